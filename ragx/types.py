@@ -1,0 +1,85 @@
+"""The core nouns. Everything that flows through ragx is one of these.
+
+Shape legend used in docstrings across the project:
+B questions in the batch, K passages per question, L tokens per passage, M context tokens (K·L without padding),
+N decoder tokens, H query heads, G key/value heads, D head dimension, E encoder width, W decoder width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A piece of a document: the unit that is embedded, retrieved, encoded and cited.
+
+    `text` is verbatim `document_text[start:end]`, where `document_text` is the NFC-normalised text of the document.
+    """
+
+    id: str
+    """Unique in its index: `"{document}#{position}"`."""
+    document: str
+    """Id of the document: a path relative to the corpus root, or the row's own id."""
+    title: str
+    text: str
+    position: int
+    """Number of the passage in its document, from 0."""
+    start: int
+    """Character offset of the first character in the document's text."""
+    end: int
+    """Character offset after the last character."""
+    source: str
+    """The file, dataset or dump the document came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A retrieved passage. A higher score is better; scores compare only within one search."""
+
+    passage: Passage
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A verbatim span of a retrieved passage that supports (a sentence of) the answer."""
+
+    number: int
+    """1 for the first source shown."""
+    passage_id: str
+    document: str
+    title: str
+    source: str
+    start: int
+    """Character offset of the span in the document's text."""
+    end: int
+    text: str
+    """The span itself: `document_text[start:end]`."""
+    score: float
+    """Share of the answer sentence's words, weighted by rarity, that the span contains: 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Wall-clock seconds of one question, model loading excluded, and decoding speed."""
+
+    retrieve: float
+    encode: float
+    first_token: float
+    """From the question to the first token of the answer, retrieval and encoding included."""
+    total: float
+    tokens_per_second: float
+    """Decoded tokens a second after the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What `RAG.ask` returns."""
+
+    text: str
+    citations: list[Citation]
+    hits: list[Hit]
+    timings: Timings
+    notes: list[str] = field(default_factory=list)
+    """One line each: what the user should know about this answer (fewer passages than asked for, a cut prompt, …)."""
