@@ -41,14 +41,16 @@ def cpu_flags() -> set[str]:
     return {flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split(":", 1)[1].split()}
 
 
-def parse_dtype(name: str | None, device: str) -> torch.dtype:
-    """`bfloat16`, `float16`, `float32`, or None and `auto` for `default_dtype`.
+def parse_dtype(name: str | torch.dtype | None, device: str) -> torch.dtype:
+    """A torch dtype, or its name; None and `auto` mean `default_dtype`.
 
     Raises:
         ConfigError: another name.
     """
     import torch
 
+    if isinstance(name, torch.dtype):
+        return name
     if name in (None, "auto"):
         return default_dtype(device)
     names = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}

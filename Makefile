@@ -1,0 +1,43 @@
+# Few verbs. Everything lands in .venv; a verb installs only when pyproject.toml or constraints.txt has changed.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3.11
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+INDEX := .cache/wikipedia-sample
+Q ?= How much of the sunlight that reaches it does fresh snow reflect?
+
+.PHONY: help install ask test lint bench clean
+
+help: ## Show the verbs.
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
+
+install: $(INSTALLED) ## Make .venv with ragx and everything it needs, at tested versions.
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or set PYTHON=" >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,quant]'
+	@touch $@
+
+$(INDEX)/CURRENT: indexes/wikipedia-sample.yaml | $(INSTALLED)
+	$(BIN)/ragx index build --recipe indexes/wikipedia-sample.yaml --out $(INDEX)
+
+ask: $(INSTALLED) $(INDEX)/CURRENT ## Answer Q="…" from 107 Wikipedia articles, with citations.
+	@$(BIN)/ragx ask "$$Q" --index $(INDEX)
+ask: export Q := $(Q)
+
+test: $(INSTALLED) ## Run the tests.
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED) ## Check style, types and known vulnerabilities.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(INSTALLED) $(INDEX)/CURRENT ## Measure what docs/benchmarks.md reports.
+	$(BIN)/python -m benchmarks
+
+clean: ## Remove .venv and the sample index.
+	rm -rf .venv $(INDEX)

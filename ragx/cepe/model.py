@@ -1,0 +1,178 @@
+"""CEPE: a passage encoder and cross-attention inserted into a frozen Llama-family decoder (paper section 2.1).
+
+`cepe_class(LlamaForCausalLM)` is a transformers model: it loads with `from_pretrained`, generates with `generate`, and
+its state dict holds every key of the decoder unchanged, plus `encoder.*` and `model.layers.{i}.cross_attn.*`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
+
+from ragx.cepe.context import Context, pad
+from ragx.cepe.cross_attention import CrossAttention
+from ragx.cepe.encoder import PassageEncoder
+
+
+@cache
+def cepe_class(decoder_class: type[PreTrainedModel]) -> type[CepeModel]:
+    """The CEPE model class around `decoder_class`, a causal language model of the Llama family."""
+    return type(f"Cepe{decoder_class.__name__}", (CepeModel, decoder_class), {})
+
+
+class CepeModel(PreTrainedModel, GenerationMixin):
+    """What `cepe_class` adds to a decoder class. Its config is the decoder's with three more attributes:
+
+    `encoder_config`, `cross_attention_layers` (indices) and `shared_embeddings`.
+    """
+
+    model: Any
+    """The decoder's stack; the class comes from transformers."""
+    encoder: PassageEncoder
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__(config)
+        self.encoder = PassageEncoder(config.encoder_config, own_embeddings=not config.shared_embeddings)
+        for index, layer in enumerate(self.model.layers):
+            # A subclass of the layer's own class: weights keep their names, and hooks that look for the class find it.
+            layer.__class__ = _layer_class(layer.__class__)
+            layer.cross_attn = self._cross_attention(index) if index in config.cross_attention_layers else None
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def _cross_attention(self, index: int) -> CrossAttention:
+        config = self.config
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        norm_class = type(self.model.norm)
+        return CrossAttention(
+            index,
+            norm=norm_class(config.hidden_size, eps=config.rms_norm_eps),
+            decoder_width=config.hidden_size,
+            encoder_width=config.encoder_config.hidden_size,
+            heads=config.num_attention_heads,
+            kv_heads=config.num_key_value_heads,
+            head_dim=head_dim,
+        )
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether any layer's cross-attention adds something: a fresh reader's output projections are all zero."""
+        layers = [layer.cross_attn for layer in self.model.layers if layer.cross_attn is not None]
+        return any(bool(cross.o_proj.weight.any()) for cross in layers)
+
+    def encode(self, encoder_input_ids: Tensor, encoder_attention_mask: Tensor | None = None) -> Context:
+        """Encode the passages of each question.
+
+        Args:
+            encoder_input_ids: (B, K, L).
+            encoder_attention_mask: (B, K, L), nonzero where a token is; None: everywhere. A passage that is masked
+                throughout counts as absent.
+
+        Returns:
+            Φ of every unmasked token, (B, M, E).
+        """
+        if encoder_input_ids.ndim != 3:
+            raise ValueError(f"encoder_input_ids must be (B, K, L), not {tuple(encoder_input_ids.shape)}")
+        if encoder_attention_mask is None:
+            keep = torch.ones_like(encoder_input_ids, dtype=torch.bool)
+        else:
+            keep = encoder_attention_mask.bool()
+        positions = torch.arange(encoder_input_ids.shape[2], device=keep.device).expand_as(keep)
+        packed = self._encode_packed(encoder_input_ids[keep], positions[keep], keep.sum(dim=2).flatten().tolist())
+        return pad(list(packed.split(keep.sum(dim=(1, 2)).tolist())))
+
+    def encode_passages(self, passages: list[list[int]]) -> Context:
+        """Encode one question's passages, given as token ids of any lengths, without padding: Φ (1, M, E)."""
+        lengths = [len(passage) for passage in passages]
+        device = self.model.embed_tokens.weight.device
+        ids = torch.tensor([token for passage in passages for token in passage], dtype=torch.long, device=device)
+        positions = torch.cat([torch.arange(length, device=device) for length in lengths]) if lengths else ids
+        return Context(self._encode_packed(ids, positions, lengths).unsqueeze(0), None)
+
+    def _encode_packed(self, ids: Tensor, positions: Tensor, lengths: list[int]) -> Tensor:
+        """Token ids and positions (T,) of passages one after another -> (T, E)."""
+        if ids.numel() == 0:
+            width = self.config.encoder_config.hidden_size
+            return torch.empty(0, width, dtype=self.dtype, device=ids.device)
+        embed: Any = self.model.embed_tokens if self.config.shared_embeddings else self.encoder.embed_tokens
+        encoded: Tensor = self.encoder(embed(ids)[None], positions[None], lengths)[0]
+        return encoded
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        encoder_input_ids: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        context: Context | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """The decoder's own forward, attending to passages where some are given.
+
+        Args:
+            input_ids: (B, N).
+            attention_mask: (B, N).
+            encoder_input_ids: (B, K, L), passages to encode; or give `context`.
+            encoder_attention_mask: (B, K, L).
+            context: what `encode` returned, to reuse it.
+            kwargs: the decoder's own arguments.
+
+        Returns:
+            The decoder's own output: `.logits` is (B, N, V).
+        """
+        context = self._context(encoder_input_ids, encoder_attention_mask, context)
+        return super().forward(input_ids=input_ids, attention_mask=attention_mask, context=context, **kwargs)
+
+    def generate(
+        self,
+        inputs: Tensor | None = None,
+        *args: Any,
+        encoder_input_ids: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        context: Context | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """transformers' `generate`; the passages are encoded once, before the first token."""
+        with torch.no_grad():
+            context = self._context(encoder_input_ids, encoder_attention_mask, context)
+        return super().generate(inputs, *args, context=context, **kwargs)  # type: ignore[misc]
+
+    def _context(self, ids: Tensor | None, mask: Tensor | None, context: Context | None) -> Context | None:
+        if ids is None:
+            return context
+        if context is not None:
+            raise ValueError("give either encoder_input_ids or context, not both")
+        return self.encode(ids, mask)
+
+    def _expand_inputs_for_generation(self, expand_size: int = 1, **kwargs: Any) -> Any:  # type: ignore[override]
+        context = kwargs.pop("context", None)
+        expanded: Any = super()._expand_inputs_for_generation(expand_size=expand_size, **kwargs)  # type: ignore[misc]
+        if context is not None:
+            expanded[1]["context"] = context.repeat_interleave(expand_size) if expand_size > 1 else context
+        return expanded
+
+
+@cache
+def _layer_class(layer_class: type[nn.Module]) -> type[nn.Module]:
+    return type(f"{layer_class.__name__}WithCrossAttention", (_CrossAttendingLayer, layer_class), {})
+
+
+class _CrossAttendingLayer(nn.Module):
+    """A pre-norm decoder layer with cross-attention between self-attention and the feed-forward network."""
+
+    input_layernorm: nn.Module
+    self_attn: nn.Module
+    cross_attn: CrossAttention | None
+    post_attention_layernorm: nn.Module
+    mlp: nn.Module
+
+    def forward(self, hidden_states: Tensor, context: Context | None = None, **kwargs: Any) -> Tensor:
+        attended, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), **kwargs)
+        hidden_states = hidden_states + attended
+        if context is not None and self.cross_attn is not None:
+            hidden_states = hidden_states + self.cross_attn(hidden_states, context)
+        output: Tensor = hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))
+        return output

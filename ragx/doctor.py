@@ -1,0 +1,86 @@
+"""What this machine has, what ragx finds on it, and what a default `ask` would use."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+from ragx import models
+from ragx.errors import RagxError
+from ragx.hardware import cpu_flags, default_device, default_dtype
+from ragx.rag import DEFAULT_MODEL, default_index
+from ragx.retrieval import Index
+
+_PACKAGES = ("torch", "transformers", "sentence-transformers", "faiss-cpu", "faiss-gpu", "bm25s", "bitsandbytes")
+_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
+
+
+def report() -> dict[str, object]:
+    """Findings by name, in the order in which they are shown."""
+    device = default_device()
+    return {
+        "python": f"{platform.python_version()} on {platform.platform()}",
+        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "cpu": {"cores": os.cpu_count(), "features": sorted(cpu_flags().intersection(_FLAGS))},
+        "gpus": _gpus(),
+        "memory": f"{_gib(psutil.virtual_memory().available)} free of {_gib(psutil.virtual_memory().total)}",
+        "disk": f"{_gib(shutil.disk_usage(_existing(models.home())).free)} free for {models.home()}",
+        "hub": _hub(),
+        "models": [model.name for model in models.list_models() if model.cached],
+        "indexes": _indexes(),
+        "ask uses": {
+            "index": _describe(default_index()),
+            "model": DEFAULT_MODEL,
+            "device": device,
+            "dtype": str(default_dtype(device)).removeprefix("torch."),
+        },
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _hub() -> str:
+    if models.offline():
+        return "not tried: offline"
+    return "answers" if models.hub_answers() else "does not answer; models come from wheels where they can"
+
+
+def _gpus() -> list[str]:
+    import torch
+
+    return [
+        f"{torch.cuda.get_device_name(i)}, {_gib(torch.cuda.mem_get_info(i)[0])} free of"
+        f" {_gib(torch.cuda.get_device_properties(i).total_memory)}"
+        for i in range(torch.cuda.device_count())
+    ]
+
+
+def _indexes() -> list[str]:
+    root = models.home() / "indexes"
+    return [_describe(folder) for folder in sorted(root.iterdir()) if folder.is_dir()] if root.is_dir() else []
+
+
+def _describe(folder: Path) -> str:
+    try:
+        return f"{folder} ({len(Index.open(folder))} passages)"
+    except RagxError as error:
+        return str(error)
+
+
+def _existing(path: Path) -> Path:
+    """The nearest parent that exists: the home is made on first use."""
+    return next(parent for parent in (path, *path.parents) if parent.exists())
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"

@@ -1,0 +1,194 @@
+"""RAG.ask: retrieve -> encode -> read -> cite. A newcomer reads this file first."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ragx import models
+from ragx.errors import ConfigError
+from ragx.reader import READERS, ReaderName
+from ragx.reader.base import Generation
+from ragx.reader.citations import cite
+from ragx.retrieval import METHODS, Index, Method, Retriever, TextEncoder
+from ragx.types import Answer, Hit, Timings
+
+if TYPE_CHECKING:
+    import torch
+
+    from ragx.reader.base import Reader
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+"""The decoder (or whole CEPE reader) that answers when none is named."""
+
+
+def default_index() -> Path:
+    """Where an index lies when no folder is named: `RAGX_INDEX`, or `indexes/default` in ragx's home."""
+    return Path(os.environ.get("RAGX_INDEX") or models.home() / "indexes" / "default")
+
+
+class RAG:
+    """An index, a retriever and a reader: questions in, cited answers out."""
+
+    def __init__(
+        self,
+        retriever: Retriever,
+        readers: dict[ReaderName, Reader],
+        *,
+        method: Method = "hybrid",
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.retriever, self.readers, self.method = retriever, readers, method
+        self.notes = list(notes)
+        """One line each: what the user should know about these models."""
+
+    @classmethod
+    def from_index(
+        cls,
+        index: str | Path | None = None,
+        *,
+        model: str = DEFAULT_MODEL,
+        retriever: Method = "hybrid",
+        device: str | None = None,
+        dtype: str | torch.dtype | None = None,
+    ) -> RAG:
+        """Open an index and load the models that answer from it.
+
+        Args:
+            index: an index folder; None: `default_index()`.
+            model: the decoder or CEPE reader: a registered name, a folder or a Hub id.
+            retriever: what `ask` searches with; `bm25` needs no encoder and loads none.
+            device: a torch device; None: a GPU where there is one.
+            dtype: number format of the models; None: what the device multiplies fastest.
+
+        Raises:
+            IndexFolderError: there is no index there, it is damaged, or its encoder is not the one it was built with.
+            ModelError: a model is missing or unusable.
+        """
+        opened = open_retriever(index, method=retriever, device=device, dtype=dtype)
+        from ragx import cepe
+        from ragx.reader.cepe import CepeReader
+        from ragx.reader.full import FullReader
+        from ragx.tokenization import load_tokenizer
+
+        decoder = cepe.load(model, device=device, dtype=dtype)
+        tokenizer = load_tokenizer(models.resolve(model))
+        notes = []
+        if not decoder.is_trained:
+            notes.append(f"the reader around {model} is untrained: it answers from its prompt's passages alone")
+        readers: dict[ReaderName, Reader] = {
+            "cepe": CepeReader(decoder, tokenizer),
+            "full": FullReader(decoder, tokenizer),
+        }
+        return cls(opened, readers, method=retriever, notes=notes)
+
+    def ask(
+        self,
+        question: str,
+        *,
+        k: int = 60,
+        n_decoder: int = 10,
+        reader: ReaderName = "cepe",
+        retriever: Method | None = None,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Answer:
+        """Answer a question from the index.
+
+        Args:
+            question: the question, as text.
+            k: passages to retrieve and read (K).
+            n_decoder: how many of them, from the best on, also stand in the decoder's prompt.
+            reader: `cepe`, or `full` for the plain decoder with all k in its prompt.
+            retriever: `dense`, `bm25`, or `hybrid` for both, fused by reciprocal rank; None: as given to `from_index`.
+            max_new_tokens: where an answer that does not end is cut, in tokens.
+            temperature: 0 for greedy decoding.
+            on_text: called with each piece of the answer as it is decoded.
+
+        Raises:
+            ConfigError: an argument is out of range, or the question does not fit into the decoder's window.
+        """
+        method = retriever or self.method
+        check_question(question, k, n_decoder, reader, method)
+        generation = Generation(max_new_tokens=max_new_tokens, temperature=temperature)
+        start = time.perf_counter()
+        hits = self.retriever.search(question, k, method)
+        retrieved = time.perf_counter()
+        passages = [hit.passage for hit in hits]
+        reading = self.readers[reader].prepare(question, passages, n_decoder=n_decoder, generation=generation)
+        encoded = time.perf_counter()
+
+        pieces: list[str] = []
+        times: list[float] = []
+        for piece in self.readers[reader].stream(reading, generation):
+            times.append(time.perf_counter())
+            pieces.append(piece)
+            if on_text and piece:
+                on_text(piece)
+        text = "".join(pieces).strip()
+        citations = cite(text, question, hits)
+        end = time.perf_counter()
+        timings = Timings(
+            retrieve=retrieved - start,
+            encode=encoded - retrieved,
+            first_token=(times[0] if times else end) - start,
+            total=end - start,
+            tokens_per_second=(len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0,
+        )
+        return Answer(text, citations, hits, timings, self._notes(hits, k) + reading.notes)
+
+    def _notes(self, hits: list[Hit], k: int) -> list[str]:
+        if not hits:
+            return ["no passage of the index matches the question; the answer comes from the decoder alone"]
+        if len(hits) < k and k > len(self.retriever.index):
+            return [f"k is {k}, but the index has {len(self.retriever.index)} passages; all of them are read"]
+        return []
+
+
+def open_retriever(
+    index: str | Path | None = None,
+    *,
+    method: Method = "hybrid",
+    device: str | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> Retriever:
+    """Open an index with the encoder it was built with, or with none where `method` needs none.
+
+    Raises:
+        IndexFolderError, ModelError: as `RAG.from_index`.
+    """
+    from ragx.hardware import default_device, parse_dtype
+
+    opened = Index.open(Path(index) if index is not None else default_index())
+    if method == "bm25":
+        return Retriever(opened)
+    device = device or default_device()
+    name = opened.manifest.encoder.name
+    folder = models.resolve(name, "encoder")
+    encoder = TextEncoder.load(
+        folder, name=name, fingerprint=models.fingerprint(folder), device=device, dtype=parse_dtype(dtype, device)
+    )
+    return Retriever(opened, encoder)
+
+
+def check_search(question: str, k: int, retriever: str) -> None:
+    """Raise a `ConfigError` when the arguments of a search are out of range."""
+    if not question.strip():
+        raise ConfigError("the question is empty")
+    if k < 1:
+        raise ConfigError(f"k must be at least 1, not {k}")
+    if retriever not in METHODS:
+        raise ConfigError(f"retriever {retriever!r} is not one of {', '.join(METHODS)}")
+
+
+def check_question(question: str, k: int, n_decoder: int, reader: str, retriever: str) -> None:
+    """Raise a `ConfigError` when the arguments of `RAG.ask` are out of range."""
+    check_search(question, k, retriever)
+    if n_decoder < 0:
+        raise ConfigError(f"n_decoder must not be negative, as {n_decoder} is")
+    if reader not in READERS:
+        raise ConfigError(f"reader {reader!r} is not one of {', '.join(READERS)}")

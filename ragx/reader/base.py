@@ -1,0 +1,71 @@
+"""One interface for every way of reading: passages and a question become a stream of text."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ragx.config import Settings
+from ragx.errors import ConfigError
+from ragx.reader.prompt import Prompt, build_prompt
+from ragx.types import Passage
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from ragx.cepe.context import Context
+    from ragx.cepe.model import CepeModel
+
+
+class Generation(Settings):
+    """How the answer is decoded."""
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    """0 is greedy."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a reader has prepared for one question."""
+
+    prompt: Prompt
+    context: Context | None
+    notes: list[str] = field(default_factory=list)
+
+
+class Reader(ABC):
+    """A decoder and its way of reading passages. Every reader takes the same passages, question and decoder."""
+
+    def __init__(self, model: CepeModel, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.model, self.tokenizer = model, tokenizer
+
+    @abstractmethod
+    def prepare(self, question: str, passages: Sequence[Passage], *, n_decoder: int, generation: Generation) -> Reading:
+        """Build the prompt and encode what is read outside of it. `passages` come best first.
+
+        Raises:
+            ConfigError: the question does not fit into the decoder's window.
+        """
+
+    def stream(self, reading: Reading, generation: Generation) -> Iterator[str]:
+        """Decode the answer; yields the text of each token as it comes, until the decoder ends its turn."""
+        from ragx.reader.decoding import stream_text
+
+        return stream_text(self.model, self.tokenizer, reading.prompt.ids, reading.context, generation)
+
+    def _prompt(self, question: str, passages: Sequence[Passage], generation: Generation) -> tuple[Prompt, list[str]]:
+        """The prompt, and a note when passages had to be left out of it."""
+        window = self.model.config.max_position_embeddings
+        room = window - generation.max_new_tokens
+        if room <= 0:
+            raise ConfigError(f"max_new_tokens must be below the decoder's window of {window} tokens")
+        prompt = build_prompt(self.tokenizer, question, passages, max_tokens=room)
+        if prompt.passages == len(passages):
+            return prompt, []
+        return prompt, [
+            f"the decoder's window of {window} tokens holds {prompt.passages} of the {len(passages)} passages"
+            " meant for the prompt"
+        ]

@@ -1,0 +1,89 @@
+"""Which verbatim span of which passage supports the answer."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+import Stemmer
+from bm25s.stopwords import STOPWORDS_EN
+
+from ragx.reader.prompt import INSTRUCTION
+from ragx.types import Citation, Hit
+
+MIN_SUPPORT = 0.5
+"""A span is cited for an answer sentence when it holds at least this share of the sentence's word weight."""
+QUESTION_WEIGHT = 0.25
+"""How much holding the question's words counts when choosing among spans that hold the answer's."""
+
+_WORD = re.compile(r"\w+(?:[.,]\d+)*")
+_SENTENCE = re.compile(
+    r"""\S.*?(?:
+        [.!?]["')\]]*(?=\s)                        # its final mark
+        |(?=\n\s*(?:\n|[-*+•#|]|\d+[.)]\s))       # a blank line, a list item, a heading or a table row follows
+        |\Z)""",
+    re.DOTALL | re.VERBOSE,
+)
+
+
+def cite(answer: str, question: str, hits: Sequence[Hit]) -> list[Citation]:
+    """For each sentence of the answer, the sentence of the hits that holds most of its words.
+
+    Support is the share of the answer sentence's distinct word stems that the span holds, weighted by inverse document
+    frequency; stop words and the words of the prompt's instruction, which decoders like to repeat, do not count. Among supporting spans, one
+    that also holds the question's words is preferred, then the better hit's. A sentence that no span supports
+    (`MIN_SUPPORT`) is not cited. Spans are verbatim, each cited once.
+    """
+    spans = [(hit, start, end) for hit in hits for start, end in sentence_spans(hit.passage.text)]
+    held = [_stems(hit.passage.text[start:end]) for hit, start, end in spans]
+    weight = _inverse_document_frequency(held)
+    asked = _stems(question)
+    silent = _stems(INSTRUCTION) | _stems(" ".join(STOPWORDS_EN))
+    citations: dict[tuple[str, int], Citation] = {}
+    for first, last in sentence_spans(answer):
+        said = _stems(answer[first:last]) - silent
+        support = [_share(said, stems, weight) for stems in held]
+        candidates = [index for index, share in enumerate(support) if share >= MIN_SUPPORT]
+        if not candidates:
+            continue
+        best = max(candidates, key=lambda i: support[i] + QUESTION_WEIGHT * _share(asked, held[i], weight))
+        hit, start, end = spans[best]
+        passage = hit.passage
+        citations.setdefault(
+            (passage.id, start),
+            Citation(
+                number=len(citations) + 1,
+                passage_id=passage.id,
+                document=passage.document,
+                title=passage.title,
+                source=passage.source,
+                start=passage.start + start,
+                end=passage.start + end,
+                text=passage.text[start:end],
+                score=round(support[best], 4),
+            ),
+        )
+    return list(citations.values())
+
+
+def sentence_spans(text: str) -> Iterator[tuple[int, int]]:
+    """Start and end of each sentence of `text`; sentences may run over line ends, as in wrapped prose."""
+    for match in _SENTENCE.finditer(text):
+        yield match.start(), match.start() + len(match.group().rstrip())
+
+
+def _stems(text: str) -> frozenset[str]:
+    return frozenset(Stemmer.Stemmer("english").stemWords([word.lower() for word in _WORD.findall(text)]))
+
+
+def _share(wanted: frozenset[str], held: frozenset[str], weight: Callable[[str], float]) -> float:
+    total = sum(weight(stem) for stem in wanted)
+    return sum(weight(stem) for stem in wanted & held) / total if total else 0.0
+
+
+def _inverse_document_frequency(spans: Sequence[frozenset[str]]) -> Callable[[str], float]:
+    counts = Counter(stem for span in spans for stem in span)
+    floor = 0.1  # stems that stand in every span still count a little, or one span alone could support nothing
+    return lambda stem: floor + math.log((1 + len(spans)) / (1 + counts[stem]))

@@ -1,0 +1,17 @@
+"""The full reader: the plain decoder with every passage in its prompt, as many as its window holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ragx.reader.base import Generation, Reader, Reading
+from ragx.types import Passage
+
+
+class FullReader(Reader):
+    """The baseline every long-context method is compared with. `n_decoder` does not limit it."""
+
+    def prepare(self, question: str, passages: Sequence[Passage], *, n_decoder: int, generation: Generation) -> Reading:
+        del n_decoder  # every passage goes into the prompt
+        prompt, notes = self._prompt(question, passages, generation)
+        return Reading(prompt, None, notes)

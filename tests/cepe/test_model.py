@@ -1,0 +1,184 @@
+"""What cross-attention may and may not do to the decoder it is inserted into."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import VOCABULARY, save_decoder
+from transformers import PreTrainedModel
+
+from ragx.cepe.loading import fresh, load_checkpoint
+from ragx.cepe.model import CepeModel
+from ragx.errors import ModelError
+
+FAMILIES = {"llama": {}, "mistral": {"sliding_window": None}, "qwen2": {}, "qwen3": {}}
+
+
+def load(folder: Path) -> CepeModel:
+    return fresh(folder, dtype=torch.float32, device="cpu", encoder_layers=2)
+
+
+def train(model: CepeModel) -> None:
+    """Stands in for training: output projections that are not zero."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.cross_attn.o_proj.weight.normal_(std=0.3)
+
+
+def tokens(*shape: int, seed: int = 2) -> torch.Tensor:
+    return torch.randint(3, VOCABULARY, shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("llama")
+    save_decoder(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> CepeModel:
+    """A reader whose cross-attention matters."""
+    reader = load(folder)
+    train(reader)
+    return reader
+
+
+@pytest.mark.parametrize(("family", "changes"), FAMILIES.items(), ids=FAMILIES)
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_a_fresh_reader_gives_the_decoders_own_logits(
+    tmp_path: Path, family: str, changes: dict[str, object], tied: bool
+) -> None:
+    decoder: PreTrainedModel = save_decoder(tmp_path, family, tie_word_embeddings=tied, **changes)
+    reader = load(tmp_path)
+    with torch.no_grad():
+        expected = decoder(tokens(2, 9)).logits
+        assert torch.equal(reader(tokens(2, 9)).logits, expected)
+        assert torch.equal(reader(tokens(2, 9), encoder_input_ids=tokens(2, 3, 5)).logits, expected)
+    assert not reader.is_trained
+
+
+def test_decoder_keys_keep_their_names(folder: Path) -> None:
+    decoder, reader = save_decoder(folder), load(folder)
+    added = set(reader.state_dict()) - set(decoder.state_dict())
+    assert set(decoder.state_dict()) <= set(reader.state_dict())
+    assert {key.split(".")[0] for key in added} == {"encoder", "model"}
+    assert all(key.startswith("encoder.") or ".cross_attn." in key for key in added)
+
+
+def test_a_trained_reader_attends_to_its_passages(model: CepeModel) -> None:
+    with torch.no_grad():
+        without = model(tokens(1, 6)).logits
+        with_passages = model(tokens(1, 6), encoder_input_ids=tokens(1, 2, 7)).logits
+    assert model.is_trained
+    assert (with_passages - without).abs().max() > 0.01
+
+
+@settings(deadline=None, max_examples=25)
+@given(lengths=st.lists(st.integers(0, 9), min_size=1, max_size=6), seed=st.integers(0, 99))
+def test_packing_equals_padding(model: CepeModel, lengths: list[int], seed: int) -> None:
+    ids = tokens(1, len(lengths), 9, seed=seed)
+    mask = torch.arange(9)[None, None] < torch.tensor(lengths)[None, :, None]
+    with torch.no_grad():
+        packed = model.encode_passages([ids[0, i, :n].tolist() for i, n in enumerate(lengths)])
+        padded = model.encode(ids, mask)
+        each = [model.encode(ids[:, i : i + 1, :n]).phi for i, n in enumerate(lengths) if n]
+    alone = torch.cat(each, dim=1) if each else padded.phi[:, :0]
+    torch.testing.assert_close(packed.phi, padded.phi, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(packed.phi, alone, rtol=1e-5, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=10)
+@given(order=st.permutations(range(4)))
+def test_the_order_of_passages_changes_nothing(model: CepeModel, order: list[int]) -> None:
+    passages = tokens(1, 4, 6)
+    with torch.no_grad():
+        expected = model(tokens(1, 5), encoder_input_ids=passages).logits
+        shuffled = model(tokens(1, 5), encoder_input_ids=passages[:, order]).logits
+    torch.testing.assert_close(shuffled, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_batch_equals_its_questions_one_by_one(model: CepeModel) -> None:
+    ids, passages = tokens(3, 5), tokens(3, 4, 6)
+    mask = torch.ones_like(passages)
+    mask[1, 2:] = 0  # fewer passages
+    mask[2] = 0  # none at all
+    with torch.no_grad():
+        batch = model(ids, encoder_input_ids=passages, encoder_attention_mask=mask).logits
+        second = model(ids[1:2], encoder_input_ids=passages[1:2, :2]).logits
+        third = model(ids[2:3]).logits
+    torch.testing.assert_close(batch[1:2], second, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(batch[2:3], third, rtol=1e-4, atol=1e-4)
+
+
+def test_no_passages_equal_no_context(model: CepeModel) -> None:
+    with torch.no_grad():
+        assert torch.equal(model(tokens(1, 5), context=model.encode_passages([])).logits, model(tokens(1, 5)).logits)
+
+
+def test_cached_decoding_equals_one_pass(model: CepeModel) -> None:
+    ids, context = tokens(1, 8), model.encode(tokens(1, 3, 6))
+    with torch.no_grad():
+        expected = model(ids, context=context).logits
+        first = model(ids[:, :5], context=context, use_cache=True)
+        rest = model(ids[:, 5:], context=context, past_key_values=first.past_key_values).logits
+    torch.testing.assert_close(torch.cat([first.logits, rest], dim=1), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_generate_takes_passages_or_their_context(model: CepeModel) -> None:
+    passages = tokens(1, 3, 6)
+    options = {"max_new_tokens": 8, "do_sample": False}
+    from_ids = model.generate(tokens(1, 5), encoder_input_ids=passages, **options)
+    with torch.no_grad():
+        context = model.encode(passages)
+    assert torch.equal(model.generate(tokens(1, 5), context=context, **options), from_ids)
+    with pytest.raises(ValueError, match="not both"):
+        model.generate(tokens(1, 5), encoder_input_ids=passages, context=context, **options)
+
+
+def test_beams_see_their_own_questions_passages(model: CepeModel) -> None:
+    ids, passages = tokens(2, 5), tokens(2, 3, 6)
+    options = {"max_new_tokens": 6, "num_beams": 3, "do_sample": False}
+    together = model.generate(ids, encoder_input_ids=passages, **options)
+    alone = [model.generate(ids[i : i + 1], encoder_input_ids=passages[i : i + 1], **options) for i in range(2)]
+    for row, single in zip(together, alone, strict=True):
+        assert row[: single.shape[1]].tolist() == single[0].tolist()
+
+
+def test_gradients_reach_encoder_and_cross_attention(folder: Path) -> None:
+    reader = load(folder)
+    reader(tokens(1, 5), encoder_input_ids=tokens(1, 2, 6), labels=tokens(1, 5)).loss.backward()
+    # zero at the start, the output projection learns first; through it everything else learns in the next step
+    assert reader.model.layers[0].cross_attn.o_proj.weight.grad.abs().max() > 0
+    train(reader)
+    reader.zero_grad()
+    reader(tokens(1, 5), encoder_input_ids=tokens(1, 2, 6), labels=tokens(1, 5)).loss.backward()
+    assert reader.model.layers[0].cross_attn.k_proj.weight.grad.abs().max() > 0
+    assert reader.encoder.layers[0].mlp.up_proj.weight.grad.abs().max() > 0
+
+
+def test_an_unsupported_family_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}')
+    with pytest.raises(ModelError, match="model type 'gpt2' is not supported"):
+        load(tmp_path)
+
+
+def test_missing_and_unexpected_weights_are_listed(tmp_path: Path, shared: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    source = shared / "reference" / "cepe-tiny-mha"
+    (tmp_path / "config.json").write_text((source / "config.json").read_text())
+    weights = load_file(source / "model.safetensors")
+    removed = weights.pop("encoder.norm.weight")
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"missing.*encoder\.norm\.weight"):
+        load_checkpoint(tmp_path, dtype=torch.float32, device="cpu")
+    weights |= {"encoder.norm.weight": removed, "model.layers.9.stray.weight": torch.ones(1)}
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"model\.layers\.9\.stray\.weight"):
+        load_checkpoint(tmp_path, dtype=torch.float32, device="cpu")
