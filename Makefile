@@ -24,7 +24,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 $(INDEX)/CURRENT: indexes/wikipedia-sample.yaml | $(INSTALLED)
 	$(BIN)/ragx index build --recipe indexes/wikipedia-sample.yaml --out $(INDEX)
 
-ask: $(INSTALLED) $(INDEX)/CURRENT ## Answer Q="…" from 107 Wikipedia articles, with citations.
+ask: $(INSTALLED) $(INDEX)/CURRENT ## Answer Q="…" from 106 Wikipedia articles, with citations.
 	@$(BIN)/ragx ask "$$Q" --index $(INDEX)
 ask: export Q := $(Q)
 

@@ -1,0 +1,140 @@
+"""Files of rows: JSON lines, Parquet and DPR passages (tab-separated). A bad row is skipped, the rest is read."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ragx.corpus.document import Document, Skipped, normalise, one_line, without_surrogates
+from ragx.corpus.formats import UNREADABLE, open_bytes
+
+if TYPE_CHECKING:
+    import pyarrow
+
+MAX_LINE_BYTES = 64 << 20
+"""A longer line is skipped: a row is held in memory as a whole."""
+
+_PARQUET_ROWS = 1024
+"""Rows of a Parquet file in memory at a time."""
+
+
+def row_document(id: object, title: object, text: object, source: str) -> Document | str:
+    """A row as a document, or the reason why it is none. An id may be an integer; a title may be missing (None)."""
+    if not isinstance(id, str | int) or isinstance(id, bool) or id == "":
+        return "has no id" if id is None or id == "" else "its id is neither text nor an integer"
+    if not isinstance(title, str | None):
+        return "its title is not text"
+    if not isinstance(text, str):
+        return "has no text" if text is None else "its text is not text"
+    return Document(without_surrogates(str(id)), normalise(" ".join((title or "").split())), normalise(text), source)
+
+
+def read_jsonl(path: Path) -> Iterator[Document | Skipped]:
+    """One JSON object a line, with `id`, `text` and perhaps `title`; UTF-8, perhaps compressed."""
+    for number, line in _lines(path):
+        if isinstance(line, Skipped):
+            yield line
+            continue
+        if not line.strip():
+            continue
+        document = _json_document(line, str(path))
+        yield Skipped(f"{path}:{number}", document) if isinstance(document, str) else document
+
+
+def _json_document(line: bytes, source: str) -> Document | str:
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return "is not UTF-8"
+    except (ValueError, RecursionError) as error:
+        return f"is not valid JSON: {one_line(str(error))}"
+    if not isinstance(row, dict):
+        return "is not a JSON object"
+    return row_document(row.get("id"), row.get("title"), row.get("text"), source)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes | Skipped]]:
+    """The file's lines, numbered from 1. Damage ends the file after the lines before it."""
+    number = 0
+    try:
+        with open_bytes(path) as file:
+            while line := file.readline(MAX_LINE_BYTES):
+                number += 1
+                if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
+                    while line and not line.endswith(b"\n"):
+                        line = file.readline(MAX_LINE_BYTES)
+                    yield number, Skipped(f"{path}:{number}", f"is longer than {MAX_LINE_BYTES >> 20} MB")
+                else:
+                    yield number, line
+    except UNREADABLE as error:
+        yield number, Skipped(str(path), f"cannot be read beyond line {number}: {one_line(str(error))}")
+
+
+def read_dpr(path: Path) -> Iterator[Document | Skipped]:
+    """DPR passages: tab-separated `id`, `text`, `title`, a header line, csv quoting. Each stays one passage."""
+    bad_lines: list[Skipped] = []
+    rows = csv.reader(_decoded(path, bad_lines), delimiter="\t")
+    next(rows, None)  # the header
+    while True:
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            yield Skipped(f"{path}:{rows.line_num}", f"is not a tab-separated row: {one_line(str(error))}")
+            continue
+        yield from bad_lines
+        bad_lines.clear()
+        if row is None:
+            return
+        if len(row) == 3:
+            id, text, title = row
+            document = row_document(id, title, text, str(path))
+            whole = replace(document, whole=True) if isinstance(document, Document) else document
+        else:
+            whole = f"has {len(row)} columns, not 3"
+        if row:
+            yield Skipped(f"{path}:{rows.line_num}", whole) if isinstance(whole, str) else whole
+
+
+def _decoded(path: Path, bad_lines: list[Skipped]) -> Iterator[str]:
+    for number, line in _lines(path):
+        if isinstance(line, Skipped):
+            bad_lines.append(line)
+            continue
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            bad_lines.append(Skipped(f"{path}:{number}", "is not UTF-8"))
+
+
+def read_parquet(path: Path) -> Iterator[Document | Skipped]:
+    """A Parquet file with the columns `id`, `text` and perhaps `title`. Rows are numbered from 1."""
+    import pyarrow
+    import pyarrow.parquet
+
+    number = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            columns = [name for name in ("id", "title", "text") if name in file.schema_arrow.names]
+            if missing := {"id", "text"}.difference(columns):
+                yield Skipped(str(path), f"has no column {' and no column '.join(sorted(missing))}")
+                return
+            for batch in file.iter_batches(_PARQUET_ROWS, columns=columns):
+                for index in range(batch.num_rows):
+                    number += 1
+                    row = _parquet_row(batch, index, str(path))
+                    yield Skipped(f"{path}:{number}", row) if isinstance(row, str) else row
+    except (pyarrow.ArrowException, OSError) as error:
+        where = f" beyond row {number}" if number else ""
+        yield Skipped(str(path), f"cannot be read{where}: {one_line(str(error))}")
+
+
+def _parquet_row(batch: pyarrow.RecordBatch, index: int, source: str) -> Document | str:
+    try:
+        row = {name: batch.column(name)[index].as_py() for name in batch.schema.names}
+    except UnicodeDecodeError:
+        return "is not UTF-8"
+    return row_document(row["id"], row.get("title"), row["text"], source)

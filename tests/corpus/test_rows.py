@@ -1,0 +1,162 @@
+"""Files of rows: a bad row costs that row."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import json
+import lzma
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ragx.corpus import Document, Skipped, rows
+from ragx.corpus.document import normalise
+from ragx.corpus.rows import read_dpr, read_jsonl, read_parquet
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pack"), [("", bytes), (".gz", gzip.compress), (".xz", lzma.compress), (".bz2", bz2.compress)]
+)
+def test_json_lines(tmp_path, suffix, pack):
+    path = tmp_path / f"rows.jsonl{suffix}"
+    lines = [{"id": "a", "title": " T \n t", "text": "e\u0301\r\n", "other": 1}, {"id": 7, "text": "x", "title": None}]
+    path.write_bytes(pack("\n\n".join(map(json.dumps, lines)).encode()))
+    assert list(read_jsonl(path)) == [
+        Document("a", "T t", "é\r\n", str(path)),
+        Document("7", "", "x", str(path)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"{", "is not valid JSON"),
+        (b"[1]", "is not a JSON object"),
+        (b'"text"', "is not a JSON object"),
+        (b'{"text": "a"}', "has no id"),
+        (b'{"id": "", "text": "a"}', "has no id"),
+        (b'{"id": 1.5, "text": "a"}', "its id is neither text nor an integer"),
+        (b'{"id": true, "text": "a"}', "its id is neither text nor an integer"),
+        (b'{"id": 1}', "has no text"),
+        (b'{"id": 1, "text": ["a"]}', "its text is not text"),
+        (b'{"id": 1, "text": "a", "title": 3}', "its title is not text"),
+        (b'{"id": 1, "text": "\xff"}', "is not UTF-8"),
+        (b"[" * 100_000, "is not valid JSON"),
+        (b'{"id": ' + b"9" * 10_000 + b"}", "is not valid JSON"),
+        (b'{"id": 1, "text": "' + b"a" * 2000 + b'"}', "is longer than"),
+    ],
+)
+def test_a_bad_line_is_skipped_with_its_number_and_the_rest_is_read(tmp_path, monkeypatch, line, reason):
+    if "longer" in reason:
+        monkeypatch.setattr(rows, "MAX_LINE_BYTES", 1000)
+    path = tmp_path / "rows.jsonl"
+    good = b'{"id": 1, "text": "a"}\n'
+    path.write_bytes(b"\xef\xbb\xbf" + good + b"\n" + line + b"\n" + good)
+    first, skipped, last = read_jsonl(path)
+    assert first == last == Document("1", "", "a", str(path))
+    assert isinstance(skipped, Skipped)
+    assert skipped.source == f"{path}:3"
+    assert skipped.reason.startswith(reason)
+    assert "\n" not in skipped.reason
+
+
+def test_lone_surrogates_do_not_survive(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(r'{"id": "\ud800", "title": "\udc00", "text": "\ud83d\ude00\ud83d"}')
+    (document,) = read_jsonl(path)
+    assert (document.id, document.title, document.text) == ("\ufffd", "\ufffd", "😀\ufffd")
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2"])
+def test_rows_before_the_damage_of_a_cut_file_are_read(tmp_path, suffix):
+    pack = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": lambda data: bz2.compress(data, 1)}[suffix]
+    path = tmp_path / f"rows.jsonl{suffix}"
+    packed = pack(b"".join(b'{"id": %d, "text": "%d"}\n' % (n, n * 7919**5) for n in range(20_000)))
+    path.write_bytes(packed[: len(packed) * 3 // 4])
+    *documents, skipped = read_jsonl(path)
+    assert [document.id for document in documents] == [str(n) for n in range(len(documents))]
+    assert len(documents) > 1000
+    assert skipped.source == str(path)
+    assert f"cannot be read beyond line {len(documents)}" in skipped.reason
+
+
+cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=20)
+
+
+@given(st.lists(st.tuples(st.integers(1), cells, cells), max_size=5), st.booleans())
+def test_dpr_passages_are_read_as_the_csv_module_writes_them_and_stay_whole(tmp_path_factory, passages, packed):
+    path = tmp_path_factory.mktemp("dpr") / ("psgs_w100.tsv.gz" if packed else "psgs_w100.tsv")
+    with gzip.open(path, "wt", newline="") if packed else path.open("w", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerows([("id", "text", "title"), *passages])
+    assert list(read_dpr(path)) == [
+        Document(str(id), normalise(" ".join(title.split())), normalise(text), str(path), whole=True)
+        for id, text, title in passages
+    ]
+
+
+def test_a_bad_dpr_row_is_skipped_with_its_line(tmp_path):
+    path = tmp_path / "psgs.tsv"
+    path.write_bytes(
+        b'id\ttext\ttitle\n1\t"a ""b"""\tT\n2\tno title\n\n3\t\xff\tT\n4\tc\tT\n' + b"5\t%s\tT\n" % (b"x" * 200_000)
+    )
+    first, columns, encoding, last, field = read_dpr(path)
+    assert first == Document("1", "T", 'a "b"', str(path), whole=True)
+    assert columns == Skipped(f"{path}:3", "has 2 columns, not 3")
+    assert encoding == Skipped(f"{path}:5", "is not UTF-8")
+    assert last.id == "4"
+    assert field.source.startswith(str(path))
+    assert "field larger" in field.reason
+
+
+def parquet(path, **columns):
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    return path
+
+
+def test_parquet(tmp_path):
+    path = parquet(tmp_path / "a.parquet", id=[1, 2], other=[0, 0], text=["e\u0301", "b"], title=["T", None])
+    assert list(read_parquet(path)) == [Document("1", "T", "é", str(path)), Document("2", "", "b", str(path))]
+    path = parquet(tmp_path / "b.parquet", id=["x"], text=["a"])
+    assert list(read_parquet(path)) == [Document("x", "", "a", str(path))]
+
+
+def test_more_parquet_rows_than_are_held_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "_PARQUET_ROWS", 3)
+    path = parquet(tmp_path / "a.parquet", id=list(range(10)), text=[str(n) for n in range(10)])
+    assert [document.text for document in read_parquet(path)] == [str(n) for n in range(10)]
+
+
+def test_bad_parquet_rows_and_files(tmp_path):
+    import pyarrow
+
+    bad_utf8 = pyarrow.Array.from_buffers(
+        pyarrow.string(),
+        3,
+        [None, pyarrow.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0"), pyarrow.py_buffer(b"a\xffc")],
+    )
+    path = parquet(tmp_path / "a.parquet", id=[1, 2, None], text=bad_utf8)
+    good, bad, without_id = read_parquet(path)
+    assert good.text == "a"
+    assert bad == Skipped(f"{path}:2", "is not UTF-8")
+    assert without_id == Skipped(f"{path}:3", "has no id")
+
+    path = parquet(tmp_path / "b.parquet", id=[1], body=["a"])
+    assert list(read_parquet(path)) == [Skipped(str(path), "has no column text")]
+    path.write_bytes(path.read_bytes()[:-10])
+    (skipped,) = read_parquet(path)
+    assert "cannot be read" in skipped.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"), [("cranfield", 1400), ("cisi", 1460), ("squad_dev", 2067), ("wiki18", 9990), ("multihop", 16675)]
+)
+def test_the_shared_corpora_are_read_whole(shared, name, rows):
+    documents = list(read_jsonl(shared / "data" / "corpora" / f"{name}.jsonl.xz"))
+    assert len({document.id for document in documents}) == len(documents) == rows
