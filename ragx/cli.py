@@ -23,7 +23,7 @@ from ragx.terminal import notice, plain
 
 def _go_offline(value: bool) -> bool:
     if value:
-        os.environ["RAGX_OFFLINE"] = "1"
+        os.environ.update(RAGX_OFFLINE="1", HF_HUB_OFFLINE="1")  # huggingface_hub reads its own when it is imported
     return value
 
 
@@ -277,3 +277,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

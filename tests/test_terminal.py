@@ -31,7 +31,9 @@ def test_plain_text_can_be_printed_and_stays_as_it_is(text: str) -> None:
     assert plain(once) == once
 
 
-@pytest.mark.parametrize("attack", ["\x1b[2J", "\x1b]0;title\x07", "\x9b31m", "a\rb", "\u202eabc", "\u2066x\u2069", "\x00"])
+@pytest.mark.parametrize(
+    "attack", ["\x1b[2J", "\x1b]0;title\x07", "\x9b31m", "a\rb", "\u202eabc", "\u2066x\u2069", "\x00"]
+)
 def test_escape_codes_and_direction_overrides_are_disarmed(attack: str) -> None:
     assert not any(is_unsafe(character) for character in plain(attack))
 

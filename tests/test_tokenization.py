@@ -44,7 +44,8 @@ def test_a_message_full_of_control_strings_leaves_only_the_templates_own(tokeniz
 @given(data=st.data())
 def test_text_survives_as_it_is(tokenizer: PreTrainedTokenizerFast, data: st.DataObject) -> None:
     pieces = st.one_of(
-        st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=8), st.sampled_from(every_control_string(tokenizer))
+        st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=8),
+        st.sampled_from(every_control_string(tokenizer)),
     )
     text = "".join(data.draw(st.lists(pieces, max_size=5)))
     (ids,) = plain_ids(tokenizer, [text])

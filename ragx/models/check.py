@@ -1,0 +1,175 @@
+"""Which files make up a model, what kind of model a folder holds, and whether ragx can use it.
+
+A model is data: one that needs code of its own is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from ragx.errors import ModelError
+from ragx.models.registry import Kind
+
+WEIGHTS = re.compile(r"model[\w.-]*\.safetensors")
+INDEX = "model.safetensors.index.json"
+PICKLED = re.compile(r"pytorch_model[\w.-]*\.bin")
+_SETTINGS = re.compile(r"[\w.-]+\.(json|txt|model|jinja)")
+_MODULE_FOLDER = re.compile(r"\d+_\w+")
+_NOT_THE_MODEL = {"adapter_config.json", "ragx-record.json"}
+
+# fmt: off
+_BERT_LIKE = {
+    "albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "ernie", "modernbert", "mpnet",
+    "nomic_bert", "roberta", "xlm-roberta",
+}
+# fmt: on
+_LLAMA_LIKE = {"gemma", "gemma2", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"}
+KINDS: dict[Kind, str] = {
+    "decoder": "a decoder (a language model)",
+    "encoder": "an encoder (of passages)",
+    "reader": "a CEPE reader",
+}
+
+
+def model_files(paths: Iterable[str]) -> list[str]:
+    """Pick the files of a model out of the POSIX paths of a repository or folder.
+
+    These are settings, tokenizer and weights, in the root and in the folders of sentence-transformers modules
+    (`1_Pooling/`). Pickled weights are left out of a folder that has safetensors.
+    """
+    parts = [PurePosixPath(path) for path in paths]
+    parts = [path for path in parts if all(_MODULE_FOLDER.fullmatch(parent) for parent in path.parts[:-1])]
+    safe = {path.parent for path in parts if WEIGHTS.fullmatch(path.name)}
+    return sorted(
+        str(path)
+        for path in parts
+        if path.name not in _NOT_THE_MODEL
+        and (
+            _SETTINGS.fullmatch(path.name)
+            or WEIGHTS.fullmatch(path.name)
+            or (PICKLED.fullmatch(path.name) and path.parent not in safe)
+        )
+    )
+
+
+def files_in(folder: Path) -> list[str]:
+    """`model_files` of a local folder."""
+    return model_files(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def settings(folder: Path, name: str, kind: Kind | None) -> Kind:
+    """Check the settings of the model in `folder` and return its kind.
+
+    Raises:
+        ModelError: a setting is unreadable, the model needs code of its own, or it is not of the kind wanted.
+    """
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{name} has no config.json: it is not the folder of a model")
+    for path in sorted(folder.rglob("*config.json")):
+        values = _read_json(path, name)
+        if isinstance(values, dict) and values.get("auto_map"):
+            raise ModelError(f"{name} needs code of its own ({path.name}: auto_map), which ragx does not run")
+    modules = _modules(folder, name)
+    for module in modules:
+        if not module["type"].startswith("sentence_transformers."):
+            raise ModelError(f"{name} needs code of its own (modules.json: {module['type']}), which ragx does not run")
+    config = _read_json(folder / "config.json", name)
+    if not isinstance(config, dict):
+        raise ModelError(f"{name}: config.json is not a JSON object")
+    found = _kind(config, is_sentence_encoder=bool(modules))
+    if found is None:
+        described = f"architectures {config.get('architectures')}, model_type {config.get('model_type')!r}"
+        raise ModelError(f"{name} is no decoder, encoder or reader that ragx knows ({described})")
+    if kind not in (None, found):
+        raise ModelError(f"{name} is {KINDS[found]}; {KINDS[kind]} is needed here")
+    return found
+
+
+def weights(folder: Path, name: str) -> None:
+    """Check that the safetensors in `folder` are there and whole (their headers fit their sizes).
+
+    Raises:
+        ModelError: they are not.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    files = [folder / path for path in files_in(folder) if path.endswith(".safetensors")]
+    if not files:
+        raise ModelError(f"{name} holds no weights (model.safetensors, pytorch_model.bin or one .gguf file)")
+    for path in files:
+        try:
+            with safe_open(path, framework="numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{name}: {path.name} is damaged ({error})") from None
+    if not (folder / "model.safetensors").is_file():
+        for shard in sorted(set(shards(folder / INDEX, name).values())):
+            if not (folder / shard).is_file():
+                raise ModelError(f"{name}: {shard} is missing")
+
+
+def shards(index: Path, name: str) -> dict[str, str]:
+    """Return the file that holds each tensor, by the index of sharded weights; nothing where there is no index.
+
+    Raises:
+        ModelError: the index cannot be read.
+    """
+    if not index.is_file():
+        return {}
+    values = _read_json(index, name)
+    weight_map = values.get("weight_map") if isinstance(values, dict) else None
+    if not isinstance(weight_map, dict):
+        raise ModelError(f"{name}: {index.name} has no weight_map")
+    return {key: str(shard) for key, shard in weight_map.items()}
+
+
+def architecture(folder: Path, name: str) -> None:
+    """Check that the installed transformers has the architecture of a model. This imports transformers.
+
+    Raises:
+        ModelError: it has not.
+    """
+    from transformers import CONFIG_MAPPING
+
+    config = _read_json(folder / "config.json", name)
+    model_type = config.get("model_type") if isinstance(config, dict) else None
+    if model_type is not None and str(model_type) not in CONFIG_MAPPING:
+        raise ModelError(f"{name} has an architecture that the installed transformers does not know: {model_type}")
+
+
+def _kind(config: dict[str, object], *, is_sentence_encoder: bool) -> Kind | None:
+    architectures = config.get("architectures")
+    names = [str(name) for name in architectures] if isinstance(architectures, list) else []
+    model_type = str(config.get("model_type"))
+    if "encoder_config" in config or "LlamaForCausalContextLM" in names:
+        return "reader"
+    if is_sentence_encoder or model_type in _BERT_LIKE:
+        return "encoder"
+    if any(name.endswith("ForCausalLM") for name in names) or model_type in _LLAMA_LIKE:
+        return "decoder"
+    return None
+
+
+def _modules(folder: Path, name: str) -> list[dict[str, str]]:
+    path = folder / "modules.json"
+    if not path.is_file():
+        return []
+    values = _read_json(path, name)
+    if not isinstance(values, list) or not all(isinstance(module, dict) for module in values):
+        raise ModelError(f"{name}: modules.json is not a list of modules")
+    modules = [{key: str(module.get(key, "")) for key in ("path", "type")} for module in values]
+    for module in modules:
+        # A normalising module has no settings, so a repository of files may have no folder for it.
+        if not (folder / module["path"]).is_dir() and not module["type"].endswith(".Normalize"):
+            raise ModelError(f"{name}: the folder {module['path']} of modules.json is missing")
+    return modules
+
+
+def _read_json(path: Path, name: str) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{name}: cannot read {path.name} ({error})") from None

@@ -1,0 +1,152 @@
+"""Weights of other formats become safetensors, once: pickled PyTorch files and GGUF.
+
+Nothing is unpickled but by PyTorch's weights-only loader, which builds tensors and runs no code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any
+
+from ragx.errors import ModelError
+from ragx.models import check
+from ragx.models.registry import Kind
+from ragx.terminal import notice
+
+if TYPE_CHECKING:
+    import torch
+
+
+def finish(folder: Path, name: str, kind: Kind | None) -> Kind:
+    """Convert the weights in `folder` where needed, check the whole and return the kind of model.
+
+    Raises:
+        ModelError: as `to_safetensors`, `check.settings` and `check.weights`.
+    """
+    to_safetensors(folder, name)
+    found = check.settings(folder, name, kind)
+    check.weights(folder, name)
+    return found
+
+
+def to_safetensors(folder: Path, name: str) -> None:
+    """Convert the weights in `folder` that are not safetensors, and remove their files.
+
+    Raises:
+        ModelError: a file cannot be read as weights, or there is more than one .gguf file to choose from.
+    """
+    for file in [folder / path for path in check.files_in(folder) if path.endswith(".bin")]:
+        _from_pickle(file, name)
+        if (index := file.with_name("pytorch_model.bin.index.json")).is_file():
+            _rewrite_index(index, name)
+    ggufs = sorted(folder.glob("*.gguf"))
+    if len(ggufs) > 1:
+        raise ModelError(f"{name} holds {len(ggufs)} .gguf files: give the path of one")
+    if ggufs:
+        _from_gguf(ggufs[0], name)
+
+
+def _from_pickle(file: Path, name: str) -> None:
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    notice(f"converting {file.name} of {name} to safetensors (once)")
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    except UnpicklingError:
+        raise ModelError(f"{name}: {file.name} is not plain weights, and ragx unpickles nothing else") from None
+    except (RuntimeError, ValueError, EOFError, KeyError, OSError) as error:
+        raise ModelError(f"{name}: {file.name} cannot be read ({_first_line(error)})") from None
+    if not isinstance(tensors, Mapping) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+        raise ModelError(f"{name}: {file.name} holds more than named tensors")
+    try:
+        save_file(_unshared(tensors), _renamed(file), metadata={"format": "pt"})
+    except (SafetensorError, ValueError) as error:
+        raise ModelError(f"{name}: {file.name} cannot be converted ({_first_line(error)})") from None
+    file.unlink()
+
+
+def _renamed(file: Path) -> Path:
+    return file.with_name("model" + file.stem.removeprefix("pytorch_model") + ".safetensors")
+
+
+def _unshared(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """safetensors stores no tensor twice, so tied ones (an output layer and its embedding) become copies."""
+    seen: set[int] = set()
+    result = {}
+    for key, tensor in tensors.items():
+        storage = tensor.untyped_storage().data_ptr()
+        result[key] = tensor.clone().contiguous() if storage in seen else tensor.contiguous()
+        seen.add(storage)
+    return result
+
+
+def _rewrite_index(index: Path, name: str) -> None:
+    renamed = {key: _renamed(Path(shard)).name for key, shard in check.shards(index, name).items()}
+    (index.parent / check.INDEX).write_text(json.dumps({"metadata": {}, "weight_map": renamed}), encoding="utf-8")
+    index.unlink()
+
+
+def _from_gguf(file: Path, name: str) -> None:
+    """Dequantise a GGUF language model into bfloat16 safetensors and a tokenizer beside it."""
+    notice(f"dequantising {name} (once)")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    folder = file.parent
+    try:
+        with _quiet():
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file.name)
+            _split_digits(tokenizer, file)
+            tokenizer.model_max_length = model.config.max_position_embeddings
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+    except Exception as error:  # whatever a foreign file makes the reader of the format raise
+        raise ModelError(f"{name}: {file.name} cannot be converted ({_first_line(error)})") from None
+    file.unlink()
+
+
+def _split_digits(tokenizer: Any, file: Path) -> None:
+    """Restore the pre-tokenizer of SmolLM, which transformers takes for GPT-2's.
+
+    SmolLM splits off every digit first: without that, the white space before a number becomes other tokens than the
+    model was trained on.
+    """
+    from gguf import GGUFReader
+    from tokenizers import pre_tokenizers
+
+    pre = GGUFReader(file).get_field("tokenizer.ggml.pre")
+    if pre is not None and pre.contents() == "smollm":
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide the progress bars of loading and saving, which say nothing to someone who waits for one notice."""
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

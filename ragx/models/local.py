@@ -1,0 +1,74 @@
+"""Models that are already on this machine: a folder, or a .gguf file."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+from ragx.errors import ModelError
+from ragx.models import cache, check, convert, registry
+from ragx.models.registry import Kind
+
+
+def find(name: str) -> Path | None:
+    """Return the model folder or .gguf file that `name` is the path of, or None for a name of another sort.
+
+    Raises:
+        ModelError: `name` is a path, but not that of a model.
+    """
+    try:
+        path = Path(name).expanduser()
+        is_file, is_folder = path.is_file(), path.is_dir()
+        is_model = is_folder and ((path / "config.json").is_file() or any(path.glob("*.gguf")))
+    except (OSError, RuntimeError) as error:
+        raise ModelError(f"cannot look for {name}: {error}") from None
+    if is_model or (is_file and path.suffix == ".gguf"):
+        return path
+    if is_file:
+        raise ModelError(f"{name} is a file, but neither the folder of a model nor a .gguf file")
+    if name in {entry.name for entry in registry.entries()}:
+        return None
+    if is_folder:
+        raise ModelError(f"{name} has no config.json: it is not the folder of a model")
+    if path.is_absolute() or name.startswith((".", "~")):
+        raise ModelError(f"{name} does not exist")
+    return None
+
+
+def readable(path: Path, name: str, kind: Kind | None) -> Path:
+    """Return the folder of a local model if its weights are safetensors, else that of a converted copy in the cache.
+
+    Raises:
+        ModelError: the model is damaged, cannot be converted, needs code of its own or is not a `kind`.
+    """
+    files = [path.name] if path.is_file() else check.files_in(path)
+    root = path.parent if path.is_file() else path
+    if path.is_dir() and not any(file.endswith((".safetensors", ".bin")) for file in files):
+        files += sorted(file.name for file in path.glob("*.gguf"))
+    pickled_or_gguf = [file for file in files if file.endswith((".bin", ".gguf"))]
+    if (path / "config.json").is_file():
+        check.settings(path, name, kind)
+    if not pickled_or_gguf:
+        check.weights(path, name)
+        return path
+
+    stats = [(file, (root / file).stat()) for file in files]
+    state = str([(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats])
+    location = str(path.resolve())
+    source = f"folder {location} {hashlib.sha256(state.encode()).hexdigest()[:12]}"
+    copy = cache.models() / f"local--{path.stem}-{hashlib.sha256(location.encode()).hexdigest()[:12]}"
+
+    def fill(folder: Path) -> tuple[str, str | None]:
+        for file in files:
+            (folder / file).parent.mkdir(exist_ok=True)
+            if file in pickled_or_gguf:
+                (folder / file).symlink_to((root / file).resolve())
+            else:
+                shutil.copyfile(root / file, folder / file)
+        return source, convert.finish(folder, name, kind)
+
+    record = cache.read_record(copy)
+    if record and record.source == source and cache.damage(copy) is None:
+        return copy
+    return cache.publish(copy, name, fill, source)

@@ -1,0 +1,59 @@
+"""The named models: `registry.toml`, read and checked."""
+
+from __future__ import annotations
+
+import functools
+import re
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from ragx.config import Settings, WheelFile
+from ragx.errors import ModelError
+
+Kind = Literal["decoder", "encoder", "reader"]
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+class Entry(Settings):
+    """A model and where it can be had. `kind` is None for a Hub id that the registry does not list."""
+
+    name: str
+    kind: Kind | None = None
+    license: str | None = None
+    about: str = ""
+    hub: str
+    revision: str | None = None
+    sha256: dict[str, str] = Field(default={})
+    """Of the weight files, by name, whichever source they come from."""
+    wheel: WheelFile | None = None
+
+    @property
+    def key(self) -> str:
+        """Name of the model's folder in the cache. A Hub id never contains `--` itself."""
+        return self.name.replace("/", "--")
+
+
+@functools.cache
+def entries() -> tuple[Entry, ...]:
+    """The registry, in the order of the file."""
+    text = Path(__file__).with_name("registry.toml").read_text(encoding="utf-8")
+    return tuple(Entry(name=name, **values) for name, values in tomllib.loads(text).items())
+
+
+def find(name: str) -> Entry:
+    """Return the entry of a registered name or of any Hub id.
+
+    Raises:
+        ModelError: `name` is neither.
+    """
+    for entry in entries():
+        if name in (entry.name, entry.hub):
+            return entry
+    if _HUB_ID.fullmatch(name) and not name.startswith((".", "-")) and ".." not in name and "--" not in name:
+        return Entry(name=name, hub=name)
+    names = ", ".join(entry.name for entry in entries())
+    raise ModelError(f"unknown model {name!r}: not a folder, not a Hub id (owner/name) and not one of {names}")
