@@ -231,7 +231,8 @@ def models_list(as_json: Json = False) -> None:
         )
         return
     for row in rows:
-        print(f"{row.name:<24} {row.kind:<8} {'here' if row.folder else '-':<5} {', '.join(row.sources)}")
+        size = f"{row.size / 1e6:,.0f} MB" if row.size else "-"
+        print(f"{row.name:<24} {row.kind:<8} {size:>8}  {', '.join(row.sources)}")
 
 
 @models_app.command("pull")

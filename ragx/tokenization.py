@@ -23,7 +23,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
 def plain_ids(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each text, without added tokens of any kind."""
-    backend = _without_added_tokens(tokenizer)
+    if all(token.special for token in tokenizer.added_tokens_decoder.values()):
+        split: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True).input_ids
+        return split
+    backend = _without_added_tokens(tokenizer)  # splitting spares only special tokens
     return [encoding.ids for encoding in backend.encode_batch(list(texts), add_special_tokens=False)]
 
 

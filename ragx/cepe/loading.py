@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedConfig
-from transformers.utils import logging as transformers_logging
 
 from ragx.cepe.model import CepeModel, cepe_class
 from ragx.errors import ModelError
+from ragx.terminal import quiet_transformers
 
 ENCODER_LAYERS = 2
 """Layers of a fresh encoder: the decoder's first ones."""
@@ -119,7 +117,7 @@ def _from_pretrained(
 ) -> tuple[CepeModel, set[str]]:
     """The model in eval mode, and the keys its weights lack."""
     decoder_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    with _quiet():
+    with quiet_transformers():
         loaded: Any = cepe_class(decoder_class).from_pretrained(
             folder, config=config, dtype=dtype, output_loading_info=True, local_files_only=True, use_safetensors=True
         )
@@ -130,16 +128,3 @@ def _from_pretrained(
         raise ModelError(f"{folder}: weights do not fit the model: {', '.join(problems)}")
     model.to(torch.device(device)).eval()  # type: ignore[arg-type]
     return model, set(info["missing_keys"])
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers' progress bars and its report of missing keys: we make our own of the latter."""
-    level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        transformers_logging.enable_progress_bar()

@@ -32,9 +32,9 @@ def cite(answer: str, question: str, hits: Sequence[Hit]) -> list[Citation]:
     """For each sentence of the answer, the sentence of the hits that holds most of its words.
 
     Support is the share of the answer sentence's distinct word stems that the span holds, weighted by inverse document
-    frequency; stop words and the words of the prompt's instruction, which decoders like to repeat, do not count. Among supporting spans, one
-    that also holds the question's words is preferred, then the better hit's. A sentence that no span supports
-    (`MIN_SUPPORT`) is not cited. Spans are verbatim, each cited once.
+    frequency. Stop words do not count, nor do the words of the prompt's instruction, which decoders like to repeat.
+    Among supporting spans, one that also holds the question's words is preferred, then the better hit's. A sentence
+    that no span supports (`MIN_SUPPORT`) is not cited. Spans are verbatim, each cited once.
     """
     spans = [(hit, start, end) for hit in hits for start, end in sentence_spans(hit.passage.text)]
     held = [_stems(hit.passage.text[start:end]) for hit, start, end in spans]

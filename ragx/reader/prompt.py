@@ -56,6 +56,6 @@ def passage_text(passage: Passage) -> str:
 
 
 def _message(question: str, passages: Sequence[Passage]) -> str:
-    # The best passage stands last, next to the question, where small decoders look most.
+    # The best passage stands last, next to the question: small decoders heed what they read last.
     blocks = [f"[{number}] {passage_text(passage)}" for number, passage in enumerate(passages, start=1)]
     return "\n\n".join([INSTRUCTION, *reversed(blocks), f"Question: {question}"])

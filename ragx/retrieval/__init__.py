@@ -1,1 +1,35 @@
+"""Passages -> vectors -> sharded index -> hits.
 
+    encoder.py    TextEncoder: passages and questions to vectors
+    tokenizer.py  makes a tokenizer read control strings as plain text
+    build.py      build_index: passages to a published generation, resumable
+    index.py      Index: an opened generation; verify, remove
+    retriever.py  Retriever: a question to hits (dense, BM25, hybrid)
+    dense.py      FAISS: one index a shard, exact re-scoring
+    bm25.py       BM25 over all shards
+    passages.py   passages as Arrow files
+    manifest.py   manifest.json: what a generation holds
+    durable.py    files that survive a crash, and the writer's lock
+
+The files are described byte by byte in `indexes/README.md`.
+"""
+
+from ragx.retrieval.build import build_index
+from ragx.retrieval.encoder import Encoder, TextEncoder
+from ragx.retrieval.index import Index, remove, verify
+from ragx.retrieval.manifest import Manifest, read_manifest
+from ragx.retrieval.retriever import METHODS, Method, Retriever
+
+__all__ = [
+    "METHODS",
+    "Encoder",
+    "Index",
+    "Manifest",
+    "Method",
+    "Retriever",
+    "TextEncoder",
+    "build_index",
+    "read_manifest",
+    "remove",
+    "verify",
+]

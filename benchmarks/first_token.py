@@ -1,0 +1,70 @@
+"""Seconds from a cold process to its first token: `ragx ask` against a bare transformers script.
+
+The bare script imports torch and transformers, loads the same decoder in the same number format and greedily generates
+one token from a prompt of the same length. Both run in turn; medians are compared.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from statistics import median
+
+from benchmarks import sample
+from ragx.hardware import default_device, default_dtype
+from ragx.models import resolve
+from ragx.rag import DEFAULT_MODEL, open_retriever
+from ragx.reader.prompt import build_prompt
+from ragx.tokenization import load_tokenizer
+
+ROUNDS = 5
+BARE = """
+import sys, torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+folder, dtype, length = sys.argv[1], getattr(torch, sys.argv[2]), int(sys.argv[3])
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+ids = torch.tensor([(tokenizer("snow reflects light ").input_ids * length)[:length]])
+out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=1, do_sample=False)
+print(tokenizer.decode(out[0, -1:]), flush=True)
+"""
+
+
+def run() -> str:
+    """A Markdown table."""
+    hits = open_retriever(sample.INDEX).search(sample.QUESTION, 10)
+    folder = resolve(DEFAULT_MODEL)
+    prompt = build_prompt(load_tokenizer(folder), sample.QUESTION, [hit.passage for hit in hits], max_tokens=10**6)
+    dtype = str(default_dtype(default_device())).removeprefix("torch.")
+    commands = {
+        "bare transformers script": [sys.executable, "-c", BARE, str(folder), dtype, str(len(prompt.ids))],
+        "ragx ask": [sys.executable, "-m", "ragx.cli", "ask", sample.QUESTION, "--index", str(sample.INDEX)],
+        "ragx ask --retriever bm25": [
+            *(sys.executable, "-m", "ragx.cli", "ask", sample.QUESTION, "--index", str(sample.INDEX)),
+            *("--retriever", "bm25"),
+        ],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(ROUNDS):
+        for name, command in commands.items():
+            seconds[name].append(_to_first_byte(command))
+    baseline = median(seconds["bare transformers script"])
+    rows = [
+        f"| {name} | {median(times):.2f} | {min(times):.2f}-{max(times):.2f} | {median(times) / baseline:.2f} |"
+        for name, times in seconds.items()
+    ]
+    head = f"Prompt of {len(prompt.ids)} tokens, {dtype}, {ROUNDS} rounds in turn.\n"
+    return "\n".join([head, "| process | median s | range | ratio |", "|---|---|---|---|", *rows])
+
+
+def _to_first_byte(command: list[str]) -> float:
+    start = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        first = process.stdout.read(1)
+        elapsed = time.perf_counter() - start
+        process.kill()
+    if not first:
+        raise RuntimeError(f"{command[:4]} printed nothing")
+    return elapsed

@@ -1,0 +1,80 @@
+"""Recall of dense, BM25 and hybrid retrieval on question sets that name their gold passages.
+
+The data lies beside the repository, in `../shared/data`, or where RAGX_DATA says; its README describes the files.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import lzma
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import ir_measures
+from ir_measures import R
+
+from benchmarks import sample
+from ragx.config import Chunking, IndexSettings
+from ragx.corpus import read_documents, split_passages
+from ragx.models import fingerprint, resolve
+from ragx.retrieval import METHODS, Index, Retriever, TextEncoder, build_index
+
+DATA = Path(os.environ.get("RAGX_DATA") or sample.ROOT.parent / "shared" / "data")
+MODEL = "all-minilm-l6-v2"
+QUESTIONS = 1000
+"""Of each set, the first ones."""
+
+
+def run() -> str:
+    """A Markdown table."""
+    if not DATA.is_dir():
+        return f"skipped: no data at {DATA}"
+    folder = resolve(MODEL, "encoder")
+    encoder = TextEncoder.load(folder, name=MODEL, fingerprint=fingerprint(folder))
+    rows = []
+    for name, (corpus, questions, gold) in _sets().items():
+        with tempfile.TemporaryDirectory() as out:
+            settings = IndexSettings(chunking=Chunking(unit="document"))
+            passages = split_passages(read_documents([corpus], on_skip=print), settings.chunking)
+            build_index(passages, Path(out), encoder, settings)
+            retriever = Retriever(Index.open(Path(out)), encoder)
+            for method in METHODS:
+                found = {
+                    key: {hit.passage.document: hit.score for hit in retriever.search(question, 60, method)}
+                    for key, question in questions.items()
+                }
+                scores = ir_measures.calc_aggregate([R @ 10, R @ 60], gold, found)
+                rows.append(f"| {name} | {len(questions)} | {method} | {scores[R @ 10]:.3f} | {scores[R @ 60]:.3f} |")
+    return "\n".join(["| set | questions | retriever | recall@10 | recall@60 |", "|---|---|---|---|---|", *rows])
+
+
+def _sets() -> dict[str, tuple[Path, dict[str, str], dict[str, dict[str, int]]]]:
+    """By name: the corpus, the questions by id, and the gold passages of each with their grades."""
+    squad = list(_rows(DATA / "eval" / "squad_dev_a.jsonl.xz"))[:QUESTIONS]
+    sets = {
+        "SQuAD dev": (
+            DATA / "corpora" / "squad_dev.jsonl.xz",
+            {row["id"]: row["question"] for row in squad},
+            {row["id"]: {row["passage_id"]: 1} for row in squad},
+        )
+    }
+    for name in ("cranfield", "cisi"):
+        gold: dict[str, dict[str, int]] = {}
+        with (DATA / "eval" / f"{name}_qrels.tsv").open() as file:
+            for query, passage, grade in csv.reader(file, delimiter="\t"):
+                if grade.isdigit() and int(grade) > 0:
+                    gold.setdefault(query, {})[passage] = int(grade)
+        rows = _rows(DATA / "eval" / f"{name}_queries.jsonl.xz")
+        questions = {row["id"]: row["question"] for row in rows if row["id"] in gold}
+        sets[name] = (DATA / "corpora" / f"{name}.jsonl.xz", questions, gold)
+    return sets
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    with lzma.open(path, "rt") as file:
+        for line in file:
+            row = json.loads(line)
+            yield {**row, "id": str(row["id"])}

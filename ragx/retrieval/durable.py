@@ -1,0 +1,92 @@
+"""Files that are there whole after a crash or not at all, and the lock that keeps writers apart."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from ragx.errors import IndexFolderError
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an `OSError` (disk full, read-only folder, …) into an `IndexFolderError` that names the file."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or f"{error} (is the disk full?)"  # numpy gives no errno
+        raise IndexFolderError(f"cannot write {error.filename or path}: {reason}") from error
+
+
+@contextmanager
+def durable_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to that takes the name `path` only when it is complete and on the disk.
+
+    Raises:
+        IndexFolderError: it cannot be written.
+    """
+    draft = path.with_name(path.name + ".tmp")
+    with writing(path):
+        try:
+            with draft.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until a file that some library wrote is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in `folder` are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def writer_lock(folder: Path) -> Iterator[None]:
+    """Hold the index folder for one writer; it is created if it is not there. Readers need no lock.
+
+    Raises:
+        IndexFolderError: another process is writing to the folder, or the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    path = folder / "LOCK"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            holder = path.read_text(encoding="utf-8").strip()
+            described = f" ({holder})" if holder else ""
+            raise IndexFolderError(f"another process{described} is writing to {folder}") from None
+    try:
+        with writing(path):
+            path.write_text(f"pid {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,187 @@
+"""Index: one generation, opened for reading; and the upkeep of an index folder."""
+
+from __future__ import annotations
+
+import shutil
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from ragx.errors import IndexFolderError
+from ragx.retrieval.bm25 import open_bm25
+from ragx.retrieval.dense import open_faiss
+from ragx.retrieval.durable import sha256, writer_lock, writing
+from ragx.retrieval.manifest import (
+    STAGING,
+    FileEntry,
+    Manifest,
+    current_generation,
+    generations,
+    is_index_folder,
+    load_manifest,
+)
+from ragx.retrieval.passages import open_passages, passage_at
+from ragx.types import Passage
+
+if TYPE_CHECKING:
+    import bm25s
+    import faiss
+    import pyarrow as pa
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard, mapped into memory."""
+
+    offset: int
+    """Row of its first passage in the whole index."""
+    passages: pa.Table
+    vectors: np.ndarray
+    """(n, d) float32."""
+    faiss: faiss.Index
+
+
+class Index:
+    """A generation, kept open: later builds do not change what it returns. Rows run over all shards, from 0."""
+
+    def __init__(self, folder: Path, manifest: Manifest, shards: list[Shard], bm25: bm25s.BM25 | None) -> None:
+        """Use `Index.open`."""
+        self.folder = folder
+        self.manifest = manifest
+        self.shards = shards
+        self.bm25 = bm25
+        """None when no passage has a word."""
+        self._offsets = [shard.offset for shard in shards]
+
+    @classmethod
+    def open(cls, folder: Path) -> Index:
+        """Open the current generation of an index folder, mapping its files into memory.
+
+        Checks the manifest and the size of every file, not their contents: that is `verify`.
+
+        Raises:
+            IndexFolderError: there is no index, a file of it is missing or damaged, or its format is another.
+        """
+        generation = current_generation(folder)
+        manifest = load_manifest(generation)
+        for name, entry in manifest.files.items():
+            if problem := _size_problem(generation / name, entry):
+                raise IndexFolderError(f"{problem}: rebuild the index")
+        shards: list[Shard] = []
+        offset = 0
+        for number, listed in enumerate(manifest.shards):
+            shard = shard_folder(generation, number)
+            passages = _opened(open_passages, shard / "passages.arrow")
+            vectors = _opened(open_vectors, shard / "vectors.npy")
+            faiss_index = _opened(open_faiss, shard / "faiss.index")
+            if not (
+                len(passages) == listed.passages == faiss_index.ntotal
+                and vectors.shape == (listed.passages, manifest.encoder.dimension)
+            ):
+                raise IndexFolderError(f"the files of {shard} do not belong together: rebuild the index")
+            shards.append(Shard(offset, passages, vectors, faiss_index))
+            offset += listed.passages
+        has_words = any(name.startswith("bm25/") for name in manifest.files)
+        bm25 = _opened(open_bm25, generation / "bm25") if has_words else None
+        if bm25 is not None and bm25.scores["num_docs"] != offset:
+            raise IndexFolderError(f"the files of {generation / 'bm25'} do not belong to its shards: rebuild the index")
+        return cls(folder, manifest, shards, bm25)
+
+    def __len__(self) -> int:
+        return self.manifest.counts.passages
+
+    def info(self) -> dict[str, object]:
+        """What the index holds, as plain values."""
+        manifest = self.manifest.model_dump(mode="json", exclude={"files", "shards"})
+        return {
+            "folder": str(self.folder),
+            "bytes": sum(entry.size for entry in self.manifest.files.values()),
+            **manifest,
+        }
+
+    def passage(self, row: int) -> Passage:
+        """The passage in a row, from 0.
+
+        Raises:
+            IndexError: there is no such row.
+        """
+        if not 0 <= row < len(self):
+            raise IndexError(f"no row {row} in an index of {len(self)} passages")
+        shard = self.shards[bisect_right(self._offsets, row) - 1]
+        return passage_at(shard.passages, row - shard.offset)
+
+
+def shard_folder(generation: Path, number: int) -> Path:
+    """Where a generation keeps a shard."""
+    return generation / f"shard-{number:05d}"
+
+
+def open_vectors(path: Path) -> np.ndarray:
+    """Map a shard's vectors into memory: (n, d) float32.
+
+    Raises:
+        OSError, ValueError: the file is missing or damaged.
+    """
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def verify(folder: Path) -> None:
+    """Read every file of the current generation and compare it with the manifest.
+
+    Raises:
+        IndexFolderError: there is no index in `folder`, or files of it are damaged or missing; all are named.
+    """
+    generation = current_generation(folder)
+    problems = []
+    for name, entry in load_manifest(generation).files.items():
+        path = generation / name
+        problem = _size_problem(path, entry)
+        if not problem and sha256(path) != entry.sha256:
+            problem = f"{path} is damaged: its SHA-256 is not the manifest's"
+        if problem:
+            problems.append(problem)
+    if problems:
+        raise IndexFolderError(f"{'; '.join(problems)}: rebuild the index")
+
+
+def remove(folder: Path) -> None:
+    """Delete an index: its generations and any unfinished build. Other files in the folder stay.
+
+    Raises:
+        IndexFolderError: there is no index in `folder`, another process is writing to it, or it cannot be deleted.
+    """
+    if not is_index_folder(folder):
+        raise IndexFolderError(f"no index at {folder}")
+    with writer_lock(folder), writing(folder):
+        # CURRENT first: a crash leaves no index rather than a broken one.
+        (folder / "CURRENT").unlink(missing_ok=True)
+        for generation in generations(folder):
+            shutil.rmtree(generation)
+        if (folder / STAGING).is_dir():
+            shutil.rmtree(folder / STAGING)
+        (folder / "LOCK").unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _size_problem(path: Path, entry: FileEntry) -> str | None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        return f"cannot read {path}: {error.strerror}"
+    return None if size == entry.size else f"{path} is damaged: {size:,} bytes instead of {entry.size:,}"
+
+
+def _opened(opener: Callable[[Path], T], path: Path) -> T:
+    try:
+        return opener(path)
+    except OSError as error:
+        raise IndexFolderError(f"cannot read {error.filename or path}: {error.strerror or error}") from None
+    except (ValueError, KeyError, RuntimeError):  # ValueError: pyarrow.ArrowInvalid too
+        raise IndexFolderError(f"{path} is damaged: rebuild the index") from None

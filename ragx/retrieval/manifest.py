@@ -1,0 +1,152 @@
+"""`manifest.json`: what a generation was made from and every file it holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ragx.config import IndexSettings, Settings
+from ragx.errors import IndexFolderError
+from ragx.retrieval.durable import durable_file
+
+FORMAT = 1
+"""Version of the on-disk format that this code reads and writes."""
+STAGING = "gen-building"
+"""Folder of the generation that is being built."""
+
+
+class FileEntry(Settings):
+    """One file of a generation."""
+
+    size: int
+    """Bytes."""
+    sha256: str
+
+
+class EncoderEntry(Settings):
+    """The encoder that made the vectors."""
+
+    name: str
+    fingerprint: str
+    dimension: int
+
+
+class ShardEntry(Settings):
+    """One shard: how many passages, and the digest of all their fields."""
+
+    passages: int
+    digest: str
+
+
+class Counts(Settings):
+    """What went in, and what was left out."""
+
+    documents: int = 0
+    passages: int = 0
+    shards: int = 0
+    duplicates: int = 0
+    empty: int = 0
+    skipped: int = 0
+
+
+class Manifest(Settings):
+    """The contents of `manifest.json`."""
+
+    format: int = FORMAT
+    created: str
+    """UTC, ISO 8601."""
+    settings: IndexSettings
+    encoder: EncoderEntry
+    counts: Counts
+    shards: list[ShardEntry]
+    files: dict[str, FileEntry]
+    """By path relative to the generation's folder, with `/`."""
+
+
+def write_manifest(manifest: Manifest, folder: Path) -> None:
+    """Write `folder/manifest.json` durably.
+
+    Raises:
+        IndexFolderError: it cannot be written.
+    """
+    values = manifest.model_dump(mode="json")
+    text = json.dumps(values | {"checksum": _checksum(values)}, ensure_ascii=False, indent=1)
+    with durable_file(folder / "manifest.json") as file:
+        file.write(text.encode("utf-8") + b"\n")
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """Read the manifest in a generation's folder.
+
+    Raises:
+        IndexFolderError: it is missing, damaged or of another format version.
+    """
+    path = folder / "manifest.json"
+    try:
+        values = json.loads(path.read_bytes())
+        version = values["format"]
+        if version != FORMAT:
+            raise IndexFolderError(
+                f"{path} has format version {version}, this ragx reads version {FORMAT}: rebuild the index"
+            )
+        if values.pop("checksum") != _checksum(values):
+            raise ValueError("its checksum does not match")
+        return Manifest.model_validate(values)
+    except OSError as error:
+        raise IndexFolderError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, ValidationError):
+        raise IndexFolderError(f"{path} is damaged: rebuild the index") from None
+
+
+def current_generation(folder: Path) -> Path:
+    """The folder of the generation that `CURRENT` names.
+
+    Raises:
+        IndexFolderError: there is no finished index in `folder`, or `CURRENT` is damaged.
+    """
+    current = folder / "CURRENT"
+    try:
+        name = current.read_bytes().decode("ascii", "replace").removesuffix("\n")
+    except (FileNotFoundError, NotADirectoryError):
+        unfinished = "its build did not finish: run it again to continue"
+        advice = unfinished if (folder / STAGING).is_dir() else "build one with `ragx index build PATH --out INDEX`"
+        raise IndexFolderError(f"no index at {folder} ({advice})") from None
+    except OSError as error:
+        raise IndexFolderError(f"cannot read {current}: {error.strerror}") from None
+    if not re.fullmatch(r"gen-\d{4,}", name):
+        raise IndexFolderError(f"{current} is damaged: it must hold the name of a generation, such as gen-0001")
+    return folder / name
+
+
+def generations(folder: Path) -> list[Path]:
+    """The folders of the finished generations, oldest first."""
+    found = [path for path in folder.glob("gen-*") if re.fullmatch(r"gen-\d{4,}", path.name)]
+    return sorted(found, key=generation_number)
+
+
+def generation_number(generation: Path) -> int:
+    """1 for the first."""
+    return int(generation.name.removeprefix("gen-"))
+
+
+def is_index_folder(folder: Path) -> bool:
+    """Whether the folder holds an index or an unfinished build of one, and not merely files of such names."""
+    return (folder / STAGING).is_dir() or any((path / "manifest.json").is_file() for path in generations(folder))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an index's current generation; opens no other file.
+
+    Raises:
+        IndexFolderError: there is no index in `folder`, or it is damaged or of another format version.
+    """
+    return load_manifest(current_generation(folder))
+
+
+def _checksum(values: dict[str, object]) -> str:
+    canonical = json.dumps(values, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()

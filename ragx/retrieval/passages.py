@@ -1,0 +1,84 @@
+"""Passages on disk: one Arrow IPC file a shard, mapped into memory and read row by row."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import astuple, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ragx.errors import CorpusError
+from ragx.retrieval.durable import durable_file
+from ragx.types import Passage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROWS_PER_BATCH = 8192
+
+
+def embedded_text(passage: Passage) -> str:
+    """What is embedded and indexed of a passage: its title, if any, and its text."""
+    return f"{passage.title} {passage.text}" if passage.title else passage.text
+
+
+def digest(passages: Sequence[Passage]) -> str:
+    """SHA-256 over all fields of all passages, in order."""
+    total = hashlib.sha256()
+    for passage in passages:
+        total.update(json.dumps(astuple(passage)).encode("ascii") + b"\n")
+    return total.hexdigest()
+
+
+def write_passages(passages: Sequence[Passage], path: Path) -> None:
+    """Write the passages durably.
+
+    Raises:
+        CorpusError: a passage holds a character that is not valid Unicode.
+        IndexFolderError: the file cannot be written.
+    """
+    import pyarrow as pa
+
+    # large_string: a batch of whole documents may hold more than the 2 GiB that 32-bit offsets reach.
+    types = {"str": pa.large_string(), "int": pa.int64()}
+    schema = pa.schema([pa.field(field.name, types[str(field.type)], nullable=False) for field in fields(Passage)])
+    try:
+        columns = [[getattr(passage, name) for passage in passages] for name in schema.names]
+        table = pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema)
+    except UnicodeEncodeError:
+        bad = next(passage for passage in passages if not _is_unicode(passage))
+        raise CorpusError(f"passage {bad.id!a} holds a lone surrogate, which is not valid Unicode text") from None
+    with durable_file(path) as file, pa.ipc.new_file(file, schema) as writer:
+        writer.write_table(table, max_chunksize=ROWS_PER_BATCH)
+
+
+def open_passages(path: Path) -> pa.Table:
+    """Map a passages file into memory.
+
+    Raises:
+        OSError: it cannot be read.
+        pyarrow.ArrowInvalid: it is not an Arrow file.
+    """
+    import pyarrow as pa
+
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+
+def passage_at(table: pa.Table, row: int) -> Passage:
+    """The passage in a row of the table."""
+    return Passage(**{name: table[name][row].as_py() for name in table.column_names})
+
+
+def all_passages(table: pa.Table) -> list[Passage]:
+    """Every passage of the table, in order."""
+    return [Passage(**row) for row in table.to_pylist()]
+
+
+def _is_unicode(passage: Passage) -> bool:
+    try:
+        json.dumps(astuple(passage), ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,100 @@
+"""A question to the best passages: dense, BM25, or both fused by reciprocal rank."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, get_args
+
+import numpy as np
+
+from ragx.errors import ConfigError, IndexFolderError
+from ragx.retrieval.bm25 import best_matches
+from ragx.retrieval.dense import nearest
+from ragx.retrieval.encoder import Encoder
+from ragx.retrieval.index import Index, Shard
+from ragx.types import Hit
+
+Method = Literal["dense", "bm25", "hybrid"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+RRF_CONSTANT = 60
+"""Of reciprocal rank fusion: Cormack, Clarke and Büttcher, SIGIR 2009."""
+FUSION_DEPTH = 100
+"""Hits that each method brings to the fusion, or k if that is more."""
+
+Ranking = list[tuple[int, float]]
+"""Rows and scores, best first."""
+
+
+class Retriever:
+    """Searches one opened generation. Safe to share between threads."""
+
+    def __init__(self, index: Index, encoder: Encoder | None = None) -> None:
+        """Without an encoder only BM25 can search."""
+        self.index = index
+        self.encoder = encoder
+        self._threads = ThreadPoolExecutor(min(len(index.shards), os.cpu_count() or 1), "ragx-search")
+
+    def search(self, question: str, k: int, method: Method = "hybrid") -> list[Hit]:
+        """The k best passages for the question, best first; ties come in passage order.
+
+        Fewer when the index is smaller, or when BM25 finds fewer passages with a word of the question. Scores: inner
+        product (dense), BM25, or the sum of 1 / (60 + rank) over both (hybrid).
+
+        Raises:
+            ConfigError: k is less than 1 or the method unknown.
+            IndexFolderError: dense and hybrid without the encoder that the index was built with.
+        """
+        if k < 1:
+            raise ConfigError(f"k must be at least 1, not {k}")
+        question = question.encode("utf-8", "replace").decode("utf-8")  # lone surrogates are no text
+        if method == "dense":
+            ranking = self._dense(question, k)
+        elif method == "bm25":
+            ranking = self._bm25(question, k)
+        elif method == "hybrid":
+            depth = max(k, FUSION_DEPTH)
+            ranking = fuse([self._dense(question, depth), self._bm25(question, depth)])[:k]
+        else:
+            raise ConfigError(f"method {method!r} is not one of {', '.join(METHODS)}")
+        return [Hit(self.index.passage(row), score) for row, score in ranking]
+
+    def _dense(self, question: str, k: int) -> Ranking:
+        vector = self._checked_encoder().encode_question(question)
+
+        def search(shard: Shard) -> tuple[np.ndarray, np.ndarray]:
+            rows, scores = nearest(shard.faiss, shard.vectors, vector, k)
+            return rows + shard.offset, scores
+
+        found = list(self._threads.map(search, self.index.shards))
+        rows, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        best = np.lexsort((rows, -scores))[:k]
+        return list(zip(rows[best].tolist(), scores[best].tolist(), strict=True))
+
+    def _bm25(self, question: str, k: int) -> Ranking:
+        if self.index.bm25 is None:
+            return []
+        rows, scores = best_matches(self.index.bm25, question, k)
+        return list(zip(rows.tolist(), scores.tolist(), strict=True))
+
+    def _checked_encoder(self) -> Encoder:
+        built = self.index.manifest.encoder
+        made_by = (
+            f"index {self.index.folder} was built with encoder {built.name} (fingerprint {built.fingerprint[:12]})"
+        )
+        if self.encoder is None:
+            raise IndexFolderError(f"{made_by}: load it, or search with method bm25")
+        if self.encoder.fingerprint != built.fingerprint:
+            given = f"{self.encoder.name} (fingerprint {self.encoder.fingerprint[:12]})"
+            raise IndexFolderError(f"{made_by}, not with {given}: use that encoder or rebuild the index")
+        return self.encoder
+
+
+def fuse(rankings: list[Ranking]) -> Ranking:
+    """Reciprocal rank fusion: a row scores the sum of 1 / (60 + rank) over the rankings that hold it."""
+    scores: dict[int, float] = {}
+    for ranking in rankings:
+        for rank, (row, _) in enumerate(ranking, start=1):
+            scores[row] = scores.get(row, 0.0) + 1 / (RRF_CONSTANT + rank)
+    return sorted(scores.items(), key=lambda entry: (-entry[1], entry[0]))

@@ -1,0 +1,87 @@
+"""Hybrid search fuses both rankings; a search that cannot be right is one clear line."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy_encoders import WordEncoder, passages
+
+from ragx.config import IndexSettings
+from ragx.errors import ConfigError, IndexFolderError
+from ragx.retrieval import Index, Retriever, build_index
+
+TEXTS = [
+    f"{colour} {animal} {n}" for n, colour in enumerate(["red", "blue", "green"]) for animal in ["fox", "owl", "elk"]
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("index")
+    build_index(passages(TEXTS), folder, WordEncoder(), IndexSettings(shard_size=2), quiet=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def retriever(folder: Path) -> Retriever:
+    return Retriever(Index.open(folder), WordEncoder())
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(" ".join(TEXTS).split()), max_size=5).map(" ".join), st.integers(1, 12))
+def test_hybrid_is_the_reciprocal_rank_fusion_of_both(retriever: Retriever, question: str, k: int) -> None:
+    expected: dict[str, float] = {}
+    for method in ("dense", "bm25"):
+        for rank, hit in enumerate(retriever.search(question, len(TEXTS), method), start=1):
+            expected[hit.passage.id] = expected.get(hit.passage.id, 0) + 1 / (60 + rank)
+    hits = retriever.search(question, k, "hybrid")
+    assert len({hit.passage.id for hit in hits}) == len(hits) == min(k, len(TEXTS))
+    assert [hit.score for hit in hits] == sorted(expected.values(), reverse=True)[:k]
+    assert all(hit.score == expected[hit.passage.id] for hit in hits)
+
+
+def test_hits_carry_the_passage_as_it_was_given(retriever: Retriever) -> None:
+    given = passages(TEXTS)
+    assert {hit.passage for hit in retriever.search("fox", 100)} == set(given)
+    assert [retriever.index.passage(row) for row in range(len(retriever.index))] == given
+
+
+@pytest.mark.parametrize("row", [-1, len(TEXTS)])
+def test_there_is_no_row_outside_the_index(retriever: Retriever, row: int) -> None:
+    with pytest.raises(IndexError):
+        retriever.index.passage(row)
+
+
+def test_many_threads_get_what_one_gets(retriever: Retriever) -> None:
+    questions = TEXTS * 20
+    with ThreadPoolExecutor(8) as threads:
+        together = list(threads.map(lambda question: retriever.search(question, 3), questions))
+    assert together == [retriever.search(question, 3) for question in questions]
+
+
+def test_without_an_encoder_only_bm25_searches(folder: Path) -> None:
+    retriever = Retriever(Index.open(folder))
+    assert len(retriever.search("fox", 9, "bm25")) == 3
+    for method in ("dense", "hybrid"):
+        with pytest.raises(
+            IndexFolderError, match=r"was built with encoder words \(fingerprint wwwwwwwwwwww\): load it"
+        ):
+            retriever.search("fox", 3, method)
+
+
+def test_another_encoder_is_refused(folder: Path) -> None:
+    retriever = Retriever(Index.open(folder), WordEncoder(fingerprint="x" * 64))
+    with pytest.raises(IndexFolderError, match=f"index {folder} was built with encoder words .*, not with words"):
+        retriever.search("fox", 3, "dense")
+    assert len(retriever.search("fox", 9, "bm25")) == 3
+
+
+def test_arguments_out_of_range_are_refused(retriever: Retriever) -> None:
+    with pytest.raises(ConfigError, match="k must be at least 1, not 0"):
+        retriever.search("fox", 0)
+    with pytest.raises(ConfigError, match="'sparse' is not one of dense, bm25, hybrid"):
+        retriever.search("fox", 1, "sparse")  # type: ignore[arg-type]
