@@ -19,6 +19,7 @@ QUESTION_WEIGHT = 0.25
 """How much holding the question's words counts when choosing among spans that hold the answer's."""
 
 _WORD = re.compile(r"\w+(?:[.,]\d+)*")
+_CLAUSE_END = re.compile(r"[,;:]\s")
 _SENTENCE = re.compile(
     r"""\S.*?(?:
         [.!?]["')\]]*(?=\s)                        # its final mark
@@ -34,38 +35,45 @@ def cite(answer: str, question: str, hits: Sequence[Hit]) -> list[Citation]:
     Support is the share of the answer sentence's distinct word stems that the span holds, weighted by inverse document
     frequency. Stop words do not count, nor do the words of the prompt's instruction, which decoders like to repeat.
     Among supporting spans, one that also holds the question's words is preferred, then the better hit's. A sentence
-    that no span supports (`MIN_SUPPORT`) is not cited. Spans are verbatim, each cited once.
+    that no span supports (`MIN_SUPPORT`) is tried clause by clause, or goes without. Spans are verbatim, each cited
+    once.
     """
     spans = [(hit, start, end) for hit in hits for start, end in sentence_spans(hit.passage.text)]
     held = [_stems(hit.passage.text[start:end]) for hit, start, end in spans]
     weight = _inverse_document_frequency(held)
-    asked = _stems(question)
+    asked = [_share(_stems(question), stems, weight) for stems in held]
     silent = _stems(INSTRUCTION) | _stems(" ".join(STOPWORDS_EN))
-    citations: dict[tuple[str, int], Citation] = {}
-    for first, last in sentence_spans(answer):
-        said = _stems(answer[first:last]) - silent
+
+    def best_span(text: str) -> tuple[int, float] | None:
+        said = _stems(text) - silent
         support = [_share(said, stems, weight) for stems in held]
         candidates = [index for index, share in enumerate(support) if share >= MIN_SUPPORT]
-        if not candidates:
-            continue
-        best = max(candidates, key=lambda i: support[i] + QUESTION_WEIGHT * _share(asked, held[i], weight))
-        hit, start, end = spans[best]
-        passage = hit.passage
-        citations.setdefault(
-            (passage.id, start),
-            Citation(
-                number=len(citations) + 1,
-                passage_id=passage.id,
-                document=passage.document,
-                title=passage.title,
-                source=passage.source,
-                start=passage.start + start,
-                end=passage.start + end,
-                text=passage.text[start:end],
-                score=round(support[best], 4),
-            ),
-        )
-    return list(citations.values())
+        best = max(candidates, key=lambda index: support[index] + QUESTION_WEIGHT * asked[index], default=None)
+        return None if best is None else (best, support[best])
+
+    found: dict[int, float] = {}
+    for first, last in sentence_spans(answer):
+        sentence = answer[first:last]
+        whole = best_span(sentence)
+        for part in [whole] if whole else map(best_span, _CLAUSE_END.split(sentence)):
+            if part:
+                found.setdefault(*part)
+    return [_citation(number, *spans[index], found[index]) for number, index in enumerate(found, start=1)]
+
+
+def _citation(number: int, hit: Hit, start: int, end: int, support: float) -> Citation:
+    passage = hit.passage
+    return Citation(
+        number=number,
+        passage_id=passage.id,
+        document=passage.document,
+        title=passage.title,
+        source=passage.source,
+        start=passage.start + start,
+        end=passage.start + end,
+        text=passage.text[start:end],
+        score=round(support, 4),
+    )
 
 
 def sentence_spans(text: str) -> Iterator[tuple[int, int]]:

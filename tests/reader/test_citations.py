@@ -31,6 +31,12 @@ def test_an_answer_without_support_is_not_cited() -> None:
     assert cite("Bananas are yellow.", "Why?", [hit(DOCUMENT)]) == []
 
 
+def test_a_sentence_half_of_which_is_made_up_is_cited_for_the_other_half() -> None:
+    answer = "Fresh snow reflects up to 90 percent of sunlight, making penguins remarkably cheerful every morning."
+    (citation,) = cite(answer, "How much?", [hit(DOCUMENT)])
+    assert citation.text == "Fresh snow reflects up to 90 percent of sunlight."
+
+
 def test_a_rare_word_counts_more_than_common_ones() -> None:
     common = [hit(f"One kind animal {number}.", name=f"a{number}") for number in range(9)]
     (citation,) = cite("One kind animal: quokkas.", "Who?", [*common, hit("Quokkas smile.", name="b")])
