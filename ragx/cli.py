@@ -18,7 +18,7 @@ import typer
 import typer.core
 
 from ragx.errors import RagxError
-from ragx.terminal import notice, plain
+from ragx.terminal import notice, plain, waiting
 
 
 def _go_offline(value: bool) -> bool:
@@ -81,28 +81,34 @@ def ask(
 ) -> None:
     """Answer a question from an index, with citations."""
     from ragx import display
+    from ragx.models import resolve
     from ragx.rag import DEFAULT_MODEL, RAG, check_question
 
     check_question(question, k, n_decoder, reader, retriever)
     method: Any = retriever  # checked above
-    rag = RAG.from_index(index, model=model or DEFAULT_MODEL, retriever=method, device=device, dtype=dtype)
+    resolve(model or DEFAULT_MODEL)  # a download shows its own progress
+    with waiting("loading models …"):
+        rag = RAG.from_index(index, model=model or DEFAULT_MODEL, retriever=method, device=device, dtype=dtype)
     for note in rag.notes:
         notice(note)
 
-    def show(text: str) -> None:
-        if not as_json:
-            sys.stdout.write(plain(text))
-            sys.stdout.flush()
+    with waiting(f"reading {k} passages …") as done_waiting:
 
-    answer = rag.ask(
-        question,
-        k=k,
-        n_decoder=n_decoder,
-        reader=reader,  # type: ignore[arg-type]  # checked above
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        on_text=show,
-    )
+        def show(text: str) -> None:
+            done_waiting()
+            if not as_json:
+                sys.stdout.write(plain(text))
+                sys.stdout.flush()
+
+        answer = rag.ask(
+            question,
+            k=k,
+            n_decoder=n_decoder,
+            reader=reader,  # type: ignore[arg-type]  # checked above
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            on_text=show,
+        )
     if as_json:
         print(display.answer_json(question, answer))
     else:

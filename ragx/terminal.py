@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -22,6 +22,18 @@ def plain(text: str) -> str:
 def notice(line: str) -> None:
     """Print one line for the user on stderr; stdout is for answers alone."""
     print(plain(" ".join(line.splitlines())), file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def waiting(what: str) -> Iterator[Callable[[], None]]:
+    """Show on a terminal what the user waits for, until the block ends or the yielded function is called."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(plain(what)) as status:
+        yield status.stop
 
 
 @contextlib.contextmanager
