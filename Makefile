@@ -31,7 +31,7 @@ ask: export Q := $(Q)
 test: $(INSTALLED) ## Run the tests.
 	$(BIN)/python -m pytest
 
-lint: $(INSTALLED) ## Check style, types and known vulnerabilities.
+lint: $(INSTALLED) ## Check style and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -39,9 +39,9 @@ def run() -> str:
     dtype = str(default_dtype(default_device())).removeprefix("torch.")
     commands = {
         "bare transformers script": [sys.executable, "-c", BARE, str(folder), dtype, str(len(prompt.ids))],
-        "ragx ask": [sys.executable, "-m", "ragx.cli", "ask", sample.QUESTION, "--index", str(sample.INDEX)],
+        "ragx ask": [sys.executable, "-m", "ragx", "ask", sample.QUESTION, "--index", str(sample.INDEX)],
         "ragx ask --retriever bm25": [
-            *(sys.executable, "-m", "ragx.cli", "ask", sample.QUESTION, "--index", str(sample.INDEX)),
+            *(sys.executable, "-m", "ragx", "ask", sample.QUESTION, "--index", str(sample.INDEX)),
             *("--retriever", "bm25"),
         ],
     }

@@ -6,6 +6,7 @@ commands, so that `ragx --help` answers at once.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -17,7 +18,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from ragx.errors import RagxError
+from ragx.errors import ConfigError, RagxError
 from ragx.terminal import notice, plain, waiting
 
 
@@ -45,9 +46,17 @@ class _Interrupted(RagxError):
 class _Group(typer.core.TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
         except KeyboardInterrupt:
             raise _Interrupted("interrupted") from None
+        except BrokenPipeError:  # the reader of our output has gone, as with `| head`: nothing is wrong
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise RagxError(f"cannot write{f' {error.filename}' if error.filename else ''}: {error.strerror}") from None
 
 
 app = typer.Typer(
@@ -55,12 +64,26 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Answer questions over a large corpus by reading many passages cheaply.",
 )
 index_app = typer.Typer(no_args_is_help=True, help="Build and look after indexes.")
 models_app = typer.Typer(no_args_is_help=True, help="Models by name.")
 app.add_typer(index_app, name="index")
 app.add_typer(models_app, name="models")
+
+
+def _version(value: bool) -> None:
+    if value:
+        from ragx import __version__
+
+        print(f"ragx {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Answer questions over a large corpus by reading many passages cheaply."""
 
 
 @app.command()
@@ -74,6 +97,15 @@ def ask(
     model: Annotated[str | None, typer.Option(help="Decoder or CEPE reader: a name, a folder or a Hub id.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Where an answer that does not end is cut.")] = 256,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 decodes greedily.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens of this probability.")] = 1.0,
+    top_k: Annotated[int, typer.Option(help="Sample from so many of the likeliest tokens; 0: all.")] = 0,
+    min_p: Annotated[float, typer.Option(help="Sample from tokens this share as likely as the likeliest.")] = 0.0,
+    repetition_penalty: Annotated[float, typer.Option(help="Above 1, repeated tokens become less likely.")] = 1.0,
+    seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="A string that ends the answer; may repeat.")] = None,
+    attend: Annotated[str, typer.Option(help="How decoding attends: auto, project, cached or latent.")] = "auto",
+    cache_size: Annotated[float, typer.Option(min=0, help="GB of passage encodings kept on disk.")] = 4.0,
+    why: Annotated[bool, typer.Option("--why", help="Show each passage's share of the attention.")] = False,
     device: Device = None,
     dtype: Dtype = "auto",
     as_json: Json = False,
@@ -86,9 +118,18 @@ def ask(
 
     check_question(question, k, n_decoder, reader, retriever)
     method: Any = retriever  # checked above
+    way: Any = attend  # checked by from_index
     resolve(model or DEFAULT_MODEL)  # a download shows its own progress
     with waiting("loading models …"):
-        rag = RAG.from_index(index, model=model or DEFAULT_MODEL, retriever=method, device=device, dtype=dtype)
+        rag = RAG.from_index(
+            index,
+            model=model or DEFAULT_MODEL,
+            retriever=method,
+            attend=way,
+            cache_size=cache_size,
+            device=device,
+            dtype=dtype,
+        )
     for note in rag.notes:
         notice(note)
 
@@ -105,14 +146,23 @@ def ask(
             k=k,
             n_decoder=n_decoder,
             reader=reader,  # type: ignore[arg-type]  # checked above
+            why=why,
+            on_text=show,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
-            on_text=show,
+            top_p=top_p,
+            top_k=top_k,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+            stop=tuple(stop or ()),
         )
     if as_json:
         print(display.answer_json(question, answer))
     else:
         print(f"\n\n{display.sources(answer)}")
+        if why:
+            print(f"\n{display.shares(answer)}")
     for note in answer.notes:
         notice(note)
     notice(display.timings(answer))
@@ -136,8 +186,11 @@ def search(
     check_search(question, k, retriever)
     method: Any = retriever  # checked above
     hits = open_retriever(index, method=method, device=device, dtype=dtype).search(question, k, method)
-    print(display.hits_json(question, hits) if as_json else display.hit_list(hits))
-    if not hits:
+    if as_json:
+        print(display.hits_json(question, hits))
+    elif hits:
+        print(display.hit_list(hits))
+    else:
         notice("no passage matches")
 
 
@@ -169,10 +222,13 @@ def index_build(
         recipe,
         [
             *(f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None),
-            *(path for path in paths or [] if path.startswith("--")),
+            *(_setting(path) for path in paths or [] if path.startswith("--")),
         ],
     )
     sources = [path for path in paths or [] if not path.startswith("--")]
+    for path in sources:
+        if path.startswith("-"):
+            raise ConfigError(f"unknown option {path}; a path that begins with - is written ./{path}")
     folder = out or default_index()
     report = build(sources, folder, settings, strict=strict, device=device, dtype=dtype)
     for skipped in report.skipped:
@@ -183,6 +239,12 @@ def index_build(
     )
     if report.skipped:
         raise typer.Exit(3)
+
+
+def _setting(argument: str) -> str:
+    if "=" not in argument:
+        raise ConfigError(f"unknown option {argument}; see `ragx index build --help`, settings are --a.b=value")
+    return argument
 
 
 @index_app.command("info")
@@ -197,8 +259,7 @@ def index_info(index: IndexFolder = None, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(info, indent=2))
         return
-    for key, value in info.items():
-        print(f"{key + ':':<12} {plain(str(value))}")
+    print(display.report(info))
 
 
 @index_app.command("verify")
@@ -263,14 +324,14 @@ def doctor(
     offline: Offline = False,
 ) -> None:
     """Say what this machine has, which models and indexes are there, and what a default `ask` would use."""
+    from ragx import display
     from ragx.doctor import report
 
     findings = report()
     if as_json:
         print(json.dumps(findings, indent=2))
         return
-    for key, value in findings.items():
-        print(f"{key + ':':<12} {plain(str(value))}")
+    print(display.report(findings))
 
 
 def main() -> None:
@@ -279,12 +340,7 @@ def main() -> None:
         command.load()(app)
     try:
         app()
+        sys.stdout.flush()
     except RagxError as error:
         notice(f"ragx: {error}")
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-if __name__ == "__main__":
-    main()

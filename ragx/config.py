@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -96,15 +96,35 @@ def load_settings(model: type[SettingsT], path: Path | None, overrides: Iterable
             raise ConfigError(f"{key} is given twice")
         seen.add(key)
         _set(values, key, _parse(key, text))
+    return checked(model, values, path)
+
+
+def checked(model: type[SettingsT], values: dict[str, Any], path: Path | None = None) -> SettingsT:
+    """`values` as a `model`.
+
+    Raises:
+        ConfigError: a key or value does not fit; names it, and the file it came from.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_describe(error, path)) from None
 
 
+class _NoRepeats(yaml.SafeLoader):
+    """PyYAML takes the last of two equal keys; here that is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def _read_mapping(path: Path) -> dict[str, object]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _NoRepeats)  # noqa: S506 (a SafeLoader)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -137,6 +157,8 @@ def _describe(error: ValidationError, path: Path | None) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"]) or "settings"
     where = f"{path}: " if path else ""
+    if key.startswith("sources."):
+        return f"{where}{'.'.join(key.split('.')[:2])}: must be a path, a wheel's file or a dataset"
     if first["type"] == "extra_forbidden":
         return f"{where}unknown setting {key!r}"
     return f"{where}{key}: {first['msg'].removeprefix('Value error, ')}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,18 @@ def sources(answer: Answer) -> str:
     if not answer.citations:
         return f"Sources: none of the {len(answer.hits)} passages read holds this answer's words."
     return "\n".join(["Sources:", *(_source(citation) for citation in answer.citations)])
+
+
+def shares(answer: Answer) -> str:
+    """The hits by their share of the attention, largest first."""
+    if answer.shares is None:
+        return "Attention: this reader attends to no passage (it is untrained, or it is not cepe)."
+    ranked = sorted(zip(answer.shares, answer.hits, strict=True), key=lambda pair: -pair[0])
+    lines = [
+        f"{share:>6.1%}  {plain(hit.passage.title or hit.passage.document)}  ({hit.passage.id})"
+        for share, hit in ranked
+    ]
+    return "\n".join(["Attention:", *map(plain, lines)])
 
 
 def hit_list(hits: Sequence[Hit]) -> str:
@@ -55,6 +67,7 @@ def answer_json(question: str, answer: Answer) -> str:
         "hits": [_hit(hit) for hit in answer.hits],
         "timings": asdict(answer.timings),
         "tokens_per_second": answer.timings.tokens_per_second,
+        "shares": answer.shares,
         "notes": answer.notes,
     }
     return json.dumps(values, indent=2)
@@ -63,6 +76,19 @@ def answer_json(question: str, answer: Answer) -> str:
 def hits_json(question: str, hits: Sequence[Hit]) -> str:
     """One JSON object with the search results, best first."""
     return json.dumps({"question": question, "hits": [_hit(hit) for hit in hits]}, indent=2)
+
+
+def report(findings: Mapping[str, object]) -> str:
+    """Named values, one a line; groups and lists are indented."""
+    lines = []
+    for key, value in findings.items():
+        if isinstance(value, Mapping):
+            lines += [f"{key}:", textwrap.indent(report(value), "  ")]
+        elif isinstance(value, list) and value:
+            lines += [f"{key}:", *(f"  {plain(str(entry))}" for entry in value)]
+        else:
+            lines.append(f"{key}: {plain(str('none' if value in ([], None) else value))}")
+    return "\n".join(lines)
 
 
 def index_info(folder: Path, manifest: Manifest) -> dict[str, object]:

@@ -11,10 +11,11 @@ from pathlib import Path
 import psutil
 
 from ragx import models
+from ragx.config import IndexSettings
 from ragx.errors import RagxError
 from ragx.hardware import cpu_flags, default_device, default_dtype
 from ragx.rag import DEFAULT_MODEL, default_index
-from ragx.retrieval import Index
+from ragx.retrieval import Index, read_manifest
 
 _PACKAGES = ("torch", "transformers", "sentence-transformers", "faiss-cpu", "faiss-gpu", "bm25s", "bitsandbytes")
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
@@ -26,7 +27,10 @@ def report() -> dict[str, object]:
     return {
         "python": f"{platform.python_version()} on {platform.platform()}",
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
-        "cpu": {"cores": os.cpu_count(), "features": sorted(cpu_flags().intersection(_FLAGS))},
+        "cpu": {
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "features": sorted(cpu_flags().intersection(_FLAGS)),
+        },
         "gpus": _gpus(),
         "memory": f"{_gib(psutil.virtual_memory().available)} free of {_gib(psutil.virtual_memory().total)}",
         "disk": f"{_gib(shutil.disk_usage(_existing(models.home())).free)} free for {models.home()}",
@@ -35,7 +39,12 @@ def report() -> dict[str, object]:
         "indexes": _indexes(),
         "ask uses": {
             "index": _describe(default_index()),
+            "encoder": _encoder(default_index()),
             "model": DEFAULT_MODEL,
+            "reader": "cepe, untrained",
+            "retriever": "hybrid",
+            "k": 60,
+            "n_decoder": 10,
             "device": device,
             "dtype": str(default_dtype(device)).removeprefix("torch."),
         },
@@ -68,6 +77,13 @@ def _gpus() -> list[str]:
 def _indexes() -> list[str]:
     root = models.home() / "indexes"
     return [_describe(folder) for folder in sorted(root.iterdir()) if folder.is_dir()] if root.is_dir() else []
+
+
+def _encoder(folder: Path) -> str:
+    try:
+        return read_manifest(folder).encoder.name
+    except RagxError:
+        return f"{IndexSettings().encoder} (of indexes to be built)"
 
 
 def _describe(folder: Path) -> str:

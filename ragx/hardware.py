@@ -18,6 +18,23 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def usable_device(name: str | None) -> str:
+    """A torch device that is there; None means `default_device`.
+
+    Raises:
+        ConfigError: there is no such device on this machine.
+    """
+    import torch
+
+    if name is None:
+        return default_device()
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError):  # torch has both for a device that is not there
+        raise ConfigError(f"device {name!r} cannot be used on this machine; cpu always can") from None
+    return name
+
+
 def default_dtype(device: str) -> torch.dtype:
     """bfloat16 where the device multiplies it natively, else float32 (CPU) or float16 (GPU)."""
     import torch
@@ -39,6 +56,16 @@ def cpu_flags() -> set[str]:
     except OSError:
         return set()
     return {flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split(":", 1)[1].split()}
+
+
+def free_memory(device: str | torch.device) -> int:
+    """Bytes that could still be filled on a device."""
+    import psutil
+    import torch
+
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
 
 
 def parse_dtype(name: str | torch.dtype | None, device: str) -> torch.dtype:

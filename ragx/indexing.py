@@ -64,10 +64,10 @@ def build(
 
     documents = _documents(settings, skip)  # raises at once when a path does not exist
 
-    from ragx.hardware import default_device, parse_dtype
+    from ragx.hardware import parse_dtype, usable_device
     from ragx.retrieval import TextEncoder, build_index
 
-    device = device or default_device()
+    device = usable_device(device)
     folder = models.resolve(settings.encoder, "encoder")
     encoder = TextEncoder.load(
         folder,

@@ -6,21 +6,26 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ragx import models
+from ragx.config import checked
 from ragx.errors import ConfigError
 from ragx.reader import READERS, ReaderName
 from ragx.reader.base import Generation
 from ragx.reader.citations import cite
 from ragx.retrieval import METHODS, Index, Method, Retriever, TextEncoder
+from ragx.tokenization import valid
 from ragx.types import Answer, Hit, Timings
 
 if TYPE_CHECKING:
     import torch
 
+    from ragx.cepe.model import Attend, CepeModel
+    from ragx.cepe.store import PassageStore
     from ragx.reader.base import Reader
 
+ATTEND: tuple[Attend, ...] = ("auto", "project", "cached", "latent")
 DEFAULT_MODEL = "smollm2-135m-instruct"
 """The decoder (or whole CEPE reader) that answers when none is named."""
 
@@ -52,6 +57,8 @@ class RAG:
         *,
         model: str = DEFAULT_MODEL,
         retriever: Method = "hybrid",
+        attend: Attend = "auto",
+        cache_size: float = 4.0,
         device: str | None = None,
         dtype: str | torch.dtype | None = None,
     ) -> RAG:
@@ -61,6 +68,8 @@ class RAG:
             index: an index folder; None: `default_index()`.
             model: the decoder or CEPE reader: a registered name, a folder or a Hub id.
             retriever: what `ask` searches with; `bm25` needs no encoder and loads none.
+            attend: how decoding attends to passages: `project`, `cached`, `latent`, or `auto` for the cheapest.
+            cache_size: bound on the passage encodings kept on disk, in GB; 0 keeps none.
             device: a torch device; None: a GPU where there is one.
             dtype: number format of the models; None: what the device multiplies fastest.
 
@@ -75,12 +84,17 @@ class RAG:
         from ragx.tokenization import load_tokenizer
 
         decoder = cepe.load(model, device=device, dtype=dtype)
+        if attend not in ATTEND:
+            raise ConfigError(f"attend {attend!r} is not one of {', '.join(ATTEND)}")
+        decoder.attend = attend
         tokenizer = load_tokenizer(models.resolve(model))
-        notes = []
-        if not decoder.is_trained:
+        notes, store = [], None
+        if decoder.is_trained:
+            store = open_store(decoder, cache_size)
+        else:  # nothing attends to its encodings: they are not worth their space
             notes.append(f"the reader around {model} is untrained: it answers from its prompt's passages alone")
         readers: dict[ReaderName, Reader] = {
-            "cepe": CepeReader(decoder, tokenizer),
+            "cepe": CepeReader(decoder, tokenizer, store),
             "full": FullReader(decoder, tokenizer),
         }
         return cls(opened, readers, method=retriever, notes=notes)
@@ -93,9 +107,9 @@ class RAG:
         n_decoder: int = 10,
         reader: ReaderName = "cepe",
         retriever: Method | None = None,
-        max_new_tokens: int = 256,
-        temperature: float = 0.0,
+        why: bool = False,
         on_text: Callable[[str], None] | None = None,
+        **generation: Any,
     ) -> Answer:
         """Answer a question from the index.
 
@@ -105,26 +119,29 @@ class RAG:
             n_decoder: how many of them, from the best on, also stand in the decoder's prompt.
             reader: `cepe`, or `full` for the plain decoder with all k in its prompt.
             retriever: `dense`, `bm25`, or `hybrid` for both, fused by reciprocal rank; None: as given to `from_index`.
-            max_new_tokens: where an answer that does not end is cut, in tokens.
-            temperature: 0 for greedy decoding.
+            why: whether to note each passage's share of the attention, as `Answer.shares`.
             on_text: called with each piece of the answer as it is decoded.
+            generation: `max_new_tokens`, `temperature` and the other settings of `ragx.reader.base.Generation`.
 
         Raises:
             ConfigError: an argument is out of range, or the question does not fit into the decoder's window.
         """
+        question = valid(question)
         method = retriever or self.method
         check_question(question, k, n_decoder, reader, method)
-        generation = Generation(max_new_tokens=max_new_tokens, temperature=temperature)
+        decoding = checked(Generation, generation)
         start = time.perf_counter()
         hits = self.retriever.search(question, k, method)
         retrieved = time.perf_counter()
         passages = [hit.passage for hit in hits]
-        reading = self.readers[reader].prepare(question, passages, n_decoder=n_decoder, generation=generation)
+        reading = self.readers[reader].prepare(question, passages, n_decoder=n_decoder, generation=decoding)
         encoded = time.perf_counter()
+        if reading.context is not None:
+            reading.context.watch = why
 
         pieces: list[str] = []
         times: list[float] = []
-        for piece in self.readers[reader].stream(reading, generation):
+        for piece in self.readers[reader].stream(reading, decoding):
             times.append(time.perf_counter())
             pieces.append(piece)
             if on_text and piece:
@@ -139,7 +156,15 @@ class RAG:
             total=end - start,
             tokens_per_second=(len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0,
         )
-        return Answer(text, citations, hits, timings, self._notes(hits, k) + reading.notes)
+        shares = reading.context.shares() if reading.context is not None else None
+        return Answer(
+            text,
+            citations,
+            hits,
+            timings,
+            shares=None if shares is None else shares[0].tolist(),
+            notes=self._notes(hits, k) + reading.notes,
+        )
 
     def _notes(self, hits: list[Hit], k: int) -> list[str]:
         if not hits:
@@ -147,6 +172,15 @@ class RAG:
         if len(hits) < k and k > len(self.retriever.index):
             return [f"k is {k}, but the index has {len(self.retriever.index)} passages; all of them are read"]
         return []
+
+
+def open_store(model: CepeModel, cache_size: float) -> PassageStore:
+    """The passage encodings kept on disk for `model`, bounded to `cache_size` GB together with all other readers'."""
+    from ragx.cepe.store import PassageStore
+
+    width = model.config.encoder_config.hidden_size
+    folder = models.home() / "encodings"
+    return PassageStore(folder, model.encoder_fingerprint(), width, max_bytes=int(cache_size * 1e9))
 
 
 def open_retriever(
@@ -161,12 +195,12 @@ def open_retriever(
     Raises:
         IndexFolderError, ModelError: as `RAG.from_index`.
     """
-    from ragx.hardware import default_device, parse_dtype
+    from ragx.hardware import parse_dtype, usable_device
 
     opened = Index.open(Path(index) if index is not None else default_index())
     if method == "bm25":
         return Retriever(opened)
-    device = device or default_device()
+    device = usable_device(device)
     name = opened.manifest.encoder.name
     folder = models.resolve(name, "encoder")
     encoder = TextEncoder.load(
@@ -179,8 +213,8 @@ def check_search(question: str, k: int, retriever: str) -> None:
     """Raise a `ConfigError` when the arguments of a search are out of range."""
     if not question.strip():
         raise ConfigError("the question is empty")
-    if k < 1:
-        raise ConfigError(f"k must be at least 1, not {k}")
+    if not isinstance(k, int) or k < 1:
+        raise ConfigError(f"k must be a whole number from 1 on, not {k}")
     if retriever not in METHODS:
         raise ConfigError(f"retriever {retriever!r} is not one of {', '.join(METHODS)}")
 

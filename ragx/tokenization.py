@@ -1,33 +1,60 @@
-"""Text to token ids where text is data: no string in it becomes a control token, special or merely added."""
+"""Text to token ids where text is data: no string in it becomes a control token, special or merely added.
+
+Safe to use from several threads: the tokenizers' settings are fixed when they are loaded, never switched to and fro.
+"""
 
 from __future__ import annotations
 
 import json
+import secrets
+import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ragx.errors import ModelError
+
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
+
+_chat_lock = threading.Lock()
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer of a model folder, set up for `chat_ids` and `plain_ids`."""
+    """The tokenizer of a model folder, set up for `chat_ids` and `plain_ids`.
+
+    Raises:
+        ModelError: it cannot be read, or control tokens cannot be kept out of its text.
+    """
+    from tokenizers import Tokenizer
     from transformers import AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        plain.no_truncation()
+        plain.no_padding()
+    except Exception as error:  # whatever a damaged folder makes of the library that reads it
+        raise ModelError(f"cannot load the tokenizer in {folder}: {str(error).strip().partition(chr(10))[0]}") from None
+    tokenizer.model_max_length = sys.maxsize  # readers check lengths themselves, and say so in their own words
     # every added token of the vocabulary is control, not only those that the chat template writes
-    tokenizer.chat_control_tokens = [token.content for token in tokenizer.added_tokens_decoder.values()]
+    control = {token.content: index for index, token in tokenizer.added_tokens_decoder.items()}
+    tokenizer.chat_control_tokens = list(control)
+    read_text_as_text(plain, control, tokenizer.unk_token_id)
+    tokenizer.plain_backend = plain
+    try:
+        chat_ids(tokenizer, " ".join(control))
+    except ValueError as error:
+        raise ModelError(f"the tokenizer in {folder} cannot keep control tokens out of a chat: {error}") from None
     return tokenizer  # type: ignore[no-any-return]
 
 
 def plain_ids(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each text, without added tokens of any kind."""
-    if all(token.special for token in tokenizer.added_tokens_decoder.values()):
-        split: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True).input_ids
-        return split
-    backend = _without_added_tokens(tokenizer)  # splitting spares only special tokens
-    return [encoding.ids for encoding in backend.encode_batch(list(texts), add_special_tokens=False)]
+    backend: Tokenizer = tokenizer.plain_backend
+    return [encoding.ids for encoding in backend.encode_batch(list(map(valid, texts)), add_special_tokens=False)]
 
 
 def chat_ids(tokenizer: PreTrainedTokenizerFast, message: str) -> list[int]:
@@ -38,23 +65,69 @@ def chat_ids(tokenizer: PreTrainedTokenizerFast, message: str) -> list[int]:
     if tokenizer.chat_template is None:
         start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
         return start + plain_ids(tokenizer, [message])[0]
-    ids: Any = tokenizer.apply_chat_template(
-        [{"role": "user", "content": message}],
-        add_generation_prompt=True,
-        sanitize_control_tokens=True,
-        return_dict=False,
-    )
+    with _chat_lock:
+        ids: Any = tokenizer.apply_chat_template(
+            [{"role": "user", "content": valid(message)}],
+            add_generation_prompt=True,
+            sanitize_control_tokens=True,
+            return_dict=False,
+        )
     return list(ids)
 
 
-def _without_added_tokens(tokenizer: PreTrainedTokenizerFast) -> Any:
-    """A copy of the backend tokenizer that knows only its model's vocabulary; made once a tokenizer."""
+def valid(text: str) -> str:
+    """`text` with lone surrogates, which are no text, replaced by `?`."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def read_text_as_text(backend: Tokenizer, control: dict[str, int], unknown: int | None) -> None:
+    """Change `backend` in place so that no text gives a control token; those it adds around a text stay.
+
+    Args:
+        backend: a tokenizer of the `tokenizers` library.
+        control: ids of the control tokens by content.
+        unknown: id of the unknown token, an honest reading of a text's unknown characters.
+
+    Raises:
+        ModelError: control tokens cannot be kept out of text, which can be for an unusual kind of tokenizer.
+    """
+    # `encode_special_tokens` spares special tokens only, so the merely added ones become special
+    backend.add_special_tokens(list(control))
+    backend.encode_special_tokens = True
+    if _leaks(backend, control, unknown):
+        _hide(backend, control)
+    if leaks := _leaks(backend, control, unknown):
+        raise ModelError(f"its tokenizer reads the text {leaks[0]!r} as a control token")
+
+
+def _leaks(backend: Tokenizer, control: dict[str, int], unknown: int | None) -> list[str]:
+    def ids(text: str) -> set[int]:
+        encoding = backend.encode(text, add_special_tokens=False)
+        return {index for index, real in zip(encoding.ids, encoding.attention_mask, strict=True) if real}  # not padding
+
+    return [content for content, index in control.items() if index != unknown and index in ids(f"a {content} b")]
+
+
+def _hide(backend: Tokenizer, control: dict[str, int]) -> None:
+    """Rename control tokens in the model's vocabulary, where a Unigram model (XLM-R, T5) finds them in text.
+
+    They keep their ids: the tokenizer itself adds them by id.
+    """
     from tokenizers import Tokenizer
 
-    copy = getattr(tokenizer, "_ragx_plain_backend", None)
-    if copy is None:
-        state = json.loads(tokenizer.backend_tokenizer.to_str())
-        state.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
-        copy = Tokenizer.from_str(json.dumps(state))
-        tokenizer._ragx_plain_backend = copy
-    return copy
+    state = json.loads(backend.to_str())
+    model = state["model"]
+    hidden = secrets.token_hex(16)  # so that no text can say it
+
+    def name(piece: str, index: int) -> str:
+        return f"{hidden} {index}" if control.get(piece) == index and piece != model.get("unk_token") else piece
+
+    if isinstance(model["vocab"], list):
+        model["vocab"] = [[name(piece, index), score] for index, (piece, score) in enumerate(model["vocab"])]
+    else:
+        model["vocab"] = {name(piece, index): index for piece, index in model["vocab"].items()}
+    state.update(added_tokens=[], post_processor=None)
+    try:
+        backend.model = Tokenizer.from_str(json.dumps(state)).model
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise ModelError(f"control tokens cannot be kept out of its tokenizer's text: {error}") from None

@@ -81,5 +81,7 @@ class Answer:
     citations: list[Citation]
     hits: list[Hit]
     timings: Timings
+    shares: list[float] | None = None
+    """Each hit's share of the reader's cross-attention, when asked for and the reader attends: they sum to 1."""
     notes: list[str] = field(default_factory=list)
     """One line each: what the user should know about this answer (fewer passages than asked for, a cut prompt, …)."""

@@ -64,7 +64,7 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def index(notes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("index")
-    subprocess.run([sys.executable, "-m", "ragx.cli", "index", "build", notes, "--out", folder], check=True)
+    subprocess.run([sys.executable, "-m", "ragx", "index", "build", notes, "--out", folder], check=True)
     return folder
 
 
@@ -96,7 +96,7 @@ def test_json_holds_the_answer_its_citations_hits_and_timings(
 ) -> None:
     run = ragx("ask", QUESTION, "--index", index, "--json", "-k", 3, "--n-decoder", 1, "--max-new-tokens", 40)
     values = json.loads(run.out)
-    assert set(values) == {"question", "answer", "citations", "hits", "timings", "tokens_per_second", "notes"}
+    assert set(values) == {"question", "answer", "citations", "hits", "timings", "tokens_per_second", "shares", "notes"}
     assert set(values["timings"]) >= {"retrieve", "encode", "first_token", "total"}
     assert len(values["hits"]) == 3
     retrieved = {hit["document"] for hit in values["hits"]}
@@ -173,14 +173,18 @@ def test_a_file_that_cannot_be_read_is_listed_and_the_rest_is_indexed(ragx: Call
     ("arguments", "message"),
     [
         (["ask", "  "], "the question is empty"),
-        (["ask", QUESTION, "-k", "0"], "k must be at least 1"),
+        (["ask", QUESTION, "-k", "0"], "k must be a whole number from 1 on, not 0"),
         (["ask", QUESTION, "--n-decoder", "-1"], "n_decoder must not be negative"),
         (["ask", QUESTION, "--reader", "owl"], "reader 'owl' is not one of cepe, full"),
         (["ask", QUESTION, "--retriever", "owl"], "retriever 'owl' is not one of dense, bm25, hybrid"),
         (["ask", QUESTION, "--index", "absent"], "no index at absent"),
         (["ask", QUESTION, "--index", "INDEX", "--model", "no such model"], "unknown model 'no such model'"),
         (["ask", QUESTION, "--index", "INDEX", "--dtype", "int3"], "dtype 'int3' is not one of"),
+        (["ask", QUESTION, "--index", "INDEX", "--attend", "owl"], "attend 'owl' is not one of auto, project"),
+        (["ask", QUESTION, "--index", "INDEX", "--top-p", "2"], "top_p: "),
+        (["ask", QUESTION, "--index", "INDEX", "--device", "owl"], "device 'owl' cannot be used"),
         (["search", "", "--index", "INDEX"], "the question is empty"),
+        (["index", "build", ".", "--shard-sze", "3"], "unknown option --shard-sze"),
         (["index", "build"], "nothing to index"),
         (["index", "build", "absent"], "cannot read absent"),
         (["index", "build", ".", "--chunking.sise=3"], "unknown setting 'chunking.sise'"),
@@ -244,8 +248,27 @@ def test_doctor_says_what_ask_would_use(ragx: Callable[..., Run]) -> None:
     assert findings["packages"]["torch"]
 
 
+def test_a_question_that_is_not_valid_text_is_answered_all_the_same(
+    ragx: Callable[..., Run], index: Path, tiny_decoder: Path
+) -> None:
+    run = ragx("ask", "snow \udcff?", "--index", index, "--model", tiny_decoder, "--max-new-tokens", 2, "--why")
+    assert run.code == 0, run.err
+    assert "Attention: this reader attends to no passage" in run.out
+
+
+def test_output_that_cannot_be_written_is_no_traceback(index: Path) -> None:
+    command = f"{sys.executable} -m ragx index info --index {index}"
+    gone = subprocess.run(
+        f"{command} | true; exit ${{PIPESTATUS[0]}}", shell=True, executable="/bin/bash", capture_output=True
+    )
+    assert (gone.returncode, gone.stderr) == (0, b"")
+    full = subprocess.run(f"{command} >/dev/full", shell=True, capture_output=True)
+    assert full.returncode == 2
+    assert full.stderr == b"ragx: cannot write: No space left on device\n"
+
+
 def test_ctrl_c_ends_cleanly(index: Path) -> None:
-    command = [sys.executable, "-m", "ragx.cli", "ask", QUESTION, "--index", str(index), "--temperature", "1"]
+    command = [sys.executable, "-m", "ragx", "ask", QUESTION, "--index", str(index), "--temperature", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.read(1)  # the answer has begun

@@ -32,6 +32,8 @@ def test_a_dotted_override_changes_one_value(tmp_path: Path) -> None:
         ("chunking: {size: 5, overlap: 5}", [], r"overlap \(5\) must be smaller than size \(5\)"),
         ("- a list", [], "must be a mapping"),
         ("a: [", [], "not valid YAML"),
+        ("faiss: Flat\nfaiss: HNSW32", [], "'faiss' is given twice"),
+        ("sources: [notes, 3]", [], r"sources\.1: must be a path, a wheel's file or a dataset"),
         ("", ["chunking.size=1", "chunking.size=2"], "given twice"),
         ("", ["chunking.size"], "not of the form"),
         ("encoder: a", ["encoder.name=x"], "single value"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import zipfile
@@ -67,3 +68,12 @@ def test_public_names() -> None:
 
     assert ragx.__all__ == ["RAG", "Answer", "Citation", "Hit", "Passage", "__version__"]
     assert all(getattr(ragx, name) for name in ragx.__all__)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/benchmarks.md", "indexes/README.md"])
+def test_what_a_page_links_or_names_is_there(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    paths = re.findall(r"`((?:ragx|kernels|apps|train|indexes|benchmarks|docs|tests)/[\w./-]+)`", text)
+    assert all(((ROOT / page).parent / link).exists() for link in links)
+    assert [path for path in paths if not (ROOT / path).exists()] == []

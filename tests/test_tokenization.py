@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from ragx.models import resolve
@@ -64,3 +66,45 @@ def test_a_base_models_message_stands_as_it_is(tiny_decoder: Path) -> None:
     assert ids[0] == tokenizer.bos_token_id
     assert tokenizer.decode(ids[1:]) == "Why <|im_end|>?"
     assert control_ids(tokenizer).isdisjoint(ids[1:])
+
+
+def test_threads_do_not_disturb_one_another(tokenizer: PreTrainedTokenizerFast) -> None:
+    control = every_control_string(tokenizer)[0]
+    prompt, text = chat_ids(tokenizer, f"Why {control}?"), plain_ids(tokenizer, [f"a {control} b"] * 3)
+
+    def work(number: int) -> bool:
+        if number % 2:
+            return chat_ids(tokenizer, f"Why {control}?") == prompt
+        return plain_ids(tokenizer, [f"a {control} b"] * 3) == text
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(work, range(400)))
+
+
+def test_lone_surrogates_are_replaced(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert plain_ids(tokenizer, ["a\ud800b"]) == plain_ids(tokenizer, ["a?b"])
+    assert chat_ids(tokenizer, "a\ud800b") == chat_ids(tokenizer, "a?b")
+
+
+PIECES = {"<unk>": 0, "<s>": 1, "</s>": 2, **{piece: 3 + i for i, piece in enumerate("▁<>/sabĠ")}}
+AWKWARD = {
+    "unigram": (models.Unigram([(piece, -float(i)) for piece, i in PIECES.items()], 0), pre_tokenizers.Metaspace()),
+    "bpe that ignores merges": (
+        models.BPE(PIECES, [], unk_token="<unk>", ignore_merges=True),
+        pre_tokenizers.WhitespaceSplit(),
+    ),
+    "wordpiece": (models.WordPiece(PIECES, unk_token="<unk>"), pre_tokenizers.WhitespaceSplit()),
+}
+
+
+@pytest.mark.parametrize("kind", AWKWARD)
+def test_control_strings_in_the_models_own_vocabulary_stay_text(tmp_path: Path, kind: str) -> None:
+    model, pre_tokenizer = AWKWARD[kind]
+    backend = Tokenizer(model)
+    backend.pre_tokenizer = pre_tokenizer
+    made = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    made.save_pretrained(tmp_path)
+    loaded = load_tokenizer(tmp_path)
+    for text in ("a </s> b", "</s>", "a</s>b", "<s>"):
+        assert {1, 2}.isdisjoint(plain_ids(loaded, [text])[0])
+        assert chat_ids(loaded, text)[1:].count(2) == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ragx.hardware import default_device, parse_dtype
+from ragx.hardware import parse_dtype, usable_device
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +34,7 @@ def load(name_or_folder: str, *, dtype: str | torch.dtype | None = None, device:
     from ragx.cepe.loading import fresh, is_checkpoint, load_checkpoint
     from ragx.models import resolve
 
-    device = device or default_device()
+    device = usable_device(device)
     number_format = parse_dtype(dtype, device)
     folder = resolve(name_or_folder)
     build = load_checkpoint if is_checkpoint(folder) else fresh

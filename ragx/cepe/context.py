@@ -2,54 +2,139 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 import torch
+from ragx_kernels.cross_attention import Way, shares
 from torch import Tensor
 
-KeyValue = tuple[Tensor, Tensor] | None
-"""Keys and values (B, G, M, D); None for a layer that has nothing to add."""
+KeysValues = tuple[Tensor, Tensor]
 
 
 @dataclass
 class Context:
-    """Φ of a batch of questions and, once a layer has asked for them, that layer's keys and values.
+    """Φ of a batch of questions, how to attend to it, and what the layers keep of it between steps.
 
-    The encodings carry no position across passages: their order changes nothing (paper section 2.1).
+    The encodings carry no position across passages: their order changes nothing (paper section 2.1). Passages are added
+    and dropped by making another context from this one; the decoder's own cache is not concerned.
     """
 
     phi: Tensor
-    """The encoder's last hidden states, (B, M, E); rows shorter than M are padded at the end."""
-    mask: Tensor | None
+    """The encoder's last hidden states, (B, M, E), floating point or int8; shorter rows are padded at the end."""
+    mask: Tensor | None = None
     """(B, M), true where a token is; None when no row is padded."""
-    _keys_values: dict[int, KeyValue] = field(default_factory=dict, repr=False)
+    offsets: Sequence[Sequence[int]] = ()
+    """For each question the token positions at which its passages begin, and where the last one ends."""
+    phi_scale: Tensor | None = None
+    """(B, M), what a row of int8 Φ is multiplied with."""
+    way: Way = "cached"
+    """How a decoding step attends. All three are exact; a prefill re-projects unless keys and values are kept."""
+    trained_tokens: int | None = None
+    """M in training: scores are sharpened for a longer context (paper appendix D, after YaRN); None: never."""
+    watch: bool = False
+    """Whether to note how much of the attention each passage receives; see `shares`."""
+    _keys_values: dict[int, KeysValues] = field(default_factory=dict, repr=False)
+    _silent: dict[int, bool] = field(default_factory=dict, repr=False)
+    _seen: list[Tensor] = field(default_factory=list, repr=False)
 
     @property
     def tokens(self) -> int:
         """M, the longest row."""
         return self.phi.shape[1]
 
-    def keys_values(self, layer: int, project: Callable[[Tensor], KeyValue]) -> KeyValue:
+    def scale(self, head_dim: int) -> float:
+        """What scores are multiplied with: 1/√D, times (1 + ln(M / M_trained) / 10)² for a context beyond training."""
+        beyond = max(1.0, self.tokens / self.trained_tokens) if self.trained_tokens else 1.0
+        return (1 + math.log(beyond) / 10) ** 2 / math.sqrt(head_dim)
+
+    def keys_values(self, layer: int, project: Callable[[], KeysValues]) -> KeysValues:
         """Keys and values (B, G, M, D) of `layer`: projected on the first call, kept for every later token."""
+        if torch.is_grad_enabled():  # a training step projects afresh: weights change and graphs are freed
+            return project()
         if layer not in self._keys_values:
-            keys_values = project(self.phi)
-            if torch.is_grad_enabled():  # a training step projects afresh: weights change and graphs are freed
-                return keys_values
-            self._keys_values[layer] = keys_values
+            self._keys_values[layer] = project()
         return self._keys_values[layer]
+
+    def is_silent(self, layer: int, output_weight: Tensor) -> bool:
+        """Whether a layer adds exactly nothing: no tokens, or not yet trained (a zero output projection)."""
+        if self.tokens == 0:
+            return True
+        if torch.is_grad_enabled():
+            return False
+        if layer not in self._silent:
+            self._silent[layer] = not bool(output_weight.any())
+        return self._silent[layer]
+
+    def see(self, lse: Tensor) -> None:
+        """Take in a layer's log-sum-exps (B, H, 1, K) of one decoder token."""
+        self._seen.append(shares(lse).mean(dim=(1, 2)))  # (B, K)
+
+    def shares(self) -> Tensor | None:
+        """Each passage's share of the attention (B, K), averaged over heads, layers and the tokens decoded so far.
+
+        None when nothing was watched, as in an untrained reader. Rows sum to 1; passages beyond a question's own get 0.
+        """
+        return torch.stack(self._seen).mean(dim=0) if self._seen else None
 
     def repeat_interleave(self, times: int) -> Context:
         """Each question `times` over: (B·times, M, E), for beams and several samples of one question."""
-        mask = None if self.mask is None else self.mask.repeat_interleave(times, dim=0)
-        return Context(self.phi.repeat_interleave(times, dim=0), mask)
+
+        def repeated(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.repeat_interleave(times, dim=0)
+
+        phi = self.phi.repeat_interleave(times, dim=0)
+        offsets = [row for row in self.offsets for _ in range(times)]
+        return self._remade(phi, repeated(self.mask), repeated(self.phi_scale), offsets)
+
+    def add(self, more: Context) -> Context:
+        """These passages and then those of `more`, for one question (B = 1).
+
+        Raises:
+            ValueError: one of the two holds several questions, or their number formats differ.
+        """
+        if len(self.phi) != 1 or len(more.phi) != 1 or self.phi.dtype != more.phi.dtype:
+            raise ValueError("passages can be added to one question's context, in the same number format")
+        scale = None
+        if self.phi_scale is not None and more.phi_scale is not None:
+            scale = torch.cat([self.phi_scale, more.phi_scale], dim=1)
+        starts = [*self.offsets[0], *(self.tokens + start for start in more.offsets[0][1:])]
+        return self._remade(torch.cat([self.phi, more.phi], dim=1), None, scale, [starts])
+
+    def drop(self, passage: int) -> Context:
+        """All passages but one, counted from 0, for one question (B = 1).
+
+        Raises:
+            ValueError: there are several questions.
+            IndexError: there is no such passage.
+        """
+        if len(self.phi) != 1:
+            raise ValueError("a passage can be dropped from one question's context")
+        starts = self.offsets[0]
+        if not 0 <= passage < len(starts) - 1:
+            raise IndexError(f"there is no passage {passage} among {len(starts) - 1}")
+        start, end = starts[passage], starts[passage + 1]
+        keep = torch.cat([torch.arange(start), torch.arange(end, self.tokens)]).to(self.phi.device)
+        scale = None if self.phi_scale is None else self.phi_scale[:, keep]
+        kept = [*starts[: passage + 1], *(later - (end - start) for later in starts[passage + 2 :])]
+        return self._remade(self.phi[:, keep], None, scale, [kept])
+
+    def _remade(
+        self, phi: Tensor, mask: Tensor | None, scale: Tensor | None, offsets: Sequence[Sequence[int]]
+    ) -> Context:
+        return replace(
+            self, phi=phi, mask=mask, phi_scale=scale, offsets=offsets, _keys_values={}, _silent={}, _seen=[]
+        )
 
 
-def pad(rows: list[Tensor]) -> Context:
-    """One packed row (M_b, E) a question -> a padded batch (B, M, E) with its mask."""
-    lengths = [row.shape[0] for row in rows]
-    if len(set(lengths)) == 1:
-        return Context(torch.stack(rows), None)
-    phi = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)  # (B, M, E)
+def pad(rows: Sequence[Tensor], lengths: Sequence[Sequence[int]]) -> Context:
+    """One packed row (M_b, E) a question, and the lengths of its passages -> a padded batch (B, M, E)."""
+    offsets = [[0, *accumulate(of_question)] for of_question in lengths]
+    tokens = [row.shape[0] for row in rows]
+    if len(set(tokens)) == 1:
+        return Context(torch.stack(list(rows)), offsets=offsets)
+    phi = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)  # (B, M, E)
     columns = torch.arange(phi.shape[1], device=phi.device)
-    return Context(phi, columns < torch.tensor(lengths, device=phi.device)[:, None])
+    return Context(phi, columns < torch.tensor(tokens, device=phi.device)[:, None], offsets)

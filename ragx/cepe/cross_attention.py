@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
+from ragx_kernels.cross_attention import cross_attention, project_keys_values
 from torch import Tensor, nn
 
-from ragx.cepe.context import Context, KeyValue
+from ragx.cepe.context import Context, KeysValues
+
+LATENT_QUERIES = 16
+"""From so many decoder tokens a step on, the latent way's wider products cost more than making keys and values."""
 
 
 class CrossAttention(nn.Module):
@@ -36,26 +39,39 @@ class CrossAttention(nn.Module):
 
     def forward(self, hidden: Tensor, context: Context) -> Tensor:
         """What to add to the residual stream: (B, N, W) -> (B, N, W); zeros where a question has no passage."""
-        keys_values = context.keys_values(self.layer, self._project)
-        if keys_values is None:
+        if context.is_silent(self.layer, self.o_proj.weight):
             return torch.zeros_like(hidden)
-        key, value = keys_values  # (B, G, M, D)
-        query = self._heads(self.q_proj(self.layernorm(hidden)))  # (B, H, N, D)
-        mask = None if context.mask is None else context.mask[:, None, None, :]  # (B, 1, 1, M)
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=True)
+        states: Tensor = self.q_proj(self.layernorm(hidden))
+        query = states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, H, N, D)
+        attended, lse = self._attend(query, context, watch=context.watch and query.shape[2] == 1)
+        if context.watch and lse is None:  # of a prompt, only the last token's attention is noted
+            _, lse = self._attend(query[:, :, -1:], context, watch=True)
+        if lse is not None:
+            context.see(lse)
         output: Tensor = self.o_proj(attended.transpose(1, 2).flatten(2))  # (B, N, W)
-        if context.mask is not None:
-            # a softmax over nothing is undefined: a question without passages gets exactly nothing
-            output = output.masked_fill(~context.mask.any(dim=1)[:, None, None], 0.0)
         return output
 
-    def _project(self, phi: Tensor) -> KeyValue:
-        # A zero output projection (a layer not yet trained) adds exactly nothing, whatever the keys and values.
-        if phi.shape[1] == 0 or not (torch.is_grad_enabled() or self.o_proj.weight.any()):
-            return None
-        return self._heads(self.k_proj(phi)), self._heads(self.v_proj(phi))
+    def _attend(self, query: Tensor, context: Context, *, watch: bool) -> tuple[Tensor, Tensor | None]:
+        keys_values = None
+        way = context.way
+        if way == "cached":
+            keys_values = context.keys_values(self.layer, lambda: self._project(context))
+        elif way == "latent" and query.shape[2] >= LATENT_QUERIES:
+            way = "project"
+        return cross_attention(
+            query,
+            context.phi,
+            self.k_proj.weight,
+            self.v_proj.weight,
+            way=way,
+            keys_values=keys_values,
+            phi_scale=context.phi_scale,
+            mask=context.mask,
+            offsets=context.offsets if watch else None,
+            scale=context.scale(self.head_dim),
+        )
 
-    def _heads(self, states: Tensor) -> Tensor:
-        """(B, X, heads·D) -> (B, heads, X, D)."""
-        heads: Tensor = states.unflatten(-1, (-1, self.head_dim))
-        return heads.transpose(1, 2)
+    def _project(self, context: Context) -> KeysValues:
+        return project_keys_values(
+            context.phi, self.k_proj.weight, self.v_proj.weight, head_dim=self.head_dim, phi_scale=context.phi_scale
+        )

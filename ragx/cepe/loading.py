@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedConfig
 
 from ragx.cepe.model import CepeModel, cepe_class
@@ -112,10 +113,28 @@ def _with_encoder(
     return config
 
 
+def _check_sizes(folder: Path, config: PreTrainedConfig) -> None:
+    """Compare the settings with the weights before a model of a wrong size, maybe a huge one, is built."""
+    shapes: dict[str, list[int]] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "pt") as weights:
+            shapes |= {key: weights.get_slice(key).get_shape() for key in weights.keys()}  # noqa: SIM118
+    layers = {int(key.split(".")[2]) for key in shapes if key.startswith("model.layers.")}
+    expected = {
+        "layers": (config.num_hidden_layers, max(layers, default=-1) + 1),
+        "vocabulary and width": ([config.vocab_size, config.hidden_size], shapes.get("model.embed_tokens.weight")),
+    }
+    for what, (said, found) in expected.items():
+        if said != found:
+            raise ModelError(f"{folder}: config.json and weights disagree on {what}: {said} and {found}")
+
+
 def _from_pretrained(
     folder: Path, config: PreTrainedConfig, dtype: torch.dtype, device: str
 ) -> tuple[CepeModel, set[str]]:
     """The model in eval mode, and the keys its weights lack."""
+    _check_sizes(folder, config)
+    config.encoder_config.dtype = dtype
     decoder_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     with quiet_transformers():
         loaded: Any = cepe_class(decoder_class).from_pretrained(

@@ -6,16 +6,24 @@ its state dict holds every key of the decoder unchanged, plus `encoder.*` and `m
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from ragx_kernels.cross_attention import Shape, Way, choose, machine
 from torch import Tensor, nn
 from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
 
 from ragx.cepe.context import Context, pad
 from ragx.cepe.cross_attention import CrossAttention
 from ragx.cepe.encoder import PassageEncoder
+from ragx.hardware import free_memory
+from ragx.models import home
+
+Attend = Literal["auto"] | Way
+TYPICAL_ANSWER = 128
+"""Tokens: over so many steps the making of keys and values is spread when ways are compared."""
 
 
 @cache
@@ -33,6 +41,8 @@ class CepeModel(PreTrainedModel, GenerationMixin):
     model: Any
     """The decoder's stack; the class comes from transformers."""
     encoder: PassageEncoder
+    attend: Attend = "auto"
+    """How decoding attends to passages: a way, or the cheapest by this machine's speed and free memory."""
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
@@ -63,6 +73,17 @@ class CepeModel(PreTrainedModel, GenerationMixin):
         layers = [layer.cross_attn for layer in self.model.layers if layer.cross_attn is not None]
         return any(bool(cross.o_proj.weight.any()) for cross in layers)
 
+    def encoder_fingerprint(self) -> str:
+        """SHA-256 (hex) over all that decides a passage's encoding: weights, embeddings, number format and settings."""
+        digest = hashlib.sha256(self.config.encoder_config.to_json_string(use_diff=False).encode())
+        weights = dict(self.encoder.state_dict())
+        if self.config.shared_embeddings:
+            weights["embed_tokens.weight"] = self.model.embed_tokens.weight
+        for name, tensor in sorted(weights.items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
     def encode(self, encoder_input_ids: Tensor, encoder_attention_mask: Tensor | None = None) -> Context:
         """Encode the passages of each question.
 
@@ -81,8 +102,9 @@ class CepeModel(PreTrainedModel, GenerationMixin):
         else:
             keep = encoder_attention_mask.bool()
         positions = torch.arange(encoder_input_ids.shape[2], device=keep.device).expand_as(keep)
-        packed = self._encode_packed(encoder_input_ids[keep], positions[keep], keep.sum(dim=2).flatten().tolist())
-        return pad(list(packed.split(keep.sum(dim=(1, 2)).tolist())))
+        lengths = keep.sum(dim=2)  # (B, K)
+        packed = self._encode_packed(encoder_input_ids[keep], positions[keep], lengths.flatten().tolist())
+        return self.ready(pad(packed.split(lengths.sum(dim=1).tolist()), lengths.tolist()))
 
     def encode_passages(self, passages: list[list[int]]) -> Context:
         """Encode one question's passages, given as token ids of any lengths, without padding: Φ (1, M, E)."""
@@ -90,7 +112,31 @@ class CepeModel(PreTrainedModel, GenerationMixin):
         device = self.model.embed_tokens.weight.device
         ids = torch.tensor([token for passage in passages for token in passage], dtype=torch.long, device=device)
         positions = torch.cat([torch.arange(length, device=device) for length in lengths]) if lengths else ids
-        return Context(self._encode_packed(ids, positions, lengths).unsqueeze(0), None)
+        return self.ready(pad([self._encode_packed(ids, positions, lengths)], [lengths]))
+
+    def ready(self, context: Context) -> Context:
+        """Set how the decoder attends to `context`: as `attend` says, or the way that is cheapest on this machine."""
+        context.trained_tokens = getattr(self.config, "trained_context_tokens", None)
+        if self.attend != "auto":
+            context.way = self.attend
+            return context
+        attention = self.model.layers[self.config.cross_attention_layers[0]].cross_attn
+        weight = attention.k_proj.weight
+        shape = Shape(
+            queries=1,
+            tokens=context.phi.shape[0] * context.tokens,
+            heads=self.config.num_attention_heads,
+            kv_heads=self.config.num_key_value_heads,
+            head_dim=attention.head_dim,
+            encoder_width=context.phi.shape[2],
+            layers=len(self.config.cross_attention_layers),
+            itemsize=weight.element_size(),
+            phi_itemsize=context.phi.element_size(),
+            on_gpu=weight.is_cuda,
+        )
+        speed = machine(str(weight.device), weight.dtype, home() / "machine.json")
+        context.way = choose(shape, speed, memory=free_memory(weight.device) // 4, steps=TYPICAL_ANSWER)
+        return context
 
     def _encode_packed(self, ids: Tensor, positions: Tensor, lengths: list[int]) -> Tensor:
         """Token ids and positions (T,) of passages one after another -> (T, E)."""

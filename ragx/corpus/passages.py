@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 Span = tuple[int, int]
 """Character offsets of the first character and after the last one."""
 
+_LONGEST_WORD = 50
+_IDEOGRAPH = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_IDEOGRAPH}]|[^\s{_IDEOGRAPH}]{{1,{_LONGEST_WORD}}}")
+
 _TOKENIZED_CHARS = 1 << 16
 """How much text is given to the tokenizer at a time, which bounds the memory and is faster than all at once."""
 
@@ -99,8 +103,11 @@ def _passage(document: Document, position: int, start: int, end: int) -> Passage
 
 
 def word_spans(text: str) -> Iterator[Span]:
-    """Runs of characters between whitespace."""
-    return (match.span() for match in re.finditer(r"\S+", text))
+    """Runs of characters between whitespace; in scripts without spaces, and in endless runs, their pieces.
+
+    A Chinese or Japanese character counts as a word, and so does every `_LONGEST_WORD` characters of a run.
+    """
+    return (match.span() for match in _WORD.finditer(text))
 
 
 def token_spans(text: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[Span]:

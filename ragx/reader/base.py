@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from ragx.config import Settings
 from ragx.errors import ConfigError
 from ragx.reader.prompt import Prompt, build_prompt
@@ -20,11 +22,23 @@ if TYPE_CHECKING:
 
 
 class Generation(Settings):
-    """How the answer is decoded."""
+    """How the answer is decoded. The sampling settings matter where `temperature` is above 0."""
 
-    max_new_tokens: int = 256
-    temperature: float = 0.0
+    max_new_tokens: int = Field(default=256, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
     """0 is greedy."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Sample from the likeliest tokens that together have this probability."""
+    top_k: int = Field(default=0, ge=0)
+    """Sample from so many of the likeliest tokens; 0: all."""
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    """Sample from tokens at least this share as likely as the likeliest."""
+    repetition_penalty: float = Field(default=1.0, gt=0)
+    """Above 1, tokens that were there before become less likely."""
+    seed: int | None = None
+    """Makes sampling repeatable on one machine."""
+    stop: tuple[str, ...] = ()
+    """Strings that end the answer; they are not part of it."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +79,5 @@ class Reader(ABC):
         prompt = build_prompt(self.tokenizer, question, passages, max_tokens=room)
         if prompt.passages == len(passages):
             return prompt, []
-        return prompt, [
-            f"the decoder's window of {window} tokens holds {prompt.passages} of the {len(passages)} passages"
-            " meant for the prompt"
-        ]
+        held = f"{prompt.passages} of the {len(passages)} passages" if prompt.passages else "none of the passages"
+        return prompt, [f"the decoder's window of {window} tokens holds {held} meant for the prompt"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ragx.errors import ConfigError
-from ragx.tokenization import chat_ids
+from ragx.tokenization import chat_ids, plain_ids
 from ragx.types import Passage
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Prompt:
     ids: list[int]
     """(N,)."""
     passages: int
-    """How many passages, from the best on, the prompt holds."""
+    """How many passages the prompt holds."""
 
 
 def build_prompt(
@@ -31,23 +31,23 @@ def build_prompt(
 ) -> Prompt:
     """The prompt of as many of `passages`, from the best on, as fit into `max_tokens`.
 
+    A passage that does not fit is passed over for the next.
+
     Raises:
         ConfigError: the question alone does not fit.
     """
-    ids = chat_ids(tokenizer, _message(question, passages))
-    if len(ids) <= max_tokens:
-        return Prompt(ids, len(passages))
-    # The longest prefix that fits; a prompt grows with every passage, so halve the interval.
-    fits, too_many = -1, len(passages)
-    while too_many - fits > 1:
-        middle = (fits + too_many) // 2
-        if len(chat_ids(tokenizer, _message(question, passages[:middle]))) <= max_tokens:
-            fits = middle
-        else:
-            too_many = middle
-    if fits < 0:
+    room = max_tokens - len(chat_ids(tokenizer, _message(question, [])))
+    if room < 0:
         raise ConfigError(f"the question is too long for this model: its prompt must fit into {max_tokens} tokens")
-    return Prompt(chat_ids(tokenizer, _message(question, passages[:fits])), fits)
+    kept = []
+    for passage, ids in zip(passages, plain_ids(tokenizer, [_block(99, passage) for passage in passages]), strict=True):
+        if len(ids) <= room:
+            kept.append(passage)
+            room -= len(ids)
+    # tokens may merge or part where blocks meet
+    while len(prompt := chat_ids(tokenizer, _message(question, kept))) > max_tokens and kept:
+        kept.pop()
+    return Prompt(prompt, len(kept))
 
 
 def passage_text(passage: Passage) -> str:
@@ -57,5 +57,9 @@ def passage_text(passage: Passage) -> str:
 
 def _message(question: str, passages: Sequence[Passage]) -> str:
     # The best passage stands last, next to the question: small decoders heed what they read last.
-    blocks = [f"[{number}] {passage_text(passage)}" for number, passage in enumerate(passages, start=1)]
-    return "\n\n".join([INSTRUCTION, *reversed(blocks), f"Question: {question}"])
+    blocks = [_block(number, passage) for number, passage in enumerate(passages, start=1)]
+    return "".join([f"{INSTRUCTION}\n\n", *reversed(blocks), f"Question: {question}"])
+
+
+def _block(number: int, passage: Passage) -> str:
+    return f"[{number}] {passage_text(passage)}\n\n"

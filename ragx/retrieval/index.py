@@ -96,15 +96,6 @@ class Index:
     def __len__(self) -> int:
         return self.manifest.counts.passages
 
-    def info(self) -> dict[str, object]:
-        """What the index holds, as plain values."""
-        manifest = self.manifest.model_dump(mode="json", exclude={"files", "shards"})
-        return {
-            "folder": str(self.folder),
-            "bytes": sum(entry.size for entry in self.manifest.files.values()),
-            **manifest,
-        }
-
     def passage(self, row: int) -> Passage:
         """The passage in a row, from 0.
 

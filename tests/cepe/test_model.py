@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from tiny import VOCABULARY, save_decoder
 from transformers import PreTrainedModel
 
+from ragx.cepe.context import Context
 from ragx.cepe.loading import fresh, load_checkpoint
 from ragx.cepe.model import CepeModel
 from ragx.errors import ModelError
@@ -150,6 +152,52 @@ def test_beams_see_their_own_questions_passages(model: CepeModel) -> None:
         assert row[: single.shape[1]].tolist() == single[0].tolist()
 
 
+def trained(model: CepeModel, passages: torch.Tensor, way: str) -> Context:
+    with torch.no_grad():
+        context = model.encode(passages)
+    context.way = way
+    return context
+
+
+@pytest.mark.parametrize("way", ["project", "latent"])
+@pytest.mark.parametrize("prompt", [5, 40])
+def test_every_way_of_attending_gives_the_same_logits(model: CepeModel, way: str, prompt: int) -> None:
+    ids, passages = tokens(1, prompt), tokens(1, 4, 9)
+    with torch.no_grad():
+        expected = model(ids, context=trained(model, passages, "cached")).logits
+        found = model(ids, context=trained(model, passages, way)).logits
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_added_passage_equals_one_that_was_there_and_a_dropped_one_is_gone(model: CepeModel) -> None:
+    ids, passages = tokens(1, 8), tokens(1, 4, 6)
+    with torch.no_grad():
+        some, rest, all_of_them = (model.encode(passages[:, part]) for part in (slice(3), slice(3, 4), slice(4)))
+        first = model(ids[:, :5], context=some, use_cache=True)
+        step = {"past_key_values": first.past_key_values, "use_cache": True}
+        grown = model(ids[:, 5:7], context=some.add(rest), **step).logits
+        step["past_key_values"].crop(-2)
+        expected = model(ids[:, 5:7], context=all_of_them, **step).logits
+        step["past_key_values"].crop(-2)
+        shrunk = model(ids[:, 5:7], context=all_of_them.drop(1), **step).logits
+        step["past_key_values"].crop(-2)
+        without = model(ids[:, 5:7], context=model.encode(passages[:, [0, 2, 3]]), **step).logits
+    torch.testing.assert_close(grown, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(shrunk, without, rtol=1e-4, atol=1e-5)
+    assert all_of_them.drop(1).offsets == [[0, 6, 12, 18]]
+    with pytest.raises(IndexError, match="no passage 4 among 4"):
+        all_of_them.drop(4)
+
+
+def test_scores_are_sharpened_beyond_the_trained_length_only(model: CepeModel) -> None:
+    context = model.encode(tokens(1, 4, 9))
+    assert context.scale(16) == 0.25
+    context.trained_tokens = 100
+    assert context.scale(16) == 0.25
+    context.trained_tokens = 9
+    assert context.scale(16) == pytest.approx(0.25 * (1 + math.log(4) / 10) ** 2)
+
+
 def test_gradients_reach_encoder_and_cross_attention(folder: Path) -> None:
     reader = load(folder)
     reader(tokens(1, 5), encoder_input_ids=tokens(1, 2, 6), labels=tokens(1, 5)).loss.backward()
@@ -168,6 +216,17 @@ def test_an_unsupported_family_is_one_clear_line(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+def test_settings_that_do_not_fit_the_weights_are_one_clear_line(tmp_path: Path) -> None:
+    save_decoder(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text('{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}')  # the sizes of a 7B model
+    with pytest.raises(ModelError, match=r"config\.json and weights disagree on layers: 32 and 3$"):
+        load(tmp_path)
+    config.write_text('{"model_type": "llama", "num_hidden_layers": 3}')
+    with pytest.raises(ModelError, match=r"disagree on vocabulary and width: \[32000, 4096\] and \[200, 32\]"):
+        load(tmp_path)
+
+
 def test_missing_and_unexpected_weights_are_listed(tmp_path: Path, shared: Path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -178,7 +237,7 @@ def test_missing_and_unexpected_weights_are_listed(tmp_path: Path, shared: Path)
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"missing.*encoder\.norm\.weight"):
         load_checkpoint(tmp_path, dtype=torch.float32, device="cpu")
-    weights |= {"encoder.norm.weight": removed, "model.layers.9.stray.weight": torch.ones(1)}
+    weights |= {"encoder.norm.weight": removed, "model.layers.1.stray.weight": torch.ones(1)}
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"model\.layers\.9\.stray\.weight"):
+    with pytest.raises(ModelError, match=r"model\.layers\.1\.stray\.weight"):
         load_checkpoint(tmp_path, dtype=torch.float32, device="cpu")

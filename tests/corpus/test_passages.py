@@ -152,3 +152,13 @@ def test_the_counts_add_up_and_no_two_passages_kept_are_the_same(documents, chun
     assert counts.passages + counts.empty + counts.duplicates == len(passages)
     lost = {" ".join(passage.text.split()) for passage in passages} - set(kept)
     assert not any(unicodedata.category(character)[0] == "L" for text in lost for character in text)
+
+
+def test_text_without_spaces_is_cut_all_the_same() -> None:
+    def sizes(text: str) -> list[int]:
+        document = Document("d", "", text, "/d.txt")
+        return [len(passage.text) for passage in split_passages([document], Chunking(size=10))]
+
+    assert sizes("雪" * 25) == [10, 10, 5]
+    assert sizes("x" * 1200) == [500, 500, 200]
+    assert sizes("ab雪 cd") == [6]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ragx import cepe
+from ragx.cepe.store import PassageStore
 from ragx.errors import ConfigError
 from ragx.reader.base import Generation, Reader
 from ragx.reader.cepe import CepeReader
@@ -70,6 +71,15 @@ def test_passages_beyond_the_window_are_left_out_from_the_worst_on(full_reader: 
     ]
 
 
+def test_an_overlong_passage_is_passed_over_for_the_next(full_reader: FullReader) -> None:
+    overlong = passage(7, "light " * 700)
+    reading = full_reader.prepare("Why?", [overlong, PASSAGES[1]], n_decoder=0, generation=GENERATION)
+    assert "snow 1" in text_of(full_reader, reading.prompt.ids)
+    assert reading.notes == ["the decoder's window of 512 tokens holds 1 of the 2 passages meant for the prompt"]
+    reading = full_reader.prepare("Why?", [overlong], n_decoder=0, generation=GENERATION)
+    assert reading.notes == ["the decoder's window of 512 tokens holds none of the passages meant for the prompt"]
+
+
 def test_a_question_beyond_the_window_is_refused(cepe_reader: CepeReader) -> None:
     with pytest.raises(ConfigError, match="the question is too long"):
         cepe_reader.prepare("why " * 600, PASSAGES, n_decoder=1, generation=GENERATION)
@@ -82,6 +92,51 @@ def test_a_passage_beyond_the_encoders_window_is_cut_and_said(cepe_reader: CepeR
     assert reading.notes == ["1 passages are longer than the encoder's window of 512 tokens and were cut"]
 
 
+def test_encodings_on_disk_are_reused_in_any_order(cepe_reader: CepeReader, tmp_path: Path) -> None:
+    model = cepe_reader.model
+    store = PassageStore(tmp_path, model.encoder_fingerprint(), 32, max_bytes=10**8)
+    reader = CepeReader(model, cepe_reader.tokenizer, store)
+    first = reader.prepare("Why?", PASSAGES, n_decoder=1, generation=GENERATION).context
+    second = reader.prepare("Who?", PASSAGES[::-1], n_decoder=1, generation=GENERATION).context
+    assert first is not None
+    assert second is not None
+    assert (store.stats.hits, store.stats.misses) == (5, 5)
+    lengths = [len(ids) for ids in reader.encoder_ids(PASSAGES)]
+    backwards = second.phi.split(lengths[::-1], dim=1)
+    assert torch.equal(first.phi, torch.cat(backwards[::-1], dim=1))
+
+
+def test_a_fingerprint_tells_readers_apart(cepe_reader: CepeReader, tiny_decoder: Path) -> None:
+    same = cepe.load(str(tiny_decoder), dtype="float32", device="cpu")
+    assert same.encoder_fingerprint() == cepe_reader.model.encoder_fingerprint()
+    assert cepe.load(str(tiny_decoder), dtype="bfloat16").encoder_fingerprint() != same.encoder_fingerprint()
+    with torch.no_grad():
+        same.model.embed_tokens.weight[0, 0] += 1
+    assert same.encoder_fingerprint() != cepe_reader.model.encoder_fingerprint()
+
+
+def test_shares_of_the_attention(tiny_decoder: Path) -> None:
+    model = cepe.load(str(tiny_decoder), dtype="float32", device="cpu")
+    reader = CepeReader(model, load_tokenizer(tiny_decoder))
+    silent = reader.prepare("Why?", PASSAGES, n_decoder=2, generation=GENERATION)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.cross_attn.o_proj.weight.normal_()
+    watched = reader.prepare("Why?", PASSAGES, n_decoder=2, generation=GENERATION)
+    assert silent.context is not None
+    assert watched.context is not None
+    watched.context.watch = True
+    expected = "".join(reader.stream(silent, GENERATION))
+    assert "".join(reader.stream(watched, GENERATION)) == expected  # watching changes nothing
+    assert silent.context.shares() is None
+    shares = watched.context.shares()
+    assert shares is not None
+    assert shares.shape == (1, len(PASSAGES))
+    assert shares.sum().item() == pytest.approx(1.0)
+    assert (shares > 0).all()
+
+
 def test_streamed_text_is_what_generate_returns(cepe_reader: CepeReader) -> None:
     reading = cepe_reader.prepare("Why?", PASSAGES, n_decoder=2, generation=GENERATION)
     pieces = list(cepe_reader.stream(reading, GENERATION))
@@ -90,6 +145,38 @@ def test_streamed_text_is_what_generate_returns(cepe_reader: CepeReader) -> None
     text = cepe_reader.tokenizer.decode(expected[0, ids.shape[1] :], skip_special_tokens=True)
     assert "".join(pieces) == text.rstrip("\ufffd")
     assert len(pieces) == expected.shape[1] - ids.shape[1]
+
+
+def answer(reader: CepeReader, **options: object) -> str:
+    generation = Generation(**{"max_new_tokens": 24, **options})
+    reading = reader.prepare("Why?", PASSAGES, n_decoder=2, generation=generation)
+    return "".join(reader.stream(reading, generation))
+
+
+def test_sampling_is_repeatable_by_seed_and_leaves_the_global_generator_alone(cepe_reader: CepeReader) -> None:
+    torch.manual_seed(5)
+    untouched = torch.rand(1)
+    torch.manual_seed(5)
+    first = answer(cepe_reader, temperature=1.5, seed=1)
+    assert torch.rand(1) == untouched
+    assert answer(cepe_reader, temperature=1.5, seed=1) == first
+    assert any(answer(cepe_reader, temperature=1.5, seed=seed) != first for seed in range(2, 6))
+
+
+def test_sampling_from_one_token_is_greedy(cepe_reader: CepeReader) -> None:
+    greedy = answer(cepe_reader)
+    assert answer(cepe_reader, temperature=1.5, top_k=1) == greedy
+    assert answer(cepe_reader, temperature=1.5, top_p=1e-6) == greedy
+    assert answer(cepe_reader, temperature=1.5, min_p=1.0) == greedy
+    assert answer(cepe_reader, repetition_penalty=50.0) != greedy
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_a_stop_string_ends_the_answer_and_is_not_in_it(cepe_reader: CepeReader, length: int) -> None:
+    text = answer(cepe_reader)
+    stop = text[8 : 8 + length]
+    assert answer(cepe_reader, stop=(stop, "never there")) == text[: text.index(stop)]
+    assert answer(cepe_reader, stop=("never there",)) == text
 
 
 def test_closing_the_stream_stops_the_generation(cepe_reader: CepeReader) -> None:

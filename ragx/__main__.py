@@ -1,0 +1,5 @@
+"""`python -m ragx`."""
+
+from ragx.cli import main
+
+main()

@@ -1,0 +1,9 @@
+"""Passage encodings on disk: a passage is encoded once and read back for every question, in any order and subset.
+
+`passages` is the store, `rows` the two number formats, `records` the files.
+"""
+
+from ragx.cepe.store.passages import Filled, PassageStore, Stats
+from ragx.cepe.store.rows import Format, Rows
+
+__all__ = ["Filled", "Format", "PassageStore", "Rows", "Stats"]

@@ -1,0 +1,71 @@
+"""The number formats of stored rows: bfloat16, or int8 with one scale a row. A row is one token's vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from ragx_kernels.cross_attention import quantize
+from torch import Tensor
+
+Format = Literal["bfloat16", "int8"]
+SCALE_BYTES = 4
+
+
+class Rows(NamedTuple):
+    """L rows of width E as they are stored, in CPU memory."""
+
+    values: Tensor
+    """(L, E) bfloat16 or int8."""
+    scale: Tensor | None
+    """(L,) float32, what an int8 row is multiplied with; None for bfloat16."""
+
+    @property
+    def bits(self) -> torch.dtype:
+        """What NumPy can take the values for: it has no bfloat16."""
+        return torch.int16 if self.scale is None else torch.int8
+
+    def buffers(self) -> list[memoryview]:
+        """The bytes to write: the scales, then the values."""
+        tensors = [*([] if self.scale is None else [self.scale]), self.values.view(self.bits)]
+        return [tensor.contiguous().numpy().data.cast("B") for tensor in tensors if tensor.numel()]
+
+    def split(self, lengths: Sequence[int]) -> list[Rows]:
+        """The rows of each of several passages that lie one after another."""
+        scales = [None] * len(lengths) if self.scale is None else self.scale.split(list(lengths))
+        return [Rows(*pair) for pair in zip(self.values.split(list(lengths)), scales, strict=True)]
+
+
+def pack(vectors: Tensor, number_format: Format) -> Rows:
+    """Vectors (L, E) as rows."""
+    if number_format == "bfloat16":
+        return Rows(vectors.to("cpu", torch.bfloat16), None)
+    values, scale = quantize(vectors)
+    return Rows(values.cpu(), scale.cpu())
+
+
+def row_bytes(width: int, number_format: Format) -> int:
+    """Bytes of one stored row."""
+    return 2 * width if number_format == "bfloat16" else SCALE_BYTES + width
+
+
+def unpack(buffer: memoryview, length: int, width: int, number_format: Format) -> Rows:
+    """Rows (`length`, `width`) over `buffer`, which is not copied."""
+    if number_format == "bfloat16":
+        bits = np.ndarray((length, width), np.int16, buffer)
+        return Rows(torch.from_numpy(bits).view(torch.bfloat16), None)
+    scale = np.ndarray(length, np.float32, buffer)
+    values = np.ndarray((length, width), np.int8, buffer, offset=SCALE_BYTES * length)
+    return Rows(torch.from_numpy(values), torch.from_numpy(scale))
+
+
+def concatenate(rows: Sequence[Rows], width: int, number_format: Format) -> Rows:
+    """One passage's rows after another's, (M, E), in one copy."""
+    start = pack(torch.empty(0, width), number_format)  # says the type where there are no passages
+    # NumPy copies on one thread: torch's threads win nothing here, and wait for one another on a busy machine.
+    values = np.concatenate([piece.values.view(start.bits).numpy() for piece in (start, *rows)])
+    scales = [piece.scale.numpy() for piece in (start, *rows) if piece.scale is not None]
+    scale = torch.from_numpy(np.concatenate(scales)) if scales else None
+    return Rows(torch.from_numpy(values).view(start.values.dtype), scale)

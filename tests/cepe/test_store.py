@@ -1,0 +1,397 @@
+"""A passage is encoded once and read back, bit for bit, for every question."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import store_data
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from ragx_kernels.cross_attention import dequantize
+from store_data import WIDTH, open_store, passage_of, put, there, vectors
+from tiny import SIZES, save_decoder
+
+from ragx.cepe.context import Context
+from ragx.cepe.loading import fresh
+from ragx.cepe.model import CepeModel
+from ragx.cepe.store import Filled, Format, PassageStore, Rows
+from ragx.cepe.store.rows import pack
+
+E = SIZES["hidden_size"]
+PASSAGES = [[5, 6, 7], [9], [], [8, 9, 10, 11, 12], [5, 6, 8]]
+Tokens = list[list[int]]
+
+
+class Encoder:
+    """A reader and the number of tokens its encoder has seen."""
+
+    def __init__(self, model: CepeModel) -> None:
+        self.model = model
+        self.tokens = 0
+        model.encoder.register_forward_pre_hook(self._count)
+
+    def _count(self, _: object, inputs: tuple[torch.Tensor, ...]) -> None:
+        self.tokens += inputs[0].shape[1]
+
+
+@pytest.fixture(scope="module")
+def reader_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reader")
+    save_decoder(folder)
+    return folder
+
+
+def load(folder: Path, dtype: torch.dtype) -> CepeModel:
+    """A reader whose cross-attention matters."""
+    model = fresh(folder, dtype=dtype, device="cpu", encoder_layers=2).to(dtype)
+    model.attend = "cached"
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.cross_attn.o_proj.weight.normal_(std=0.3)
+    return model
+
+
+@pytest.fixture(params=[torch.bfloat16, torch.float32], ids=["bf16", "fp32"])
+def encoder(reader_folder: Path, request: pytest.FixtureRequest) -> Encoder:
+    return Encoder(load(reader_folder, request.param))
+
+
+@pytest.fixture(scope="module")
+def bf16_model(reader_folder: Path) -> CepeModel:
+    return load(reader_folder, torch.bfloat16)
+
+
+@pytest.fixture(params=["bfloat16", "int8"])
+def number_format(request: pytest.FixtureRequest) -> Format:
+    chosen: Format = request.param
+    return chosen
+
+
+def values(context: Context) -> torch.Tensor:
+    """Φ of one question, (M, E) in float32."""
+    phi = context.phi if context.phi_scale is None else dequantize(context.phi, context.phi_scale, torch.float32)
+    return phi[0].float()
+
+
+def vectors_of(rows: Rows) -> torch.Tensor:
+    return rows.values.float() if rows.scale is None else dequantize(rows.values, rows.scale, torch.float32)
+
+
+def reader_store(folder: Path, number_format: Format = "bfloat16", max_bytes: int = 1 << 30) -> PassageStore:
+    return PassageStore(folder, "reader", E, format=number_format, max_bytes=max_bytes)
+
+
+# what encode returns
+
+
+def test_a_bfloat16_encoding_is_the_encoders_own_bit_for_bit(tmp_path: Path, bf16_model: CepeModel) -> None:
+    with torch.no_grad():
+        expected = bf16_model.encode_passages(PASSAGES).phi
+    store = reader_store(tmp_path)
+    assert torch.equal(store.encode(bf16_model, PASSAGES).phi, expected)
+    assert torch.equal(store.encode(bf16_model, PASSAGES).phi, expected)
+
+
+def test_a_second_question_encodes_nothing(tmp_path: Path, encoder: Encoder, number_format: Format) -> None:
+    cold = reader_store(tmp_path, number_format).encode(encoder.model, PASSAGES)
+    assert encoder.tokens == 12
+    store = reader_store(tmp_path, number_format)
+    warm = store.encode(encoder.model, PASSAGES)
+    assert encoder.tokens == 12
+    assert torch.equal(warm.phi, cold.phi)
+    assert warm.phi.dtype == (torch.int8 if number_format == "int8" else encoder.model.dtype)
+    assert (warm.phi_scale is None) == (number_format == "bfloat16")
+    if warm.phi_scale is not None and cold.phi_scale is not None:
+        assert torch.equal(warm.phi_scale, cold.phi_scale)
+    assert (store.stats.hits, store.stats.misses, store.stats.dropped) == (5, 0, 0)
+
+
+@settings(deadline=None, max_examples=30)
+@given(chosen=st.lists(st.sampled_from(PASSAGES), max_size=8), number_format=st.sampled_from(["bfloat16", "int8"]))
+def test_any_order_and_subset_gives_the_same_rows(bf16_model: CepeModel, chosen: Tokens, number_format: Format) -> None:
+    with TemporaryDirectory() as folder:
+        store = reader_store(Path(folder), number_format)
+        lengths = [len(tokens) for tokens in PASSAGES]
+        each = dict(zip(map(tuple, PASSAGES), values(store.encode(bf16_model, PASSAGES)).split(lengths), strict=True))
+        expected = torch.cat([torch.empty(0, E), *(each[tuple(tokens)] for tokens in chosen)])
+        context = store.encode(bf16_model, chosen)
+        store.close()
+    assert torch.equal(values(context), expected)
+    assert context.mask is None
+
+
+def test_the_decoder_reads_a_stored_context_as_one_just_encoded(
+    tmp_path: Path, encoder: Encoder, number_format: Format
+) -> None:
+    store, model, question = reader_store(tmp_path, number_format), encoder.model, torch.tensor([[3, 4, 5, 6]])
+    store.encode(model, PASSAGES)
+    with torch.no_grad():
+        direct, stored = model.encode_passages(PASSAGES), store.encode(model, PASSAGES)
+        expected, logits = model(question, context=direct).logits, model(question, context=stored).logits
+        without = model(question).logits
+    assert stored.way == direct.way
+    assert [list(row) for row in stored.offsets] == [list(row) for row in direct.offsets]
+    if number_format == "bfloat16" and model.dtype == torch.bfloat16:
+        assert torch.equal(logits, expected)
+    else:
+        assert (logits - expected).abs().max() < 0.1 * (without - expected).abs().max()
+
+
+def test_only_what_is_missing_is_encoded(tmp_path: Path, encoder: Encoder) -> None:
+    store = reader_store(tmp_path)
+    store.encode(encoder.model, [[5, 6, 7], [9]])
+    store.encode(encoder.model, [[9], [4, 4], [5, 6, 7]])
+    assert encoder.tokens == 4 + 2
+    assert (store.stats.hits, store.stats.misses) == (2, 3)
+
+
+def test_a_passage_that_is_there_twice_is_encoded_once(tmp_path: Path, encoder: Encoder) -> None:
+    context = reader_store(tmp_path).encode(encoder.model, [[5, 6], [7], [5, 6]])
+    assert encoder.tokens == 3
+    assert torch.equal(context.phi[:, :2], context.phi[:, 3:])
+
+
+def test_without_passages_there_is_an_empty_context(tmp_path: Path, encoder: Encoder, number_format: Format) -> None:
+    store = reader_store(tmp_path, number_format)
+    assert store.encode(encoder.model, []).phi.shape == (1, 0, E)
+    assert store.encode(encoder.model, [[]]).phi.shape == (1, 0, E)
+    assert store.encode(encoder.model, [[], []]).phi.shape == (1, 0, E)
+    assert store.stats.hits == 2
+
+
+def test_a_cache_of_no_bytes_writes_nothing(
+    tmp_path: Path, encoder: Encoder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = reader_store(tmp_path / "none", max_bytes=0)
+    store.encode(encoder.model, PASSAGES)
+    assert not (tmp_path / "none").exists()
+    assert capsys.readouterr().err == ""
+
+
+# the formats
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    rows=st.lists(
+        st.lists(st.floats(-(2.0**99), 2.0**99, width=32, allow_subnormal=False), min_size=WIDTH, max_size=WIDTH),
+        min_size=1,
+        max_size=5,
+    )
+)
+@example(rows=[[0.0] * WIDTH, [1e-45] * WIDTH, [-1e30] + [1e-30] * (WIDTH - 1)])
+def test_int8_is_off_by_at_most_half_a_step_of_its_row(rows: list[list[float]]) -> None:
+    exact = torch.tensor(rows)
+    stored = pack(exact, "int8")
+    step = exact.abs().amax(dim=1, keepdim=True).double() / 127
+    error = (vectors_of(stored).double() - exact.double()).abs()
+    assert stored.values.dtype == torch.int8
+    assert bool((error <= step / 2 * (1 + 1e-5) + 127 * torch.finfo(torch.float32).tiny).all())
+
+
+def test_int8_rows_take_half_the_bytes_and_a_scale(tmp_path: Path) -> None:
+    sizes = {}
+    for number_format in ("bfloat16", "int8"):
+        store = PassageStore(tmp_path / number_format, "reader", 512, format=number_format, max_bytes=1 << 30)  # type: ignore[arg-type]
+        store.put([[1] * 64], [torch.ones(64, 512)])
+        (file,) = (tmp_path / number_format).glob("*.segment")
+        sizes[number_format] = file.stat().st_size
+    assert sizes == {"bfloat16": 64 + 64 * 512 * 2, "int8": 64 + 64 * (512 + 4)}
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_rows_that_are_not_finite_do_not_become_finite(tmp_path: Path, number_format: Format, bad: float) -> None:
+    store = PassageStore(tmp_path, "reader", 4, format=number_format, max_bytes=1 << 30)
+    store.put([[1, 2]], [torch.tensor([[1.0, bad, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0]])])
+    (rows,) = store.get([[1, 2]])
+    assert rows is not None
+    back = vectors_of(rows)
+    assert not back[0, 1].isfinite()
+    assert back[1].isfinite().all()
+
+
+def test_changing_rows_in_place_does_not_change_the_store(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    put(store, [[1, 2, 3]])
+    (rows,) = store.get([[1, 2, 3]])
+    assert rows is not None
+    rows.values.zero_()
+    assert there(open_store(tmp_path), [[1, 2, 3]]) == [True]
+
+
+def test_rows_of_another_shape_than_the_passages_are_refused(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    with pytest.raises(ValueError, match=r"rows of shape \(2, 8\) for 3 tokens"):
+        store.put([[1, 2, 3]], [torch.ones(2, WIDTH)])
+    with pytest.raises(ValueError, match=r"rows of shape \(3, 9\)"):
+        store.put([[1, 2, 3]], [torch.ones(3, WIDTH + 1)])
+
+
+# what a passage is found by
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    stored=st.lists(st.lists(st.integers(0, 3), max_size=4), max_size=8),
+    asked=st.lists(st.lists(st.integers(0, 3), max_size=4), max_size=8),
+)
+def test_a_passage_is_found_by_all_its_tokens(stored: Tokens, asked: Tokens) -> None:
+    with TemporaryDirectory() as folder:
+        store = open_store(Path(folder))
+        put(store, stored)
+        assert there(store, asked) == [tokens in stored for tokens in asked]
+        store.close()
+
+
+def test_another_fingerprint_width_or_format_finds_nothing(tmp_path: Path) -> None:
+    put(open_store(tmp_path, fingerprint="a"), [[1, 2]])
+    others = [
+        PassageStore(tmp_path, "b", WIDTH, max_bytes=1 << 30),
+        PassageStore(tmp_path, "a", WIDTH * 2, max_bytes=1 << 30),
+        PassageStore(tmp_path, "a", WIDTH, format="int8", max_bytes=1 << 30),
+    ]
+    for other in others:
+        assert other.get([[1, 2]]) == [None]
+    assert there(open_store(tmp_path, fingerprint="a"), [[1, 2]]) == [True]
+
+
+# filling ahead
+
+
+def test_filling_leaves_nothing_to_encode(tmp_path: Path, encoder: Encoder, number_format: Format) -> None:
+    store = reader_store(tmp_path, number_format)
+    done: list[int] = []
+    assert store.fill(encoder.model, iter(PASSAGES), done.append) == Filled(encoded=5, present=0, complete=True)
+    assert sum(done) == 5
+    tokens = encoder.tokens
+    reader_store(tmp_path, number_format).encode(encoder.model, PASSAGES)
+    assert encoder.tokens == tokens == 12
+
+
+def test_filling_again_encodes_only_what_is_new(tmp_path: Path, encoder: Encoder) -> None:
+    reader_store(tmp_path).fill(encoder.model, PASSAGES[:3])
+    encoder.tokens = 0
+    report = reader_store(tmp_path).fill(encoder.model, [*PASSAGES, [5, 6, 8]])
+    assert report == Filled(encoded=2, present=4, complete=True)
+    assert encoder.tokens == 8
+
+
+def test_filling_encodes_a_bounded_number_of_tokens_at_a_time(
+    tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ragx.cepe.store.passages.FILL_TOKENS", 10)
+    done: list[int] = []
+    passages = [[n] * 4 for n in range(5)] + [[6] * 15, [7], []]
+    assert reader_store(tmp_path).fill(encoder.model, passages, done.append).encoded == 8
+    assert done == [2, 2, 1, 1, 2]
+
+
+def test_filling_stops_before_it_drops_its_own(
+    tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ragx.cepe.store.passages.FILL_TOKENS", 20)
+    store = reader_store(tmp_path, max_bytes=100_000)
+    passages = [[n % 200, n // 200 + 3, *[5] * 8] for n in range(1000)]
+    report = store.fill(encoder.model, passages)
+    assert not report.complete
+    assert 40 < report.encoded < 150
+    assert None not in store.get(passages[: report.encoded])
+    assert store.fill(encoder.model, passages) == Filled(encoded=0, present=report.encoded, complete=False)
+
+
+# the bound
+
+
+def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
+    store = open_store(tmp_path, max_bytes=200_000)
+    passages = [passage_of(n, 20) for n in range(2000)]  # 384 bytes each: about four times the bound
+    favourites = passages[:40]
+    put(store, favourites)
+    for start in range(40, 2000, 40):
+        put(store, passages[start : start + 40])
+        assert all(there(store, favourites))
+        assert store_data.size(tmp_path) <= 200_000
+    found = there(store, passages)
+    first = found.index(True, 40)
+    assert found == [True] * 40 + [False] * (first - 40) + [True] * (2000 - first)
+    assert 1500 < first < 1800
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from(["put", "get", "reopen"]), st.lists(st.integers(0, 500), max_size=30)), max_size=40
+    ),
+    max_bytes=st.integers(60_000, 120_000),
+)
+def test_the_least_recently_used_are_absent_and_the_folder_keeps_its_bound(
+    steps: list[tuple[str, list[int]]], max_bytes: int
+) -> None:
+    """The oracle: passages in the order of their last use, of which a first part may have been dropped."""
+
+    def passages(numbers: list[int]) -> Tokens:
+        return [passage_of(n, 1 + n % 60) for n in numbers]
+
+    order: list[int] = []
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        store = open_store(folder, max_bytes)
+        for action, numbers in steps:
+            chosen = list(dict.fromkeys(numbers))
+            if action == "reopen":
+                store.close()
+                store = open_store(folder, max_bytes)
+            elif action == "put":
+                new = [n for n in chosen if n not in order]
+                put(store, passages(new))
+                order += new
+            else:
+                used = [n for n, found in zip(chosen, there(store, passages(chosen)), strict=True) if found]
+                assert set(used) == set(chosen) & set(order)
+                order = [n for n in order if n not in used] + used
+            assert store_data.size(folder) <= max_bytes
+            found = there(store, passages(order))  # in this order, reading them all changes nothing
+            kept = found.count(True)
+            assert found == [False] * (len(order) - kept) + [True] * kept
+            if kept < len(order):
+                assert sum(64 + 64 + len(tokens) * WIDTH * 2 for tokens in passages(order[-kept - 1 :])) > max_bytes / 2
+            order = order[len(order) - kept :]
+        store.close()
+
+
+def test_a_smaller_bound_is_kept_from_the_start(tmp_path: Path) -> None:
+    put(open_store(tmp_path), [passage_of(n, 20) for n in range(1000)])
+    store = open_store(tmp_path, max_bytes=300_000)
+    assert store_data.size(tmp_path) <= 300_000
+    found = there(store, [passage_of(n, 20) for n in range(1000)])
+    first = found.index(True)
+    assert found == [False] * first + [True] * (1000 - first)
+    assert 500 < first < 800
+
+
+def test_passages_too_large_for_the_cache_are_encoded_and_that_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = open_store(tmp_path, max_bytes=100_000)
+    put(store, [[1] * 5000, [2] * 5000, [3]])
+    assert there(store, [[1] * 5000, [2] * 5000, [3]]) == [False, False, True]
+    assert capsys.readouterr().err.count("too small") == 1
+
+
+def test_rows_stay_valid_when_another_store_deletes_their_segment(tmp_path: Path) -> None:
+    one, other = open_store(tmp_path, 100_000), open_store(tmp_path, 100_000)
+    put(one, [[1, 2, 3]])
+    (rows,) = one.get([[1, 2, 3]])
+    segments = set(tmp_path.glob("*.segment"))
+    put(other, [passage_of(n, 20) for n in range(10, 600)])
+    assert not segments & set(tmp_path.glob("*.segment"))
+    assert rows is not None
+    assert torch.equal(rows.values, vectors([1, 2, 3]))
+    assert one.get([[1, 2, 3]]) == [None]
+    put(one, [[1, 2, 3]])
+    assert there(other, [[1, 2, 3]]) == [True]
+    assert one.stats.dropped == other.stats.dropped == 0
