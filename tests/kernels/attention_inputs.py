@@ -70,7 +70,7 @@ def make_inputs(
 
 
 @st.composite
-def inputs(draw: st.DrawFn) -> Inputs:
+def inputs(draw: st.DrawFn, least_width: int = 1) -> Inputs:
     """Batches with different numbers of passages of different lengths, none and empty ones among them."""
     groups = draw(st.integers(1, 3))
     lengths = draw(st.lists(st.lists(st.integers(0, 9), max_size=5), min_size=1, max_size=3))
@@ -80,7 +80,7 @@ def inputs(draw: st.DrawFn) -> Inputs:
         groups=groups,
         heads=groups * draw(st.integers(1, 3)),
         head_dim=draw(st.sampled_from([1, 5, 8])),
-        width=draw(st.integers(1, 40)),
+        width=draw(st.integers(least_width, 40)),
         queries=draw(st.integers(1, 5)),
         seed=draw(st.integers(0, 2**16)),
         absent=draw(st.frozensets(st.sampled_from(places))) if places else frozenset(),
@@ -88,8 +88,8 @@ def inputs(draw: st.DrawFn) -> Inputs:
 
 
 def relative_error(result: Tensor, expected: Tensor) -> float:
-    """Largest difference over the largest magnitude; −∞ must be met by −∞."""
+    """Largest difference over the largest magnitude, or over 0.1 where terms near 1 cancel; −∞ must be met by −∞."""
     assert torch.equal(result.isinf(), expected.isinf())
     finite = expected.isfinite()
     difference = (result.double() - expected.double())[finite].abs()
-    return float(difference.max() / expected[finite].abs().max().clamp_min(1e-3)) if difference.numel() else 0.0
+    return float(difference.max() / expected[finite].abs().max().clamp_min(0.1)) if difference.numel() else 0.0

@@ -48,7 +48,7 @@ def attend(given: Inputs, *, lse: bool = True, **options: Any) -> tuple[Tensor, 
 
 
 @settings(deadline=None, max_examples=15)
-@given(given=inputs(), splits=st.integers(1, 6))
+@given(given=inputs(least_width=16), splits=st.integers(1, 6))
 def test_it_agrees_with_the_definition(given: Inputs, splits: int) -> None:
     output, lse = given.expected()
     with pytest.MonkeyPatch.context() as patch:
@@ -98,6 +98,16 @@ def test_int8_phi_gives_what_its_widened_rows_give(heads: int, dtype: torch.dtyp
     assert relative_error(result, output) < tolerance
     assert result_lse is not None
     assert relative_error(result_lse, lse) < tolerance
+
+
+def test_tokens_beyond_the_last_passage_are_attended_to() -> None:
+    given = make_inputs([[40, 30, 9]], width=32)
+    output, lse = given.expected()
+    given.offsets[0].pop()
+    result, result_lse = attend(given)
+    assert relative_error(result, output) < 1e-5
+    assert result_lse is not None
+    assert relative_error(result_lse, lse[..., :2]) < 1e-5
 
 
 def test_passages_are_cut_only_where_longer_than_a_split() -> None:

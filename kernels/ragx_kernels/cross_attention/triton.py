@@ -48,10 +48,12 @@ def attend_to_phi(
         None.
 
     Raises:
-        ValueError: the GPU's shared memory is too small for rows of E elements.
+        ValueError: E is below 16, or the GPU's shared memory is too small for rows of E elements.
     """
     batch, rows, width = query.shape
-    query, phi = query.contiguous(), phi if phi_scale is not None else phi.to(query.dtype)
+    query, phi = query.contiguous(), (phi if phi_scale is not None else phi.to(query.dtype)).contiguous()
+    phi_scale = None if phi_scale is None else phi_scale.contiguous()
+    mask = None if mask is None else mask.contiguous()
     blocks = block_sizes(rows, width, query.element_size(), _shared_memory(query.device))
     if blocks is None:
         raise ValueError(f"rows of {width} elements do not fit into the shared memory of {query.device}")
@@ -104,10 +106,12 @@ def attend_to_phi(
 
 
 def block_sizes(rows: int, width: int, itemsize: int, shared_memory: int) -> dict[str, int] | None:
-    """The kernel's sizes for rows of E elements, or None where a processor's shared memory (bytes) holds no tile.
+    """The kernel's sizes for rows of E elements, or None where no tile fits a processor's shared memory (bytes).
 
-    E is handled as WIDE + REST columns because a block's sides must be powers of two.
+    E is handled as WIDE + REST columns because a block's sides must be powers of two, and 16 at least.
     """
+    if width < 16:
+        return None
     wide = 1 << (width.bit_length() - 1)  # the largest power of two up to E
     rest = max(16, triton.next_power_of_2(width - wide)) if width > wide else 0
     for block_rows in (32, 16) if rows > 16 else (16,):  # 16: the least that tensor cores take
