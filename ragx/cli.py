@@ -6,6 +6,7 @@ commands, so that `ragx --help` answers at once.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -215,6 +216,7 @@ def index_build(
     from ragx.config import IndexSettings, load_settings
     from ragx.indexing import build
     from ragx.rag import default_index
+    from ragx.retrieval import read_manifest
 
     given = {"encoder": encoder, "faiss": faiss, "shard_size": shard_size, "include": include, "exclude": exclude}
     settings = load_settings(
@@ -230,6 +232,10 @@ def index_build(
         if path.startswith("-"):
             raise ConfigError(f"unknown option {path}; a path that begins with - is written ./{path}")
     folder = out or default_index()
+    with contextlib.suppress(RagxError):  # no index there yet
+        held = [str(source) for source in read_manifest(folder).settings.sources]
+        if held != [*sources, *map(str, settings.sources)]:
+            notice(f"{folder} was built from {', '.join(held)}: this build replaces it once it is whole")
     report = build(sources, folder, settings, strict=strict, device=device, dtype=dtype)
     for skipped in report.skipped:
         notice(f"skipped {skipped.source}: {skipped.reason}")

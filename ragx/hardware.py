@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ragx.errors import ConfigError
+from ragx.errors import ConfigError, RagxError
 
 if TYPE_CHECKING:
     import torch
@@ -66,6 +68,20 @@ def free_memory(device: str | torch.device) -> int:
     if torch.device(device).type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
+
+
+@contextlib.contextmanager
+def out_of_memory_is_one_line() -> Iterator[None]:
+    """Turn a failed allocation, on a GPU or not, into a `RagxError` that says what helps."""
+    import torch
+
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+        allocation = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        if not allocation:
+            raise
+        raise RagxError("out of memory: read fewer passages (k), use a smaller model or another device") from None
 
 
 def parse_dtype(name: str | torch.dtype | None, device: str) -> torch.dtype:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ragx import models
 from ragx.config import checked
 from ragx.errors import ConfigError
+from ragx.hardware import out_of_memory_is_one_line
 from ragx.reader import READERS, ReaderName
 from ragx.reader.base import Generation
 from ragx.reader.citations import cite
@@ -99,6 +100,7 @@ class RAG:
         }
         return cls(opened, readers, method=retriever, notes=notes)
 
+    @out_of_memory_is_one_line()
     def ask(
         self,
         question: str,

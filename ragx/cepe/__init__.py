@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ragx.errors import ModelError
 from ragx.hardware import parse_dtype, usable_device
 
 if TYPE_CHECKING:
@@ -38,4 +39,7 @@ def load(name_or_folder: str, *, dtype: str | torch.dtype | None = None, device:
     number_format = parse_dtype(dtype, device)
     folder = resolve(name_or_folder)
     build = load_checkpoint if is_checkpoint(folder) else fresh
-    return build(folder, dtype=number_format, device=device)
+    try:
+        return build(folder, dtype=number_format, device=device)
+    except ModelError as error:
+        raise ModelError(f"{name_or_folder}: {error}") from None

@@ -29,6 +29,8 @@ def is_checkpoint(folder: Path) -> bool:
 def load_checkpoint(folder: Path, *, dtype: torch.dtype, device: str) -> CepeModel:
     """A checkpoint in the authors' layout: a decoder's config with `encoder_config` and `num_cross_attn_layers` in it.
 
+    ragx's own may name `cross_attention_layers` one by one, and say `shared_embeddings`; see `CepeModel`.
+
     Raises:
         ModelError: a key is missing from the weights or unexpected in them.
     """
@@ -36,12 +38,14 @@ def load_checkpoint(folder: Path, *, dtype: torch.dtype, device: str) -> CepeMod
     encoder_values = values.pop("encoder_config")
     layers = values["num_hidden_layers"]
     count = values.pop("num_cross_attn_layers", layers)
+    chosen = values.pop("cross_attention_layers", None) or list(range(layers - count, layers))
+    shared = bool(values.pop("shared_embeddings", False))
     config = _decoder_config(values, folder)
     encoder_config = _decoder_config(encoder_values, folder)
-    config = _with_encoder(config, encoder_config, list(range(layers - count, layers)), shared_embeddings=False)
+    config = _with_encoder(config, encoder_config, chosen, shared_embeddings=shared)
     model, missing = _from_pretrained(folder, config, dtype, device)
     if missing:
-        raise ModelError(f"{folder}: weights are missing: {', '.join(sorted(missing))}")
+        raise ModelError(f"weights are missing: {', '.join(sorted(missing))}")
     return model
 
 
@@ -64,7 +68,7 @@ def fresh(folder: Path, *, dtype: torch.dtype, device: str, encoder_layers: int 
     model, missing = _from_pretrained(folder, config, dtype, device)
     strange = [key for key in missing if not key.startswith("encoder.") and ".cross_attn." not in key]
     if strange:
-        raise ModelError(f"{folder}: weights are missing: {', '.join(sorted(strange))}")
+        raise ModelError(f"weights are missing: {', '.join(sorted(strange))}")
     initialise_from_decoder(model)
     return model
 
@@ -100,7 +104,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def _decoder_config(values: dict[str, Any], folder: Path) -> PreTrainedConfig:
     kind = values.get("model_type")
     if kind not in FAMILIES:
-        raise ModelError(f"{folder}: model type {kind!r} is not supported; choose one of {', '.join(sorted(FAMILIES))}")
+        raise ModelError(
+            f"model type {kind!r} is no decoder that ragx supports; choose one of {', '.join(sorted(FAMILIES))}"
+        )
     return AutoConfig.for_model(**values)
 
 
@@ -126,7 +132,7 @@ def _check_sizes(folder: Path, config: PreTrainedConfig) -> None:
     }
     for what, (said, found) in expected.items():
         if said != found:
-            raise ModelError(f"{folder}: config.json and weights disagree on {what}: {said} and {found}")
+            raise ModelError(f"config.json and weights disagree on {what}: {said} and {found}")
 
 
 def _from_pretrained(
@@ -144,6 +150,6 @@ def _from_pretrained(
     info: dict[str, set[str]] = loaded[1]
     problems = sorted(info["unexpected_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if problems:
-        raise ModelError(f"{folder}: weights do not fit the model: {', '.join(problems)}")
+        raise ModelError(f"weights do not fit the model: {', '.join(problems)}")
     model.to(torch.device(device)).eval()  # type: ignore[arg-type]
     return model, set(info["missing_keys"])

@@ -7,7 +7,9 @@ its state dict holds every key of the decoder unchanged, plus `encoder.*` and `m
 from __future__ import annotations
 
 import hashlib
+import json
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -66,6 +68,20 @@ class CepeModel(PreTrainedModel, GenerationMixin):
             kv_heads=config.num_key_value_heads,
             head_dim=head_dim,
         )
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
+        """Transformers' `save_pretrained`, in the layout of the authors' checkpoints."""
+        super().save_pretrained(save_directory, **kwargs)
+        path = Path(save_directory) / "config.json"
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if self.config.model_type == "llama":
+            values["architectures"] = ["LlamaForCausalContextLM"]
+        values["do_cross_attention"] = True
+        values["encoder_hidden_size"] = self.config.encoder_config.hidden_size
+        values["num_cross_attn_layers"] = len(self.config.cross_attention_layers)
+        for each in (values, values["encoder_config"]):  # where transformers before version 5 looks for it
+            each["rope_theta"] = each["rope_parameters"]["rope_theta"]
+        path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     @property
     def is_trained(self) -> bool:

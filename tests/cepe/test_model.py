@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from tiny import VOCABULARY, save_decoder
 from transformers import PreTrainedModel
 
 from ragx.cepe.context import Context
-from ragx.cepe.loading import fresh, load_checkpoint
+from ragx.cepe.loading import fresh, is_checkpoint, load_checkpoint
 from ragx.cepe.model import CepeModel
 from ragx.errors import ModelError
 
@@ -210,9 +212,53 @@ def test_gradients_reach_encoder_and_cross_attention(folder: Path) -> None:
     assert reader.encoder.layers[0].mlp.up_proj.weight.grad.abs().max() > 0
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_saved_reader_loads_as_it_was(tmp_path: Path, family: str) -> None:
+    save_decoder(tmp_path / "decoder", family, **FAMILIES[family])
+    reader = load(tmp_path / "decoder")
+    train(reader)
+    reader.save_pretrained(tmp_path / "reader")
+    assert is_checkpoint(tmp_path / "reader")
+    loaded = load_checkpoint(tmp_path / "reader", dtype=torch.float32, device="cpu")
+    with torch.no_grad():
+        expected = reader(tokens(1, 6), encoder_input_ids=tokens(1, 2, 7)).logits
+        assert torch.equal(loaded(tokens(1, 6), encoder_input_ids=tokens(1, 2, 7)).logits, expected)
+
+
+def test_released_checkpoints_are_saved_in_their_own_layout(tmp_path: Path, shared: Path) -> None:
+    source = shared / "reference" / "cepe-tiny-gqa"
+    load_checkpoint(source, dtype=torch.float32, device="cpu").save_pretrained(tmp_path)
+    before, after = (json.loads((folder / "config.json").read_text()) for folder in (source, tmp_path))
+    for values in (before, after):
+        values |= {f"encoder_{key}": value for key, value in values.pop("encoder_config").items()}
+    sizes = ["architectures", "num_cross_attn_layers", "encoder_hidden_size", "hidden_size", "num_hidden_layers"]
+    same = [*sizes, "rope_theta", "encoder_rope_theta", "encoder_num_hidden_layers", "vocab_size", "rms_norm_eps"]
+    assert {key: after[key] for key in same} == {key: before[key] for key in same}
+    old, new = (load_file(folder / "model.safetensors") for folder in (source, tmp_path))
+    assert old.keys() == new.keys()
+    assert all(torch.equal(old[key], new[key]) for key in old)
+
+
+def test_cross_attention_may_stand_in_some_layers_only(tmp_path: Path, shared: Path) -> None:
+    source = shared / "reference" / "cepe-tiny-gqa"
+    weights = load_file(source / "model.safetensors")
+    values = json.loads((source / "config.json").read_text())
+    for settings_, kept in (({"num_cross_attn_layers": 2}, [2, 3]), ({"cross_attention_layers": [0, 3]}, [0, 3])):
+        (tmp_path / "config.json").write_text(json.dumps({**values, **settings_}))
+        dropped = [f"model.layers.{layer}.cross_attn." for layer in range(4) if layer not in kept]
+        left = {key: value for key, value in weights.items() if not key.startswith(tuple(dropped))}
+        save_file(left, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        model = load_checkpoint(tmp_path, dtype=torch.float32, device="cpu")
+        assert [layer for layer in range(4) if model.model.layers[layer].cross_attn is not None] == kept
+        with torch.no_grad():
+            ids = torch.arange(3, 12)[None]
+            attending = model(ids, encoder_input_ids=ids[None]).logits
+            assert (attending - model(ids).logits).abs().max() > 1e-3
+
+
 def test_an_unsupported_family_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}')
-    with pytest.raises(ModelError, match="model type 'gpt2' is not supported"):
+    with pytest.raises(ModelError, match="model type 'gpt2' is no decoder that ragx supports"):
         load(tmp_path)
 
 
@@ -228,8 +274,6 @@ def test_settings_that_do_not_fit_the_weights_are_one_clear_line(tmp_path: Path)
 
 
 def test_missing_and_unexpected_weights_are_listed(tmp_path: Path, shared: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     source = shared / "reference" / "cepe-tiny-mha"
     (tmp_path / "config.json").write_text((source / "config.json").read_text())
     weights = load_file(source / "model.safetensors")
