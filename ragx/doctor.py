@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from ragx import models
 from ragx.config import IndexSettings
 from ragx.errors import RagxError
 from ragx.hardware import cpu_flags, default_device, default_dtype
-from ragx.rag import DEFAULT_MODEL, default_index
+from ragx.rag import RAG, default_index
 from ragx.retrieval import Index, read_manifest
 
 _PACKAGES = ("torch", "transformers", "sentence-transformers", "faiss-cpu", "faiss-gpu", "bm25s", "bitsandbytes")
@@ -40,15 +42,17 @@ def report() -> dict[str, object]:
         "ask uses": {
             "index": _describe(default_index()),
             "encoder": _encoder(default_index()),
-            "model": DEFAULT_MODEL,
-            "reader": "cepe, untrained",
-            "retriever": "hybrid",
-            "k": 60,
-            "n_decoder": 10,
+            **_defaults(RAG.from_index, "model", "retriever"),
+            **_defaults(RAG.ask, "reader", "k", "n_decoder"),
             "device": device,
             "dtype": str(default_dtype(device)).removeprefix("torch."),
         },
     }
+
+
+def _defaults(function: Callable[..., object], *names: str) -> dict[str, object]:
+    """What a function takes for these arguments when they are not given."""
+    return {name: inspect.signature(function).parameters[name].default for name in names}
 
 
 def _version(package: str) -> str | None:

@@ -77,7 +77,10 @@ class RAG:
         Raises:
             IndexFolderError: there is no index there, it is damaged, or its encoder is not the one it was built with.
             ModelError: a model is missing or unusable.
+            ConfigError: an argument is not one of those listed.
         """
+        if attend not in ATTEND:
+            raise ConfigError(f"attend {attend!r} is not one of {', '.join(ATTEND)}")
         opened = open_retriever(index, method=retriever, device=device, dtype=dtype)
         from ragx import cepe
         from ragx.reader.cepe import CepeReader
@@ -85,8 +88,6 @@ class RAG:
         from ragx.tokenization import load_tokenizer
 
         decoder = cepe.load(model, device=device, dtype=dtype)
-        if attend not in ATTEND:
-            raise ConfigError(f"attend {attend!r} is not one of {', '.join(ATTEND)}")
         decoder.attend = attend
         tokenizer = load_tokenizer(models.resolve(model))
         notes, store = [], None
