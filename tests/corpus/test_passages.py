@@ -18,6 +18,11 @@ from ragx.types import Passage
 WHITESPACE = " \t\n\r\x0b\x0c\x1c\x85\xa0\u2003\u3000"
 texts = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from("ab " + WHITESPACE)), max_size=80)
 documents = st.builds(Document, st.just("d"), st.just("Title"), texts, st.just("/d.txt"))
+letters = st.characters(exclude_categories=["Cs", "Cc", "Z"], max_codepoint=0x2FFF)  # below the scripts without spaces
+spaced = st.lists(st.tuples(st.text(letters, max_size=8), st.text(WHITESPACE, min_size=1, max_size=3)), max_size=12)
+documents_of_words = st.builds(
+    Document, st.just("d"), st.just("Title"), spaced.map(lambda pairs: "".join(map("".join, pairs))), st.just("/d.txt")
+)
 
 
 @st.composite
@@ -59,7 +64,7 @@ def test_a_passage_is_verbatim_and_positions_count_from_0(tokenizer, document: D
         assert (passage.document, passage.title, passage.source) == ("d", "Title", "/d.txt")
 
 
-@given(documents, chunkings(("words",)))
+@given(documents_of_words, chunkings(("words",)))
 def test_words_are_covered_in_order_and_repeated_only_by_the_overlap(document: Document, chunking: Chunking):
     words = document.text.split()
     passages = [passage.text.split() for passage in split_passages([document], chunking)]
