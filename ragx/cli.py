@@ -35,7 +35,7 @@ Offline = Annotated[
 IndexFolder = Annotated[
     Path | None, typer.Option("--index", help="The index folder. Default: RAGX_INDEX, or ragx's own default index.")
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …; default: a GPU where there is one.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, auto (all GPUs); default: a GPU if there is one.")]
 Dtype = Annotated[str, typer.Option(help="auto, bfloat16, float16 or float32.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -109,6 +109,7 @@ def ask(
     why: Annotated[bool, typer.Option("--why", help="Show each passage's share of the attention.")] = False,
     device: Device = None,
     dtype: Dtype = "auto",
+    bits: Annotated[int | None, typer.Option(help="4 or 8 hold the decoder in so many bits (bitsandbytes).")] = None,
     as_json: Json = False,
     offline: Offline = False,
 ) -> None:
@@ -130,6 +131,7 @@ def ask(
             cache_size=cache_size,
             device=device,
             dtype=dtype,
+            bits=bits,
         )
     for note in rag.notes:
         notice(note)

@@ -21,14 +21,14 @@ def default_device() -> str:
 
 
 def usable_device(name: str | None) -> str:
-    """A torch device that is there; None means `default_device`.
+    """A torch device that is there; None and `auto` mean `default_device`.
 
     Raises:
         ConfigError: there is no such device on this machine.
     """
     import torch
 
-    if name is None:
+    if name in (None, "auto"):
         return default_device()
     try:
         torch.empty(0, device=name)

@@ -62,6 +62,7 @@ class RAG:
         cache_size: float = 4.0,
         device: str | None = None,
         dtype: str | torch.dtype | None = None,
+        bits: int | None = None,
     ) -> RAG:
         """Open an index and load the models that answer from it.
 
@@ -71,12 +72,13 @@ class RAG:
             retriever: what `ask` searches with; `bm25` needs no encoder and loads none.
             attend: how decoding attends to passages: `project`, `cached`, `latent`, or `auto` for the cheapest.
             cache_size: bound on the passage encodings kept on disk, in GB; 0 keeps none.
-            device: a torch device; None: a GPU where there is one.
+            device: a torch device, or `auto` to spread the decoder over all GPUs; None: a GPU where there is one.
             dtype: number format of the models; None: what the device multiplies fastest.
+            bits: 8 or 4 hold the decoder's matrices in so many bits (bitsandbytes).
 
         Raises:
             IndexFolderError: there is no index there, it is damaged, or its encoder is not the one it was built with.
-            ModelError: a model is missing or unusable.
+            ModelError: a model is missing, unusable or too large for the memory.
             ConfigError: an argument is not one of those listed.
         """
         if attend not in ATTEND:
@@ -87,9 +89,9 @@ class RAG:
         from ragx.reader.full import FullReader
         from ragx.tokenization import load_tokenizer
 
-        decoder = cepe.load(model, device=device, dtype=dtype)
+        decoder = cepe.load(model, device=device, dtype=dtype, bits=bits)
         decoder.attend = attend
-        tokenizer = load_tokenizer(models.resolve(model))
+        tokenizer = load_tokenizer(Path(str(decoder.name_or_path)))
         notes, store = [], None
         if decoder.is_trained:
             store = open_store(decoder, cache_size)

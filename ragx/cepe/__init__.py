@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ragx.errors import ModelError
-from ragx.hardware import parse_dtype, usable_device
 
 if TYPE_CHECKING:
     import torch
@@ -15,31 +14,44 @@ if TYPE_CHECKING:
 __all__ = ["load"]
 
 
-def load(name_or_folder: str, *, dtype: str | torch.dtype | None = None, device: str | None = None) -> CepeModel:
+def load(
+    name_or_folder: str,
+    *,
+    dtype: str | torch.dtype | None = None,
+    device: str | None = None,
+    bits: int | None = None,
+) -> CepeModel:
     """Load a reader by name, folder or Hub id.
 
-    A checkpoint in the authors' layout loads as it is. A plain Llama-family decoder becomes a fresh, untrained reader
-    (`model.is_trained` is false), whose logits are the decoder's own.
+    A checkpoint in the authors' layout loads as it is, and one of ragx's own around its decoder. A plain Llama-family
+    decoder becomes a fresh, untrained reader (`model.is_trained` is false), whose logits are the decoder's own.
 
     Args:
         name_or_folder: a registered name (`ragx models list`), a folder or a Hub id.
         dtype: a torch dtype or its name; None: what the device multiplies fastest.
-        device: a torch device; None: a GPU where there is one.
+        device: a torch device, or `auto` for all GPUs; None: a GPU where there is one.
+        bits: 8 or 4 hold the frozen decoder's matrices in so many bits (bitsandbytes); what the reader adds stays as
+            `dtype` says.
 
     Returns:
-        A transformers model in eval mode; see `CepeModel` for its arguments and shapes.
+        A transformers model in eval mode; see `CepeModel` for its arguments and shapes. Its tokenizer is in the folder
+        `model.name_or_path`.
 
     Raises:
-        ModelError: the model is missing, damaged or of an unusable kind.
+        ModelError: the model is missing, damaged, of an unusable kind or too large for the memory.
+        ConfigError: the device, number format or `bits` cannot be had here.
     """
-    from ragx.cepe.loading import fresh, is_checkpoint, load_checkpoint
+    from ragx.cepe.added_weights import load_reader
+    from ragx.cepe.fresh import fresh
+    from ragx.cepe.loading import load_checkpoint, read_config
+    from ragx.cepe.placement import Placement
     from ragx.models import resolve
 
-    device = usable_device(device)
-    number_format = parse_dtype(dtype, device)
+    placement = Placement.checked(dtype, device, bits)
     folder = resolve(name_or_folder)
-    build = load_checkpoint if is_checkpoint(folder) else fresh
     try:
-        return build(folder, dtype=number_format, device=device)
+        values = read_config(folder)
+        build = load_reader if "decoder" in values else load_checkpoint if "encoder_config" in values else fresh
+        return build(folder, placement)
     except ModelError as error:
         raise ModelError(f"{name_or_folder}: {error}") from None

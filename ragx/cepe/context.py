@@ -39,6 +39,19 @@ class Context:
     _keys_values: dict[int, KeysValues] = field(default_factory=dict, repr=False)
     _silent: dict[int, bool] = field(default_factory=dict, repr=False)
     _seen: list[Tensor] = field(default_factory=list, repr=False)
+    _copies: dict[torch.device, Context] = field(default_factory=dict, repr=False)
+
+    def on(self, device: torch.device) -> Context:
+        """The same where a layer is: copied once to each GPU that a decoder is spread over."""
+        if device == self.phi.device:
+            return self
+        if device not in self._copies:
+            mask, scale = (None if tensor is None else tensor.to(device) for tensor in (self.mask, self.phi_scale))
+            self._copies[device] = self._remade(self.phi.to(device), mask, scale, self.offsets)
+            self._copies[device]._seen = self._seen
+        copy = self._copies[device]
+        copy.watch = self.watch
+        return copy
 
     @property
     def tokens(self) -> int:
@@ -77,7 +90,7 @@ class Context:
 
         None when nothing was watched, as in an untrained reader. Rows sum to 1; passages beyond a question's own get 0.
         """
-        return torch.stack(self._seen).mean(dim=0) if self._seen else None
+        return torch.stack([seen.to(self.phi.device) for seen in self._seen]).mean(dim=0) if self._seen else None
 
     def repeat_interleave(self, times: int) -> Context:
         """Each question `times` over: (B·times, M, E), for beams and several samples of one question."""
@@ -125,7 +138,15 @@ class Context:
         self, phi: Tensor, mask: Tensor | None, scale: Tensor | None, offsets: Sequence[Sequence[int]]
     ) -> Context:
         return replace(
-            self, phi=phi, mask=mask, phi_scale=scale, offsets=offsets, _keys_values={}, _silent={}, _seen=[]
+            self,
+            phi=phi,
+            mask=mask,
+            phi_scale=scale,
+            offsets=offsets,
+            _keys_values={},
+            _silent={},
+            _seen=[],
+            _copies={},
         )
 
 

@@ -39,6 +39,7 @@ class CrossAttention(nn.Module):
 
     def forward(self, hidden: Tensor, context: Context) -> Tensor:
         """What to add to the residual stream: (B, N, W) -> (B, N, W); zeros where a question has no passage."""
+        context = context.on(hidden.device)
         if context.is_silent(self.layer, self.o_proj.weight):
             return torch.zeros_like(hidden)
         states: Tensor = self.q_proj(self.layernorm(hidden))

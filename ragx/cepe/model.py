@@ -42,6 +42,7 @@ class CepeModel(PreTrainedModel, GenerationMixin):
 
     model: Any
     """The decoder's stack; the class comes from transformers."""
+    _no_split_modules: set[str]
     encoder: PassageEncoder
     attend: Attend = "auto"
     """How decoding attends to passages: a way, or the cheapest by this machine's speed and free memory."""
@@ -54,6 +55,8 @@ class CepeModel(PreTrainedModel, GenerationMixin):
             layer.__class__ = _layer_class(layer.__class__)
             layer.cross_attn = self._cross_attention(index) if index in config.cross_attention_layers else None
         self.post_init()  # type: ignore[no-untyped-call]
+        # a layer, and the encoder, stay whole when a model is spread over several GPUs
+        self._no_split_modules |= {"PassageEncoder", *(type(layer).__name__ for layer in self.model.layers)}
 
     def _cross_attention(self, index: int) -> CrossAttention:
         config = self.config

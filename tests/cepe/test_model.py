@@ -15,15 +15,17 @@ from tiny import VOCABULARY, save_decoder
 from transformers import PreTrainedModel
 
 from ragx.cepe.context import Context
-from ragx.cepe.loading import fresh, is_checkpoint, load_checkpoint
+from ragx.cepe.fresh import fresh
+from ragx.cepe.loading import load_checkpoint
 from ragx.cepe.model import CepeModel
+from ragx.cepe.placement import Placement
 from ragx.errors import ModelError
 
 FAMILIES = {"llama": {}, "mistral": {"sliding_window": None}, "qwen2": {}, "qwen3": {}}
 
 
 def load(folder: Path) -> CepeModel:
-    return fresh(folder, dtype=torch.float32, device="cpu", encoder_layers=2)
+    return fresh(folder, Placement(torch.float32, "cpu"), encoder_layers=(0, 1))
 
 
 def train(model: CepeModel) -> None:
@@ -218,8 +220,7 @@ def test_a_saved_reader_loads_as_it_was(tmp_path: Path, family: str) -> None:
     reader = load(tmp_path / "decoder")
     train(reader)
     reader.save_pretrained(tmp_path / "reader")
-    assert is_checkpoint(tmp_path / "reader")
-    loaded = load_checkpoint(tmp_path / "reader", dtype=torch.float32, device="cpu")
+    loaded = load_checkpoint(tmp_path / "reader", Placement(torch.float32, "cpu"))
     with torch.no_grad():
         expected = reader(tokens(1, 6), encoder_input_ids=tokens(1, 2, 7)).logits
         assert torch.equal(loaded(tokens(1, 6), encoder_input_ids=tokens(1, 2, 7)).logits, expected)
@@ -227,7 +228,7 @@ def test_a_saved_reader_loads_as_it_was(tmp_path: Path, family: str) -> None:
 
 def test_released_checkpoints_are_saved_in_their_own_layout(tmp_path: Path, shared: Path) -> None:
     source = shared / "reference" / "cepe-tiny-gqa"
-    load_checkpoint(source, dtype=torch.float32, device="cpu").save_pretrained(tmp_path)
+    load_checkpoint(source, Placement(torch.float32, "cpu")).save_pretrained(tmp_path)
     before, after = (json.loads((folder / "config.json").read_text()) for folder in (source, tmp_path))
     for values in (before, after):
         values |= {f"encoder_{key}": value for key, value in values.pop("encoder_config").items()}
@@ -248,7 +249,7 @@ def test_cross_attention_may_stand_in_some_layers_only(tmp_path: Path, shared: P
         dropped = [f"model.layers.{layer}.cross_attn." for layer in range(4) if layer not in kept]
         left = {key: value for key, value in weights.items() if not key.startswith(tuple(dropped))}
         save_file(left, tmp_path / "model.safetensors", metadata={"format": "pt"})
-        model = load_checkpoint(tmp_path, dtype=torch.float32, device="cpu")
+        model = load_checkpoint(tmp_path, Placement(torch.float32, "cpu"))
         assert [layer for layer in range(4) if model.model.layers[layer].cross_attn is not None] == kept
         with torch.no_grad():
             ids = torch.arange(3, 12)[None]
@@ -280,8 +281,8 @@ def test_missing_and_unexpected_weights_are_listed(tmp_path: Path, shared: Path)
     removed = weights.pop("encoder.norm.weight")
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"missing.*encoder\.norm\.weight"):
-        load_checkpoint(tmp_path, dtype=torch.float32, device="cpu")
+        load_checkpoint(tmp_path, Placement(torch.float32, "cpu"))
     weights |= {"encoder.norm.weight": removed, "model.layers.1.stray.weight": torch.ones(1)}
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"model\.layers\.1\.stray\.weight"):
-        load_checkpoint(tmp_path, dtype=torch.float32, device="cpu")
+        load_checkpoint(tmp_path, Placement(torch.float32, "cpu"))

@@ -15,8 +15,9 @@ from store_data import WIDTH, open_store, passage_of, put, there, vectors
 from tiny import SIZES, save_decoder
 
 from ragx.cepe.context import Context
-from ragx.cepe.loading import fresh
+from ragx.cepe.fresh import fresh
 from ragx.cepe.model import CepeModel
+from ragx.cepe.placement import Placement
 from ragx.cepe.store import Filled, Format, PassageStore, Rows
 from ragx.cepe.store.rows import pack
 
@@ -46,7 +47,7 @@ def reader_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def load(folder: Path, dtype: torch.dtype) -> CepeModel:
     """A reader whose cross-attention matters."""
-    model = fresh(folder, dtype=dtype, device="cpu", encoder_layers=2).to(dtype)
+    model = fresh(folder, Placement(dtype, "cpu"), encoder_layers=(0, 1)).to(dtype)
     model.attend = "cached"
     torch.manual_seed(1)
     with torch.no_grad():

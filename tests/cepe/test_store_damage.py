@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from store_data import open_store, put, there
 from tiny import SIZES, save_decoder
 
-from ragx.cepe.loading import fresh
+from ragx.cepe.fresh import fresh
+from ragx.cepe.placement import Placement
 from ragx.cepe.store import PassageStore
 
 PASSAGES = [[1, 2, 3], [], [4], list(range(40)), [1, 2]]
@@ -118,7 +119,7 @@ def test_records_in_another_order_are_not_taken_for_one_another(copy: Path) -> N
 
 def test_damage_is_counted_said_once_and_mended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_decoder(tmp_path / "reader")
-    model = fresh(tmp_path / "reader", dtype=torch.bfloat16, device="cpu", encoder_layers=1).to(torch.bfloat16)
+    model = fresh(tmp_path / "reader", Placement(torch.bfloat16, "cpu"), encoder_layers=(0,)).to(torch.bfloat16)
     model.attend = "cached"
     capsys.readouterr()
     folder = tmp_path / "store"

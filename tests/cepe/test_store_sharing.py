@@ -13,7 +13,8 @@ import torch
 from store_data import open_store, put, there
 from tiny import SIZES, save_decoder
 
-from ragx.cepe.loading import fresh
+from ragx.cepe.fresh import fresh
+from ragx.cepe.placement import Placement
 from ragx.cepe.store import PassageStore
 
 
@@ -60,7 +61,7 @@ def test_a_read_only_folder_is_said_once_when_something_is_to_be_written(outcome
 
 def test_a_question_is_answered_where_no_folder_can_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_decoder(tmp_path / "reader")
-    model = fresh(tmp_path / "reader", dtype=torch.bfloat16, device="cpu", encoder_layers=1).to(torch.bfloat16)
+    model = fresh(tmp_path / "reader", Placement(torch.bfloat16, "cpu"), encoder_layers=(0,)).to(torch.bfloat16)
     model.attend = "cached"
     capsys.readouterr()
     (tmp_path / "file").write_text("in the way")

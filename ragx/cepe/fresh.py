@@ -1,0 +1,113 @@
+"""An untrained reader around any Llama-family decoder, made from the decoder's own weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig
+
+from ragx.cepe import weights
+from ragx.cepe.loading import decoder_config, from_pretrained, read_config, refuse_missing, with_encoder
+from ragx.cepe.model import CepeModel
+from ragx.cepe.placement import Placement
+from ragx.errors import ConfigError
+
+ENCODER_LAYERS = 2
+"""How many of the decoder's first layers make a fresh encoder when none are named."""
+
+
+def fresh(
+    folder: Path,
+    placement: Placement,
+    *,
+    encoder_layers: Sequence[int] | None = None,
+    cross_attention_layers: Sequence[int] | None = None,
+    output_gain: float = 0.0,
+) -> CepeModel:
+    """A reader around the decoder in `folder`.
+
+    The encoder is some of the decoder's layers made bidirectional, on the decoder's embeddings. Cross-attention starts
+    from the self-attention of its layer (paper A.2), with the norm before it folded into keys and values.
+
+    Args:
+        folder: of the decoder.
+        placement: of the weights.
+        encoder_layers: the decoder's layers that the encoder is made of, in this order; None: the first two.
+        cross_attention_layers: the decoder's layers that get cross-attention; None: all.
+        output_gain: what the output projection is of its layer's own. At 0 the reader answers exactly as its decoder;
+            above 0 the layers that continue repeated text (induction heads) attend to passages from the first step of
+            training on.
+
+    Raises:
+        ModelError: the decoder is not of the Llama family, or does not fit into memory.
+        ConfigError: the decoder has no such layer.
+    """
+    config = decoder_config(read_config(folder))
+    every = list(range(config.num_hidden_layers))
+    layers = every if cross_attention_layers is None else list(cross_attention_layers)
+    encoder_layers = every[:ENCODER_LAYERS] if encoder_layers is None else encoder_layers
+    if strange := sorted({*encoder_layers, *layers} - set(every)):
+        raise ConfigError(f"the decoder has layers 0 to {every[-1]}, no layer {strange[0]}")
+    config = with_encoder(config, encoder_config(config, len(encoder_layers)), layers, shared_embeddings=True)
+    shapes = weights.shapes(folder)
+    model, missing = from_pretrained(folder, config, placement, shapes | _added_shapes(shapes, encoder_layers, layers))
+    refuse_missing({key for key in missing if not is_added(key)})
+    _initialise(model, folder, encoder_layers, output_gain)
+    return model
+
+
+def is_added(key: str) -> bool:
+    """Whether a state-dict key is not the decoder's own."""
+    return key.startswith("encoder.") or ".cross_attn." in key
+
+
+def encoder_config(config: PreTrainedConfig, layers: int) -> PreTrainedConfig:
+    """Settings of an encoder of so many decoder layers."""
+    encoder = copy.deepcopy(config)
+    encoder.num_hidden_layers = layers
+    if getattr(encoder, "layer_types", None):
+        encoder.layer_types = encoder.layer_types[:layers]
+    return encoder
+
+
+def _added_shapes(shapes: weights.Shapes, encoder_layers: Sequence[int], layers: Sequence[int]) -> weights.Shapes:
+    """Shapes of what the reader adds, by keys that need be no more than distinct."""
+    added: weights.Shapes = {}
+    for number, layer in enumerate(encoder_layers):
+        prefix = f"model.layers.{layer}."
+        added |= {f"encoder.{number}.{key}": shape for key, shape in shapes.items() if key.startswith(prefix)}
+    for layer in layers:
+        prefix = f"model.layers.{layer}.self_attn."
+        added |= {f"{key}.cross_attn.": shape for key, shape in shapes.items() if key.startswith(prefix)}
+    return added
+
+
+@torch.no_grad()
+def _initialise(model: CepeModel, folder: Path, encoder_layers: Sequence[int], output_gain: float) -> None:
+    """From the decoder's files: its weights in memory may be quantised."""
+    for own, source in zip(model.encoder.layers, encoder_layers, strict=True):
+        own.load_state_dict(_layer_weights(folder, source, own.state_dict()))
+    model.encoder.norm.weight.fill_(1.0)
+    names = [f"self_attn.{name}_proj.weight" for name in "qkvo"]
+    for layer in model.config.cross_attention_layers:
+        cross = model.model.layers[layer].cross_attn
+        found = _layer_weights(folder, layer, [*names, "input_layernorm.weight"])
+        query, key, value, output = (found[name] for name in names)
+        norm = found["input_layernorm.weight"]
+        width = cross.k_proj.in_features  # E may be smaller than W: the paper keeps the first E input columns
+        cross.q_proj.weight.copy_(query)
+        cross.k_proj.weight.copy_((key * norm)[:, :width])
+        cross.v_proj.weight.copy_((value * norm)[:, :width])
+        cross.o_proj.weight.copy_(output * output_gain)
+        cross.layernorm.weight.copy_(norm)
+
+
+def _layer_weights(folder: Path, layer: int, names: Sequence[str] | dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of one decoder layer by their names in it."""
+    prefix = f"model.layers.{layer}."
+    found = weights.read(folder, {prefix + name for name in names})
+    return {key.removeprefix(prefix): tensor for key, tensor in found.items()}

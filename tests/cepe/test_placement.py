@@ -1,0 +1,152 @@
+"""Number formats, fewer bits, several devices, and memory that is too small."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from accelerate import infer_auto_device_map
+from tiny import save_decoder
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+from ragx import cepe
+from ragx.cepe.context import Context
+from ragx.cepe.model import CepeModel
+from ragx.errors import ConfigError, ModelError
+
+IDS = torch.arange(3, 12)[None]
+
+
+@pytest.fixture
+def decoder(tmp_path: Path) -> Path:
+    save_decoder(tmp_path, hidden_size=64, intermediate_size=128, head_dim=16)
+    return tmp_path
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_all_weights_are_in_the_format_asked_for(shared: Path, dtype: str) -> None:
+    model = cepe.load(str(shared / "reference" / "cepe-tiny-gqa"), dtype=dtype, device="cpu")
+    assert {parameter.dtype for parameter in model.parameters()} == {getattr(torch, dtype)}
+    with torch.no_grad():
+        assert model(IDS, encoder_input_ids=IDS[None]).logits.isfinite().all()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_fewer_bits_hold_the_decoders_matrices_alone(decoder: Path, bits: int) -> None:
+    pytest.importorskip("bitsandbytes")
+    model = cepe.load(str(decoder), dtype="bfloat16", device="cpu", bits=bits)
+    layer = model.model.layers[0]
+    assert layer.mlp.up_proj.weight.dtype == (torch.uint8 if bits == 4 else torch.int8)
+    kept = [layer.cross_attn.q_proj, model.encoder.layers[0].mlp.up_proj, model.encoder.layers[1].self_attn.o_proj]
+    assert {module.weight.dtype for module in kept} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_fresh_reader_in_fewer_bits_answers_as_its_decoder_in_as_many(decoder: Path, bits: int) -> None:
+    pytest.importorskip("bitsandbytes")
+    settings = BitsAndBytesConfig(
+        load_in_4bit=bits == 4,
+        load_in_8bit=bits == 8,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=["lm_head"],
+    )
+    plain = AutoModelForCausalLM.from_pretrained(
+        decoder, dtype=torch.bfloat16, quantization_config=settings, device_map={"": "cpu"}
+    )
+    model = cepe.load(str(decoder), dtype="bfloat16", device="cpu", bits=bits)
+    with torch.no_grad():
+        assert torch.equal(model(IDS, encoder_input_ids=IDS[None]).logits, plain(IDS).logits)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_released_checkpoint_loads_in_fewer_bits(shared: Path, bits: int) -> None:
+    pytest.importorskip("bitsandbytes")
+    folder = str(shared / "reference" / "cepe-tiny-mha")
+    whole = cepe.load(folder, dtype="bfloat16", device="cpu")
+    model = cepe.load(folder, dtype="bfloat16", device="cpu", bits=bits)
+    for name, parameter in model.named_parameters():
+        if name.startswith("encoder.") or ".cross_attn." in name:
+            assert torch.equal(parameter, whole.get_parameter(name))
+    with torch.no_grad():
+        found, expected = (reader(IDS, encoder_input_ids=IDS[None]).logits.float() for reader in (model, whole))
+    assert torch.nn.functional.cosine_similarity(found, expected, dim=-1).min() > 0.9
+    assert not torch.equal(found, expected)
+
+
+def test_bits_that_do_not_exist_are_refused(decoder: Path) -> None:
+    with pytest.raises(ConfigError, match="bits must be 4 or 8, not 3"):
+        cepe.load(str(decoder), device="cpu", bits=3)
+
+
+@pytest.fixture
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Memory:
+        available = 100_000
+
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory)
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_weights_that_do_not_fit_are_one_clear_line_before_any_is_loaded(decoder: Path, shared: Path) -> None:
+    with pytest.raises(ModelError, match=r"take 0\.0 GB in float32, but cpu has 0\.0 GB free: use fewer bits"):
+        cepe.load(str(decoder), dtype="float32", device="cpu")
+    with pytest.raises(ModelError, match=r"take .* in bfloat16, but cpu has"):
+        cepe.load(str(shared / "reference" / "cepe-tiny-gqa"), dtype="bfloat16", device="cpu")
+
+
+def test_what_weights_take_is_known_before_they_are_loaded(decoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least memory with which a model loads is the size of its weights."""
+    model = cepe.load(str(decoder), dtype="float32", device="cpu")
+    size = sum(parameter.nbytes for parameter in model.parameters())
+    norms = sum(p.nbytes for name, p in model.named_parameters() if "norm" in name)
+
+    def memory(available: int) -> None:
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": available}))
+
+    memory(size + norms)
+    cepe.load(str(decoder), dtype="float32", device="cpu")
+    memory(size - norms - 1)
+    with pytest.raises(ModelError, match="free"):
+        cepe.load(str(decoder), dtype="float32", device="cpu")
+
+
+def test_layers_and_encoder_stay_whole_when_spread_over_devices(decoder: Path) -> None:
+    model = cepe.load(str(decoder), dtype="float32", device="cpu")
+    size = sum(parameter.nbytes for parameter in model.parameters())
+    places = infer_auto_device_map(
+        model, {0: size // 2, 1: size}, no_split_module_classes=list(model._no_split_modules)
+    )
+    assert set(places.values()) == {0, 1}
+    for name in places:
+        assert not name.startswith("encoder.")
+        assert name.startswith("model.layers.") <= (name.count(".") == 2)
+
+
+def test_a_spread_model_answers_as_on_one_device(decoder: Path) -> None:
+    """Hooks that move tensors between devices are in place, though both are the CPU here."""
+    from accelerate import dispatch_model
+
+    ids = IDS.view(1, 3, 3)
+    model = cepe.load(str(decoder), dtype="float32", device="cpu")
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.cross_attn.o_proj.weight.normal_()
+        expected = model(IDS, encoder_input_ids=ids).logits
+        places = {name: "cpu" for name, _ in model.named_children()}
+        spread: CepeModel = dispatch_model(model, places, main_device="cpu", force_hooks=True)
+        assert torch.equal(spread(IDS, encoder_input_ids=ids).logits, expected)
+        assert spread.generate(IDS, encoder_input_ids=ids, max_new_tokens=3, do_sample=False).shape == (1, 12)
+
+
+def test_a_context_is_copied_once_to_each_device_and_watched_as_one() -> None:
+    context = Context(torch.randn(1, 4, 8), torch.ones(1, 4, dtype=torch.bool), [[0, 4]], watch=True)
+    assert context.on(torch.device("cpu")) is context
+    there = context.on(torch.device("meta"))
+    assert there.phi.device.type == there.mask.device.type == "meta"
+    assert there is context.on(torch.device("meta"))
+    assert there.watch
+    there.see(torch.zeros(1, 2, 1, 1))
+    assert context.shares().tolist() == [[1.0]]
