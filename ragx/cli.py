@@ -37,6 +37,10 @@ IndexFolder = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, auto (all GPUs); default: a GPU if there is one.")]
 Dtype = Annotated[str, typer.Option(help="auto, bfloat16, float16 or float32.")]
+Bits = Annotated[int | None, typer.Option(help="4 or 8 hold the decoder in so many bits (bitsandbytes).")]
+Reader = Annotated[str | None, typer.Option("--model", help="Decoder or CEPE reader: a name, a folder or a Hub id.")]
+CacheSize = Annotated[float, typer.Option(min=0, help="GB of passage encodings kept on disk.")]
+Encodings = Annotated[str, typer.Option(help="How they are kept: bfloat16, or int8 in half the space.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -95,7 +99,7 @@ def ask(
     n_decoder: Annotated[int, typer.Option(help="How many of them also stand in the decoder's prompt.")] = 10,
     reader: Annotated[str, typer.Option(help="cepe, or full: all k passages in the prompt.")] = "cepe",
     retriever: Annotated[str, typer.Option(help="dense, bm25 or hybrid.")] = "hybrid",
-    model: Annotated[str | None, typer.Option(help="Decoder or CEPE reader: a name, a folder or a Hub id.")] = None,
+    model: Reader = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Where an answer that does not end is cut.")] = 256,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 decodes greedily.")] = 0.0,
     top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens of this probability.")] = 1.0,
@@ -105,11 +109,12 @@ def ask(
     seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="A string that ends the answer; may repeat.")] = None,
     attend: Annotated[str, typer.Option(help="How decoding attends: auto, project, cached or latent.")] = "auto",
-    cache_size: Annotated[float, typer.Option(min=0, help="GB of passage encodings kept on disk.")] = 4.0,
+    cache_size: CacheSize = 4.0,
+    encodings: Encodings = "bfloat16",
     why: Annotated[bool, typer.Option("--why", help="Show each passage's share of the attention.")] = False,
     device: Device = None,
     dtype: Dtype = "auto",
-    bits: Annotated[int | None, typer.Option(help="4 or 8 hold the decoder in so many bits (bitsandbytes).")] = None,
+    bits: Bits = None,
     as_json: Json = False,
     offline: Offline = False,
 ) -> None:
@@ -120,7 +125,8 @@ def ask(
 
     check_question(question, k, n_decoder, reader, retriever)
     method: Any = retriever  # checked above
-    way: Any = attend  # checked by from_index
+    way: Any = attend  # checked by from_index, as is the next
+    kept: Any = encodings
     resolve(model or DEFAULT_MODEL)  # a download shows its own progress
     with waiting("loading models …"):
         rag = RAG.from_index(
@@ -129,6 +135,7 @@ def ask(
             retriever=method,
             attend=way,
             cache_size=cache_size,
+            encodings=kept,
             device=device,
             dtype=dtype,
             bits=bits,
@@ -210,8 +217,13 @@ def index_build(
     include: Annotated[list[str] | None, typer.Option(help="Glob of files to read in folders; may repeat.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Glob of files to leave out; may repeat.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")] = False,
+    encode: Annotated[bool, typer.Option("--encode", help="Then encode all passages, as `index encode` does.")] = False,
+    model: Reader = None,
+    cache_size: CacheSize = 4.0,
+    encodings: Encodings = "bfloat16",
     device: Device = None,
     dtype: Dtype = "auto",
+    bits: Bits = None,
     offline: Offline = False,
 ) -> None:
     """Index files: text, Markdown, HTML, PDF, Word, JSON lines, Parquet, DPR passages, MediaWiki dumps."""
@@ -238,6 +250,7 @@ def index_build(
         held = [str(source) for source in read_manifest(folder).settings.sources]
         if held != [*sources, *map(str, settings.sources)]:
             notice(f"{folder} was built from {', '.join(held)}: this build replaces it once it is whole")
+    reader = _encoding_reader(model, cache_size, encodings, device, dtype, bits) if encode else None
     report = build(sources, folder, settings, strict=strict, device=device, dtype=dtype)
     for skipped in report.skipped:
         notice(f"skipped {skipped.source}: {skipped.reason}")
@@ -245,8 +258,55 @@ def index_build(
         f"{report.counts.documents} documents, {report.counts.passages} passages indexed in {folder}"
         f" ({report.counts.duplicates} duplicate and {report.counts.empty} empty passages dropped)"
     )
+    if reader is not None:
+        _encode(folder, reader)
     if report.skipped:
         raise typer.Exit(3)
+
+
+@index_app.command("encode")
+def index_encode(
+    index: IndexFolder = None,
+    model: Reader = None,
+    cache_size: CacheSize = 4.0,
+    encodings: Encodings = "bfloat16",
+    device: Device = None,
+    dtype: Dtype = "auto",
+    bits: Bits = None,
+    offline: Offline = False,
+) -> None:
+    """Encode an index's passages ahead of time, so that `ask` finds them on disk; continues where it was stopped."""
+    from ragx.rag import default_index
+
+    _encode(index or default_index(), _encoding_reader(model, cache_size, encodings, device, dtype, bits))
+
+
+def _encoding_reader(
+    model: str | None, cache_size: float, encodings: str, device: str | None, dtype: str, bits: int | None
+) -> Any:
+    from ragx.encoding import open_encoding_reader
+    from ragx.models import resolve
+    from ragx.rag import DEFAULT_MODEL
+
+    resolve(model or DEFAULT_MODEL)  # a download shows its own progress
+    with waiting("loading models …"):
+        return open_encoding_reader(
+            model or DEFAULT_MODEL,
+            cache_size=cache_size,
+            encodings=encodings,
+            device=device,
+            dtype=dtype,
+            bits=bits,
+        )
+
+
+def _encode(folder: Path, reader: Any) -> None:
+    from ragx.encoding import encode_index
+
+    filled = encode_index(folder, reader)
+    notice(f"{filled.encoded} passages encoded, {filled.present} were on disk already")
+    if not filled.complete:
+        notice("not all of them fit on disk: `ask` encodes the rest when it needs them; a larger --cache-size may help")
 
 
 def _setting(argument: str) -> str:

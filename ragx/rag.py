@@ -22,11 +22,13 @@ from ragx.types import Answer, Hit, Timings
 if TYPE_CHECKING:
     import torch
 
-    from ragx.cepe.model import Attend, CepeModel
-    from ragx.cepe.store import PassageStore
+    from ragx.cepe.model import Attend
+    from ragx.cepe.store import Format
     from ragx.reader.base import Reader
+    from ragx.reader.cepe import CepeReader
 
 ATTEND: tuple[Attend, ...] = ("auto", "project", "cached", "latent")
+ENCODINGS: tuple[Format, ...] = ("bfloat16", "int8")
 DEFAULT_MODEL = "smollm2-135m-instruct"
 """The decoder (or whole CEPE reader) that answers when none is named."""
 
@@ -60,6 +62,7 @@ class RAG:
         retriever: Method = "hybrid",
         attend: Attend = "auto",
         cache_size: float = 4.0,
+        encodings: Format = "bfloat16",
         device: str | None = None,
         dtype: str | torch.dtype | None = None,
         bits: int | None = None,
@@ -72,6 +75,7 @@ class RAG:
             retriever: what `ask` searches with; `bm25` needs no encoder and loads none.
             attend: how decoding attends to passages: `project`, `cached`, `latent`, or `auto` for the cheapest.
             cache_size: bound on the passage encodings kept on disk, in GB; 0 keeps none.
+            encodings: their number format: `bfloat16`, or `int8` in half the space.
             device: a torch device, or `auto` to spread the decoder over all GPUs; None: a GPU where there is one.
             dtype: number format of the models; None: what the device multiplies fastest.
             bits: 8 or 4 hold the decoder's matrices in so many bits (bitsandbytes).
@@ -84,23 +88,14 @@ class RAG:
         if attend not in ATTEND:
             raise ConfigError(f"attend {attend!r} is not one of {', '.join(ATTEND)}")
         opened = open_retriever(index, method=retriever, device=device, dtype=dtype)
-        from ragx import cepe
-        from ragx.reader.cepe import CepeReader
         from ragx.reader.full import FullReader
-        from ragx.tokenization import load_tokenizer
 
-        decoder = cepe.load(model, device=device, dtype=dtype, bits=bits)
-        decoder.attend = attend
-        tokenizer = load_tokenizer(Path(str(decoder.name_or_path)))
-        notes, store = [], None
-        if decoder.is_trained:
-            store = open_store(decoder, cache_size)
-        else:  # nothing attends to its encodings: they are not worth their space
+        read = open_reader(model, cache_size=cache_size, encodings=encodings, device=device, dtype=dtype, bits=bits)
+        read.model.attend = attend
+        notes = []
+        if not read.model.is_trained:
             notes.append(f"the reader around {model} is untrained: it answers from its prompt's passages alone")
-        readers: dict[ReaderName, Reader] = {
-            "cepe": CepeReader(decoder, tokenizer, store),
-            "full": FullReader(decoder, tokenizer),
-        }
+        readers: dict[ReaderName, Reader] = {"cepe": read, "full": FullReader(read.model, read.tokenizer)}
         return cls(opened, readers, method=retriever, notes=notes)
 
     @out_of_memory_is_one_line()
@@ -179,13 +174,40 @@ class RAG:
         return []
 
 
-def open_store(model: CepeModel, cache_size: float) -> PassageStore:
-    """The passage encodings kept on disk for `model`, bounded to `cache_size` GB together with all other readers'."""
-    from ragx.cepe.store import PassageStore
+def open_reader(
+    model: str = DEFAULT_MODEL,
+    *,
+    cache_size: float = 4.0,
+    encodings: Format = "bfloat16",
+    device: str | None = None,
+    dtype: str | torch.dtype | None = None,
+    bits: int | None = None,
+) -> CepeReader:
+    """The reader that answers, with its passage encodings kept on disk; arguments as `RAG.from_index`.
 
-    width = model.config.encoder_config.hidden_size
-    folder = models.home() / "encodings"
-    return PassageStore(folder, model.encoder_fingerprint(), width, max_bytes=int(cache_size * 1e9))
+    An untrained reader keeps none: nothing attends to them.
+
+    Raises:
+        ModelError, ConfigError: as `RAG.from_index`.
+    """
+    if encodings not in ENCODINGS:
+        raise ConfigError(f"encodings {encodings!r} is not one of {', '.join(ENCODINGS)}")
+    from ragx import cepe
+    from ragx.cepe.store import PassageStore
+    from ragx.reader.cepe import CepeReader
+    from ragx.tokenization import load_tokenizer
+
+    decoder = cepe.load(model, device=device, dtype=dtype, bits=bits)
+    store = None
+    if decoder.is_trained:
+        store = PassageStore(
+            models.home() / "encodings",
+            decoder.encoder_fingerprint(),
+            decoder.config.encoder_config.hidden_size,
+            format=encodings,
+            max_bytes=int(cache_size * 1e9),
+        )
+    return CepeReader(decoder, load_tokenizer(Path(str(decoder.name_or_path))), store)
 
 
 def open_retriever(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from ragx.reader.base import Generation, Reader, Reading
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from ragx.cepe.model import CepeModel
-    from ragx.cepe.store import PassageStore
+    from ragx.cepe.store import Filled, PassageStore
+
+TOKENIZED_AT_A_TIME = 256
+"""Passages."""
 
 
 class CepeReader(Reader):
@@ -38,6 +42,26 @@ class CepeReader(Reader):
         with torch.inference_mode():
             context = self.store.encode(self.model, ids) if self.store else self.model.encode_passages(ids)
         return Reading(prompt, context, notes)
+
+    def encode_ahead(self, passages: Iterable[Passage], on_progress: Callable[[int], object]) -> Filled:
+        """Put the encodings of passages on disk that are not there yet.
+
+        Args:
+            passages: in any number; read as they are needed.
+            on_progress: told how many more passages are done.
+
+        Raises:
+            ValueError: this reader keeps no encodings.
+        """
+        if self.store is None:
+            raise ValueError("a reader without a store keeps no encodings")
+
+        def ids() -> Iterator[list[int]]:
+            rest = iter(passages)
+            while batch := list(islice(rest, TOKENIZED_AT_A_TIME)):
+                yield from (passage[: self.window] for passage in self.encoder_ids(batch))
+
+        return self.store.fill(self.model, ids(), on_progress)
 
     @property
     def window(self) -> int:
