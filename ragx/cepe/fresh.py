@@ -25,6 +25,7 @@ def fresh(
     placement: Placement,
     *,
     encoder_layers: Sequence[int] | None = None,
+    shared_encoder_layers: int = 0,
     cross_attention_layers: Sequence[int] | None = None,
     output_gain: float = 0.0,
 ) -> CepeModel:
@@ -37,6 +38,8 @@ def fresh(
         folder: of the decoder.
         placement: of the weights.
         encoder_layers: the decoder's layers that the encoder is made of, in this order; None: the first two.
+        shared_encoder_layers: how many of the encoder's first layers stay the decoder's own: training leaves them as
+            they are, and they are not saved.
         cross_attention_layers: the decoder's layers that get cross-attention; None: all.
         output_gain: what the output projection is of its layer's own. At 0 the reader answers exactly as its decoder;
             above 0 the layers that continue repeated text (induction heads) attend to passages from the first step of
@@ -44,7 +47,7 @@ def fresh(
 
     Raises:
         ModelError: the decoder is not of the Llama family, or does not fit into memory.
-        ConfigError: the decoder has no such layer.
+        ConfigError: the decoder has no such layer, or shared ones are not its first.
     """
     config = decoder_config(read_config(folder))
     every = list(range(config.num_hidden_layers))
@@ -52,7 +55,10 @@ def fresh(
     encoder_layers = every[:ENCODER_LAYERS] if encoder_layers is None else encoder_layers
     if strange := sorted({*encoder_layers, *layers} - set(every)):
         raise ConfigError(f"the decoder has layers 0 to {every[-1]}, no layer {strange[0]}")
+    if list(encoder_layers[:shared_encoder_layers]) != every[:shared_encoder_layers]:
+        raise ConfigError(f"shared_encoder_layers must be the decoder's first, not {list(encoder_layers)}")
     config = with_encoder(config, encoder_config(config, len(encoder_layers)), layers, shared_embeddings=True)
+    config.shared_encoder_layers = shared_encoder_layers
     shapes = weights.shapes(folder)
     model, missing = from_pretrained(folder, config, placement, shapes | _added_shapes(shapes, encoder_layers, layers))
     refuse_missing({key for key in missing if not is_added(key)})
@@ -60,8 +66,10 @@ def fresh(
     return model
 
 
-def is_added(key: str) -> bool:
-    """Whether a state-dict key is not the decoder's own."""
+def is_added(key: str, config: PreTrainedConfig | None = None) -> bool:
+    """Whether a state-dict key is not the decoder's own; with `config`, nor of an encoder layer that stays it."""
+    if key.startswith("encoder.layers."):
+        return int(key.split(".")[2]) >= getattr(config, "shared_encoder_layers", 0)
     return key.startswith("encoder.") or ".cross_attn." in key
 
 
@@ -89,8 +97,7 @@ def _added_shapes(shapes: weights.Shapes, encoder_layers: Sequence[int], layers:
 @torch.no_grad()
 def _initialise(model: CepeModel, folder: Path, encoder_layers: Sequence[int], output_gain: float) -> None:
     """From the decoder's files: its weights in memory may be quantised."""
-    for own, source in zip(model.encoder.layers, encoder_layers, strict=True):
-        own.load_state_dict(_layer_weights(folder, source, own.state_dict()))
+    fill_encoder(model, folder, encoder_layers)
     model.encoder.norm.weight.fill_(1.0)
     names = [f"self_attn.{name}_proj.weight" for name in "qkvo"]
     for layer in model.config.cross_attention_layers:
@@ -104,6 +111,12 @@ def _initialise(model: CepeModel, folder: Path, encoder_layers: Sequence[int], o
         cross.v_proj.weight.copy_((value * norm)[:, :width])
         cross.o_proj.weight.copy_(output * output_gain)
         cross.layernorm.weight.copy_(norm)
+
+
+def fill_encoder(model: CepeModel, folder: Path, layers: Sequence[int]) -> None:
+    """Make the encoder's first layers those of the decoder in `folder`."""
+    for own, source in zip(model.encoder.layers, layers, strict=False):
+        own.load_state_dict(_layer_weights(folder, source, own.state_dict()))
 
 
 def _layer_weights(folder: Path, layer: int, names: Sequence[str] | dict[str, Tensor]) -> dict[str, Tensor]:

@@ -76,6 +76,7 @@ def with_encoder(
     config.encoder_config = encoder_config
     config.cross_attention_layers = layers
     config.shared_embeddings = shared_embeddings
+    config.shared_encoder_layers = 0
     return config
 
 

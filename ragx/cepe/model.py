@@ -35,9 +35,10 @@ def cepe_class(decoder_class: type[PreTrainedModel]) -> type[CepeModel]:
 
 
 class CepeModel(PreTrainedModel, GenerationMixin):
-    """What `cepe_class` adds to a decoder class. Its config is the decoder's with three more attributes:
+    """What `cepe_class` adds to a decoder class. Its config is the decoder's with more attributes:
 
-    `encoder_config`, `cross_attention_layers` (indices) and `shared_embeddings`.
+    `encoder_config`, `cross_attention_layers` (indices), `shared_embeddings`, `shared_encoder_layers` (how many of the
+    encoder's layers are the decoder's own) and perhaps `trained_context_tokens`.
     """
 
     model: Any

@@ -12,8 +12,10 @@ from tiny import VOCABULARY, save_decoder
 
 from ragx import cepe
 from ragx.cepe.added_weights import save_reader
+from ragx.cepe.fresh import fresh
 from ragx.cepe.model import CepeModel
-from ragx.errors import ModelError
+from ragx.cepe.placement import Placement
+from ragx.errors import ConfigError, ModelError
 
 IDS = torch.arange(3, 12)[None]
 
@@ -60,20 +62,32 @@ def test_a_saved_reader_answers_as_before_and_holds_no_weight_of_its_decoder(
 
 
 def test_a_reader_of_chosen_layers_keeps_its_choice(tmp_path: Path, decoder: Path) -> None:
-    from ragx.cepe.fresh import fresh
-    from ragx.cepe.placement import Placement
-
     model = fresh(
         decoder,
         Placement(torch.float32, "cpu"),
         encoder_layers=[0, 2],
+        shared_encoder_layers=1,
         cross_attention_layers=[1, 2],
         output_gain=0.5,
     )
     save_reader(model, tmp_path / "reader", decoder=str(decoder))
+    assert not any(key.startswith("encoder.layers.0.") for key in load_file(tmp_path / "reader" / "model.safetensors"))
     loaded = load(tmp_path / "reader")
     assert [layer.cross_attn is not None for layer in loaded.model.layers] == [False, True, True]
     assert torch.equal(logits(loaded), logits(model))
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"encoder_layers": [0, 3]}, "the decoder has layers 0 to 2, no layer 3"),
+        ({"cross_attention_layers": [-1]}, "no layer -1"),
+        ({"encoder_layers": [1, 2], "shared_encoder_layers": 1}, r"must be the decoder's first, not \[1, 2\]"),
+    ],
+)
+def test_layers_that_are_not_there_are_refused(decoder: Path, choice, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        fresh(decoder, Placement(torch.float32, "cpu"), **choice)
 
 
 def test_int8_takes_a_quarter_of_float32_and_stays_close(tmp_path: Path, decoder: Path, reader: CepeModel) -> None:
