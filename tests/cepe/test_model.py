@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from tiny import VOCABULARY, save_decoder
 from transformers import PreTrainedModel
 
+from ragx import cepe
 from ragx.cepe.context import Context
 from ragx.cepe.fresh import fresh
 from ragx.cepe.loading import load_checkpoint
@@ -286,3 +287,15 @@ def test_missing_and_unexpected_weights_are_listed(tmp_path: Path, shared: Path)
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"model\.layers\.1\.stray\.weight"):
         load_checkpoint(tmp_path, Placement(torch.float32, "cpu"))
+
+
+def test_a_checkpoint_in_several_files_loads_as_one_in_a_single_file(tmp_path: Path, shared: Path) -> None:
+    source = shared / "reference" / "cepe-tiny-gqa"
+    whole = load_checkpoint(source, Placement(torch.float32, "cpu"))
+    whole.save_pretrained(tmp_path, max_shard_size="200KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 3
+    parts = load_checkpoint(tmp_path, Placement(torch.float32, "cpu")).state_dict()
+    assert all(torch.equal(parts[key], tensor) for key, tensor in whole.state_dict().items())
+    next(tmp_path.glob("model-00002-*")).unlink()
+    with pytest.raises(ModelError, match=r"model-00002-of-\d+\.safetensors is missing"):
+        cepe.load(str(tmp_path), dtype="float32", device="cpu")

@@ -1,0 +1,282 @@
+"""A CEPE reader against the same decoder without it: `python -m benchmarks.reader`, or `make bench-reader`.
+
+SmolLM2-135M around K = 60 passages of 128 tokens, the best 10 of them in the prompt, 64 new tokens. The reader is the
+one named by --model, else an untrained one of the default reader's shape, whose cross-attention is at work all the
+same. Contenders take turns; medians are compared. `--lengths` measures contexts of 1K to 128K tokens instead, each in
+a process of its own, and writes a CSV file and a plot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, get_args
+
+import torch
+from ragx_kernels.cross_attention import Way
+from torch import Tensor
+
+from benchmarks import sample
+from ragx import cepe
+from ragx.cepe.context import Context
+from ragx.cepe.fresh import fresh
+from ragx.cepe.model import CepeModel
+from ragx.cepe.placement import Placement
+from ragx.cepe.store import Format, PassageStore
+from ragx.hardware import default_device, default_dtype
+from ragx.models import resolve
+from ragx.tokenization import load_tokenizer, plain_ids
+
+K, L, IN_PROMPT, NEW_TOKENS, ROUNDS = 60, 128, 10, 64, 3
+DECODER = "smollm2-135m-instruct"
+ENCODER_LAYERS = (0, 1, 2, 3, 4, 11, 16)
+CROSS_ATTENTION_LAYERS = (14, 17, 18, 20, 21, 22, 23, 24, 26, 28)
+LENGTHS = [2**power * 1024 for power in range(8)]
+FULL_LIMIT = 16 * 1024
+"""Tokens up to which `full` is run: its time grows with their square."""
+WAYS: tuple[Way, ...] = get_args(Way)
+Reading = tuple[list[int], Callable[[], Context | None]]
+"""The prompt's token ids, and what encodes the passages or finds their encodings."""
+
+
+@dataclass
+class Timing:
+    """Seconds."""
+
+    first_token: float
+    a_token: float
+    """Mean over the tokens after the first."""
+
+
+def run(model: CepeModel | None = None) -> str:
+    """Markdown tables."""
+    model = reader() if model is None else model
+    ids = passage_ids(model)
+    prompt = [token for passage in ids[:IN_PROMPT] for token in passage] + question_ids(model)
+    everything = [token for passage in ids for token in passage] + question_ids(model)
+    with tempfile.TemporaryDirectory() as folder:
+        warm = {kind: store(model, Path(folder) / kind, kind) for kind in get_args(Format)}
+        for kept in warm.values():
+            kept.fill(model, ids)
+
+        def cold() -> Context:
+            with tempfile.TemporaryDirectory() as empty:
+                return store(model, Path(empty), "bfloat16").encode(model, ids)
+
+        def read(kind: Format, way: Way) -> Callable[[], Context]:
+            def encoded() -> Context:
+                model.attend = way
+                return warm[kind].encode(model, ids)
+
+            return encoded
+
+        contenders: dict[str, Reading] = {
+            "full: all passages in the prompt": (everything, lambda: None),
+            "prompt alone": (prompt, lambda: None),
+            "cepe, cold": (prompt, lambda: (setattr(model, "attend", "auto"), cold())[1]),
+            "cepe, cached": (prompt, read("bfloat16", "cached")),
+            "cepe, latent": (prompt, read("bfloat16", "latent")),
+            "cepe, latent, int8": (prompt, read("int8", "latent")),
+            "cepe, project": (prompt, read("bfloat16", "project")),
+        }
+        timings: dict[str, list[Timing]] = {name: [] for name in contenders}
+        for _ in range(ROUNDS):
+            for name, (tokens, context) in contenders.items():
+                timings[name].append(timed(model, tokens, context))
+        held = memory_table(model, {kind: warm[kind].encode(model, ids) for kind in warm}, everything)
+        divergence = kl(model, ids, prompt)
+    return "\n\n".join([_timing_table(timings, len(everything), len(prompt)), held, divergence])
+
+
+def reader(name: str | None = None) -> CepeModel:
+    """The reader named, or one of the default's shape."""
+    if name is not None:
+        return cepe.load(name)
+    device = default_device()
+    return fresh(
+        resolve(DECODER, "decoder"),
+        Placement(default_dtype(device), device),
+        encoder_layers=ENCODER_LAYERS,
+        cross_attention_layers=CROSS_ATTENTION_LAYERS,
+        output_gain=0.3,
+    )
+
+
+def passage_ids(model: CepeModel) -> list[list[int]]:
+    """K passages of L tokens of Wikipedia."""
+    tokenizer = load_tokenizer(Path(str(model.name_or_path)))
+    texts = plain_ids(tokenizer, [passage.text for passage in sample.passages()[:200]])
+    stream = [token for ids in texts for token in ids]
+    return [stream[start : start + L] for start in range(0, K * L, L)]
+
+
+def question_ids(model: CepeModel) -> list[int]:
+    """The end of the prompt."""
+    tokenizer = load_tokenizer(Path(str(model.name_or_path)))
+    return plain_ids(tokenizer, [f"Question: {sample.QUESTION} Answer:"])[0]
+
+
+def store(model: CepeModel, folder: Path, kind: Format) -> PassageStore:
+    """An open store of this reader's encodings."""
+    width = model.config.encoder_config.hidden_size
+    return PassageStore(folder, _fingerprint(model), width, format=kind, max_bytes=1 << 30)
+
+
+def _fingerprint(model: CepeModel) -> str:
+    if not hasattr(model, "benchmark_fingerprint"):  # hashed once, as when a reader is opened
+        model.benchmark_fingerprint = model.encoder_fingerprint()  # type: ignore[assignment]
+    return str(model.benchmark_fingerprint)
+
+
+@torch.inference_mode()
+def timed(model: CepeModel, tokens: list[int], encoded: Callable[[], Context | None]) -> Timing:
+    """Greedy decoding, step by step, as `generate` does it."""
+    start = time.perf_counter()
+    context = encoded()
+    output = model(torch.tensor([tokens], device=model.device), context=context, use_cache=True, logits_to_keep=1)
+    token = output.logits[:, -1:].argmax(-1)
+    token.item()
+    first = time.perf_counter() - start
+    start = time.perf_counter()
+    for _ in range(NEW_TOKENS - 1):
+        output = model(token, context=context, past_key_values=output.past_key_values, use_cache=True)
+        token = output.logits[:, -1:].argmax(-1)
+        token.item()
+    return Timing(first, (time.perf_counter() - start) / (NEW_TOKENS - 1))
+
+
+def _timing_table(timings: dict[str, list[Timing]], everything: int, prompt: int) -> str:
+    first = {name: median(timing.first_token for timing in runs) for name, runs in timings.items()}
+    step = {name: median(timing.a_token for timing in runs) * 1e3 for name, runs in timings.items()}
+    full, alone = list(timings)[:2]
+    rows = [
+        f"| {name} | {first[name]:.2f} | {first[full] / first[name]:.1f} | {first[name] / first[alone]:.2f}"
+        f" | {step[name]:.1f} | {step[full] / step[name]:.1f} | {step[name] / step[alone]:.2f} |"
+        for name in timings
+    ]
+    head = f"Prompts of {everything:,} (full) and {prompt:,} tokens, {ROUNDS} rounds in turn.\n"
+    columns = "| | first token, s | full / this | this / alone | ms a token | full / this | this / alone |"
+    return "\n".join([head, columns, "|---|---|---|---|---|---|---|", *rows])
+
+
+@torch.inference_mode()
+def memory_table(model: CepeModel, contexts: dict[Format, Context], everything: list[int]) -> str:
+    """Bytes held for each token of context, from the tensors themselves."""
+    cache: Any = model(torch.tensor([everything[:512]], device=model.device), use_cache=True).past_key_values
+    full = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers) / 512
+    rows = [f"| full: the decoder's key/value cache | {full:,.0f} | 1 |"]
+    for kind, context in contexts.items():
+        size = context.phi.nbytes + (0 if context.phi_scale is None else context.phi_scale.nbytes)
+        rows.append(f"| latent, {kind} Φ | {size / context.tokens:,.0f} | 1/{full * context.tokens / size:.1f} |")
+    attention = model.model.layers[CROSS_ATTENTION_LAYERS[0]].cross_attn
+    kept = 2 * attention.k_proj.weight.shape[0] * attention.k_proj.weight.itemsize
+    kept = kept * len(model.config.cross_attention_layers) + contexts["bfloat16"].phi.nbytes // (K * L)
+    rows.append(f"| cached, bfloat16 Φ and keys and values | {kept:,} | 1/{full / kept:.1f} |")
+    return "\n".join(["| held | bytes a context token | of full |", "|---|---|---|", *rows])
+
+
+@torch.inference_mode()
+def kl(model: CepeModel, ids: list[list[int]], prompt: list[int]) -> str:
+    """How much int8 Φ changes the next-token distribution, in nats, over the tokens of a prompt of real text."""
+    with tempfile.TemporaryDirectory() as folder:
+        logits: dict[Format, Tensor] = {}
+        for kind in get_args(Format):
+            context = store(model, Path(folder) / kind, kind).encode(model, ids[IN_PROMPT:])
+            logits[kind] = model(torch.tensor([prompt], device=model.device), context=context).logits[0].float()
+    exact, rounded = (logits[kind].log_softmax(-1) for kind in get_args(Format))
+    nats = (exact.exp() * (exact - rounded)).sum(-1)  # (N)
+    return f"KL of int8 from bfloat16 Φ: mean {nats.mean():.5f} nats over {len(nats):,} tokens, most {nats.max():.4f}."
+
+
+def measure_length(way: str, tokens: int) -> dict[str, Any]:
+    """One way at one context length, in this process: meant for a child that measures its own peak memory."""
+    model = reader()
+    ids = passage_ids(model)
+    prompt = [token for passage in ids[:IN_PROMPT] for token in passage] + question_ids(model)
+    if way == "full":
+        stream = ([token for passage in ids for token in passage] * (tokens // (K * L) + 1))[: tokens - len(prompt)]
+        timing = timed(model, stream + prompt, lambda: None)
+    else:
+        with torch.inference_mode():
+            some = model.encode_passages(ids).phi  # (1, K·L, E)
+        phi = some.repeat(1, tokens // some.shape[1] + 1, 1)[:, :tokens].clone()  # (1, M, E)
+        attend: Any = way
+        timing = timed(model, prompt, lambda: Context(phi, offsets=[list(range(0, tokens + 1, L))], way=attend))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {
+        "way": way,
+        "M": tokens,
+        "first_token_s": round(timing.first_token, 2),
+        "ms_a_token": round(timing.a_token * 1e3, 1),
+        "peak_rss_MiB": round(peak),
+    }
+
+
+def measure_lengths(table: Path, plot: Path) -> str:
+    """Each way at each length in a process of its own; a Markdown table, a CSV file and a plot."""
+    rows: list[dict[str, Any]] = []
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["way", "M", "first_token_s", "ms_a_token", "peak_rss_MiB"], lineterminator="\n")
+        writer.writeheader()
+        for tokens in LENGTHS:
+            for way in ("full", *WAYS):
+                if way == "full" and tokens > FULL_LIMIT:
+                    continue
+                command = [sys.executable, "-m", "benchmarks.reader", "--way", way, "--tokens", str(tokens)]
+                done = subprocess.run(command, capture_output=True, text=True, check=True)
+                rows.append(json.loads(done.stdout.splitlines()[-1]))
+                writer.writerow(rows[-1])
+                file.flush()
+    _plot(rows, plot)
+    lines = [f"| {' | '.join(map(str, row.values()))} |" for row in rows]
+    return "\n".join([f"| {' | '.join(rows[0])} |", "|---|---|---|---|---|", *lines])
+
+
+def _plot(rows: list[dict[str, Any]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 3, figsize=(13, 4))
+    panels = {"first_token_s": "first token, s", "ms_a_token": "ms a token", "peak_rss_MiB": "peak memory, MiB"}
+    for axis, (column, label) in zip(axes, panels.items(), strict=True):
+        for way in ("full", *WAYS):
+            points = [(row["M"], row[column]) for row in rows if row["way"] == way]
+            axis.plot(*zip(*points, strict=True), marker="o", label=way)
+        axis.set(xscale="log", yscale="log", xlabel="context tokens", title=label)
+        axis.set_xticks([1024, 8192, 65536], ["1K", "8K", "64K"])
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.reader", description=__doc__)
+    parser.add_argument("--model", help="a reader; default: an untrained one of the default reader's shape")
+    parser.add_argument("--lengths", action="store_true", help="contexts of 1K to 128K tokens")
+    parser.add_argument("--way", help=argparse.SUPPRESS)
+    parser.add_argument("--tokens", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.way:
+        print(json.dumps(measure_length(options.way, options.tokens)))
+    elif options.lengths:
+        docs = Path(__file__).parents[1] / "docs"
+        print(measure_lengths(docs / "reader-lengths.csv", docs / "reader-lengths.png"))
+    else:
+        print(run(reader(options.model)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""What holds for tiny random models holds for a real decoder, SmolLM2-135M, with cross-attention at work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from ragx.cepe.context import Context
+from ragx.cepe.fresh import fresh
+from ragx.cepe.model import CepeModel
+from ragx.cepe.placement import Placement
+from ragx.models import resolve
+from ragx.tokenization import load_tokenizer, plain_ids
+
+DECODER = "smollm2-135m-instruct"
+LAYERS = {"encoder_layers": [0, 1, 2, 3], "cross_attention_layers": [17, 18, 20]}
+PASSAGES = [
+    "Fresh snow reflects up to ninety percent of the sunlight that reaches it.",
+    "Dark soil absorbs most of the sunlight and warms up quickly in spring, before the snow around it has melted.",
+    "The open sea looks blue.",
+    "Albedo is the share of sunlight that a surface reflects; deserts reflect about forty percent of it.",
+]
+PROMPT = "How much of the sunlight does fresh snow reflect? Fresh snow reflects up to"
+
+
+@pytest.fixture(scope="module")
+def model() -> CepeModel:
+    return fresh(resolve(DECODER), Placement(torch.float32, "cpu"), **LAYERS, output_gain=0.5)
+
+
+@pytest.fixture(scope="module")
+def ids(model: CepeModel) -> list[list[int]]:
+    return plain_ids(load_tokenizer(resolve(DECODER)), [*PASSAGES, PROMPT])
+
+
+@pytest.fixture(autouse=True)
+def inference() -> Iterator[None]:
+    with torch.inference_mode():
+        yield
+
+
+def encoded(model: CepeModel, passages: list[list[int]], way: str = "cached") -> Context:
+    context = model.encode_passages(passages)
+    context.way = way
+    return context
+
+
+def logits(model: CepeModel, prompt: list[int], context: Context | None) -> torch.Tensor:
+    return model(torch.tensor([prompt]), context=context).logits[0]
+
+
+def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_with_zero_output_projections_the_logits_are_the_decoders_own(dtype: torch.dtype) -> None:
+    plain = AutoModelForCausalLM.from_pretrained(resolve(DECODER), dtype=dtype)
+    reader = fresh(resolve(DECODER), Placement(dtype, "cpu"), **LAYERS)
+    prompt = torch.arange(100, 140)[None]
+    assert torch.equal(reader(prompt, encoder_input_ids=prompt.view(1, 4, 10)).logits, plain(prompt).logits)
+
+
+def test_passages_make_a_difference(model: CepeModel, ids: list[list[int]]) -> None:
+    assert distance(logits(model, ids[-1], encoded(model, ids[:-1])), logits(model, ids[-1], None)) > 0.01
+
+
+@pytest.mark.parametrize("way", ["project", "latent"])
+def test_the_ways_of_attending_agree(model: CepeModel, ids: list[list[int]], way: str) -> None:
+    expected = logits(model, ids[-1], encoded(model, ids[:-1]))
+    assert distance(logits(model, ids[-1], encoded(model, ids[:-1], way)), expected) < 1e-5
+    step = logits(model, ids[-1][-1:], encoded(model, ids[:-1]))  # one token, as in decoding
+    assert distance(logits(model, ids[-1][-1:], encoded(model, ids[:-1], way)), step) < 1e-5
+
+
+@pytest.mark.parametrize("way", ["cached", "project", "latent"])
+def test_the_order_of_passages_does_not_matter(model: CepeModel, ids: list[list[int]], way: str) -> None:
+    expected = logits(model, ids[-1], encoded(model, ids[:-1], way))
+    turned = [ids[2], ids[0], ids[3], ids[1]]
+    assert distance(logits(model, ids[-1], encoded(model, turned, way)), expected) < 1e-5
+
+
+def test_questions_of_a_batch_do_not_see_one_another(model: CepeModel, ids: list[list[int]]) -> None:
+    longest = max(map(len, ids[:-1]))
+    padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids[:-1]])
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in ids[:-1]])
+    passages, masks = torch.stack([padded[:2], padded[2:]]), torch.stack([mask[:2], mask[2:]])
+    masks[1, 1] = 0  # the second question has one passage only
+    together = model(torch.tensor([ids[-1]] * 2), encoder_input_ids=passages, encoder_attention_mask=masks).logits
+    for row, own in zip(together, (ids[:2], ids[2:3]), strict=True):
+        assert distance(row, logits(model, ids[-1], encoded(model, own))) < 1e-5
+
+
+@pytest.mark.parametrize("way", ["cached", "project", "latent"])
+def test_passages_come_and_go_between_two_tokens(model: CepeModel, ids: list[list[int]], way: str) -> None:
+    two, more, three = encoded(model, ids[:2], way), encoded(model, ids[2:3], way), encoded(model, ids[:3], way)
+    prompt, token = torch.tensor([ids[-1][:-1]]), torch.tensor([ids[-1][-1:]])
+    cache = model(prompt, context=two, use_cache=True).past_key_values
+
+    def step(context: Context) -> torch.Tensor:
+        logits = model(token, context=context, past_key_values=cache, use_cache=True).logits
+        cache.crop(-1)
+        return logits
+
+    assert distance(step(two.add(more)), step(three)) < 1e-5
+    assert distance(step(three.drop(1)), step(encoded(model, [ids[0], ids[2]], way))) < 1e-5
