@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,8 @@ from ragx.hardware import free_memory
 from ragx.models import home
 
 Attend = Literal["auto"] | Way
+ENCODED_AT_ONCE = 32_768
+"""Tokens, or one passage that is longer: it bounds the encoder's memory however many passages there are."""
 TYPICAL_ANSWER = 128
 """Tokens: over so many steps the making of keys and values is spread when ways are compared."""
 
@@ -164,8 +167,12 @@ class CepeModel(PreTrainedModel, GenerationMixin):
             width = self.config.encoder_config.hidden_size
             return torch.empty(0, width, dtype=self.dtype, device=ids.device)
         embed: Any = self.model.embed_tokens if self.config.shared_embeddings else self.encoder.embed_tokens
-        encoded: Tensor = self.encoder(embed(ids)[None], positions[None], lengths)[0]
-        return encoded
+        encoded = []
+        start = 0
+        for together in _runs(lengths, ENCODED_AT_ONCE):
+            part = slice(start, start := start + sum(together))
+            encoded.append(self.encoder(embed(ids[part])[None], positions[part][None], together)[0])
+        return encoded[0] if len(encoded) == 1 else torch.cat(encoded)
 
     def forward(
         self,
@@ -219,6 +226,18 @@ class CepeModel(PreTrainedModel, GenerationMixin):
         if context is not None:
             expanded[1]["context"] = context.repeat_interleave(expand_size) if expand_size > 1 else context
         return expanded
+
+
+def _runs(lengths: list[int], most: int) -> Iterator[list[int]]:
+    """Neighbouring lengths that sum to at most `most`, or a single one that is larger."""
+    run: list[int] = []
+    for length in lengths:
+        if run and sum(run) + length > most:
+            yield run
+            run = []
+        run.append(length)
+    if run:
+        yield run
 
 
 @cache

@@ -15,6 +15,7 @@ from tiny import VOCABULARY, save_decoder
 from transformers import PreTrainedModel
 
 from ragx import cepe
+from ragx.cepe import model as module
 from ragx.cepe.context import Context
 from ragx.cepe.fresh import fresh
 from ragx.cepe.loading import load_checkpoint
@@ -121,6 +122,16 @@ def test_a_batch_equals_its_questions_one_by_one(model: CepeModel) -> None:
         third = model(ids[2:3]).logits
     torch.testing.assert_close(batch[1:2], second, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(batch[2:3], third, rtol=1e-4, atol=1e-4)
+
+
+def test_many_passages_are_encoded_part_by_part(model: CepeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    passages = [list(range(3, 3 + length)) for length in (4, 9, 1, 30, 7, 7)]
+    with torch.no_grad():
+        at_once = model.encode_passages(passages)
+        monkeypatch.setattr(module, "ENCODED_AT_ONCE", 14)
+        in_parts = model.encode_passages(passages)
+    torch.testing.assert_close(in_parts.phi, at_once.phi, rtol=1e-5, atol=1e-5)
+    assert in_parts.offsets == at_once.offsets
 
 
 def test_no_passages_equal_no_context(model: CepeModel) -> None:
