@@ -40,7 +40,7 @@ from ragx.tokenization import load_tokenizer, plain_ids
 K, L, IN_PROMPT, NEW_TOKENS, ROUNDS = 60, 128, 10, 64, 3
 DECODER = "smollm2-135m-instruct"
 ENCODER_LAYERS = (0, 1, 2, 3, 4, 11, 16)
-CROSS_ATTENTION_LAYERS = (14, 17, 18, 20, 21, 22, 23, 24, 26, 28)
+CROSS_ATTENTION_LAYERS = (17, 18, 20, 21, 22, 23, 24, 26)
 LENGTHS = [2**power * 1024 for power in range(8)]
 FULL_LIMIT = 16 * 1024
 """Tokens up to which `full` is run: its time grows with their square."""
