@@ -7,10 +7,10 @@ INSTALLED := .venv/.installed
 INDEX := .cache/wikipedia-sample
 Q ?= How much of the sunlight that reaches it does fresh snow reflect?
 
-.PHONY: help install ask test lint bench clean
+.PHONY: help install ask test lint bench bench-reader clean
 
 help: ## Show the verbs.
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
 install: $(INSTALLED) ## Make .venv with ragx and everything it needs, at tested versions.
 
@@ -38,6 +38,11 @@ lint: $(INSTALLED) ## Check style and types.
 
 bench: $(INSTALLED) $(INDEX)/CURRENT ## Measure what docs/benchmarks.md reports.
 	$(BIN)/python -m benchmarks
+
+bench-reader: $(INSTALLED) ## Measure the CEPE reader against its decoder.
+	$(BIN)/python -m benchmarks.reader
+	$(BIN)/python -m benchmarks.reader --every-layer
+	$(BIN)/python -m benchmarks.reader --lengths
 
 clean: ## Remove .venv and the sample index.
 	rm -rf .venv $(INDEX)

@@ -2,8 +2,9 @@
 
 SmolLM2-135M around K = 60 passages of 128 tokens, the best 10 of them in the prompt, 64 new tokens. The reader is the
 one named by --model, else an untrained one of the default reader's shape, whose cross-attention is at work all the
-same. Contenders take turns; medians are compared. `--lengths` measures contexts of 1K to 128K tokens instead, each in
-a process of its own, and writes a CSV file and a plot.
+same. Contenders take turns; medians are compared. `--every-layer` gives every decoder layer cross-attention, as the
+authors' models have. `--lengths` measures contexts of 1K to 128K tokens instead, each in a process of its own, and
+writes a CSV file and a plot.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ DECODER = "smollm2-135m-instruct"
 ENCODER_LAYERS = (0, 1, 2, 3, 4, 11, 16)
 CROSS_ATTENTION_LAYERS = (17, 18, 20, 21, 22, 23, 24, 26)
 LENGTHS = [2**power * 1024 for power in range(8)]
+LENGTHS_NEW_TOKENS = 17
 FULL_LIMIT = 16 * 1024
 """Tokens up to which `full` is run: its time grows with their square."""
 WAYS: tuple[Way, ...] = get_args(Way)
@@ -98,8 +100,8 @@ def run(model: CepeModel | None = None) -> str:
     return "\n\n".join([_timing_table(timings, len(everything), len(prompt)), held, divergence])
 
 
-def reader(name: str | None = None) -> CepeModel:
-    """The reader named, or one of the default's shape."""
+def reader(name: str | None = None, *, every_layer: bool = False) -> CepeModel:
+    """The reader named, or one of the default's shape, or that with cross-attention in every layer."""
     if name is not None:
         return cepe.load(name)
     device = default_device()
@@ -107,7 +109,7 @@ def reader(name: str | None = None) -> CepeModel:
         resolve(DECODER, "decoder"),
         Placement(default_dtype(device), device),
         encoder_layers=ENCODER_LAYERS,
-        cross_attention_layers=CROSS_ATTENTION_LAYERS,
+        cross_attention_layers=None if every_layer else CROSS_ATTENTION_LAYERS,
         output_gain=0.3,
     )
 
@@ -139,7 +141,9 @@ def _fingerprint(model: CepeModel) -> str:
 
 
 @torch.inference_mode()
-def timed(model: CepeModel, tokens: list[int], encoded: Callable[[], Context | None]) -> Timing:
+def timed(
+    model: CepeModel, tokens: list[int], encoded: Callable[[], Context | None], new_tokens: int = NEW_TOKENS
+) -> Timing:
     """Greedy decoding, step by step, as `generate` does it."""
     start = time.perf_counter()
     context = encoded()
@@ -148,11 +152,11 @@ def timed(model: CepeModel, tokens: list[int], encoded: Callable[[], Context | N
     token.item()
     first = time.perf_counter() - start
     start = time.perf_counter()
-    for _ in range(NEW_TOKENS - 1):
+    for _ in range(new_tokens - 1):
         output = model(token, context=context, past_key_values=output.past_key_values, use_cache=True)
         token = output.logits[:, -1:].argmax(-1)
         token.item()
-    return Timing(first, (time.perf_counter() - start) / (NEW_TOKENS - 1))
+    return Timing(first, (time.perf_counter() - start) / (new_tokens - 1))
 
 
 def _timing_table(timings: dict[str, list[Timing]], everything: int, prompt: int) -> str:
@@ -205,13 +209,18 @@ def measure_length(way: str, tokens: int) -> dict[str, Any]:
     prompt = [token for passage in ids[:IN_PROMPT] for token in passage] + question_ids(model)
     if way == "full":
         stream = ([token for passage in ids for token in passage] * (tokens // (K * L) + 1))[: tokens - len(prompt)]
-        timing = timed(model, stream + prompt, lambda: None)
+        timing = timed(model, stream + prompt, lambda: None, LENGTHS_NEW_TOKENS)
     else:
         with torch.inference_mode():
             some = model.encode_passages(ids).phi  # (1, K·L, E)
         phi = some.repeat(1, tokens // some.shape[1] + 1, 1)[:, :tokens].clone()  # (1, M, E)
         attend: Any = way
-        timing = timed(model, prompt, lambda: Context(phi, offsets=[list(range(0, tokens + 1, L))], way=attend))
+        timing = timed(
+            model,
+            prompt,
+            lambda: Context(phi, offsets=[list(range(0, tokens + 1, L))], way=attend),
+            LENGTHS_NEW_TOKENS,
+        )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
         "way": way,
@@ -265,6 +274,7 @@ def _plot(rows: list[dict[str, Any]], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reader", description=__doc__)
     parser.add_argument("--model", help="a reader; default: an untrained one of the default reader's shape")
+    parser.add_argument("--every-layer", action="store_true", help="cross-attention in every layer")
     parser.add_argument("--lengths", action="store_true", help="contexts of 1K to 128K tokens")
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--tokens", type=int, help=argparse.SUPPRESS)
@@ -275,7 +285,7 @@ def main() -> None:
         docs = Path(__file__).parents[1] / "docs"
         print(measure_lengths(docs / "reader-lengths.csv", docs / "reader-lengths.png"))
     else:
-        print(run(reader(options.model)))
+        print(run(reader(options.model, every_layer=options.every_layer)))
 
 
 if __name__ == "__main__":
