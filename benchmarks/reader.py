@@ -72,6 +72,7 @@ def run(model: CepeModel | None = None) -> str:
             kept.fill(model, ids)
 
         def cold() -> Context:
+            model.attend = "auto"
             with tempfile.TemporaryDirectory() as empty:
                 return store(model, Path(empty), "bfloat16").encode(model, ids)
 
@@ -85,7 +86,7 @@ def run(model: CepeModel | None = None) -> str:
         contenders: dict[str, Reading] = {
             "full: all passages in the prompt": (everything, lambda: None),
             "prompt alone": (prompt, lambda: None),
-            "cepe, cold": (prompt, lambda: (setattr(model, "attend", "auto"), cold())[1]),
+            "cepe, cold": (prompt, cold),
             "cepe, cached": (prompt, read("bfloat16", "cached")),
             "cepe, latent": (prompt, read("bfloat16", "latent")),
             "cepe, latent, int8": (prompt, read("int8", "latent")),

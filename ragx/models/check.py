@@ -88,6 +88,21 @@ def settings(folder: Path, name: str, kind: Kind | None) -> Kind:
     return found
 
 
+def decoder_of(folder: Path, name: str) -> str | None:
+    """The decoder that a reader was kept apart from, or None for any other model.
+
+    Raises:
+        ModelError: the settings cannot be read, or do not say it well.
+    """
+    config = _read_json(folder / "config.json", name)
+    decoder = config.get("decoder") if isinstance(config, dict) else None
+    if decoder is None:
+        return None
+    if not isinstance(decoder, dict) or not isinstance(decoder.get("name"), str):
+        raise ModelError(f"{name}: config.json does not name the reader's decoder")
+    return str(decoder["name"])
+
+
 def weights(folder: Path, name: str) -> None:
     """Check that the safetensors in `folder` are there and whole (their headers fit their sizes).
 

@@ -1,4 +1,4 @@
-"""Models that are already on this machine: a folder, or a .gguf file."""
+"""Models that are already on this machine: a folder, a .gguf file, or a reader that comes with ragx."""
 
 from __future__ import annotations
 
@@ -10,13 +10,25 @@ from ragx.errors import ModelError
 from ragx.models import cache, check, convert, registry
 from ragx.models.registry import Kind
 
+CARRIED = Path(__file__).with_name("carried")
+"""The readers that come with ragx, a folder each."""
+
+
+def carried() -> dict[str, Path]:
+    """The readers that come with ragx by name."""
+    return {folder.name: folder for folder in sorted(CARRIED.glob("*")) if (folder / "config.json").is_file()}
+
 
 def find(name: str) -> Path | None:
-    """Return the model folder or .gguf file that `name` is the path of, or None for a name of another sort.
+    """Return the folder or .gguf file of a model that is here: its path is `name`, or it comes with ragx.
+
+    None for a name of another sort.
 
     Raises:
         ModelError: `name` is a path, but not that of a model.
     """
+    if name in carried():
+        return carried()[name]
     try:
         path = Path(name).expanduser()
         is_file, is_folder = path.is_file(), path.is_dir()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ragx import models
 from ragx.errors import ModelError
+from ragx.models import local
 from ragx.models.check import model_files
 
 
@@ -180,3 +181,28 @@ def test_only_settings_and_weights_are_part_of_a_model_and_never_both_forms_of_t
             assert (folder + file in chosen) == (wanted and folder + file in paths)
     assert not any(path.startswith(("onnx", "..")) or ".git" in path for path in chosen)
     assert not any(path.endswith((".py", ".pt", "args.bin")) for path in chosen)
+
+
+def test_a_reader_that_comes_with_ragx_is_known_by_name_and_fetches_its_decoder(
+    tiny_decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from ragx import cepe
+    from ragx.cepe.added_weights import save_reader
+    from ragx.cepe.fresh import fresh
+    from ragx.cepe.placement import Placement
+
+    monkeypatch.setattr(local, "CARRIED", tmp_path)
+    reader = fresh(tiny_decoder, Placement(torch.float32, "cpu"), output_gain=0.5)
+    save_reader(reader, tmp_path / "small-reader", decoder=str(tiny_decoder))
+    assert models.resolve("small-reader") == tmp_path / "small-reader"
+    assert cepe.load("small-reader").is_trained
+    listed = {info.name: info for info in models.list_models()}["small-reader"]
+    assert (listed.kind, listed.sources, listed.cached) == ("reader", ["ragx"], True)
+    with pytest.raises(ModelError, match="is a CEPE reader; a decoder"):
+        models.resolve("small-reader", "decoder")
+    config = tmp_path / "small-reader" / "config.json"
+    config.write_text(config.read_text().replace(str(tiny_decoder), "no-such-decoder"))
+    with pytest.raises(ModelError, match="unknown model 'no-such-decoder'"):
+        models.resolve("small-reader")
