@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ragx.config import load_settings
 from ragx.errors import ConfigError
-from ragx_train.settings import RecipeSettings, parse_duration
+
+if TYPE_CHECKING:
+    from ragx_train.settings import RecipeSettings
 
 RECIPES = {"warmup": "WarmupSettings", "cepe": "CepeSettings", "qa": "QaSettings"}
 """Each is a module of this package with `run`, and this model of its settings."""
@@ -31,6 +32,8 @@ def train(
     time_limit: Annotated[str | None, typer.Option(help="Stop in time, with a checkpoint: 45m, 1h30m.")] = None,
 ) -> None:
     """Train a reader."""
+    from ragx_train.settings import parse_duration
+
     began = time.monotonic()
     limit = None if time_limit is None else parse_duration(time_limit)
     if out is None:
@@ -50,6 +53,8 @@ def load_recipe(recipe: str, config: Path | None, overrides: list[str]) -> Recip
     Raises:
         ConfigError: there is no such recipe, or a setting does not fit.
     """
+    from ragx.config import load_settings
+
     if recipe not in RECIPES:
         raise ConfigError(f"there is no recipe {recipe!r}; choose one of {', '.join(RECIPES)}")
     model: Any = getattr(import_module(f"ragx_train.{recipe}"), RECIPES[recipe])

@@ -7,6 +7,7 @@ with more devices, or one with smaller micro-batches sees the same ones in the s
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -67,8 +68,8 @@ def train(
         Interrupted: Ctrl-C or SIGTERM came; a checkpoint has been saved.
     """
     loop = settings.loop
-    accelerator = Accelerator(mixed_precision="bf16" if loop.precision == "bf16" else "no")
-    objective = accelerator.prepare(Objective(model, loss))
+    accelerator = Accelerator(mixed_precision="no")  # the objective sees to it
+    objective = accelerator.prepare(Objective(model, loss, loop.precision))
     weights = trained(model)
     optimizer = torch.optim.AdamW(
         weights.values(), loop.learning_rate, loop.betas, loop.epsilon, loop.weight_decay, fused=True
@@ -124,7 +125,7 @@ def train(
             if held_out and (last or progress.step % loop.validate_every == 0):
                 found = validate(accelerator, objective, held_out)
                 log.write(progress.step, validation_loss=found, validation_perplexity=math.exp(min(found, 700)))
-                bar.write(f"step {progress.step}: validation loss {found:.3f}")
+                bar.write(f"step {progress.step}: validation loss {found:.3f}", file=sys.stderr)
             if progress.step % loop.checkpoint_every == 0:
                 save()
             if not last and agreed(run.deadline is not None and time.monotonic() + slowest > run.deadline):

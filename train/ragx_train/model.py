@@ -39,12 +39,14 @@ def reader_to_train(settings: ModelSettings, loop: LoopSettings) -> tuple[CepeMo
             decoder,
             Placement(dtype, "cpu"),
             encoder_layers=settings.encoder_layers,
+            shared_encoder_layers=0 if settings.random_encoder else settings.frozen_encoder_layers,
             cross_attention_layers=settings.cross_attention_layers,
             output_gain=settings.output_gain,
         )
     else:
         model = load(str(_reader_folder(settings.start)), dtype=dtype, device="cpu")
         _check_fit(model, settings, decoder)
+        model.config.shared_encoder_layers = min(model.config.shared_encoder_layers, settings.frozen_encoder_layers)
     model.attend = "cached"  # the other ways are for decoding; in training this one projects anew in every step
     if settings.random_encoder:
         torch.manual_seed(loop.seed)
@@ -57,7 +59,7 @@ def reader_to_train(settings: ModelSettings, loop: LoopSettings) -> tuple[CepeMo
     if settings.start is not None:
         _restore_precision(model, _reader_folder(settings.start))
     if loop.activation_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+        model.activation_checkpointing_enable({"use_reentrant": False})
     model.train()
     return model, load_tokenizer(decoder)
 

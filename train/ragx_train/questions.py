@@ -88,12 +88,14 @@ class QuestionSet:
     """Gold passages by title."""
     passages: list[Passage] = field(default_factory=list)
     """All gold passages, each once."""
+    _known: set[Passage] = field(default_factory=set)
 
     def add(self, question: Question) -> None:
         """Take in a question."""
         self.questions.append(question)
         for passage in question.gold:
-            if passage not in self.articles[passage.title]:
+            if passage not in self._known:
+                self._known.add(passage)
                 self.articles[passage.title].append(passage)
                 self.passages.append(passage)
 
@@ -168,7 +170,7 @@ def _passage(row: dict[str, Any], where: str) -> Passage:
     title, text = row.get("title") or "", row.get("text")
     if not isinstance(title, str) or not isinstance(text, str):
         raise CorpusError(f"{where} has a passage without a text")
-    return Passage(where, where, title, text, position=0, start=0, end=len(text), source=where)
+    return Passage(id="", document=title, title=title, text=text, position=0, start=0, end=len(text), source="")
 
 
 def total_questions(sets: Sequence[QuestionSet]) -> int:

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -43,12 +44,13 @@ class Update:
 class Objective(nn.Module):
     """A batch's loss as a module, which is what accelerate spreads over devices."""
 
-    def __init__(self, model: CepeModel, loss: Loss) -> None:
+    def __init__(self, model: CepeModel, loss: Loss, precision: Literal["bf16", "fp32"]) -> None:
         super().__init__()
-        self.model, self.loss = model, loss
+        self.model, self.loss, self.precision = model, loss, precision
 
     def forward(self, batch: Batch) -> Tensor:
-        return self.loss(self.model, batch)
+        with torch.autocast(batch.ids.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.loss(self.model, batch)
 
 
 def batches_of_steps(
