@@ -40,7 +40,7 @@ def expand(folder: str, source: str | DatasetSource) -> list[Path | DatasetSourc
 def documents(source: Path | DatasetSource) -> Iterator[tuple[str, str]]:
     """Text and domain of each document; those without a domain of their own get the file's or dataset's name.
 
-    A domain is a row's `domain`, or the `domain` of its `meta` (RedPajama).
+    A domain is a row's `domain`, or in its `meta` the `domain` or `redpajama_set_name`.
 
     Raises:
         CorpusError: a line is not JSON, or has no `text`; names file and line.
@@ -100,5 +100,5 @@ def _document(row: dict[str, Any], column: str, fallback: str, where: str) -> tu
     text, meta = row.get(column), row.get("meta")
     if not isinstance(text, str):
         raise CorpusError(f"{where} has no {column!r} that is a string")
-    domain = row.get("domain") or (meta.get("domain") if isinstance(meta, dict) else None)
-    return text, str(domain or fallback)
+    said = meta if isinstance(meta, dict) else {}
+    return text, str(row.get("domain") or said.get("domain") or said.get("redpajama_set_name") or fallback)
