@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ragx.cepe.model import CepeModel
-from ragx.errors import ConfigError
+from ragx.errors import ConfigError, RagxError
 
 SETTINGS = {
     "model": {"encoder_layers": [0], "cross_attention_layers": [0, 1], "output_gain": 0.3},
@@ -121,7 +121,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(whole: Session, session: Session
         if position == 4 * 4:  # while step 5 is being prepared
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(Interrupted, match="stopped by SIGTERM after step 4"):
+    with pytest.raises(Interrupted, match="stopped by a signal after step 4"):
         session.run(before=stop)
     session.seen.clear()
     session.run(resume=True)
@@ -189,6 +189,14 @@ def test_a_gradient_that_is_no_number_stops_before_it_does_harm(session: Session
     with pytest.raises(NotFiniteError, match=r"step 3: the gradient is nan in the batch of .*sequence 10"):
         session.run(loss=steep)
     assert session.steps() == ["step-00000002"]
+
+
+def test_too_little_memory_is_one_line_that_says_what_helps(session: Session) -> None:
+    def huge(model: CepeModel, batch: Batch) -> Tensor:
+        return torch.empty(2**60) if "sequence 10" in batch.origins else next_token_loss(model, batch)
+
+    with pytest.raises(RagxError, match=r"step 3: out of memory; use a smaller loop\.micro_batch"):
+        session.run(loss=huge)
 
 
 def test_passages_may_all_be_masked(session: Session) -> None:

@@ -21,8 +21,7 @@ from tqdm import tqdm
 
 from ragx.cepe.added_weights import save_reader
 from ragx.cepe.model import CepeModel
-from ragx.errors import ConfigError
-from ragx.hardware import out_of_memory_is_one_line
+from ragx.errors import ConfigError, RagxError
 from ragx.terminal import notice
 from ragx_train import checkpoint, record
 from ragx_train.checkpoint import Progress
@@ -75,13 +74,14 @@ def train(
         weights.values(), loop.learning_rate, loop.betas, loop.epsilon, loop.weight_decay, fused=True
     )
     held_out = micro_batches(validation, loop.micro_batch)
-    progress = _open(run, settings, weights, optimizer)
+    progress = _open(run, settings, weights, optimizer, main=accelerator.is_main_process)
     saved = progress.step
     slowest = 0.0
+    main = accelerator.is_main_process
 
     def save() -> None:
         nonlocal saved
-        if accelerator.is_main_process and progress.step > saved:
+        if main and progress.step > saved:
             checkpoint.save(run.out, progress, settings, weights, optimizer)
         saved = progress.step
 
@@ -89,9 +89,10 @@ def train(
         return bool(total(accelerator, torch.tensor(wish)))
 
     bar = tqdm(total=loop.steps, initial=progress.step, unit="step")
-    if not accelerator.is_main_process:
+    if not main:
         bar.disable = True  # given as an argument, it would outdo TQDM_DISABLE
-    with stop_on_signals() as stop, record.logging(run.out, progress.step) as log, bar, out_of_memory_is_one_line():
+    logging = record.logging(run.out if main else None, progress.step)
+    with stop_on_signals() as stop, logging as log, bar:
         for batches in batches_of_steps(example, loop, accelerator, first=progress.step):
             began = time.monotonic()
             rate = learning_rate(progress.step, loop)
@@ -125,16 +126,18 @@ def train(
             if held_out and (last or progress.step % loop.validate_every == 0):
                 found = validate(accelerator, objective, held_out)
                 log.write(progress.step, validation_loss=found, validation_perplexity=math.exp(min(found, 700)))
-                bar.write(f"step {progress.step}: validation loss {found:.3f}", file=sys.stderr)
+                if main:
+                    bar.write(f"step {progress.step}: validation loss {found:.3f}", file=sys.stderr)
             if progress.step % loop.checkpoint_every == 0:
                 save()
             if not last and agreed(run.deadline is not None and time.monotonic() + slowest > run.deadline):
-                notice(f"out of time after step {progress.step} of {loop.steps}: --resume goes on from there")
+                if main:
+                    notice(f"out of time after step {progress.step} of {loop.steps}: --resume goes on from there")
                 break
         save()
-    if stop.signal is not None:
-        raise Interrupted(f"stopped by {stop.signal.name} after step {progress.step}: --resume goes on from there")
-    if accelerator.is_main_process:
+        if agreed(stop.asked):
+            raise Interrupted(f"stopped by a signal after step {progress.step}: --resume goes on from there")
+    if main:
         record.plot(run.out)
         save_reader(model, run.out / READER, decoder=settings.model.decoder)
     accelerator.end_training()
@@ -149,16 +152,21 @@ def learning_rate(step: int, loop: LoopSettings) -> float:
 
 
 def _open(
-    run: Run, settings: RecipeSettings, weights: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
+    run: Run,
+    settings: RecipeSettings,
+    weights: dict[str, torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    *,
+    main: bool,
 ) -> Progress:
     """Make the out folder, or go on from the last checkpoint in it."""
     if not run.resume and checkpoint.any_in(run.out):
         raise ConfigError(f"{run.out} holds a run: --resume goes on with it, another --out starts anew")
     progress = checkpoint.restore(run.out, settings, weights, optimizer)
-    run.out.mkdir(parents=True, exist_ok=True)
-    (run.out / "settings.yaml").write_text(
-        yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False), encoding="utf-8"
-    )
+    if main:
+        run.out.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+        (run.out / "settings.yaml").write_text(text, encoding="utf-8")
     return progress
 
 
@@ -168,3 +176,9 @@ def _naming_the_step(step: int) -> Iterator[None]:
         yield
     except NotFiniteError as error:
         raise NotFiniteError(f"step {step}: {error}") from None
+    except (MemoryError, RuntimeError) as error:  # torch has a class of its own for GPUs alone
+        allocation = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        if not allocation:
+            raise
+        advice = "use a smaller loop.micro_batch, or loop.activation_checkpointing=true"
+        raise RagxError(f"step {step}: out of memory; {advice}") from None

@@ -15,12 +15,14 @@ from ragx.terminal import notice
 class Log:
     """Records of numbers, each with its step: lines of `log.jsonl`, and scalars in TensorBoard."""
 
-    def __init__(self, out: Path) -> None:
-        self._file = (out / "log.jsonl").open("a", encoding="utf-8")
-        self._board = _board(out)
+    def __init__(self, out: Path | None) -> None:
+        self._file = None if out is None else (out / "log.jsonl").open("a", encoding="utf-8")
+        self._board = None if out is None else _board(out)
 
     def write(self, step: int, **values: float) -> None:
         """Add one record."""
+        if self._file is None:
+            return
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
         if self._board is not None:
@@ -29,19 +31,22 @@ class Log:
 
     def close(self) -> None:
         """Finish both files."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._board is not None:
             self._board.close()
 
 
 @contextmanager
-def logging(out: Path, after: int) -> Iterator[Log]:
-    """A log that goes on after step `after`: what a run that died wrote beyond its last checkpoint is dropped."""
-    path = out / "log.jsonl"
-    if path.exists():
-        draft = path.with_name("log.jsonl.partial")
+def logging(out: Path | None, after: int) -> Iterator[Log]:
+    """A log that goes on after step `after`: what a run that died wrote beyond its last checkpoint is dropped.
+
+    Of several devices' processes one keeps a log; `out` is None in the others, whose records go nowhere.
+    """
+    if out is not None and (out / "log.jsonl").exists():
+        draft = out / "log.jsonl.partial"
         draft.write_text("".join(json.dumps(each) + "\n" for each in read(out) if each["step"] <= after))
-        draft.replace(path)
+        draft.replace(out / "log.jsonl")
     log = Log(out)
     try:
         yield log
