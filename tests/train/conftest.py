@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAGX_HOME", str(tmp_path / "ragx-home"))
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+
+
+@pytest.fixture(scope="session")
+def decoder(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny_decoder` with an output matrix of some size: with a frozen one near zero, no reader could learn a thing."""
+    folder = tmp_path_factory.mktemp("decoder")
+    shutil.copytree(tiny_decoder, folder, dirs_exist_ok=True)
+    model = AutoModelForCausalLM.from_pretrained(tiny_decoder)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(20)
+    model.save_pretrained(folder)
+    return folder

@@ -1,0 +1,14 @@
+"""`python run_tiny.py DECODER DATA OUT`: the tiny warm-up, for a test that starts several processes of it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from tiny import run_recipe, tiny_settings
+
+if __name__ == "__main__":
+    decoder, data, out = map(Path, sys.argv[1:])
+    run_recipe("warmup", out, tiny_settings("warmup", decoder, data, "loop.steps=4"))

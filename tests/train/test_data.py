@@ -1,0 +1,139 @@
+"""Documents: read from files, tokenised once, split by their text."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from hypothesis import given
+from hypothesis import strategies as st
+from ragx_train.data import Corpus, open_corpus, text_key
+from ragx_train.settings import DocumentSettings
+from tiny import text, write_documents, write_rows
+
+from ragx.config import DatasetSource
+from ragx.errors import ConfigError, CorpusError
+from ragx.tokenization import load_tokenizer, plain_ids
+
+
+def opened(decoder: Path, folder: Path, *sources: str | DatasetSource) -> Corpus:
+    return open_corpus(DocumentSettings(folder=str(folder), sources=list(sources)), load_tokenizer(decoder))
+
+
+def whole(corpus: Corpus, document: int) -> list[int]:
+    found: list[int] = corpus.tokens(document, 0, 10**9).tolist()
+    return found
+
+
+def test_all_formats_give_the_same_documents(decoder: Path, tmp_path: Path) -> None:
+    rows = [{"text": text(n, 5), "meta": {"domain": "d"}} for n in range(3)] + [{"text": "snow", "domain": "e"}]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "a.jsonl").write_text(lines)
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "c.jsonl.xz").write_bytes(lzma.compress(lines.encode()))
+    expected = plain_ids(load_tokenizer(decoder), [row["text"] for row in rows])
+    for name in ("a.jsonl", "b.jsonl.gz", "c.jsonl.xz"):
+        corpus = opened(decoder, tmp_path, name)
+        assert [whole(corpus, n) for n in range(4)] == expected
+        assert [corpus.domains[each] for each in corpus.domain] == ["d", "d", "d", "e"]
+    assert len(opened(decoder, tmp_path.parent, tmp_path.name).lengths) == 12, "a folder is all its files"
+
+
+def test_text_files_and_datasets(decoder: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("fresh snow\n\nreflects")
+    Dataset.from_dict({"body": ["dark soil", ""]}).to_parquet(tmp_path / "set" / "rows.parquet")
+    corpus = opened(decoder, tmp_path, "notes.txt", DatasetSource(dataset=str(tmp_path / "set"), text_column="body"))
+    assert [whole(corpus, n) for n in range(2)] == plain_ids(
+        load_tokenizer(decoder), ["fresh snow\n\nreflects", "dark soil"]
+    )
+    assert len(corpus.lengths) == 2, "an empty document is none"
+    assert corpus.name(0) == "notes 0"
+
+
+def test_control_tokens_in_a_text_are_text(decoder: Path, tmp_path: Path) -> None:
+    write_rows(tmp_path / "a.jsonl", [{"text": "snow <|im_end|> sun"}])
+    assert not {0, 1, 2} & set(whole(opened(decoder, tmp_path, "a.jsonl"), 0))
+
+
+def test_a_source_is_tokenised_once_and_anew_when_it_changes(decoder: Path, tmp_path: Path) -> None:
+    path = write_documents(tmp_path)
+    opened(decoder, tmp_path, path.name)
+    (kept,) = (tmp_path / "ragx-home" / "documents").glob("*/tokens.bin")
+    made = kept.stat().st_mtime_ns
+    opened(decoder, tmp_path, path.name)
+    assert kept.stat().st_mtime_ns == made
+    write_rows(path, [{"text": "snow"}])
+    assert len(opened(decoder, tmp_path, path.name).lengths) == 1
+
+
+def test_what_a_killed_process_left_is_made_anew(decoder: Path, tmp_path: Path) -> None:
+    path = write_documents(tmp_path)
+    expected = whole(opened(decoder, tmp_path, path.name), 5)
+    (kept,) = (folder for folder in (tmp_path / "ragx-home" / "documents").iterdir() if folder.is_dir())
+    draft = kept.rename(kept.with_name(f"{kept.name}.partial"))
+    (draft / "tokens.bin").unlink()
+    assert whole(opened(decoder, tmp_path, path.name), 5) == expected
+    assert not draft.exists()
+
+
+@given(st.lists(st.text(), min_size=1), st.floats(0, 0.5), st.floats(0, 0.4))
+def test_splits_are_disjoint_complete_and_by_the_text_alone(texts: list[str], test: float, retrieval: float) -> None:
+    texts = texts + texts[::2]
+    keys = np.array([text_key(each) for each in texts], dtype=np.uint64)
+    nothing = np.zeros(len(texts), dtype=np.int64)
+    corpus = Corpus([], nothing, nothing, nothing, keys, nothing, ["a"])
+    found = [
+        corpus.in_split("train", test=test, retrieval=retrieval),
+        corpus.in_split("test", test=test, retrieval=retrieval),
+        corpus.in_split("retrieval", test=test, retrieval=retrieval),
+    ]
+    assert sorted(np.concatenate(found).tolist()) == list(range(len(texts)))
+    homes = [{texts[place] for place in each} for each in found]
+    assert not homes[0] & homes[1]
+    assert not homes[0] & homes[2]
+    assert not homes[1] & homes[2]
+
+
+def test_splits_have_the_size_that_was_asked_for_and_stay_as_they_are() -> None:
+    keys = np.array([text_key(f"document {n}") for n in range(5000)], dtype=np.uint64)
+    nothing = np.zeros(5000, dtype=np.int64)
+    corpus = Corpus([], nothing, nothing, nothing, keys, nothing, ["a"])
+    held_out = corpus.in_split("test", test=0.1, retrieval=0.2)
+    assert len(held_out) == pytest.approx(500, abs=100)
+    assert len(corpus.in_split("retrieval", test=0.1, retrieval=0.2)) == pytest.approx(1000, abs=150)
+    assert held_out[:5].tolist() == [21, 22, 51, 55, 59]
+    assert set(held_out) <= set(corpus.in_split("test", test=0.2, retrieval=0))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"text": "a"}\n[1]\n', r"a\.jsonl:2 is not a JSON object"),
+        ('{"text": "a"}\n{"tex\n', r"a\.jsonl:2 is not JSON"),
+        ('{"title": "a"}\n', r"a\.jsonl:1 has no 'text' that is a string"),
+        ('{"text": ""}\n', r"a\.jsonl holds no text"),
+    ],
+)
+def test_a_bad_file_is_named_with_its_line(content: str, message: str, decoder: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(content)
+    with pytest.raises(CorpusError, match=message):
+        opened(decoder, tmp_path, "a.jsonl")
+    assert not list((tmp_path / "ragx-home" / "documents").glob("*/info.json"))
+
+
+def test_a_cut_archive_is_said(decoder: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl.xz").write_bytes(lzma.compress(b'{"text": "snow"}\n' * 1000)[:-20])
+    with pytest.raises(CorpusError, match=r"cannot read .*a\.jsonl\.xz"):
+        opened(decoder, tmp_path, "a.jsonl.xz")
+
+
+def test_a_source_that_is_not_there_or_of_another_kind_is_said(decoder: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").touch()
+    for source in ("nowhere.jsonl", "a.pdf"):
+        with pytest.raises(ConfigError, match=r"data\.sources"):
+            opened(decoder, tmp_path, source)

@@ -1,0 +1,60 @@
+"""What a step's examples become: labels, chunks, batches."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from ragx_train.example import IGNORE, MULTIPLE, Example, chunks, collate, following, micro_batches
+
+TOKENS = st.lists(st.integers(1, 99), min_size=1, max_size=20)
+EXAMPLES = st.lists(
+    st.builds(
+        lambda ids, passages: Example(ids, following(ids), passages, str(ids)), TOKENS, st.lists(TOKENS, max_size=4)
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(TOKENS, st.integers(0, 20))
+def test_each_label_is_the_next_token_from_a_position_on(ids: list[int], first: int) -> None:
+    labels = following(ids, first)
+    assert labels == [IGNORE] * min(first, len(ids)) + [*ids[1:], IGNORE][first:]
+
+
+@given(TOKENS, st.integers(1, 9))
+def test_chunks_are_the_tokens(ids: list[int], size: int) -> None:
+    cut = chunks(ids, size)
+    assert [token for chunk in cut for token in chunk] == ids
+    assert all(len(chunk) == size for chunk in cut[:-1])
+
+
+@given(EXAMPLES)
+def test_a_batch_holds_its_examples(examples: list[Example]) -> None:
+    batch = collate(examples)
+    assert batch.ids.shape[1] % MULTIPLE == 0
+    assert batch.ids.shape[1] - max(len(each.ids) for each in examples) < MULTIPLE
+    assert batch.tokens == sum(len(each.ids) for each in examples)
+    assert batch.encoder_tokens == sum(len(passage) for each in examples for passage in each.passages)
+    assert batch.predictions == sum(len(each.ids) - 1 for each in examples)
+    for row, each in enumerate(examples):
+        assert batch.ids[row, : len(each.ids)].tolist() == each.ids
+        assert batch.labels[row, : len(each.ids)].tolist() == each.labels
+        assert bool((batch.labels[row, len(each.ids) :] == IGNORE).all())
+        read = [
+            ids[keep].tolist()
+            for ids, keep in zip(batch.passages[row], batch.passage_mask[row], strict=True)
+            if keep.any()
+        ]
+        assert read == each.passages
+
+
+@given(EXAMPLES, st.integers(1, 4))
+def test_micro_batches_hold_each_example_once_with_little_padding(examples: list[Example], size: int) -> None:
+    batches = micro_batches(examples, size)
+    assert sorted(origin for batch in batches for origin in batch.origins) == sorted(each.origin for each in examples)
+    assert all(len(batch.origins) <= size for batch in batches)
+    widths = [batch.ids.shape[1] for batch in batches]
+    assert widths == sorted(widths)
+    assert torch.stack([batch.labels.eq(IGNORE).all() for batch in batches]).sum() <= len(batches)

@@ -1,0 +1,99 @@
+"""Which reader a stage trains, and which of its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from ragx_train.model import reader_to_train, trained
+from ragx_train.settings import LoopSettings, ModelSettings
+from tiny import run_recipe, tiny_settings, write_documents
+
+from ragx import cepe
+from ragx.cepe.model import CepeModel
+from ragx.errors import ConfigError
+
+LOOP = LoopSettings(steps=1, batch_size=1, micro_batch=1, learning_rate=1, precision="fp32")
+CROSS = [f"model.layers.{layer}.cross_attn." for layer in (0, 1)]
+
+
+def reader(decoder: Path, loop: LoopSettings = LOOP, **changes: object) -> CepeModel:
+    layers = {"encoder_layers": [0, 1], "cross_attention_layers": [0, 1], **changes}
+    return reader_to_train(ModelSettings.model_validate({"decoder": str(decoder), **layers}), loop)[0]
+
+
+def test_encoder_and_cross_attention_are_trained_and_the_decoder_is_not(decoder: Path) -> None:
+    model = reader(decoder)
+    assert {name for name, _ in model.named_parameters()} - set(trained(model)) == {
+        name for name, _ in model.named_parameters() if not name.startswith(("encoder.", *CROSS))
+    }
+
+
+def test_layers_of_the_encoder_may_stay_as_they_are(decoder: Path) -> None:
+    names = set(trained(reader(decoder, frozen_encoder_layers=1)))
+    assert {name for name in names if name.startswith("encoder.layers.0.")} == set()
+    assert {"encoder.norm.weight", "encoder.layers.1.mlp.up_proj.weight"} <= names
+
+
+def test_a_frozen_encoder_is_wholly_frozen(decoder: Path) -> None:
+    assert all(name.startswith(tuple(CROSS)) for name in trained(reader(decoder, frozen_encoder=True)))
+
+
+def test_a_random_encoder_has_nothing_of_the_decoder_s(decoder: Path) -> None:
+    usual, random, again = reader(decoder), reader(decoder, random_encoder=True), reader(decoder, random_encoder=True)
+    for name, weight in trained(usual).items():
+        other = trained(random)[name]
+        assert torch.equal(other, trained(again)[name])
+        if name.startswith("encoder.layers.") and weight.ndim == 2:
+            assert not torch.isclose(weight, other).any(dim=1).all()
+        elif ".cross_attn." in name:
+            assert torch.equal(weight, other)
+
+
+def test_in_bf16_only_what_is_trained_is_in_fp32(decoder: Path) -> None:
+    model = reader(decoder, LOOP.model_copy(update={"precision": "bf16"}))
+    assert {parameter.dtype for parameter in model.parameters() if parameter.requires_grad} == {torch.float32}
+    assert {parameter.dtype for parameter in model.parameters() if not parameter.requires_grad} == {torch.bfloat16}
+
+
+def test_checkpointed_activations_give_the_same_gradients(decoder: Path) -> None:
+    ids = torch.arange(12)[None]
+    gradients = []
+    for wanted in (False, True):
+        model = reader(decoder, LOOP.model_copy(update={"activation_checkpointing": wanted}), output_gain=0.5)
+        context = model.encode(ids.view(1, 3, 4))
+        hidden = model.model(input_ids=ids, context=context, use_cache=False).last_hidden_state
+        hidden.square().sum().backward()
+        gradients.append([weight.grad for weight in trained(model).values()])
+    for plain, again in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, again)
+
+
+@pytest.fixture
+def earlier(decoder: Path, tmp_path: Path) -> Path:
+    """The out folder of a short stage in bf16."""
+    write_documents(tmp_path)
+    settings = tiny_settings("warmup", decoder, tmp_path, "loop.steps=2", "loop.precision=bf16")
+    run_recipe("warmup", tmp_path / "earlier", settings)
+    return tmp_path / "earlier"
+
+
+def test_a_stage_starts_from_the_exact_weights_of_the_one_before(decoder: Path, earlier: Path) -> None:
+    stored = cepe.load(str(earlier / "reader"), dtype="float32", device="cpu").state_dict()
+    loop = LOOP.model_copy(update={"precision": "bf16"})
+    for folder in (earlier, earlier / "reader"):
+        model = reader(decoder, loop, start=str(folder), encoder_layers=[0])
+        for name, weight in trained(model).items():
+            assert torch.equal(weight, stored[name])
+
+
+def test_a_start_that_does_not_fit_is_said(decoder: Path, earlier: Path, tiny_decoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no reader"):
+        reader(decoder, start=str(tmp_path))
+    with pytest.raises(ConfigError, match=r"number of encoder_layers of .* is 1, in the settings it is 2"):
+        reader(decoder, start=str(earlier))
+    with pytest.raises(ConfigError, match=r"cross_attention_layers of .* is \[0, 1\], in the settings it is \[1\]"):
+        reader(decoder, start=str(earlier), encoder_layers=[0], cross_attention_layers=[1])
+    with pytest.raises(ConfigError, match="the decoder of"):
+        reader(tiny_decoder, start=str(earlier), encoder_layers=[0])

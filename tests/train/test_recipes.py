@@ -1,0 +1,29 @@
+"""A tiny run of every recipe: it learns, and leaves what a run is to leave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ragx_train import record
+from tiny import run_recipe, tiny_settings, write_documents, write_questions
+
+from ragx import cepe
+
+
+@pytest.mark.parametrize(("recipe", "start", "end"), [("warmup", 7.70, 3.82), ("cepe", 7.65, 4.68), ("qa", 8.41, 4.05)])
+def test_a_recipe_learns(recipe: str, start: float, end: float, decoder: Path, tmp_path: Path) -> None:
+    write_documents(tmp_path)
+    write_questions(tmp_path)
+    out = tmp_path / "out"
+    run_recipe(recipe, out, tiny_settings(recipe, decoder, tmp_path))
+    losses = [each["loss"] for each in record.read(out) if "loss" in each]
+    found = [each["validation_loss"] for each in record.read(out) if "validation_loss" in each]
+    reader = cepe.load(str(out / "reader"), dtype="float32", device="cpu")
+    assert reader.is_trained
+    assert (out / "loss.png").stat().st_size > 1000
+    assert len(losses) == 30
+    assert len(found) == 3
+    assert losses[0] == pytest.approx(start, abs=0.05)
+    assert losses[-1] == pytest.approx(end, abs=0.2)
+    assert found[-1] < found[0]

@@ -1,0 +1,121 @@
+"""Every YAML that ships, and the command's manners."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+import typer
+from ragx_train.cli import RECIPES, load_recipe
+from ragx_train.settings import parse_duration
+from tiny import CONFIGS, tiny_settings, write_documents
+from typer.testing import CliRunner
+
+from ragx.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_every_yaml_loads(path: Path) -> None:
+    settings = load_recipe(path.parent.name, path, [])
+    assert settings.loop.batch_size % settings.loop.micro_batch == 0
+
+
+def test_every_recipe_has_its_three_yamls() -> None:
+    shipped = {str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml")}
+    assert shipped == {f"{recipe}/{size}.yaml" for recipe in RECIPES for size in ("tiny", "smollm2-135m", "paper")}
+
+
+def test_the_paper_s_numbers() -> None:
+    warmup = load_recipe("warmup", CONFIGS / "warmup" / "paper.yaml", []).model_dump()
+    cepe = load_recipe("cepe", CONFIGS / "cepe" / "paper.yaml", []).model_dump()
+    tokens = warmup["loop"]["steps"] * warmup["loop"]["batch_size"] * warmup["tokens"]
+    assert tokens == pytest.approx(131e6, rel=0.01)
+    sequence = cepe["encoder_tokens"] + cepe["decoder_tokens"]
+    assert cepe["loop"]["steps"] * cepe["loop"]["batch_size"] * sequence == pytest.approx(20e9, rel=0.05)
+    assert cepe["encoder_tokens"] / cepe["chunk"] == 16
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("loop.step=3", "unknown setting 'loop.step'"),
+        ("data.mix={filter: 0, cat: 0}", "data.mix: filter and cat cannot both be 0"),
+        ("data.test=1", "data: test and retrieval leave no document to train on"),
+        ("model.frozen_encoder_layers=2", "model: frozen_encoder_layers is 2 of 1"),
+        ("model.cross_attention_layers=[1, 1]", "cross_attention_layers names a layer twice"),
+        ("loop.precision=fp8", "loop.precision"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_one_line(override: str, message: str, decoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"tiny\.yaml") as refused:
+        tiny_settings("warmup", decoder, tmp_path, override)
+    assert message in str(refused.value)
+
+
+def test_the_ablation_of_a_random_encoder_needs_a_fresh_one(decoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.start must be null"):
+        tiny_settings("cepe", decoder, tmp_path, "model.start=runs/warmup", "model.random_encoder=true")
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("45m", 2700), ("2h", 7200), ("1h30m", 5400)])
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "45", "m", "0s", "1.5h", "-3m", "5m2h"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ConfigError, match="is not a time such as"):
+        parse_duration(text)
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    """The command as ragx's entry point adds it."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["ragx.commands"]["train"]
+    app = typer.Typer()
+    app.command("other")(lambda: None)
+    EntryPoint("train", declared, "ragx.commands").load()(app)
+    return app
+
+
+def test_the_command_runs_a_recipe_and_goes_on_with_it(app: typer.Typer, decoder: Path, tmp_path: Path) -> None:
+    write_documents(tmp_path)
+    out = ["--out", str(tmp_path / "out")]
+    given = ["--config", str(CONFIGS / "warmup" / "tiny.yaml"), f"--model.decoder={decoder}"]
+    given += [f"--data.folder={tmp_path}", "--loop.steps=2", "--time-limit", "10m"]
+    CliRunner().invoke(app, ["train", "warmup", *given, *out], catch_exceptions=False)
+    assert (tmp_path / "out" / "reader" / "config.json").exists()
+    CliRunner().invoke(app, ["train", "warmup", "--resume", *out], catch_exceptions=False)  # with its own settings
+    with pytest.raises(ConfigError, match="holds a run"):
+        CliRunner().invoke(app, ["train", "warmup", *given, *out], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["dance", "--out", "x"], "there is no recipe 'dance'; choose one of warmup, cepe, qa"),
+        (["warmup"], "--out is missing"),
+        (["warmup", "--out", "x", "--bogus"], "unknown argument --bogus"),
+        (["warmup", "--out", "x", "loop.steps=3"], "unknown argument loop.steps=3"),
+        (["warmup", "--out", "x", "--time-limit", "soon"], "'soon' is not a time"),
+        (["warmup", "--out", "x", "--config", "nowhere.yaml"], "cannot read nowhere.yaml"),
+        (["warmup", "--out", "x"], "model: Field required"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: list[str], message: str, app: typer.Typer) -> None:
+    with pytest.raises(ConfigError) as refused:
+        CliRunner().invoke(app, ["train", *arguments], catch_exceptions=False)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_command_is_added_without_the_heavy_libraries() -> None:
+    code = "import sys, ragx_train.cli; print({'torch', 'transformers', 'accelerate', 'pydantic'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,68 @@
+"""`ragx train`: run a recipe."""
+
+from __future__ import annotations
+
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ragx.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ragx_train.settings import RecipeSettings
+
+RECIPES = {"warmup": "WarmupSettings", "cepe": "CepeSettings", "qa": "QaSettings"}
+"""Each is a module of this package with `run`, and this model of its settings."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to ragx's."""
+    app.command("train", context_settings={"ignore_unknown_options": True})(train)
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help=f"{', '.join(RECIPES)}.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Settings as --loop.steps=100.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder for checkpoints, log and reader.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings: a YAML file; a resumed run has its own.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+    time_limit: Annotated[str | None, typer.Option(help="Stop in time, with a checkpoint: 45m, 1h30m.")] = None,
+) -> None:
+    """Train a reader."""
+    from ragx_train.settings import parse_duration
+
+    began = time.monotonic()
+    limit = None if time_limit is None else parse_duration(time_limit)
+    if out is None:
+        raise ConfigError("--out is missing: the folder for checkpoints, log and reader")
+    if config is None and resume and (out / "settings.yaml").exists():
+        config = out / "settings.yaml"
+    settings = load_recipe(recipe, config, [_override(each) for each in overrides or []])
+    from ragx_train.loop import Run
+
+    deadline = None if limit is None else began + limit
+    import_module(f"ragx_train.{recipe}").run(settings, Run(out, resume, deadline))
+
+
+def load_recipe(recipe: str, config: Path | None, overrides: list[str]) -> RecipeSettings:
+    """The settings of a recipe from a YAML file and overrides.
+
+    Raises:
+        ConfigError: there is no such recipe, or a setting does not fit.
+    """
+    from ragx.config import load_settings
+
+    if recipe not in RECIPES:
+        raise ConfigError(f"there is no recipe {recipe!r}; choose one of {', '.join(RECIPES)}")
+    model: Any = getattr(import_module(f"ragx_train.{recipe}"), RECIPES[recipe])
+    settings: RecipeSettings = load_settings(model, config, overrides)
+    return settings
+
+
+def _override(argument: str) -> str:
+    if not argument.startswith("--") or "=" not in argument:
+        raise ConfigError(f"unknown argument {argument}; settings are given as --loop.steps=100")
+    return argument

@@ -1,0 +1,184 @@
+"""The training loop of all recipes: `train` takes a model and a function from a position to an example.
+
+The examples of step s (from 0 on) are those at positions s · batch_size to (s + 1) · batch_size − 1. A resumed run, one
+with more devices, or one with smaller micro-batches sees the same ones in the same steps.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from ragx.cepe.added_weights import save_reader
+from ragx.cepe.model import CepeModel
+from ragx.errors import ConfigError, RagxError
+from ragx.terminal import notice
+from ragx_train import checkpoint, record
+from ragx_train.checkpoint import Progress
+from ragx_train.example import Example, micro_batches
+from ragx_train.losses import next_token_loss
+from ragx_train.model import READER, trained
+from ragx_train.settings import LoopSettings, RecipeSettings
+from ragx_train.signals import Interrupted, stop_on_signals
+from ragx_train.step import Loss, NotFiniteError, Objective, batches_of_steps, total, update, validate
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a recipe leaves what it makes, and how long it may take."""
+
+    out: Path
+    resume: bool = False
+    deadline: float | None = None
+    """By `time.monotonic`; the run ends before it, with a checkpoint."""
+
+
+def train(
+    settings: RecipeSettings,
+    run: Run,
+    model: CepeModel,
+    example: Callable[[int], Example],
+    validation: Sequence[Example],
+    loss: Loss = next_token_loss,
+) -> None:
+    """Train what wants gradients in `model`, and leave checkpoints, log, plot and reader in `run.out`.
+
+    Args:
+        settings: of the recipe.
+        run: where and how long.
+        model: in training mode; see `reader_to_train`.
+        example: the example at a position, always the same for the same position.
+        validation: examples that are not trained on.
+        loss: see `Loss`.
+
+    Raises:
+        ConfigError: `run.out` holds a run that is not to be resumed, or was made with other settings.
+        NotFiniteError: a loss or gradient is infinite or undefined; names the step and the batch.
+        Interrupted: Ctrl-C or SIGTERM came; a checkpoint has been saved.
+    """
+    loop = settings.loop
+    accelerator = Accelerator(mixed_precision="no")  # the objective sees to it
+    objective = accelerator.prepare(Objective(model, loss, loop.precision))
+    weights = trained(model)
+    optimizer = torch.optim.AdamW(
+        weights.values(), loop.learning_rate, loop.betas, loop.epsilon, loop.weight_decay, fused=True
+    )
+    held_out = micro_batches(validation, loop.micro_batch)
+    progress = _open(run, settings, weights, optimizer, main=accelerator.is_main_process)
+    saved = progress.step
+    slowest = 0.0
+    main = accelerator.is_main_process
+
+    def save() -> None:
+        nonlocal saved
+        if main and progress.step > saved:
+            checkpoint.save(run.out, progress, settings, weights, optimizer)
+        saved = progress.step
+
+    def agreed(wish: bool) -> bool:  # one device's wish is all devices'
+        return bool(total(accelerator, torch.tensor(wish)))
+
+    bar = tqdm(total=loop.steps, initial=progress.step, unit="step")
+    if not main:
+        bar.disable = True  # given as an argument, it would outdo TQDM_DISABLE
+    logging = record.logging(run.out if main else None, progress.step)
+    with stop_on_signals() as stop, logging as log, bar:
+        for batches in batches_of_steps(example, loop, accelerator, first=progress.step):
+            began = time.monotonic()
+            rate = learning_rate(progress.step, loop)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            with _naming_the_step(progress.step + 1):
+                done = update(accelerator, objective, optimizer, batches, stop, clip=loop.clip)
+            if done is None:
+                break
+            seconds = time.monotonic() - began
+            slowest = max(slowest, seconds)
+            progress.step += 1
+            progress.tokens += done.tokens
+            progress.encoder_tokens += done.encoder_tokens
+            progress.seconds += seconds
+            log.write(
+                progress.step,
+                loss=done.loss,
+                learning_rate=rate,
+                gradient_norm=done.gradient_norm,
+                tokens=progress.tokens,
+                encoder_tokens=progress.encoder_tokens,
+                tokens_per_second=done.tokens / seconds,
+                seconds=progress.seconds,
+            )
+            bar.update()
+            bar.set_postfix_str(f"loss {done.loss:.3f}, {done.tokens / seconds:,.0f} tokens/s")
+            last = progress.step == loop.steps
+            if agreed(stop.asked):
+                break
+            if held_out and (last or progress.step % loop.validate_every == 0):
+                found = validate(accelerator, objective, held_out)
+                log.write(progress.step, validation_loss=found, validation_perplexity=math.exp(min(found, 700)))
+                if main:
+                    bar.write(f"step {progress.step}: validation loss {found:.3f}", file=sys.stderr)
+            if progress.step % loop.checkpoint_every == 0:
+                save()
+            if not last and agreed(run.deadline is not None and time.monotonic() + slowest > run.deadline):
+                if main:
+                    notice(f"out of time after step {progress.step} of {loop.steps}: --resume goes on from there")
+                break
+        save()
+        if agreed(stop.asked):
+            raise Interrupted(f"stopped by a signal after step {progress.step}: --resume goes on from there")
+    if main:
+        record.plot(run.out)
+        save_reader(model, run.out / READER, decoder=settings.model.decoder)
+    accelerator.end_training()
+
+
+def learning_rate(step: int, loop: LoopSettings) -> float:
+    """The rate of a step, from 0 on: a linear rise over `warmup` of all steps, then a cosine down to 0."""
+    rise = max(1, round(loop.warmup * loop.steps))
+    if step < rise:
+        return loop.learning_rate * (step + 1) / rise
+    return loop.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, loop.steps - rise)))
+
+
+def _open(
+    run: Run,
+    settings: RecipeSettings,
+    weights: dict[str, torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    *,
+    main: bool,
+) -> Progress:
+    """Make the out folder, or go on from the last checkpoint in it."""
+    if not run.resume and checkpoint.any_in(run.out):
+        raise ConfigError(f"{run.out} holds a run: --resume goes on with it, another --out starts anew")
+    progress = checkpoint.restore(run.out, settings, weights, optimizer)
+    if main:
+        run.out.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+        (run.out / "settings.yaml").write_text(text, encoding="utf-8")
+    return progress
+
+
+@contextmanager
+def _naming_the_step(step: int) -> Iterator[None]:
+    try:
+        yield
+    except NotFiniteError as error:
+        raise NotFiniteError(f"step {step}: {error}") from None
+    except (MemoryError, RuntimeError) as error:  # torch has a class of its own for GPUs alone
+        allocation = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        if not allocation:
+            raise
+        advice = "use a smaller loop.micro_batch, or loop.activation_checkpointing=true"
+        raise RagxError(f"step {step}: out of memory; {advice}") from None

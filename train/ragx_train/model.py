@@ -1,0 +1,106 @@
+"""The reader to train: fresh or from an earlier stage, what is trained in fp32 and the rest as the precision says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import PreTrainedTokenizerFast
+
+from ragx.cepe import load
+from ragx.cepe.fresh import fresh
+from ragx.cepe.model import CepeModel
+from ragx.cepe.placement import Placement
+from ragx.errors import ConfigError
+from ragx.models import resolve
+from ragx.tokenization import load_tokenizer
+from ragx_train.settings import LoopSettings, ModelSettings
+
+READER = "reader"
+"""Where an out folder holds the reader it ends with."""
+
+
+def reader_to_train(settings: ModelSettings, loop: LoopSettings) -> tuple[CepeModel, PreTrainedTokenizerFast]:
+    """The reader in training mode on the CPU, and its decoder's tokenizer.
+
+    Encoder and cross-attention are trained and in fp32, as far as the settings do not freeze them. The rest wants no
+    gradient and is in the number format of `loop.precision`.
+
+    Raises:
+        ConfigError: `settings.start` is no reader, or one of another decoder or other layers than the settings say.
+        ModelError: a model is missing or damaged.
+    """
+    dtype = torch.bfloat16 if loop.precision == "bf16" else torch.float32
+    decoder = resolve(settings.decoder, "decoder")
+    if settings.start is None:
+        model = fresh(
+            decoder,
+            Placement(dtype, "cpu"),
+            encoder_layers=settings.encoder_layers,
+            shared_encoder_layers=0 if settings.random_encoder else settings.frozen_encoder_layers,
+            cross_attention_layers=settings.cross_attention_layers,
+            output_gain=settings.output_gain,
+        )
+    else:
+        model = load(str(_reader_folder(settings.start)), dtype=dtype, device="cpu")
+        _check_fit(model, settings, decoder)
+        model.config.shared_encoder_layers = min(model.config.shared_encoder_layers, settings.frozen_encoder_layers)
+    model.attend = "cached"  # the other ways are for decoding; in training this one projects anew in every step
+    if settings.random_encoder:
+        torch.manual_seed(loop.seed)
+        model.encoder.apply(model._init_weights)
+    model.requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        if _is_trained(name, settings):
+            parameter.data = parameter.data.float()
+            parameter.requires_grad_(True)
+    if settings.start is not None:
+        _restore_precision(model, _reader_folder(settings.start))
+    if loop.activation_checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    return model, load_tokenizer(decoder)
+
+
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights that training changes, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def _is_trained(name: str, settings: ModelSettings) -> bool:
+    if ".cross_attn." in name:
+        return True
+    if not name.startswith("encoder.") or settings.frozen_encoder:
+        return False
+    layer = name.removeprefix("encoder.layers.").split(".")[0]
+    return not layer.isdecimal() or int(layer) >= settings.frozen_encoder_layers
+
+
+def _reader_folder(start: str) -> Path:
+    folder = Path(start).expanduser()
+    if (folder / READER / "config.json").is_file():
+        return folder / READER
+    if (folder / "config.json").is_file():
+        return folder
+    raise ConfigError(f"model.start: {start} holds no reader; finish the earlier stage, or set it to null")
+
+
+def _check_fit(model: CepeModel, settings: ModelSettings, decoder: Path) -> None:
+    for what, said, found in (
+        ("decoder", str(decoder), str(model.name_or_path)),
+        ("number of encoder_layers", len(settings.encoder_layers), len(model.encoder.layers)),
+        ("cross_attention_layers", settings.cross_attention_layers, list(model.config.cross_attention_layers)),
+    ):
+        if said != found:
+            raise ConfigError(f"model.start: the {what} of {settings.start} is {found}, in the settings it is {said}")
+
+
+@torch.no_grad()
+def _restore_precision(model: CepeModel, folder: Path) -> None:
+    """Go on from the fp32 weights that the earlier stage has left, not from what they are in the decoder's format."""
+    stored = load_file(folder / "model.safetensors")
+    for name, weight in trained(model).items():
+        if name in stored and stored[name].dtype == torch.float32:
+            weight.copy_(stored[name])

@@ -1,0 +1,178 @@
+"""Questions with their gold passages, other passages beside them, and splits by article.
+
+A row is `{question, answers, title, context}`, or has `ctxs: [{title, text, is_gold}]` with distractors of its own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from ragx.config import Settings
+from ragx.errors import ConfigError, CorpusError
+from ragx.terminal import notice
+from ragx.tokenization import plain_ids
+from ragx.types import Passage
+from ragx_train.data import text_key
+from ragx_train.settings import Share
+from ragx_train.sources import rows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+class QuestionFile(Settings):
+    """One file of questions."""
+
+    path: str
+    """JSON lines, also `.gz` or `.xz`; a relative path starts from `data.folder`."""
+    weight: int = Field(default=1, ge=1)
+    """So many of its questions come for `weight` ones of another file."""
+
+
+class QuestionSettings(Settings):
+    """Which questions, and how many passages around their gold ones."""
+
+    folder: str = "."
+    files: list[QuestionFile] = Field(min_length=1)
+    test: Share = 0.05
+    """Share of the articles kept for validation, by the SHA-256 of their title (of their text where they have none)."""
+    passages: tuple[int, int] = (4, 12)
+    """Least and most passages in the encoder, gold ones included."""
+    same_article: Share = 0.5
+    """Chance that a distractor is from the same article, or one of the row's own; else from any article."""
+    prompt_passages: tuple[int, int] = (0, 3)
+    """Least and most passages in the prompt; each of them is in the encoder too."""
+    gold_in_prompt: Share = 0.3
+    """Chance that the gold passages are among those of the prompt."""
+    max_prompt_tokens: int = Field(default=1024, ge=1)
+    max_passage_tokens: int = Field(default=384, ge=1)
+    """What is beyond in a passage is cut off for the encoder."""
+    max_answer_tokens: int = Field(default=64, ge=1)
+    """Questions with a longer first answer are left out."""
+
+    @model_validator(mode="after")
+    def _ranges_ascend(self) -> QuestionSettings:
+        for name, (least, most) in (("passages", self.passages), ("prompt_passages", self.prompt_passages)):
+            if not 0 <= least <= most:
+                raise ValueError(f"{name} must be two ascending numbers, not {least} and {most}")
+        return self
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question that a passage answers."""
+
+    text: str
+    answers: list[list[int]]
+    """Token ids of each answer that is short enough; there is at least one."""
+    gold: list[Passage]
+    distractors: list[Passage]
+    """The row's own."""
+    origin: str
+
+
+@dataclass
+class QuestionSet:
+    """A file's questions of one split, with the passages to draw distractors from."""
+
+    weight: int
+    questions: list[Question] = field(default_factory=list)
+    articles: dict[str, list[Passage]] = field(default_factory=lambda: defaultdict(list))
+    """Gold passages by title."""
+    passages: list[Passage] = field(default_factory=list)
+    """All gold passages, each once."""
+    _known: set[Passage] = field(default_factory=set)
+
+    def add(self, question: Question) -> None:
+        """Take in a question."""
+        self.questions.append(question)
+        for passage in question.gold:
+            if passage not in self._known:
+                self._known.add(passage)
+                self.articles[passage.title].append(passage)
+                self.passages.append(passage)
+
+    def beside(self, question: Question, count: int, share: float, random: np.random.Generator) -> list[Passage]:
+        """Up to `count` distinct distractors, each from the question's own (or its articles) with chance `share`."""
+        near = question.distractors or [
+            passage for title in {gold.title for gold in question.gold} - {""} for passage in self.articles[title]
+        ]
+        taken = {passage.text for passage in question.gold}
+        found: list[Passage] = []
+        for _ in range(4 * count):  # some draws repeat; few passages may be all there are
+            pool = near if near and random.random() < share else self.passages
+            passage = pool[int(random.integers(len(pool)))]
+            if len(found) < count and passage.text not in taken:
+                taken.add(passage.text)
+                found.append(passage)
+        return found
+
+
+def load_questions(
+    settings: QuestionSettings, tokenizer: PreTrainedTokenizerFast
+) -> tuple[list[QuestionSet], list[QuestionSet]]:
+    """The questions of each file for training, and those of other articles for validation (maybe of fewer files).
+
+    Raises:
+        ConfigError: a file is not there.
+        CorpusError: a file cannot be read, or has no question to train on.
+    """
+    training, held_out = [], []
+    for file in settings.files:
+        path = Path(settings.folder, file.path).expanduser()
+        if not path.is_file():
+            raise ConfigError(f"data.files: there is no {path}")
+        train, test = QuestionSet(file.weight), QuestionSet(file.weight)
+        left_out = 0
+        for number, row in enumerate(rows(path), start=1):
+            question = _question(row, f"{path}:{number}", settings, tokenizer)
+            if question is None:
+                left_out += 1
+                continue
+            article = question.gold[0].title or question.gold[0].text
+            (test if text_key(article) / 2.0**64 < settings.test else train).add(question)
+        if left_out:
+            notice(f"{path.name}: {left_out} rows without a passage or a short answer are left out")
+        if not train.questions:
+            raise CorpusError(f"{path} has no question to train on")
+        training.append(train)
+        if test.questions:
+            held_out.append(test)
+    return training, held_out
+
+
+def _question(
+    row: dict[str, Any], where: str, settings: QuestionSettings, tokenizer: PreTrainedTokenizerFast
+) -> Question | None:
+    """The row's question, or None where it has no gold passage or no answer that is short enough."""
+    text, answers = row.get("question"), row.get("answers")
+    if not isinstance(text, str) or not isinstance(answers, list) or not all(isinstance(each, str) for each in answers):
+        raise CorpusError(f"{where} is no question: it needs a `question` and a list of `answers`")
+    contexts = row.get("ctxs") or []
+    gold = [_passage(each, where) for each in contexts if each.get("is_gold")]
+    if not gold and row.get("context"):
+        gold = [_passage({"title": row.get("title"), "text": row["context"]}, where)]
+    ids = [each for each in plain_ids(tokenizer, answers) if 0 < len(each) <= settings.max_answer_tokens]
+    if not gold or not ids or not text.strip():
+        return None
+    distractors = [_passage(each, where) for each in contexts if not each.get("is_gold")]
+    return Question(text, ids, gold, distractors, where)
+
+
+def _passage(row: dict[str, Any], where: str) -> Passage:
+    title, text = row.get("title") or "", row.get("text")
+    if not isinstance(title, str) or not isinstance(text, str):
+        raise CorpusError(f"{where} has a passage without a text")
+    return Passage(id="", document=title, title=title, text=text, position=0, start=0, end=len(text), source="")
+
+
+def total_questions(sets: Sequence[QuestionSet]) -> int:
+    """How many questions there are in all."""
+    return sum(len(each.questions) for each in sets)
