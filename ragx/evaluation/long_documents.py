@@ -14,6 +14,7 @@ from ragx.evaluation.documents import Excerpt, chunks, cut
 from ragx.evaluation.perplexity import SCORED, check_decoder_tokens, perplexity_cells
 from ragx.evaluation.scoring import score
 from ragx.evaluation.tables import Cell, Table
+from ragx.hardware import out_of_memory_is_one_line
 
 if TYPE_CHECKING:
     from ragx.evaluation.results import Results, Values
@@ -35,6 +36,7 @@ class _Reading:
         return "cepe" if self.encoder else "plain decoder"
 
 
+@out_of_memory_is_one_line()
 def evaluate(
     reader: CepeReader,
     documents: Path,

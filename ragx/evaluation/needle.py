@@ -16,6 +16,7 @@ from ragx.errors import ConfigError, CorpusError
 from ragx.evaluation.bootstrap import percent
 from ragx.evaluation.documents import read_texts
 from ragx.evaluation.tables import Cell, Table
+from ragx.hardware import out_of_memory_is_one_line
 from ragx.reader.base import Generation
 from ragx.reader.cepe import CepeReader
 from ragx.tokenization import plain_ids
@@ -51,6 +52,7 @@ class Sentences:
     tokens: list[int]
 
 
+@out_of_memory_is_one_line()
 def evaluate(
     reader: CepeReader,
     documents: Path,

@@ -14,6 +14,7 @@ from ragx.evaluation import metrics
 from ragx.evaluation.bootstrap import percent
 from ragx.evaluation.questions import Question, distractors, normalised_passages
 from ragx.evaluation.tables import Cell, Table
+from ragx.hardware import out_of_memory_is_one_line
 from ragx.reader.base import Generation, Reading
 from ragx.reader.full import FullReader
 from ragx.reader.prompt import Prompt, passage_text
@@ -46,6 +47,7 @@ class _Setting:
         return f"{self.reader} k={self.k}" + (f" n_decoder={self.n_decoder}" if self.reader == "cepe" else "")
 
 
+@out_of_memory_is_one_line()
 def open_domain(
     reader: CepeReader,
     questions: Sequence[Question],
@@ -108,6 +110,7 @@ def open_domain(
     return Table(columns, rows, [f"{len(questions)} questions, passages by {method} search. {_SCORING}"])
 
 
+@out_of_memory_is_one_line()
 def gold_only(
     reader: CepeReader,
     questions: Sequence[Question],

@@ -15,6 +15,7 @@ from ragx.evaluation.documents import Excerpt, cut
 from ragx.evaluation.perplexity import SCORED, check_decoder_tokens, perplexity_cells
 from ragx.evaluation.scoring import score
 from ragx.evaluation.tables import Cell, Table
+from ragx.hardware import out_of_memory_is_one_line
 from ragx.reader.prompt import passage_text
 from ragx.tokenization import plain_ids
 
@@ -44,6 +45,7 @@ class _Reading:
         return "plain decoder, passages prepended" if self.prepended else "cepe, passages in the encoder"
 
 
+@out_of_memory_is_one_line()
 def evaluate(
     reader: CepeReader,
     documents: Path,
