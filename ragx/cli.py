@@ -1,4 +1,4 @@
-"""The command line: `ragx ask`, `search`, `index`, `models`, `doctor`, and what the entry points add.
+"""The command line: `ragx ask`, `search`, `index`, `models`, `eval`, `doctor`, and what the entry points add.
 
 Answers go to stdout, progress and warnings to stderr. Exit codes: see `ragx.errors`. Heavy imports happen inside the
 commands, so that `ragx --help` answers at once.
@@ -20,6 +20,7 @@ import typer
 import typer.core
 
 from ragx.errors import ConfigError, RagxError
+from ragx.evaluation.commands import app as eval_app
 from ragx.terminal import notice, plain, waiting
 
 
@@ -74,6 +75,7 @@ index_app = typer.Typer(no_args_is_help=True, help="Build and look after indexes
 models_app = typer.Typer(no_args_is_help=True, help="Models by name.")
 app.add_typer(index_app, name="index")
 app.add_typer(models_app, name="models")
+app.add_typer(eval_app, name="eval")
 
 
 def _version(value: bool) -> None:

@@ -1,0 +1,186 @@
+"""Open-domain question answering (paper section 4.2, Table 7), and answers that only the encoder can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from ragx.errors import ConfigError
+from ragx.evaluation import metrics
+from ragx.evaluation.bootstrap import percent
+from ragx.evaluation.questions import Question, distractors, normalised_passages
+from ragx.evaluation.tables import Cell, Table
+from ragx.hardware import out_of_memory_is_one_line
+from ragx.reader.base import Generation, Reading
+from ragx.reader.full import FullReader
+from ragx.reader.prompt import Prompt, passage_text
+from ragx.tokenization import chat_ids
+
+if TYPE_CHECKING:
+    from ragx.evaluation.results import Results, Values
+    from ragx.reader.base import Reader
+    from ragx.reader.cepe import CepeReader
+    from ragx.retrieval import Method, Retriever
+    from ragx.types import Passage
+
+GENERATION = Generation(max_new_tokens=32)
+"""Greedy."""
+_METRICS = {"exact match (%)": "exact_match", "F1 (%)": "f1", "answer contained (%)": "contains"}
+_SCORING = (
+    "Greedy answers of at most 32 tokens; normalisation, exact match and F1 as SQuAD's, best over the gold answers."
+    " Contained: a gold answer stands in the answer, as whole words. 95 % intervals over questions."
+)
+
+
+@dataclass(frozen=True)
+class _Setting:
+    reader: str
+    k: int
+    n_decoder: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.reader} k={self.k}" + (f" n_decoder={self.n_decoder}" if self.reader == "cepe" else "")
+
+
+@out_of_memory_is_one_line()
+def open_domain(
+    reader: CepeReader,
+    questions: Sequence[Question],
+    retriever: Retriever,
+    method: Method,
+    results: Results,
+    *,
+    cepe_k: Sequence[int],
+    full_k: Sequence[int],
+    n_decoder: int,
+) -> Table:
+    """Answers from k retrieved passages, read by `cepe` and by `full`.
+
+    Args:
+        reader: the reader; `full` is its decoder with all k in the prompt, as many as the window holds.
+        questions: at least one.
+        retriever: searches the index, once a question for the largest k.
+        method: how it searches.
+        results: raw results, to continue.
+        cepe_k: passages that `cepe` reads, a row each.
+        full_k: passages that `full` reads, a row each.
+        n_decoder: how many of `cepe`'s also stand in its prompt.
+
+    Raises:
+        ConfigError: a number is out of range, or a question does not fit into the decoder's window.
+    """
+    if min([*cepe_k, *full_k], default=0) < 1:
+        raise ConfigError("name at least one k, none of them below 1")
+    if n_decoder < 0:
+        raise ConfigError(f"n_decoder must not be negative, as {n_decoder} is")
+    readers: dict[str, Reader] = {"cepe": reader, "full": FullReader(reader.model, reader.tokenizer)}
+    settings = [*(_Setting("cepe", k, n_decoder) for k in cepe_k), *(_Setting("full", k, k) for k in full_k)]
+    most = max(setting.k for setting in settings)
+
+    def ask(question: Question) -> list[Values]:
+        @lru_cache(maxsize=1)
+        def passages() -> list[Passage]:
+            return [hit.passage for hit in retriever.search(question.text, most, method)]
+
+        def measure(setting: _Setting) -> Values:
+            read = passages()[: setting.k]
+            reading = readers[setting.reader].prepare(
+                question.text, read, n_decoder=setting.n_decoder, generation=GENERATION
+            )
+            found = any(metrics.contains(passage_text(passage), question.answers) for passage in read)
+            return answered(reader, question, reading) | {"recall": found}
+
+        def measured(setting: _Setting) -> Values:
+            return results.measured(setting.name, question.key, lambda: measure(setting))
+
+        return [measured(setting) for setting in settings]
+
+    values = [ask(question) for question in tqdm(questions, desc="asking", unit=" questions")]
+    rows: list[list[Cell]] = []
+    for setting, of_setting in zip(settings, zip(*values, strict=True), strict=True):
+        prompt = sum(value["prompt_passages"] for value in of_setting) / len(questions)
+        recall = percent([value["recall"] for value in of_setting])
+        rows.append([setting.reader, setting.k, f"{prompt:.1f}", *_cells(of_setting), recall])
+    columns = {"reader": 0, "k": 0, "in the prompt": 0, **dict.fromkeys(_METRICS, 1), "answer in the k passages (%)": 1}
+    return Table(columns, rows, [f"{len(questions)} questions, passages by {method} search. {_SCORING}"])
+
+
+@out_of_memory_is_one_line()
+def gold_only(
+    reader: CepeReader,
+    questions: Sequence[Question],
+    among: Sequence[Question],
+    results: Results,
+    *,
+    counts: Sequence[int],
+) -> Table:
+    """Answers where the gold passages stand in the encoder alone, against none at all and against the prompt.
+
+    Args:
+        reader: the reader.
+        questions: at least one, each with a gold passage.
+        among: questions whose passages distractors are drawn from.
+        results: raw results, to continue.
+        counts: how many distractors stand beside the gold in the encoder, a row each.
+
+    Raises:
+        ConfigError: a count is negative, or a question does not fit into the decoder's window.
+    """
+    if any(count < 0 for count in counts):
+        raise ConfigError(f"distractors must not be negative, as {min(counts)} is")
+    pool = normalised_passages(among)
+    full = FullReader(reader.model, reader.tokenizer)
+
+    def alone(question: Question) -> Reading:
+        return Reading(Prompt(chat_ids(reader.tokenizer, question.text), 0), None)
+
+    def in_prompt(question: Question, passages: Sequence[Passage]) -> Reading:
+        return full.prepare(question.text, passages, n_decoder=0, generation=GENERATION)
+
+    def in_encoder(count: int) -> Callable[[Question], Reading]:
+        def prepare(question: Question) -> Reading:
+            passages = [*question.gold, *distractors(question, pool, count)]
+            return reader.prepare(question.text, passages, n_decoder=0, generation=GENERATION)
+
+        return prepare
+
+    settings: dict[str, Callable[[Question], Reading]] = {
+        "closed book: the question alone": alone,
+        "closed book: as below, without passages": lambda question: in_prompt(question, []),
+        **{f"cepe: gold and {count} distractors in the encoder": in_encoder(count) for count in counts},
+        "full: gold in the prompt": lambda question: in_prompt(question, question.gold),
+    }
+
+    def measured(setting: str, question: Question) -> Values:
+        return results.measured(setting, question.key, lambda: answered(reader, question, settings[setting](question)))
+
+    values: dict[str, list[Values]] = {setting: [] for setting in settings}
+    for question in tqdm(questions, desc="asking", unit=" questions"):
+        for setting, of_setting in values.items():
+            of_setting.append(measured(setting, question))
+    rows: list[list[Cell]] = [[setting, *_cells(of_setting)] for setting, of_setting in values.items()]
+    columns = {"reading": 0, **dict.fromkeys(_METRICS, 1)}
+    return Table(columns, rows, [f"{len(questions)} questions. {_SCORING}"])
+
+
+def answered(reader: CepeReader, question: Question, reading: Reading) -> Values:
+    """The answer to a question that a reader has prepared, and how it compares with the gold ones."""
+    text = "".join(reader.stream(reading, GENERATION)).strip()
+    return {
+        "question": question.text,
+        "answers": question.answers,
+        "answer": text,
+        "prompt_passages": reading.prompt.passages,
+        "exact_match": metrics.exact_match(text, question.answers),
+        "f1": metrics.f1(text, question.answers),
+        "contains": metrics.contains(text, question.answers),
+    }
+
+
+def _cells(values: Sequence[Values]) -> list[Cell]:
+    return [percent([value[name] for value in values]) for name in _METRICS.values()]

@@ -1,0 +1,42 @@
+"""How likely a reader finds given tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    from ragx.cepe.model import CepeModel
+    from ragx.evaluation.results import Values
+
+
+@torch.inference_mode()
+def score(model: CepeModel, ids: Sequence[int], passages: Sequence[Sequence[int]], *, last: int) -> Values:
+    """Teacher-forced next-token prediction of the last tokens of `ids`.
+
+    Logits are made in float32, and of the scored tokens alone.
+
+    Args:
+        model: the reader.
+        ids: (N,), what stands in the decoder, without a start token.
+        passages: token ids of what the encoder reads; with none, the decoder is alone.
+        last: how many of `ids` are scored, fewer than N.
+
+    Returns:
+        `nll`, their summed negative log-likelihood in nats; `correct`, how many were the likeliest; `tokens`, how many.
+    """
+    if not 0 < last < len(ids):
+        raise ValueError(f"of {len(ids)} tokens 1 to {len(ids) - 1} can be scored, not {last}")
+    context = model.encode_passages([list(passage) for passage in passages]) if passages else None
+    if context is not None:
+        context.way = "project"  # one forward pass: a layer's keys and values are not needed again
+    inputs = torch.tensor([list(ids)], device=model.device)  # (1, N)
+    output = model(input_ids=inputs, context=context, logits_to_keep=last + 1, use_cache=False)
+    logits = output.logits[0, :-1].float()  # (last, V)
+    labels = inputs[0, -last:].to(logits.device)
+    nll = F.cross_entropy(logits, labels, reduction="sum")
+    correct = (logits.argmax(dim=1) == labels).sum()
+    return {"nll": nll.item(), "correct": int(correct.item()), "tokens": last}

@@ -1,0 +1,53 @@
+"""A table of estimates, as Markdown and as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+from ragx.evaluation.bootstrap import Estimate
+from ragx.terminal import plain
+
+Cell = str | int | Estimate | None
+"""None: there is no such figure, as where a window is too small."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a task found: a row a way of reading."""
+
+    columns: Mapping[str, int]
+    """Names, and how many decimals an estimate has there."""
+    rows: Sequence[Sequence[Cell]]
+    notes: Sequence[str] = field(default_factory=list)
+    """One line each: what was measured on how much."""
+
+    def markdown(self) -> str:
+        """A Markdown table; an estimate is shown as `value (low–high)`."""
+        digits = list(self.columns.values())
+        lines = [
+            list(self.columns),
+            ["---" if number == 0 else "---:" for number in range(len(digits))],
+            *([_shown(cell, places) for cell, places in zip(row, digits, strict=True)] for row in self.rows),
+        ]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return "\n\n".join([table, *(plain(note) for note in self.notes)])
+
+    def values(self) -> dict[str, object]:
+        """The same as plain values for JSON."""
+        rows = [
+            {
+                name: asdict(cell) if isinstance(cell, Estimate) else cell
+                for name, cell in zip(self.columns, row, strict=True)
+            }
+            for row in self.rows
+        ]
+        return {"rows": rows, "notes": list(self.notes)}
+
+
+def _shown(cell: Cell, digits: int) -> str:
+    if cell is None:
+        return "–"
+    if isinstance(cell, Estimate):
+        return f"{cell.value:.{digits}f} ({cell.low:.{digits}f}–{cell.high:.{digits}f})"
+    return plain(str(cell)).replace("|", "\\|")

@@ -1,0 +1,123 @@
+"""`ragx eval` as a user types it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ragx import cli
+from ragx.cepe.added_weights import save_reader
+from ragx.reader.cepe import CepeReader
+
+
+@dataclass
+class Run:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="module")
+def model(reader: CepeReader, tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reader")
+    save_reader(reader.model, folder, decoder=str(tiny_decoder))
+    return folder
+
+
+@pytest.fixture
+def evaluate(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path
+) -> Callable[..., Run]:
+    monkeypatch.setenv("RAGX_HOME", str(tmp_path / "home"))
+
+    def run(task: str, *arguments: str | Path) -> Run:
+        given = ["ragx", "eval", task, "--model", model, "--device", "cpu", "--dtype", "float32", *arguments]
+        monkeypatch.setattr(sys, "argv", list(map(str, given)))
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return Run(code, captured.out, captured.err)
+
+    return run
+
+
+def test_each_task_prints_a_table(
+    evaluate: Callable[..., Run], documents: Path, questions: Path, index: Path, tmp_path: Path
+) -> None:
+    picture = tmp_path / "grid.png"
+    bm25 = ["--index", index, "--retriever", "bm25"]
+    for arguments, rows in (
+        (["lm", "--documents", documents, "--decoder-tokens", 300, "--encoder-tokens", "0,512", "--limit", 1], 3),
+        (["lm", "--documents", documents, "--decoder-tokens", 512, "-k", "0,2", "--each", 2, *bm25], 3),
+        (["qa", "--questions", questions, "--cepe-k", "1,3", "--full-k", "1", "--limit", 2, *bm25], 3),
+        (["qa", "--questions", questions, "--gold-only", "--distractors", "1", "--limit", 2], 4),
+        (["needle", "--documents", documents, "--lengths", 200, "--limit", 1, "--plot", picture], 1),
+        (["copy", "--documents", documents, "--limit", 2], 2),
+    ):
+        done = evaluate(*arguments)
+        assert done.code == 0, done.err
+        lines = done.out.splitlines()
+        assert [line.startswith("|") for line in lines[: rows + 4]] == [True] * (rows + 2) + [False] * 2
+        assert "95 % intervals" in lines[-1]
+    assert picture.exists()
+
+
+def test_a_run_is_continued_and_json_is_one_object(
+    evaluate: Callable[..., Run], documents: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "copy.json"
+    first = evaluate("copy", "--documents", documents, "--limit", 1, "--out", out, "--json")
+    assert len(out.read_text().splitlines()) == 1 + 2 * 4
+    kept = out.read_text()
+    again = evaluate("copy", "--documents", documents, "--limit", 1, "--out", out, "--json")
+    assert (again.out, out.read_text()) == (first.out, kept)
+    more = evaluate("copy", "--documents", documents, "--out", out)
+    assert more.code == 0
+    assert out.read_text().startswith(kept)
+    row = json.loads(first.out)["rows"][0]
+    assert row["in the encoder"] == "the same text"
+    assert set(row["loss (nats a token)"]) == {"value", "low", "high"}
+
+
+def test_other_weights_do_not_continue_a_run(
+    evaluate: Callable[..., Run], documents: Path, tiny_decoder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "copy.json"
+    evaluate("copy", "--documents", documents, "--limit", 1, "--out", out)
+    other = evaluate("copy", "--documents", documents, "--limit", 1, "--out", out, "--model", tiny_decoder)
+    assert other.code == 2
+    assert "is untrained: what stands in its encoder changes nothing" in other.err
+    assert "holds results with model" in other.err
+
+
+def test_mistakes_are_one_line(evaluate: Callable[..., Run], documents: Path, questions: Path, index: Path) -> None:
+    for arguments, message in (
+        (["qa", "--questions", questions], "name either --index or --gold-only"),
+        (["qa", "--questions", questions, "--gold-only", "--index", index], "name either --index or --gold-only"),
+        (["qa", "--questions", questions, "--gold-only", "--distractors", "x"], "--distractors is a list of whole"),
+        (["qa", "--questions", "missing.jsonl", "--gold-only"], "cannot read missing.jsonl"),
+        (["qa", "--questions", questions, "--index", index, "--retriever", "x"], "retriever 'x' is not one of"),
+        (["copy", "--documents", "missing.txt"], "cannot read missing.txt"),
+        (["lm", "--documents", documents], "decoder_tokens must be 257 to 512"),
+        (["needle", "--documents", documents, "--plot", "x.jpg"], "--plot must be a .png file"),
+        (["copy", "--documents", documents, "--device", "cuda:77"], "device 'cuda:77' cannot be used"),
+    ):
+        done = evaluate(*arguments)
+        assert done.code == 2
+        assert done.out == ""
+        assert message in done.err.splitlines()[-1]
+        assert "Traceback" not in done.err
+
+
+def test_questions_without_gold_are_left_out_and_said(evaluate: Callable[..., Run], questions: Path) -> None:
+    done = evaluate("qa", "--questions", questions, "--gold-only", "--distractors", "0")
+    assert "1 questions without a gold passage are left out" in done.err
+    assert "\n4 questions." in done.out

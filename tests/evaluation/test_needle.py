@@ -1,0 +1,110 @@
+"""Haystacks are the documents' sentences in order, with the needle whole and where it was meant to be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ragx.errors import ConfigError, CorpusError
+from ragx.evaluation import needle
+from ragx.evaluation.plot import check_plot, draw_grid
+from ragx.evaluation.results import Results
+from ragx.reader.cepe import CepeReader
+from ragx.tokenization import plain_ids
+
+
+@pytest.fixture(scope="module")
+def hay(reader: CepeReader, documents: Path) -> needle.Sentences:
+    return needle.read_sentences(documents, reader.tokenizer, tokens=1500)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(150, 1500), st.floats(0, 1), st.integers(0, 99))
+def test_a_haystack(reader: CepeReader, hay: needle.Sentences, length: int, depth: float, seed: int) -> None:
+    sentence = needle.make_needle(seed).sentence
+    passages = needle.hide(sentence, hay, reader.tokenizer, length=length, depth=depth, seed=seed)
+    lengths = [len(ids) for ids in plain_ids(reader.tokenizer, [f" {passage.text}" for passage in passages])]
+    assert sum(lengths) <= length
+    assert sum(lengths) > length - max(hay.tokens)
+    assert all(size <= needle.CHUNK for size in lengths)
+    whole = " ".join(passage.text for passage in passages)
+    assert sum(sentence in passage.text for passage in passages) == 1
+    before, after = whole.split(sentence)
+    place = len(plain_ids(reader.tokenizer, [before])[0]) / sum(lengths)
+    assert abs(place - depth) <= 2 * max(hay.tokens) / length
+    text = " ".join([*hay.texts, *hay.texts])
+    assert " ".join((before + after).split()) in text
+
+
+def test_the_ends_of_a_haystack(reader: CepeReader, hay: needle.Sentences) -> None:
+    sentence = needle.make_needle(0).sentence
+    first = needle.hide(sentence, hay, reader.tokenizer, length=900, depth=0, seed=3)
+    last = needle.hide(sentence, hay, reader.tokenizer, length=900, depth=1, seed=3)
+    assert first[0].text.startswith(sentence)
+    assert last[-1].text.endswith(sentence)
+
+
+def test_sentences_have_all_words_in_order() -> None:
+    text = "One two. Three!\nFour\n" + " ".join(map(str, range(120))) + ". End"
+    sentences = needle.split_sentences(text)
+    assert sentences[:2] == ["One two.", "Three!"]
+    assert " ".join(sentences).split() == text.split()
+    assert max(len(sentence.split()) for sentence in sentences) == 50
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [("It is 48213.", True), ("48,213", True), ("482131", False), ("148213", False), ("4821", False), ("", False)],
+)
+def test_a_number_is_found_as_a_number(answer: str, expected: bool) -> None:
+    assert needle.found("48213", answer) is expected
+
+
+def test_needles_differ() -> None:
+    needles = [needle.make_needle(trial) for trial in range(40)]
+    assert len({each.number for each in needles}) == 40
+    assert all(each.number in each.sentence and each.number not in each.question for each in needles)
+
+
+def test_a_grid(reader: CepeReader, documents: Path, tmp_path: Path) -> None:
+    results = Results(tmp_path / "r.json", {})
+    table, grid = needle.evaluate(reader, documents, results, lengths=[200, 900], depths=[0, 100], trials=2)
+    assert list(table.columns) == ["tokens", "depth 0 %", "depth 100 %", "all depths"]
+    assert [row[0] for row in table.rows] == [200, 900]
+    assert len((tmp_path / "r.json").read_text().splitlines()) == 1 + 2 * 2 * 2
+    assert grid == [[0, 0], [0, 0]]  # a random model cannot know
+
+
+def test_a_needle_that_is_told_counts(documents: Path, reader: CepeReader, tmp_path: Path) -> None:
+    results = Results(None, {})
+    for trial in range(2):
+        results.measured("length 200 depth 50", str(trial), lambda trial=trial: {"found": trial == 1})  # type: ignore[misc]
+    table, grid = needle.evaluate(reader, documents, results, lengths=[200], depths=[50], trials=2)
+    assert grid == [[0.5]]
+    assert table.rows[0][1] == "50"
+
+
+def test_bad_numbers(reader: CepeReader, documents: Path) -> None:
+    def evaluate(**changes: list[int]) -> None:
+        options = {"lengths": [200], "depths": [0], **changes}
+        needle.evaluate(reader, documents, Results(None, {}), **options, trials=1)  # type: ignore[arg-type]
+
+    with pytest.raises(ConfigError, match="depths are per cent, 0 to 100"):
+        evaluate(depths=[101])
+    with pytest.raises(ConfigError, match="1 or more"):
+        evaluate(lengths=[0])
+    with pytest.raises(CorpusError, match="tokens, too few for a haystack of 99999"):
+        evaluate(lengths=[99_999])
+
+
+def test_the_picture(tmp_path: Path) -> None:
+    path = tmp_path / "grid.png"
+    check_plot(path)
+    draw_grid(path, [1024, 2048, 4096], [0, 100], [[1, 0.5], [0.25, 0], [0, 0]])
+    assert path.read_bytes().startswith(b"\x89PNG")
+    for bad in (tmp_path / "grid.jpg", tmp_path / "missing" / "grid.png"):
+        with pytest.raises(ConfigError, match=r"must be a \.png file in a folder that is there"):
+            check_plot(bad)
