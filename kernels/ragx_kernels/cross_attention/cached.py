@@ -62,6 +62,9 @@ def attend(
     wants_grad = torch.is_grad_enabled() and (query.requires_grad or keys.requires_grad or values.requires_grad)
     if offsets is None and (wants_grad or (query.is_cuda and query.shape[3] <= SDPA_WIDTH)):
         allowed = None if mask is None else mask[:, None, None, :]  # (B, 1, 1, M)
+        values = (
+            values.contiguous()
+        )  # on CPU they lie transposed, which costs scaled_dot_product_attention its fast path
         return F.scaled_dot_product_attention(query, keys, values, attn_mask=allowed, scale=scale), None
     batch, groups, rows, _ = query.shape
     block_bytes = GPU_BLOCK_BYTES if query.is_cuda else CPU_BLOCK_BYTES
