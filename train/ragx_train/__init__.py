@@ -1,1 +1,1 @@
-"""Training recipes: `warmup`, `cepe` and `qa`, each one file that reads top to bottom."""
+"""Training recipes: `warmup`, `cepe`, `ceped` and `qa`, each one file that reads top to bottom."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import numpy as np
 from pydantic import Field
 
@@ -12,6 +16,9 @@ from ragx_train.masking import MaskingSettings, mask
 from ragx_train.model import reader_to_train
 from ragx_train.sequences import Sequences
 from ragx_train.settings import DocumentSettings, RecipeSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 
 class CepeSettings(RecipeSettings):
@@ -30,6 +37,14 @@ class CepeSettings(RecipeSettings):
 def run(settings: CepeSettings, run: Run) -> None:
     """Train a reader to continue text with the help of what came before it."""
     model, tokenizer = reader_to_train(settings.model, settings.loop)
+    example, validation = examples(settings, tokenizer)
+    train(settings, run, model, example, validation)
+
+
+def examples(
+    settings: CepeSettings, tokenizer: PreTrainedTokenizerFast
+) -> tuple[Callable[[int], Example], list[Example]]:
+    """The example at a position, with its passages masked, and those for validation, with nothing masked."""
     corpus = open_corpus(settings.data, tokenizer)
 
     def sequences(split: Split) -> Sequences:
@@ -39,13 +54,12 @@ def run(settings: CepeSettings, run: Run) -> None:
     def halves(cut: tuple[list[int], str]) -> Example:
         ids, origin = cut
         before, after = ids[: settings.encoder_tokens], ids[settings.encoder_tokens :]
-        return Example(ids=after, labels=following(after), passages=chunks(before, settings.chunk), origin=origin)
+        return Example(after, following(after), chunks(before, settings.chunk), origin, before)
 
     def example(position: int) -> Example:
         whole = halves(training[position])
         random = np.random.default_rng([settings.loop.seed, position])
-        return Example(whole.ids, whole.labels, mask(whole.passages, settings.masking, random), whole.origin)
+        return replace(whole, passages=mask(whole.passages, settings.masking, random))
 
     training, held_out = sequences("train"), sequences("test")
-    validation = [halves(held_out[n]) for n in range(min(settings.loop.validation_examples, held_out.size))]
-    train(settings, run, model, example, validation)
+    return example, [halves(held_out[n]) for n in range(min(settings.loop.validation_examples, held_out.size))]

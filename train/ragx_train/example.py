@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -26,6 +26,8 @@ class Example:
     """(K, L), what the encoder reads; none of them is empty."""
     origin: str
     """Where it came from, for messages."""
+    before: list[int] = field(default_factory=list)
+    """What stands before `ids` in the text, whole, for a teacher that reads both; empty where there is none."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Batch:
     origins: tuple[str, ...]
     tokens: int
     """Decoder tokens without padding."""
+    before: Tensor
+    """(B, T), the same number in every row."""
 
     @property
     def encoder_tokens(self) -> int:
@@ -62,6 +66,7 @@ class Batch:
             labels=self.labels.to(device),
             passages=self.passages.to(device),
             passage_mask=self.passage_mask.to(device),
+            before=self.before.to(device),
         )
 
 
@@ -92,7 +97,8 @@ def collate(examples: Sequence[Example]) -> Batch:
             encoded[row, number, : len(passage)] = torch.tensor(passage)
             mask[row, number, : len(passage)] = True
     origins = tuple(example.origin for example in examples)
-    return Batch(ids, labels, encoded, mask, origins, sum(len(example.ids) for example in examples))
+    before = torch.tensor([example.before for example in examples], dtype=torch.long)
+    return Batch(ids, labels, encoded, mask, origins, sum(len(example.ids) for example in examples), before)
 
 
 def micro_batches(examples: Sequence[Example], size: int) -> list[Batch]:

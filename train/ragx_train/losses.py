@@ -30,6 +30,30 @@ def next_token_loss(model: CepeModel, batch: Batch) -> Tensor:
     return cross_entropy(hidden[labelled], model.lm_head.weight, batch.labels[labelled])
 
 
+@torch.no_grad()
+def top_probabilities(hidden: Tensor, weight: Tensor, top: int) -> tuple[Tensor, Tensor]:
+    """The likeliest tokens and their shares of the whole vocabulary, as `top_kl` takes them from a teacher.
+
+    Args:
+        hidden: (rows, W), the teacher's.
+        weight: (V, W).
+        top: how many; all V when there are fewer.
+
+    Returns:
+        Token ids, (rows, top), and probabilities in at least fp32, (rows, top).
+    """
+    top = min(top, len(weight))
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    ids = torch.empty(len(hidden), top, dtype=torch.long, device=hidden.device)
+    probabilities = torch.empty(len(hidden), top, dtype=dtype, device=hidden.device)
+    with torch.autocast(hidden.device.type, enabled=False):
+        for start in range(0, len(hidden), ROWS):
+            rows = slice(start, start + ROWS)
+            logits = (hidden[rows].to(weight.dtype) @ weight.T).to(dtype)  # (rows, V)
+            probabilities[rows], ids[rows] = logits.softmax(dim=-1).topk(top, dim=-1)
+    return ids, probabilities
+
+
 def cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     """Σ −log softmax(hidden · weightᵀ)[label].
 

@@ -1,0 +1,152 @@
+"""Distillation: what the teacher reads, what is kept of its opinion, and what the coefficients do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from ragx_train import record
+from ragx_train.cepe import examples
+from ragx_train.ceped import CepedSettings, distillation
+from ragx_train.example import Batch, micro_batches
+from ragx_train.losses import ROWS, next_token_loss, top_kl, top_probabilities
+from ragx_train.model import reader_to_train
+from ragx_train.teacher import Teacher, on_the_fly, stored, teach
+from tiny import run_recipe, tiny_settings, write_documents
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from ragx.cepe.model import CepeModel
+from ragx.errors import ConfigError
+
+Case = tuple[CepeModel, Batch, CepedSettings]
+
+
+@pytest.fixture
+def case(decoder: Path, tmp_path: Path) -> Case:
+    """A fresh reader, and the two examples of its first batch."""
+    write_documents(tmp_path)
+    settings = tiny_settings("ceped", decoder, tmp_path)
+    assert isinstance(settings, CepedSettings)
+    model, tokenizer = reader_to_train(settings.model, settings.loop)
+    example, _ = examples(settings, tokenizer)
+    return model, micro_batches([example(0), example(1)], 2)[0], settings
+
+
+def loss_with(case: Case, teacher: Teacher, **coefficients: float) -> float:
+    model, batch, settings = case
+    return float(distillation(settings.model_copy(update=coefficients), teacher)(model, batch).detach())
+
+
+def never(*_: object) -> tuple[Tensor, Tensor]:
+    raise AssertionError("the teacher was asked")
+
+
+def test_the_likeliest_tokens_are_those_of_the_whole_vocabulary() -> None:
+    random = torch.Generator().manual_seed(0)
+    hidden = torch.randn(ROWS + 3, 5, generator=random)
+    weight = torch.randn(70, 5, generator=random)
+    expected, ids = (hidden @ weight.T).softmax(dim=-1).topk(50, dim=-1)
+    found_ids, found = top_probabilities(hidden, weight, 50)
+    assert torch.equal(found_ids, ids)
+    torch.testing.assert_close(found, expected)
+    assert top_probabilities(hidden, weight[:7], 50)[1].sum(dim=1) == pytest.approx(torch.ones(ROWS + 3).numpy())
+
+
+def test_the_teacher_is_the_decoder_on_the_whole_unmasked_text(case: Case, decoder: Path) -> None:
+    model, batch, settings = case
+    assert batch.encoder_tokens < batch.before.numel(), "some of the context is masked for the student"
+    plain = AutoModelForCausalLM.from_pretrained(decoder)
+    with torch.no_grad():
+        logits = plain(torch.cat([batch.before, batch.ids], dim=1)).logits[:, settings.encoder_tokens :][:, :-1]
+    expected, ids = logits.flatten(0, 1).softmax(dim=-1).topk(50, dim=-1)
+    found_ids, found = teach(model, batch, 50)
+    torch.testing.assert_close(found, expected)
+    assert (found_ids == ids).float().mean() > 0.99  # ties may fall either way
+    assert not found.requires_grad
+
+
+def test_the_coefficients_weigh_divergence_and_cross_entropy(case: Case) -> None:
+    teacher = on_the_fly(50)
+    model, batch, _ = case
+    plain = float(next_token_loss(model, batch).detach())
+    assert loss_with(case, never, kl=0) == pytest.approx(plain)
+    divergence = loss_with(case, teacher, kl=1, cross_entropy=0)
+    assert divergence > 1
+    for kl in (1, 2):
+        assert loss_with(case, teacher, kl=kl) == pytest.approx(plain + kl * divergence)
+
+
+def test_validation_is_the_cross_entropy_whatever_the_coefficients(case: Case) -> None:
+    model, batch, _ = case
+    model.eval()
+    assert loss_with(case, never) == float(next_token_loss(model, batch).detach())
+
+
+@pytest.fixture
+def keeping(decoder: Path) -> Callable[[], Teacher]:
+    """Makes a teacher that stores what it says."""
+    return lambda: stored(50, decoder, "fp32")
+
+
+def test_a_stored_teacher_says_what_one_asked_anew_does(case: Case, keeping: Callable[[], Teacher]) -> None:
+    model, batch, _ = case
+    fresh = loss_with(case, on_the_fly(50), cross_entropy=0)
+    first = loss_with(case, keeping(), cross_entropy=0)
+    ids, probabilities = keeping()(model, batch)
+    assert (ids.dtype, probabilities.dtype) == (torch.int32, torch.float16)
+    torch.testing.assert_close(probabilities.float(), teach(model, batch, 50)[1], atol=0, rtol=2**-10)
+    assert first == pytest.approx(fresh, rel=2e-3)
+    assert loss_with(case, keeping(), cross_entropy=0) == first, "what is read back is what was used at first"
+
+
+def test_a_stored_teacher_is_asked_once_for_each_text(
+    case: Case, keeping: Callable[[], Teacher], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model, batch, _ = case
+    first = keeping()(model, batch)
+    (one, other) = sorted((tmp_path / "ragx-home" / "teacher").rglob("*.safetensors"))
+    one.write_bytes(other.read_bytes()[:-10])  # a damaged file is made anew
+    again = keeping()(model, batch)
+    monkeypatch.setattr("ragx_train.teacher.teach", never)
+    for found in (again, keeping()(model, batch)):
+        assert all(torch.equal(a, b) for a, b in zip(first, found, strict=True))
+    changed = batch.before.clone()
+    changed[0, 0] += 1
+    with pytest.raises(AssertionError, match="was asked"):
+        keeping()(model, Batch(**{**vars(batch), "before": changed}))
+
+
+def test_the_loss_is_defined_where_no_mass_is_left_over(case: Case) -> None:
+    def certain(model: CepeModel, batch: Batch) -> tuple[Tensor, Tensor]:
+        rows = batch.predictions
+        return torch.arange(50).repeat(rows, 1), torch.eye(1, 50).repeat(rows, 1).half()
+
+    model, batch, settings = case
+    loss = distillation(settings, certain)(model, batch)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(each.grad).all() for each in model.parameters() if each.grad is not None)
+    hidden = torch.zeros(1, 2)
+    everything = top_kl(hidden, torch.ones(3, 2), torch.tensor([[0, 1, 2]]), torch.full((1, 3), 1 / 3))
+    assert float(everything) == pytest.approx(0, abs=1e-6)
+
+
+def test_without_any_coefficient_there_is_nothing_to_learn(decoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="kl and cross_entropy cannot both be 0"):
+        tiny_settings("ceped", decoder, tmp_path, "kl=0", "cross_entropy=0")
+
+
+def test_a_student_of_the_teacher_alone_comes_nearer_to_it(decoder: Path, tmp_path: Path) -> None:
+    # a random decoder knows nothing of the text, so that here the cross-entropy would pull away from it
+    write_documents(tmp_path)
+    settings = tiny_settings(
+        "ceped", decoder, tmp_path, "cross_entropy=0", "model.output_gain=3", "loop.learning_rate=1.0e-2"
+    )
+    run_recipe("ceped", tmp_path / "out", settings)
+    losses = [each["loss"] for each in record.read(tmp_path / "out") if "loss" in each]
+    assert losses[0] == pytest.approx(1.96, rel=0.05)
+    assert losses[-1] == pytest.approx(0.88, rel=0.25)
+    assert losses[-1] < 0.5 * losses[0]

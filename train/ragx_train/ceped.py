@@ -1,0 +1,83 @@
+"""CEPED: distil the decoder that reads context and text in one row (paper 2.4, A.3).
+
+The teacher is the untouched decoder over concat(C, X), C before it is masked. The student has C in the encoder and X in
+the decoder, as in `cepe`, and learns the text and the teacher's opinion of it.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from ragx.cepe.model import CepeModel
+from ragx.config import Settings
+from ragx.models import resolve
+from ragx_train.cepe import CepeSettings, examples
+from ragx_train.example import IGNORE, Batch
+from ragx_train.loop import Run, train
+from ragx_train.losses import cross_entropy, next_token_loss, top_kl
+from ragx_train.model import reader_to_train
+from ragx_train.step import Loss
+from ragx_train.teacher import Teacher, on_the_fly, stored
+
+
+class TeacherSettings(Settings):
+    """What is asked of the teacher."""
+
+    top: int = Field(default=50, ge=1)
+    """Its likeliest tokens, at each position."""
+    store: bool = False
+    """Keep what it says on the disk, 6 bytes a token of `top`, for later epochs and runs; or ask anew every time."""
+
+
+class CepedSettings(CepeSettings):
+    """`ragx train ceped`."""
+
+    encoder_tokens: int = Field(default=2048, ge=1)
+    decoder_tokens: int = Field(default=2048, ge=2)
+    kl: float = Field(default=2.0, ge=0)
+    """Coefficient of the divergence from the teacher; 0 and 1 are ablations (paper Table 14)."""
+    cross_entropy: float = Field(default=1.0, ge=0)
+    """Coefficient of the cross-entropy."""
+    teacher: TeacherSettings = TeacherSettings()
+
+    @model_validator(mode="after")
+    def _there_is_a_loss(self) -> CepedSettings:
+        if not self.kl and not self.cross_entropy:
+            raise ValueError("kl and cross_entropy cannot both be 0")
+        return self
+
+
+def run(settings: CepedSettings, run: Run) -> None:
+    """Train a reader to say with passages in the encoder what its decoder says with them in the prompt."""
+    model, tokenizer = reader_to_train(settings.model, settings.loop)
+    example, validation = examples(settings, tokenizer)
+    if settings.teacher.store:
+        teacher = stored(settings.teacher.top, resolve(settings.model.decoder, "decoder"), settings.loop.precision)
+    else:
+        teacher = on_the_fly(settings.teacher.top)
+    train(settings, run, model, example, validation, distillation(settings, teacher))
+
+
+def distillation(settings: CepedSettings, teacher: Teacher) -> Loss:
+    """The summed loss of a batch: divergence and cross-entropy with their coefficients.
+
+    In validation it is the cross-entropy alone, which compares over recipes and coefficients.
+    """
+
+    def loss(model: CepeModel, batch: Batch) -> Tensor:
+        if not model.training:
+            return next_token_loss(model, batch)
+        context = model.encode(batch.passages, batch.passage_mask)
+        hidden = model.model(input_ids=batch.ids, context=context, use_cache=False).last_hidden_state  # (B, N, W)
+        labelled = batch.labels != IGNORE
+        states, weight = hidden[labelled], model.lm_head.weight  # (rows, W), (V, W)
+        total = torch.zeros((), device=states.device)
+        if settings.cross_entropy:
+            total = total + settings.cross_entropy * cross_entropy(states, weight, batch.labels[labelled])
+        if settings.kl:
+            total = total + settings.kl * top_kl(states, weight, *teacher(model, batch))
+        return total
+
+    return loss
