@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from tiny import run_recipe, tiny_settings
+from tiny_runs import run_recipe, tiny_settings
 
 if __name__ == "__main__":
     decoder, data, out = map(Path, sys.argv[1:])

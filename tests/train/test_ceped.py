@@ -14,7 +14,7 @@ from ragx_train.example import Batch, micro_batches
 from ragx_train.losses import ROWS, next_token_loss, top_kl, top_probabilities
 from ragx_train.model import reader_to_train
 from ragx_train.teacher import Teacher, on_the_fly, stored, teach
-from tiny import run_recipe, tiny_settings, write_documents
+from tiny_runs import run_recipe, tiny_settings, write_documents
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ragx_train.data import Corpus, open_corpus, text_key
 from ragx_train.settings import DocumentSettings
-from tiny import text, write_documents, write_rows
+from tiny_runs import text, write_documents, write_rows
 
 from ragx.config import DatasetSource
 from ragx.errors import ConfigError, CorpusError

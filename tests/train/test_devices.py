@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from ragx_train import record
-from tiny import run_recipe, tiny_settings, write_documents
+from tiny_runs import run_recipe, tiny_settings, write_documents
 
 
 def test_two_processes_learn_what_one_does(decoder: Path, tmp_path: Path) -> None:

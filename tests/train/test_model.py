@@ -8,7 +8,7 @@ import pytest
 import torch
 from ragx_train.model import reader_to_train, trained
 from ragx_train.settings import LoopSettings, ModelSettings
-from tiny import run_recipe, tiny_settings, write_documents
+from tiny_runs import run_recipe, tiny_settings, write_documents
 
 from ragx import cepe
 from ragx.cepe.model import CepeModel

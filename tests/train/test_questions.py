@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ragx_train.example import IGNORE, Example
 from ragx_train.qa import asked
 from ragx_train.questions import QuestionSet, QuestionSettings, load_questions
-from tiny import write_questions, write_rows
+from tiny_runs import write_questions, write_rows
 
 from ragx.errors import ConfigError, CorpusError
 from ragx.reader.prompt import build_prompt, passage_text

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from ragx_train import record
-from tiny import run_recipe, tiny_settings, write_documents, write_questions
+from tiny_runs import run_recipe, tiny_settings, write_documents, write_questions
 
 from ragx import cepe
 

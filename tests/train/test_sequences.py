@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ragx_train.sequences import Cat, Filter, Sequences
 from ragx_train.settings import DocumentSettings, Mixture
-from tiny import corpus_of
+from tiny_runs import corpus_of
 
 from ragx.errors import CorpusError
 from ragx.tokenization import load_tokenizer

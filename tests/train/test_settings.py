@@ -12,7 +12,7 @@ import pytest
 import typer
 from ragx_train.cli import RECIPES, load_recipe
 from ragx_train.settings import parse_duration
-from tiny import CONFIGS, tiny_settings, write_documents
+from tiny_runs import CONFIGS, tiny_settings, write_documents
 from typer.testing import CliRunner
 
 from ragx.errors import ConfigError
