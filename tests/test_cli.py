@@ -268,7 +268,8 @@ def test_output_that_cannot_be_written_is_no_traceback(index: Path) -> None:
 
 
 def test_ctrl_c_ends_cleanly(index: Path) -> None:
-    command = [sys.executable, "-m", "ragx", "ask", QUESTION, "--index", str(index), "--temperature", "1"]
+    # so hot that every token is as likely as the end of the answer, which may not come first
+    command = [sys.executable, "-m", "ragx", "ask", QUESTION, "--index", str(index), "--temperature", "100"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.read(1)  # the answer has begun
