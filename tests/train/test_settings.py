@@ -105,7 +105,8 @@ def test_the_command_runs_a_recipe_and_goes_on_with_it(app: typer.Typer, decoder
         (["warmup", "--out", "x", "loop.steps=3"], "unknown argument loop.steps=3"),
         (["warmup", "--out", "x", "--time-limit", "soon"], "'soon' is not a time"),
         (["warmup", "--out", "x", "--config", "nowhere.yaml"], "cannot read nowhere.yaml"),
-        (["warmup", "--out", "x"], "model: Field required"),
+        (["warmup", "--out", "x"], "--config is missing: a YAML file of settings"),
+        (["warmup", "--out", "x", "--loop.steps=3"], "model: Field required"),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], message: str, app: typer.Typer) -> None:

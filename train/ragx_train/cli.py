@@ -40,6 +40,8 @@ def train(
         raise ConfigError("--out is missing: the folder for checkpoints, log and reader")
     if config is None and resume and (out / "settings.yaml").exists():
         config = out / "settings.yaml"
+    if config is None and not overrides and recipe in RECIPES:
+        raise ConfigError("--config is missing: a YAML file of settings, as those in train/configs")
     settings = load_recipe(recipe, config, [_override(each) for each in overrides or []])
     from ragx_train.loop import Run
 
