@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from ragx_train.example import IGNORE, MULTIPLE, Example, chunks, collate, following, micro_batches
+from ragx_train.example import (
+    IGNORE,
+    MULTIPLE,
+    Example,
+    attention,
+    chunks,
+    collate,
+    following,
+    micro_batches,
+    side_by_side,
+)
 
 TOKENS = st.lists(st.integers(1, 99), min_size=1, max_size=20)
 EXAMPLES = st.lists(
@@ -36,17 +48,13 @@ def test_a_batch_holds_its_examples(examples: list[Example]) -> None:
     assert batch.ids.shape[1] % MULTIPLE == 0
     assert batch.ids.shape[1] - max(len(each.ids) for each in examples) < MULTIPLE
     assert batch.tokens == sum(len(each.ids) for each in examples)
-    assert batch.encoder_tokens == sum(len(passage) for each in examples for passage in each.passages)
+    assert batch.encoder_tokens == sum(map(len, {tuple(passage) for each in examples for passage in each.passages}))
     assert batch.predictions == sum(len(each.ids) - 1 for each in examples)
     for row, each in enumerate(examples):
         assert batch.ids[row, : len(each.ids)].tolist() == each.ids
         assert batch.labels[row, : len(each.ids)].tolist() == each.labels
         assert bool((batch.labels[row, len(each.ids) :] == IGNORE).all())
-        read = [
-            ids[keep].tolist()
-            for ids, keep in zip(batch.passages[row], batch.passage_mask[row], strict=True)
-            if keep.any()
-        ]
+        read = [batch.passages[place][batch.passage_mask[place]].tolist() for place in batch.reads[row]]
         assert read == each.passages
 
 
@@ -58,3 +66,35 @@ def test_micro_batches_hold_each_example_once_with_little_padding(examples: list
     widths = [batch.ids.shape[1] for batch in batches]
     assert widths == sorted(widths)
     assert torch.stack([batch.labels.eq(IGNORE).all() for batch in batches]).sum() <= len(batches)
+
+
+@given(EXAMPLES, st.data())
+def test_examples_of_one_pool_are_neighbours(examples: list[Example], data: st.DataObject) -> None:
+    pools = data.draw(st.lists(st.integers(0, 2), min_size=len(examples), max_size=len(examples)))
+    pooled = [replace(each, pool=pool, origin=str(pool)) for each, pool in zip(examples, pools, strict=True)]
+    assert [batch.origins[0] for batch in micro_batches(pooled, 1)] == sorted(map(str, pools))
+
+
+PROMPTS = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=6), min_size=1, max_size=4)
+ANSWER = st.lists(st.integers(4, 9), min_size=1, max_size=3)
+
+
+@given(PROMPTS, st.data())
+def test_each_of_several_answers_sees_its_own_prompt_alone(prompts: list[list[int]], data: st.DataObject) -> None:
+    answers = [data.draw(ANSWER) for _ in prompts]
+    row = side_by_side(prompts, answers, "here")
+    mask, positions = attention(torch.tensor([row.segments]))
+    ids, labels = torch.tensor(row.ids), torch.tensor(row.labels)
+    for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True), start=1):
+        last = max(place for place, segment in enumerate(row.segments) if segment == number)
+        seen = mask[0, 0, last]
+        assert ids[seen].tolist() == [*prompt, *answer][:-1]
+        assert positions[0, seen].tolist() == list(range(len(prompt) + len(answer) - 1))
+        assert labels[seen].tolist() == [IGNORE] * (len(prompt) - 1) + answer
+
+
+def test_what_all_prompts_begin_with_stands_there_once() -> None:
+    row = side_by_side([[1, 2, 3, 4], [1, 2, 5]], [[8], [9]], "here")
+    assert row.ids == [1, 2, 3, 4, 5]
+    assert row.segments == [0, 0, 1, 1, 2]
+    assert row.labels == [IGNORE, IGNORE, IGNORE, 8, 9]

@@ -41,7 +41,7 @@ def example(decoder: Path, settings: QuestionSettings, seed: int) -> tuple[Examp
     tokenizer = load_tokenizer(decoder)
     ((among,), _) = load_questions(settings, tokenizer)
     question = among.questions[seed % len(among.questions)]
-    return asked(question, among, settings, tokenizer, np.random.default_rng(seed)), among
+    return asked([question], among, settings, tokenizer, np.random.default_rng(seed)), among
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -91,7 +91,7 @@ def share_with_gold_in_prompt(decoder: Path, settings: QuestionSettings) -> floa
     found = []
     for seed in range(200):
         question = among.questions[seed % len(among.questions)]
-        made = asked(question, among, settings, tokenizer, np.random.default_rng(seed))
+        made = asked([question], among, settings, tokenizer, np.random.default_rng(seed))
         found.append(question.gold[0].text in tokenizer.decode(made.ids))
     return sum(found) / len(found)
 

@@ -16,7 +16,7 @@ from ragx.models import resolve
 from ragx_train.cepe import CepeSettings, examples
 from ragx_train.example import IGNORE, Batch
 from ragx_train.loop import Run, train
-from ragx_train.losses import cross_entropy, next_token_loss, top_kl
+from ragx_train.losses import cross_entropy, labelled_states, next_token_loss, top_kl
 from ragx_train.model import reader_to_train
 from ragx_train.step import Loss
 from ragx_train.teacher import Teacher, on_the_fly, stored
@@ -69,13 +69,10 @@ def distillation(settings: CepedSettings, teacher: Teacher) -> Loss:
     def loss(model: CepeModel, batch: Batch) -> Tensor:
         if not model.training:
             return next_token_loss(model, batch)
-        context = model.encode(batch.passages, batch.passage_mask)
-        hidden = model.model(input_ids=batch.ids, context=context, use_cache=False).last_hidden_state  # (B, N, W)
-        labelled = batch.labels != IGNORE
-        states, weight = hidden[labelled], model.lm_head.weight  # (rows, W), (V, W)
+        states, weight = labelled_states(model, batch), model.lm_head.weight  # (rows, W), (V, W)
         total = torch.zeros((), device=states.device)
         if settings.cross_entropy:
-            total = total + settings.cross_entropy * cross_entropy(states, weight, batch.labels[labelled])
+            total = total + settings.cross_entropy * cross_entropy(states, weight, batch.labels[batch.labels != IGNORE])
         if settings.kl:
             total = total + settings.kl * top_kl(states, weight, *teacher(model, batch))
         return total

@@ -1,9 +1,14 @@
-"""What a recipe makes of its data, and what the model is given: one example, and a padded batch of them."""
+"""What a recipe makes of its data, and what the model is given: one example, and a padded batch of them.
+
+Two things are done once for many: a passage that several rows of a batch read is encoded once, and continuations that
+share their start (questions about the same passages) stand in one row behind it, each unseen by the others.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -28,6 +33,10 @@ class Example:
     """Where it came from, for messages."""
     before: list[int] = field(default_factory=list)
     """What stands before `ids` in the text, whole, for a teacher that reads both; empty where there is none."""
+    segments: list[int] = field(default_factory=list)
+    """(N,), 0 in the shared start, then 1, 2, … in each continuation of it; empty: one text. See `attention`."""
+    pool: int = 0
+    """Examples of one pool read each other's passages, so they are put into the same batch."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +47,14 @@ class Batch:
     """(B, N)."""
     labels: Tensor
     """(B, N)."""
+    segments: Tensor | None
+    """(B, N), see `Example`; None where every row is one text."""
     passages: Tensor
-    """(B, K, L)."""
+    """(P, L), each once."""
     passage_mask: Tensor
-    """(B, K, L), true where a token is."""
+    """(P, L), true where a token is."""
+    reads: tuple[tuple[int, ...], ...]
+    """Which of the P passages each row reads."""
     origins: tuple[str, ...]
     tokens: int
     """Decoder tokens without padding."""
@@ -50,7 +63,7 @@ class Batch:
 
     @property
     def encoder_tokens(self) -> int:
-        """M over all questions."""
+        """How many tokens the encoder reads."""
         return int(self.passage_mask.sum())
 
     @property
@@ -64,6 +77,7 @@ class Batch:
             self,
             ids=self.ids.to(device),
             labels=self.labels.to(device),
+            segments=None if self.segments is None else self.segments.to(device),
             passages=self.passages.to(device),
             passage_mask=self.passage_mask.to(device),
             before=self.before.to(device),
@@ -80,28 +94,70 @@ def chunks(ids: Sequence[int], size: int) -> list[list[int]]:
     return [list(ids[start : start + size]) for start in range(0, len(ids), size)]
 
 
+def side_by_side(prompts: Sequence[list[int]], answers: Sequence[list[int]], origin: str) -> Example:
+    """Prompts and the answers to them in one row, what all prompts begin with only once; the loss is on the answers.
+
+    No answer's last token is among `ids`, as nothing follows it.
+    """
+    columns = zip(*(prompt[:-1] for prompt in prompts), strict=False)  # an answer follows a token of its own segment
+    shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+    ids, labels, segments = prompts[0][:shared], [IGNORE] * shared, [0] * shared
+    for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True), start=1):
+        whole = [*prompt, *answer]
+        ids += whole[shared:-1]
+        labels += following(whole, first=len(prompt) - 1)[shared:-1]
+        segments += [number] * (len(whole) - 1 - shared)
+    return Example(ids, labels, passages=[], origin=origin, segments=segments)
+
+
+def attention(segments: Tensor) -> tuple[Tensor, Tensor]:
+    """Who sees whom where continuations share a start: what each would see if it stood behind the start alone.
+
+    Args:
+        segments: (B, N), 0 in the shared start, and a number of its own in each continuation.
+
+    Returns:
+        A mask (B, 1, N, N), true where a token (row) sees another (column), and positions (B, N).
+    """
+    start, same = segments[:, None, :] == 0, segments[:, :, None] == segments[:, None, :]
+    seen = (start | same).tril()  # (B, N, N)
+    return seen[:, None], seen.sum(dim=2) - 1
+
+
 def collate(examples: Sequence[Example]) -> Batch:
     """Examples as one batch. Decoder rows are padded at the end, where causal attention never looks."""
     longest = max(len(example.ids) for example in examples)
     width = -(-longest // MULTIPLE) * MULTIPLE
-    passages = max(max(len(example.passages) for example in examples), 1)
-    length = max((len(passage) for example in examples for passage in example.passages), default=1)
     ids = torch.zeros(len(examples), width, dtype=torch.long)
     labels = torch.full((len(examples), width), IGNORE)
-    encoded = torch.zeros(len(examples), passages, length, dtype=torch.long)
-    mask = torch.zeros(len(examples), passages, length, dtype=torch.bool)
+    segments = torch.zeros(len(examples), width, dtype=torch.long)
     for row, example in enumerate(examples):
         ids[row, : len(example.ids)] = torch.tensor(example.ids)
         labels[row, : len(example.labels)] = torch.tensor(example.labels)
-        for number, passage in enumerate(example.passages):
-            encoded[row, number, : len(passage)] = torch.tensor(passage)
-            mask[row, number, : len(passage)] = True
-    origins = tuple(example.origin for example in examples)
-    before = torch.tensor([example.before for example in examples], dtype=torch.long)
-    return Batch(ids, labels, encoded, mask, origins, sum(len(example.ids) for example in examples), before)
+        segments[row, : len(example.segments)] = torch.tensor(example.segments)
+    places: dict[tuple[int, ...], int] = {}
+    reads = tuple(
+        tuple(places.setdefault(tuple(passage), len(places)) for passage in each.passages) for each in examples
+    )
+    encoded = torch.zeros(max(1, len(places)), max(map(len, places), default=1), dtype=torch.long)
+    mask = torch.zeros_like(encoded, dtype=torch.bool)
+    for passage, place in places.items():
+        encoded[place, : len(passage)] = torch.tensor(passage)
+        mask[place, : len(passage)] = True
+    return Batch(
+        ids,
+        labels,
+        segments if any(example.segments for example in examples) else None,
+        encoded,
+        mask,
+        reads,
+        origins=tuple(example.origin for example in examples),
+        tokens=sum(len(example.ids) for example in examples),
+        before=torch.tensor([example.before for example in examples], dtype=torch.long),
+    )
 
 
 def micro_batches(examples: Sequence[Example], size: int) -> list[Batch]:
-    """A step's examples as batches of at most `size`, those of like length together so that little is padded."""
-    ordered = sorted(examples, key=lambda example: (len(example.ids), sum(map(len, example.passages))))
+    """A step's examples as batches of at most `size`: pool by pool, those of like length together to pad little."""
+    ordered = sorted(examples, key=lambda each: (each.pool, len(each.ids), sum(map(len, each.passages))))
     return [collate(ordered[start : start + size]) for start in range(0, len(ordered), size)]

@@ -9,6 +9,7 @@ Every loss is a sum; whoever calls divides by the number of predictions of the w
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -16,18 +17,38 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ragx.cepe.context import Context, pad
 from ragx.cepe.model import CepeModel
-from ragx_train.example import IGNORE, Batch
+from ragx_train.example import IGNORE, Batch, attention
 
 ROWS = 256
 
 
 def next_token_loss(model: CepeModel, batch: Batch) -> Tensor:
     """Cross-entropy of the labelled tokens, summed, with the batch's passages in the encoder (paper 2.3)."""
-    context = model.encode(batch.passages, batch.passage_mask)
-    hidden = model.model(input_ids=batch.ids, context=context, use_cache=False).last_hidden_state  # (B, N, W)
-    labelled = batch.labels != IGNORE
-    return cross_entropy(hidden[labelled], model.lm_head.weight, batch.labels[labelled])
+    return cross_entropy(labelled_states(model, batch), model.lm_head.weight, batch.labels[batch.labels != IGNORE])
+
+
+def labelled_states(model: CepeModel, batch: Batch) -> Tensor:
+    """The last hidden states (rows, W) of the tokens that have a label, with the batch's passages in the encoder."""
+    mask, positions = (None, None) if batch.segments is None else attention(batch.segments)
+    hidden: Tensor = model.model(
+        input_ids=batch.ids,
+        attention_mask=mask,
+        position_ids=positions,
+        context=read(model, batch),
+        use_cache=False,
+    ).last_hidden_state  # (B, N, W)
+    return hidden[batch.labels != IGNORE]
+
+
+def read(model: CepeModel, batch: Batch) -> Context:
+    """Each row's passages, encoded: Φ (B, M, E). A passage that several rows read is encoded once."""
+    encoded = model.encode(batch.passages[None], batch.passage_mask[None])
+    passages = encoded.phi[0, : encoded.offsets[0][-1]].split([b - a for a, b in pairwise(encoded.offsets[0])])
+    rows = [[passages[place] for place in row] for row in batch.reads]
+    nothing = encoded.phi[0, :0]
+    return model.ready(pad([torch.cat([nothing, *row]) for row in rows], [[len(each) for each in row] for row in rows]))
 
 
 @torch.no_grad()

@@ -43,10 +43,14 @@ class QuestionSettings(Settings):
     files: list[QuestionFile] = Field(min_length=1)
     test: Share = 0.05
     """Share of the articles kept for validation, by the SHA-256 of their title (of their text where they have none)."""
+    questions: int = Field(default=8, ge=1)
+    """At most so many questions about the same passages make up an example."""
     passages: tuple[int, int] = (4, 12)
     """Least and most passages in the encoder, gold ones included."""
     same_article: Share = 0.5
-    """Chance that a distractor is from the same article, or one of the row's own; else from any article."""
+    """Chance that a distractor is from the same article, or one of the row's own; else it is one of the pool."""
+    pool: int = Field(default=1, ge=1)
+    """So many examples read each other's passages, which the encoder then reads once for all; 1: any passages."""
     prompt_passages: tuple[int, int] = (0, 3)
     """Least and most passages in the prompt; each of them is in the encoder too."""
     gold_in_prompt: Share = 0.3
@@ -83,32 +87,61 @@ class QuestionSet:
     """A file's questions of one split, with the passages to draw distractors from."""
 
     weight: int
-    questions: list[Question] = field(default_factory=list)
+    groups: list[list[Question]] = field(default_factory=list)
+    """The questions, those about the same gold passages together."""
     articles: dict[str, list[Passage]] = field(default_factory=lambda: defaultdict(list))
     """Gold passages by title."""
     passages: list[Passage] = field(default_factory=list)
     """All gold passages, each once."""
     _known: set[Passage] = field(default_factory=set)
+    _groups: dict[tuple[Passage, ...], list[Question]] = field(default_factory=dict)
 
     def add(self, question: Question) -> None:
         """Take in a question."""
-        self.questions.append(question)
+        gold = tuple(question.gold)
+        if gold not in self._groups:
+            self._groups[gold] = []
+            self.groups.append(self._groups[gold])
+        self._groups[gold].append(question)
         for passage in question.gold:
             if passage not in self._known:
                 self._known.add(passage)
                 self.articles[passage.title].append(passage)
                 self.passages.append(passage)
 
-    def beside(self, question: Question, count: int, share: float, random: np.random.Generator) -> list[Passage]:
-        """Up to `count` distinct distractors, each from the question's own (or its articles) with chance `share`."""
+    @property
+    def questions(self) -> list[Question]:
+        """All of them."""
+        return [question for group in self.groups for question in group]
+
+    def order(self, random: np.random.Generator) -> list[int]:
+        """Places of `groups`, shuffled, but two of one article side by side: each other's nearest distractors."""
+        articles = defaultdict(list)
+        for place in random.permutation(len(self.groups)).tolist():
+            articles[self.groups[place][0].gold[0].title].append(place)
+        pairs = [places[start : start + 2] for places in articles.values() for start in range(0, len(places), 2)]
+        return [place for pair in random.permutation(len(pairs)) for place in pairs[pair]]
+
+    def beside(
+        self,
+        question: Question,
+        count: int,
+        share: float,
+        random: np.random.Generator,
+        pool: Sequence[Passage] = (),
+    ) -> list[Passage]:
+        """Up to `count` distinct distractors, each from the question's own (or its articles) with chance `share`.
+
+        The others are from `pool`, or if that is empty from all articles.
+        """
         near = question.distractors or [
             passage for title in {gold.title for gold in question.gold} - {""} for passage in self.articles[title]
         ]
         taken = {passage.text for passage in question.gold}
         found: list[Passage] = []
         for _ in range(4 * count):  # some draws repeat; few passages may be all there are
-            pool = near if near and random.random() < share else self.passages
-            passage = pool[int(random.integers(len(pool)))]
+            among = near if near and random.random() < share else pool or self.passages
+            passage = among[int(random.integers(len(among)))]
             if len(found) < count and passage.text not in taken:
                 taken.add(passage.text)
                 found.append(passage)
@@ -140,10 +173,10 @@ def load_questions(
             (test if text_key(article) / 2.0**64 < settings.test else train).add(question)
         if left_out:
             notice(f"{path.name}: {left_out} rows without a passage or a short answer are left out")
-        if not train.questions:
+        if not train.groups:
             raise CorpusError(f"{path} has no question to train on")
         training.append(train)
-        if test.questions:
+        if test.groups:
             held_out.append(test)
     return training, held_out
 
@@ -171,8 +204,3 @@ def _passage(row: dict[str, Any], where: str) -> Passage:
     if not isinstance(title, str) or not isinstance(text, str):
         raise CorpusError(f"{where} has a passage without a text")
     return Passage(id="", document=title, title=title, text=text, position=0, start=0, end=len(text), source="")
-
-
-def total_questions(sets: Sequence[QuestionSet]) -> int:
-    """How many questions there are in all."""
-    return sum(len(each.questions) for each in sets)

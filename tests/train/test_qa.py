@@ -1,0 +1,92 @@
+"""Questions asked side by side, and passages encoded once for all who read them: the same losses as one by one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ragx_train.example import Example, collate
+from ragx_train.losses import next_token_loss
+from ragx_train.model import reader_to_train, trained
+from ragx_train.qa import QaSettings, examples
+from ragx_train.questions import load_questions
+from tiny_runs import text, tiny_settings, write_rows
+from torch import Tensor
+
+from ragx.cepe.model import CepeModel
+from ragx.tokenization import load_tokenizer
+
+
+def made(decoder: Path, folder: Path, *overrides: str) -> tuple[CepeModel, list[Example], list[Example]]:
+    """A tiny reader, eight examples of two pools, and the questions in them one by one."""
+    rows = []
+    for article in range(6):
+        for paragraph in range(2):
+            said = text(2 * article + paragraph, 12)
+            for number, word in enumerate(said.split()[:3]):
+                question = f"What is word {number}?"
+                rows.append({"question": question, "answers": [word], "title": f"Part {article}", "context": said})
+    write_rows(folder / "questions.jsonl", rows)
+    settings = tiny_settings("qa", decoder, folder, "data.pool=4", "data.passages=[3,4]", *overrides)
+    model, tokenizer = reader_to_train(settings.model, settings.loop)
+    example, _ = examples(settings, tokenizer)
+    together = [example(position) for position in range(8)]
+    return model, together, [alone for each in together for alone in one_by_one(each)]
+
+
+def one_by_one(example: Example) -> list[Example]:
+    parts = []
+    for number in range(1, max(example.segments) + 1):
+        keep = [place for place, segment in enumerate(example.segments) if segment in (0, number)]
+        ids, labels = ([values[place] for place in keep] for values in (example.ids, example.labels))
+        parts.append(replace(example, ids=ids, labels=labels, segments=[]))
+    return parts
+
+
+def loss_and_gradients(model: CepeModel, batches: list[list[Example]]) -> tuple[float, list[Tensor]]:
+    model.zero_grad()
+    losses = [next_token_loss(model, collate(batch)) for batch in batches]
+    sum(losses).backward()  # type: ignore[union-attr]
+    return float(sum(losses)), [weight.grad.clone() for weight in trained(model).values() if weight.grad is not None]
+
+
+@pytest.mark.parametrize("passages_in_prompt", ["[0,0]", "[1,2]"])
+def test_questions_side_by_side_have_the_loss_and_gradients_of_single_ones(
+    passages_in_prompt: str, decoder: Path, tmp_path: Path
+) -> None:
+    model, together, alone = made(decoder, tmp_path, f"data.prompt_passages={passages_in_prompt}")
+    assert len(alone) == 3 * len(together)
+    loss, gradients = loss_and_gradients(model, [together[:4], together[4:]])
+    expected, expected_gradients = loss_and_gradients(model, [[each] for each in alone])
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert len(gradients) == len(expected_gradients) == len(trained(model))
+    for mine, theirs in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_examples_of_a_pool_read_its_passages(decoder: Path, tmp_path: Path) -> None:
+    _, together, _ = made(decoder, tmp_path, "data.same_article=0")
+    assert [each.pool for each in together] == [0, 0, 0, 0, 4, 4, 4, 4]
+    for pool in (together[:4], together[4:]):
+        assert all(len(each.passages) >= 3 for each in pool)
+        assert len(collate(pool).passages) == 4
+
+
+def test_two_passages_of_an_article_are_asked_about_one_after_the_other(decoder: Path, tmp_path: Path) -> None:
+    made(decoder, tmp_path)
+    settings = tiny_settings("qa", decoder, tmp_path, "data.test=0")
+    assert isinstance(settings, QaSettings)
+    ((questions,), _) = load_questions(settings.data, load_tokenizer(decoder))
+    order = questions.order(np.random.default_rng(0))
+    assert sorted(order) == list(range(12))
+    titles = [questions.groups[place][0].gold[0].title for place in order]
+    assert titles[::2] == titles[1::2]
+    assert titles[::2] != sorted(titles[::2])
+
+
+def test_at_most_so_many_questions_stand_side_by_side(decoder: Path, tmp_path: Path) -> None:
+    _, together, alone = made(decoder, tmp_path, "data.questions=2")
+    assert len(alone) == 2 * len(together)
