@@ -388,6 +388,18 @@ def models_path(name: str) -> None:
     print(resolve(name, allow_download=False))
 
 
+@models_app.command("quantize")
+def models_quantize(
+    reader: Annotated[Path, typer.Argument(help="The folder of a trained reader.")],
+    out: Annotated[Path, typer.Argument(help="Where the smaller one is written.")],
+) -> None:
+    """Write a trained reader's added weights in int8, a quarter of their size."""
+    from ragx.cepe.added_weights import quantize_reader
+
+    quantize_reader(reader, out)
+    print(out)
+
+
 @app.command()
 def doctor(
     as_json: Json = False,

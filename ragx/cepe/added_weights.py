@@ -26,14 +26,13 @@ from ragx.errors import ModelError
 SCALE = ".scale"
 
 
-def save_reader(model: CepeModel, folder: Path, *, decoder: str, int8: bool = False) -> None:
+def save_reader(model: CepeModel, folder: Path, *, decoder: str) -> None:
     """Write what `model` adds to its decoder.
 
     Args:
         model: the reader.
         folder: made where it is missing; a reader that is there is replaced.
         decoder: name, folder or Hub id of the frozen decoder, whose weights are not written.
-        int8: matrices in int8 with a scale a row, a quarter of float32.
 
     Raises:
         ModelError: there is no such decoder.
@@ -51,8 +50,29 @@ def save_reader(model: CepeModel, folder: Path, *, decoder: str, int8: bool = Fa
     if getattr(config, "trained_context_tokens", None):
         values["trained_context_tokens"] = config.trained_context_tokens
     tensors = {key: tensor.detach().contiguous() for key, tensor in model.state_dict().items() if is_added(key, config)}
-    if int8:
-        tensors = _quantized(tensors)
+    _write(folder, values, tensors)
+
+
+def quantize_reader(reader: Path, folder: Path) -> None:
+    """Write a reader whose added weights are floating point again, its matrices in int8 with a scale a row.
+
+    Args:
+        reader: the folder of a reader that is kept as what it adds to its decoder.
+        folder: made where it is missing.
+
+    Raises:
+        ModelError: it is no such reader, or is in int8 already.
+    """
+    values = read_config(reader)
+    if "decoder" not in values:
+        raise ModelError(f"{reader} is not a reader that is kept apart from its decoder")
+    tensors = weights.read(reader, weights.shapes(reader).keys())
+    if any(key.endswith(SCALE) for key in tensors):
+        raise ModelError(f"{reader} is in int8 already")
+    _write(folder, values, _quantized(tensors))
+
+
+def _write(folder: Path, values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / ".model.safetensors", metadata={"format": "pt"})
     (folder / ".config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

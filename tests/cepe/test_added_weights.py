@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tiny import VOCABULARY, save_decoder
 
 from ragx import cepe
-from ragx.cepe.added_weights import save_reader
+from ragx.cepe.added_weights import quantize_reader, save_reader
 from ragx.cepe.fresh import fresh
 from ragx.cepe.model import CepeModel
 from ragx.cepe.placement import Placement
@@ -92,7 +92,7 @@ def test_layers_that_are_not_there_are_refused(decoder: Path, choice, message: s
 
 def test_int8_takes_a_quarter_of_float32_and_stays_close(tmp_path: Path, decoder: Path, reader: CepeModel) -> None:
     save_reader(reader, tmp_path / "float32", decoder=str(decoder))
-    save_reader(reader, tmp_path / "int8", decoder=str(decoder), int8=True)
+    quantize_reader(tmp_path / "float32", tmp_path / "int8")
     plain, small = (load_file(tmp_path / name / "model.safetensors") for name in ("float32", "int8"))
     bytes_of = {name: sum(t.nbytes for t in kept.values()) for name, kept in (("plain", plain), ("small", small))}
     assert bytes_of["small"] < bytes_of["plain"] / 3  # rows here are short, so that scales weigh
@@ -102,6 +102,16 @@ def test_int8_takes_a_quarter_of_float32_and_stays_close(tmp_path: Path, decoder
             step = plain[key].abs().amax(dim=-1, keepdim=True) / 127
             assert ((tensor - plain[key]).abs() <= step * 0.51).all()
     torch.testing.assert_close(logits(loaded).softmax(-1), logits(reader).softmax(-1), rtol=0, atol=0.02)
+
+
+def test_only_a_reader_in_floating_point_is_quantized(tmp_path: Path, decoder: Path, reader: CepeModel) -> None:
+    save_reader(reader, tmp_path / "float32", decoder=str(decoder))
+    quantize_reader(tmp_path / "float32", tmp_path / "int8")
+    with pytest.raises(ModelError, match="is in int8 already"):
+        quantize_reader(tmp_path / "int8", tmp_path / "again")
+    with pytest.raises(ModelError, match="is not a reader that is kept apart"):
+        quantize_reader(decoder, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
 
 
 def test_another_decoder_than_the_one_trained_with_is_refused(tmp_path: Path, decoder: Path, reader: CepeModel) -> None:
@@ -133,7 +143,8 @@ def test_a_decoder_that_has_gone_is_named(tmp_path: Path, decoder: Path, reader:
     ],
 )
 def test_every_key_is_matched(tmp_path: Path, decoder: Path, reader: CepeModel, change, message: str) -> None:
-    save_reader(reader, tmp_path / "reader", decoder=str(decoder), int8=True)
+    save_reader(reader, tmp_path / "float32", decoder=str(decoder))
+    quantize_reader(tmp_path / "float32", tmp_path / "reader")
     path = tmp_path / "reader" / "model.safetensors"
     kept = load_file(path)
     change(kept)
