@@ -20,14 +20,16 @@ from ragx.cepe.model import CepeModel
 from ragx_train.example import IGNORE, Batch
 
 ROWS = 256
+Losses = dict[str, Tensor]
+"""Summed losses of a batch by name: `loss` is the one to be made small, others are its parts, for the log."""
 
 
-def next_token_loss(model: CepeModel, batch: Batch) -> Tensor:
+def next_token_loss(model: CepeModel, batch: Batch) -> Losses:
     """Cross-entropy of the labelled tokens, summed, with the batch's passages in the encoder (paper 2.3)."""
     context = model.encode(batch.passages, batch.passage_mask)
     hidden = model.model(input_ids=batch.ids, context=context, use_cache=False).last_hidden_state  # (B, N, W)
     labelled = batch.labels != IGNORE
-    return cross_entropy(hidden[labelled], model.lm_head.weight, batch.labels[labelled])
+    return {"loss": cross_entropy(hidden[labelled], model.lm_head.weight, batch.labels[labelled])}
 
 
 @torch.no_grad()
