@@ -99,7 +99,7 @@ def test_the_command_runs_a_recipe_and_goes_on_with_it(app: typer.Typer, decoder
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["dance", "--out", "x"], "there is no recipe 'dance'; choose one of warmup, cepe, ceped, qa"),
+        (["dance", "--out", "x"], "there is no recipe 'dance'; choose one of mlm, warmup, cepe, ceped, qa"),
         (["warmup"], "--out is missing"),
         (["warmup", "--out", "x", "--bogus"], "unknown argument --bogus"),
         (["warmup", "--out", "x", "loop.steps=3"], "unknown argument loop.steps=3"),

@@ -14,7 +14,13 @@ from ragx.errors import ConfigError
 if TYPE_CHECKING:
     from ragx_train.settings import RecipeSettings
 
-RECIPES = {"warmup": "WarmupSettings", "cepe": "CepeSettings", "ceped": "CepedSettings", "qa": "QaSettings"}
+RECIPES = {
+    "mlm": "MlmSettings",
+    "warmup": "WarmupSettings",
+    "cepe": "CepeSettings",
+    "ceped": "CepedSettings",
+    "qa": "QaSettings",
+}
 """Each is a module of this package with `run`, and this model of its settings."""
 
 
