@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from ragx.cepe import weights
+from ragx.cepe.encoder import PassageEncoder
 from ragx.cepe.loading import decoder_config, from_pretrained, read_config, refuse_missing, with_encoder
 from ragx.cepe.model import CepeModel
 from ragx.cepe.placement import Placement
@@ -25,6 +26,7 @@ def fresh(
     placement: Placement,
     *,
     encoder_layers: Sequence[int] | None = None,
+    encoder: PreTrainedConfig | None = None,
     shared_encoder_layers: int = 0,
     cross_attention_layers: Sequence[int] | None = None,
     output_gain: float = 0.0,
@@ -38,6 +40,8 @@ def fresh(
         folder: of the decoder.
         placement: of the weights.
         encoder_layers: the decoder's layers that the encoder is made of, in this order; None: the first two.
+        encoder: settings of an encoder with random weights and embeddings of its own, in place of `encoder_layers`;
+            its width E is at most W, and cross-attention starts from the first E input columns (paper A.2).
         shared_encoder_layers: how many of the encoder's first layers stay the decoder's own: training leaves them as
             they are, and they are not saved.
         cross_attention_layers: the decoder's layers that get cross-attention; None: all.
@@ -47,20 +51,30 @@ def fresh(
 
     Raises:
         ModelError: the decoder is not of the Llama family, or does not fit into memory.
-        ConfigError: the decoder has no such layer, or shared ones are not its first.
+        ConfigError: the decoder has no such layer, shared ones are not its first, or the encoder is wider than it.
     """
     config = decoder_config(read_config(folder))
     every = list(range(config.num_hidden_layers))
     layers = every if cross_attention_layers is None else list(cross_attention_layers)
-    encoder_layers = every[:ENCODER_LAYERS] if encoder_layers is None else encoder_layers
+    if encoder is not None:
+        encoder_layers = []
+        if encoder.hidden_size > config.hidden_size:
+            raise ConfigError(f"the encoder's width {encoder.hidden_size} exceeds the decoder's {config.hidden_size}")
+    elif encoder_layers is None:
+        encoder_layers = every[:ENCODER_LAYERS]
     if strange := sorted({*encoder_layers, *layers} - set(every)):
         raise ConfigError(f"the decoder has layers 0 to {every[-1]}, no layer {strange[0]}")
     if list(encoder_layers[:shared_encoder_layers]) != every[:shared_encoder_layers]:
         raise ConfigError(f"shared_encoder_layers must be the decoder's first, not {list(encoder_layers)}")
-    config = with_encoder(config, encoder_config(config, len(encoder_layers)), layers, shared_embeddings=True)
+    own = encoder is not None
+    encoder = encoder or encoder_config(config, len(encoder_layers))
+    config = with_encoder(config, encoder, layers, shared_embeddings=not own)
     config.shared_encoder_layers = shared_encoder_layers
     shapes = weights.shapes(folder)
-    model, missing = from_pretrained(folder, config, placement, shapes | _added_shapes(shapes, encoder_layers, layers))
+    shapes |= _added_shapes(shapes, encoder_layers, layers)
+    if own:
+        shapes |= _encoder_shapes(encoder)
+    model, missing = from_pretrained(folder, config, placement, shapes)
     refuse_missing({key for key in missing if not is_added(key)})
     _initialise(model, folder, encoder_layers, output_gain)
     return model
@@ -78,7 +92,7 @@ def encoder_config(config: PreTrainedConfig, layers: int) -> PreTrainedConfig:
     encoder = copy.deepcopy(config)
     encoder.num_hidden_layers = layers
     if getattr(encoder, "layer_types", None):
-        encoder.layer_types = encoder.layer_types[:layers]
+        encoder.layer_types = ["full_attention"] * layers  # it has as many layers as asked for, and no mask in any
     return encoder
 
 
@@ -92,6 +106,12 @@ def _added_shapes(shapes: weights.Shapes, encoder_layers: Sequence[int], layers:
         prefix = f"model.layers.{layer}.self_attn."
         added |= {f"{key}.cross_attn.": shape for key, shape in shapes.items() if key.startswith(prefix)}
     return added
+
+
+def _encoder_shapes(config: PreTrainedConfig) -> weights.Shapes:
+    with torch.device("meta"):
+        encoder = PassageEncoder(copy.deepcopy(config))
+    return {f"encoder.{name}": list(tensor.shape) for name, tensor in encoder.named_parameters()}
 
 
 @torch.no_grad()

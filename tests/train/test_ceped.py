@@ -37,7 +37,7 @@ def case(decoder: Path, tmp_path: Path) -> Case:
 
 def loss_with(case: Case, teacher: Teacher, **coefficients: float) -> float:
     model, batch, settings = case
-    return float(distillation(settings.model_copy(update=coefficients), teacher)(model, batch).detach())
+    return float(distillation(settings.model_copy(update=coefficients), teacher)(model, batch)["loss"].detach())
 
 
 def never(*_: object) -> tuple[Tensor, Tensor]:
@@ -71,7 +71,7 @@ def test_the_teacher_is_the_decoder_on_the_whole_unmasked_text(case: Case, decod
 def test_the_coefficients_weigh_divergence_and_cross_entropy(case: Case) -> None:
     teacher = on_the_fly(50)
     model, batch, _ = case
-    plain = float(next_token_loss(model, batch).detach())
+    plain = float(next_token_loss(model, batch)["loss"].detach())
     assert loss_with(case, never, kl=0) == pytest.approx(plain)
     divergence = loss_with(case, teacher, kl=1, cross_entropy=0)
     assert divergence > 1
@@ -79,10 +79,20 @@ def test_the_coefficients_weigh_divergence_and_cross_entropy(case: Case) -> None
         assert loss_with(case, teacher, kl=kl) == pytest.approx(plain + kl * divergence)
 
 
+def test_the_parts_are_told_without_their_coefficients(case: Case) -> None:
+    model, batch, settings = case
+    found = distillation(settings.model_copy(update={"cross_entropy": 0.5, "kl": 3}), on_the_fly(50))(model, batch)
+    assert float(found["cross_entropy"]) == pytest.approx(float(next_token_loss(model, batch)["loss"].detach()))
+    assert float(found["kl"]) == pytest.approx(loss_with(case, on_the_fly(50), kl=1, cross_entropy=0))
+    assert float(found["loss"].detach()) == pytest.approx(0.5 * float(found["cross_entropy"]) + 3 * float(found["kl"]))
+
+
 def test_validation_is_the_cross_entropy_whatever_the_coefficients(case: Case) -> None:
     model, batch, _ = case
     model.eval()
-    assert loss_with(case, never) == float(next_token_loss(model, batch).detach())
+    for cross_entropy, kl in ((1, 0), (1, 2), (0, 2)):
+        found = loss_with(case, on_the_fly(50), cross_entropy=cross_entropy, kl=kl)
+        assert found == pytest.approx(float(next_token_loss(model, batch)["loss"].detach()))
 
 
 @pytest.fixture
@@ -125,7 +135,7 @@ def test_the_loss_is_defined_where_no_mass_is_left_over(case: Case) -> None:
         return torch.arange(50).repeat(rows, 1), torch.eye(1, 50).repeat(rows, 1).half()
 
     model, batch, settings = case
-    loss = distillation(settings, certain)(model, batch)
+    loss = distillation(settings, certain)(model, batch)["loss"]
     loss.backward()
     assert torch.isfinite(loss)
     assert all(torch.isfinite(each.grad).all() for each in model.parameters() if each.grad is not None)

@@ -16,13 +16,12 @@ from ragx_train import record
 from ragx_train.checkpoint import CheckpointError
 from ragx_train.example import Batch, Example, following
 from ragx_train.loop import Run, learning_rate, train
-from ragx_train.losses import next_token_loss
+from ragx_train.losses import Losses, next_token_loss
 from ragx_train.model import reader_to_train
 from ragx_train.settings import LoopSettings, RecipeSettings
 from ragx_train.signals import Interrupted
 from ragx_train.step import Loss, NotFiniteError
 from safetensors.torch import load_file
-from torch import Tensor
 
 from ragx.cepe.model import CepeModel
 from ragx.errors import ConfigError, RagxError
@@ -172,8 +171,9 @@ def test_what_a_killed_run_logged_beyond_its_checkpoint_is_dropped(whole: Sessio
 
 @pytest.mark.parametrize("value", ["nan", "inf"])
 def test_a_loss_that_is_no_number_stops_and_names_step_and_batch(value: str, session: Session) -> None:
-    def spoiled(model: CepeModel, batch: Batch) -> Tensor:
-        return next_token_loss(model, batch) * (float(value) if "sequence 10" in batch.origins else 1)
+    def spoiled(model: CepeModel, batch: Batch) -> Losses:
+        loss = next_token_loss(model, batch)["loss"]
+        return {"loss": loss * (float(value) if "sequence 10" in batch.origins else 1)}
 
     with pytest.raises(NotFiniteError, match=rf"step 3: the loss is {value} in the batch of .*sequence 10"):
         session.run(loss=spoiled)
@@ -182,9 +182,10 @@ def test_a_loss_that_is_no_number_stops_and_names_step_and_batch(value: str, ses
 
 
 def test_a_gradient_that_is_no_number_stops_before_it_does_harm(session: Session) -> None:
-    def steep(model: CepeModel, batch: Batch) -> Tensor:
-        loss = next_token_loss(model, batch)
-        return loss + (0 * loss).sqrt() if "sequence 10" in batch.origins else loss  # the root of 0 has no slope
+    def steep(model: CepeModel, batch: Batch) -> Losses:
+        loss = next_token_loss(model, batch)["loss"]
+        root = (0 * loss).sqrt()  # which has no slope at 0
+        return {"loss": loss + root if "sequence 10" in batch.origins else loss}
 
     with pytest.raises(NotFiniteError, match=r"step 3: the gradient is nan in the batch of .*sequence 10"):
         session.run(loss=steep)
@@ -192,15 +193,15 @@ def test_a_gradient_that_is_no_number_stops_before_it_does_harm(session: Session
 
 
 def test_too_little_memory_is_one_line_that_says_what_helps(session: Session) -> None:
-    def huge(model: CepeModel, batch: Batch) -> Tensor:
-        return torch.empty(2**60) if "sequence 10" in batch.origins else next_token_loss(model, batch)
+    def huge(model: CepeModel, batch: Batch) -> Losses:
+        return {"loss": torch.empty(2**60)} if "sequence 10" in batch.origins else next_token_loss(model, batch)
 
     with pytest.raises(RagxError, match=r"step 3: out of memory; use a smaller loop\.micro_batch"):
         session.run(loss=huge)
 
 
 def test_passages_may_all_be_masked(session: Session) -> None:
-    def alone(model: CepeModel, batch: Batch) -> Tensor:
+    def alone(model: CepeModel, batch: Batch) -> Losses:
         return next_token_loss(model, replace(batch, passage_mask=torch.zeros_like(batch.passage_mask)))
 
     session.run(loss=alone, steps=2)

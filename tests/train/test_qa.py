@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from ragx_train.example import Example, collate
-from ragx_train.losses import next_token_loss
+from ragx_train.attention import gold_attention_loss, watching_gold
+from ragx_train.example import IGNORE, Example, collate
+from ragx_train.losses import labelled_states, next_token_loss
 from ragx_train.model import reader_to_train, trained
-from ragx_train.qa import QaSettings, examples
+from ragx_train.qa import QaSettings, answering, examples
 from ragx_train.questions import load_questions
 from tiny_runs import text, tiny_settings, write_rows
 from torch import Tensor
 
 from ragx.cepe.model import CepeModel
+from ragx.errors import ConfigError
 from ragx.tokenization import load_tokenizer
 
 
@@ -48,7 +51,7 @@ def one_by_one(example: Example) -> list[Example]:
 
 def loss_and_gradients(model: CepeModel, batches: list[list[Example]]) -> tuple[float, list[Tensor]]:
     model.zero_grad()
-    losses = [next_token_loss(model, collate(batch)) for batch in batches]
+    losses = [next_token_loss(model, collate(batch))["loss"] for batch in batches]
     sum(losses).backward()  # type: ignore[union-attr]
     return float(sum(losses)), [weight.grad.clone() for weight in trained(model).values() if weight.grad is not None]
 
@@ -90,3 +93,51 @@ def test_two_passages_of_an_article_are_asked_about_one_after_the_other(decoder:
 def test_at_most_so_many_questions_stand_side_by_side(decoder: Path, tmp_path: Path) -> None:
     _, together, alone = made(decoder, tmp_path, "data.questions=2")
     assert len(alone) == 2 * len(together)
+
+
+def test_the_gold_passage_s_share_of_the_attention_is_that_of_the_definition(decoder: Path, tmp_path: Path) -> None:
+    model, together, alone = made(decoder, tmp_path)
+    with torch.no_grad():
+        with watching_gold(model, batch := collate(together[:4])) as shares:
+            labelled_states(model, batch)
+        expected = []
+        for each in alone[:12]:
+            context = model.encode_passages(each.passages)
+            context.watch = True  # of the last token
+            lengths = [place + 1 for place, label in enumerate(each.labels) if label != IGNORE]
+            for length in lengths:
+                seen = replace(context, _seen=[])
+                model.model(input_ids=torch.tensor([each.ids[:length]]), context=seen, use_cache=False)
+                expected.append(float(seen.shares()[0, each.gold].sum()))  # averaged over heads and layers
+    assert len(shares) == len(model.config.cross_attention_layers)
+    found = torch.stack(shares).mean(dim=(0, 2))
+    assert sorted(found.tolist()) == pytest.approx(sorted(expected), abs=1e-5)
+    assert float(gold_attention_loss(shares)) == pytest.approx(-sum(map(math.log, expected)), rel=1e-4)
+
+
+def test_attention_learns_to_fall_on_the_gold_passages(decoder: Path, tmp_path: Path) -> None:
+    model, together, _ = made(decoder, tmp_path)
+    batch = collate(together[:4])
+    optimizer = torch.optim.Adam(trained(model).values(), lr=0.01)
+    found = []
+    for _ in range(30):
+        losses = answering(1e3)(model, batch)
+        losses["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        found.append(float(losses["attention"]))
+    assert found[-1] < 0.8 * found[0]
+
+
+def test_in_validation_the_loss_is_of_the_answers_alone(decoder: Path, tmp_path: Path) -> None:
+    model, together, _ = made(decoder, tmp_path)
+    batch = collate(together[:4])
+    trained_on = {name: float(loss.detach()) for name, loss in answering(0.5)(model.train(), batch).items()}
+    held_out = {name: float(loss.detach()) for name, loss in answering(0.5)(model.eval(), batch).items()}
+    assert held_out["loss"] == pytest.approx(float(next_token_loss(model, batch)["loss"].detach()))
+    assert trained_on["loss"] == pytest.approx(trained_on["answers"] + 0.5 * trained_on["attention"])
+
+
+def test_attention_is_not_watched_where_activations_are_made_again(decoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"attention needs loop\.activation_checkpointing=false"):
+        tiny_settings("qa", decoder, tmp_path, "attention=1", "loop.activation_checkpointing=true")

@@ -96,11 +96,24 @@ def test_the_command_runs_a_recipe_and_goes_on_with_it(app: typer.Typer, decoder
         CliRunner().invoke(app, ["train", "warmup", *given, *out], catch_exceptions=False)
 
 
+def test_the_split_is_written_by_the_settings_of_retdoc(app: typer.Typer, tmp_path: Path) -> None:
+    write_documents(tmp_path)
+    out = tmp_path / "retrieval.jsonl"
+    given = ["--config", str(CONFIGS / "retdoc" / "tiny.yaml"), f"--data.folder={tmp_path}", "--out", str(out)]
+    done = CliRunner().invoke(app, ["train", "split", *given], catch_exceptions=False)
+    assert done.stderr.endswith(f"{len(out.read_text().splitlines())} documents in {out}\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["dance", "--out", "x"], "there is no recipe 'dance'; choose one of warmup, cepe, ceped, qa"),
+        (
+            ["dance", "--out", "x"],
+            "there is no recipe 'dance'; choose one of mlm, warmup, cepe, ceped, retdoc, qa, or split",
+        ),
         (["warmup"], "--out is missing"),
+        (["split"], "split takes --out, the file to write"),
+        (["split", "--out", "x", "--resume"], "split takes --out, the file to write"),
         (["warmup", "--out", "x", "--bogus"], "unknown argument --bogus"),
         (["warmup", "--out", "x", "loop.steps=3"], "unknown argument loop.steps=3"),
         (["warmup", "--out", "x", "--time-limit", "soon"], "'soon' is not a time"),

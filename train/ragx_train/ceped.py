@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from ragx.cepe.model import CepeModel
 from ragx.config import Settings
@@ -16,7 +15,7 @@ from ragx.models import resolve
 from ragx_train.cepe import CepeSettings, examples
 from ragx_train.example import IGNORE, Batch
 from ragx_train.loop import Run, train
-from ragx_train.losses import cross_entropy, labelled_states, next_token_loss, top_kl
+from ragx_train.losses import Losses, cross_entropy, labelled_states, top_kl
 from ragx_train.model import reader_to_train
 from ragx_train.step import Loss
 from ragx_train.teacher import Teacher, on_the_fly, stored
@@ -61,20 +60,22 @@ def run(settings: CepedSettings, run: Run) -> None:
 
 
 def distillation(settings: CepedSettings, teacher: Teacher) -> Loss:
-    """The summed loss of a batch: divergence and cross-entropy with their coefficients.
+    """The summed loss of a batch: divergence and cross-entropy with their coefficients, and without them for the log.
 
-    In validation it is the cross-entropy alone, which compares over recipes and coefficients.
+    In validation the loss is the cross-entropy alone, which compares over recipes and coefficients.
     """
 
-    def loss(model: CepeModel, batch: Batch) -> Tensor:
+    def loss(model: CepeModel, batch: Batch) -> Losses:
+        coefficients = {"cross_entropy": settings.cross_entropy, "kl": settings.kl}
         if not model.training:
-            return next_token_loss(model, batch)
+            coefficients = {"cross_entropy": 1.0, "kl": 0.0}
         states, weight = labelled_states(model, batch), model.lm_head.weight  # (rows, W), (V, W)
-        total = torch.zeros((), device=states.device)
-        if settings.cross_entropy:
-            total = total + settings.cross_entropy * cross_entropy(states, weight, batch.labels[batch.labels != IGNORE])
+        parts: Losses = {}
+        if coefficients["cross_entropy"]:
+            parts["cross_entropy"] = cross_entropy(states, weight, batch.labels[batch.labels != IGNORE])
         if settings.kl:
-            total = total + settings.kl * top_kl(states, weight, *teacher(model, batch))
-        return total
+            parts["kl"] = top_kl(states, weight, *teacher(model, batch))
+        total = torch.stack([coefficients[name] * part for name, part in parts.items()]).sum()
+        return {"loss": total} | {name: part.detach() for name, part in parts.items()}
 
     return loss

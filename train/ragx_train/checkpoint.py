@@ -45,6 +45,8 @@ class Progress:
     tokens: int = 0
     """Decoder tokens seen."""
     encoder_tokens: int = 0
+    context_tokens: int = 0
+    """M, of the longest example so far."""
     seconds: float = 0.0
     """Of training, over all resumed runs."""
 

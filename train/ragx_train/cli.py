@@ -14,7 +14,14 @@ from ragx.errors import ConfigError
 if TYPE_CHECKING:
     from ragx_train.settings import RecipeSettings
 
-RECIPES = {"warmup": "WarmupSettings", "cepe": "CepeSettings", "ceped": "CepedSettings", "qa": "QaSettings"}
+RECIPES = {
+    "mlm": "MlmSettings",
+    "warmup": "WarmupSettings",
+    "cepe": "CepeSettings",
+    "ceped": "CepedSettings",
+    "retdoc": "RetdocSettings",
+    "qa": "QaSettings",
+}
 """Each is a module of this package with `run`, and this model of its settings."""
 
 
@@ -24,29 +31,43 @@ def add_to(app: typer.Typer) -> None:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help=f"{', '.join(RECIPES)}.")],
+    recipe: Annotated[str, typer.Argument(help=f"{', '.join(RECIPES)}; or split, to write retdoc's corpus.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Settings as --loop.steps=100.")] = None,
     out: Annotated[Path | None, typer.Option(help="The folder for checkpoints, log and reader.")] = None,
     config: Annotated[Path | None, typer.Option(help="Settings: a YAML file; a resumed run has its own.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     time_limit: Annotated[str | None, typer.Option(help="Stop in time, with a checkpoint: 45m, 1h30m.")] = None,
 ) -> None:
-    """Train a reader."""
+    """Train a reader; or write the documents that are kept to retrieve from to the file --out, to index them."""
     from ragx_train.settings import parse_duration
 
     began = time.monotonic()
+    chosen = [_override(each) for each in overrides or []]
+    if recipe == "split":
+        if out is None or resume or time_limit is not None:
+            raise ConfigError("split takes --out, the file to write, and --config and settings of retdoc")
+        _split(out, config, chosen)
+        return
     limit = None if time_limit is None else parse_duration(time_limit)
     if out is None:
         raise ConfigError("--out is missing: the folder for checkpoints, log and reader")
     if config is None and resume and (out / "settings.yaml").exists():
         config = out / "settings.yaml"
-    if config is None and not overrides and recipe in RECIPES:
+    if config is None and not chosen and recipe in RECIPES:
         raise ConfigError("--config is missing: a YAML file of settings, as those in train/configs")
-    settings = load_recipe(recipe, config, [_override(each) for each in overrides or []])
+    settings = load_recipe(recipe, config, chosen)
     from ragx_train.loop import Run
 
     deadline = None if limit is None else began + limit
     import_module(f"ragx_train.{recipe}").run(settings, Run(out, resume, deadline))
+
+
+def _split(out: Path, config: Path | None, overrides: list[str]) -> None:
+    from ragx.terminal import notice
+    from ragx_train.split import write_retrieval_split
+
+    settings: Any = load_recipe("retdoc", config, overrides)
+    notice(f"{write_retrieval_split(settings.data, out):,} documents in {out}")
 
 
 def load_recipe(recipe: str, config: Path | None, overrides: list[str]) -> RecipeSettings:
@@ -58,7 +79,7 @@ def load_recipe(recipe: str, config: Path | None, overrides: list[str]) -> Recip
     from ragx.config import load_settings
 
     if recipe not in RECIPES:
-        raise ConfigError(f"there is no recipe {recipe!r}; choose one of {', '.join(RECIPES)}")
+        raise ConfigError(f"there is no recipe {recipe!r}; choose one of {', '.join(RECIPES)}, or split")
     model: Any = getattr(import_module(f"ragx_train.{recipe}"), RECIPES[recipe])
     settings: RecipeSettings = load_settings(model, config, overrides)
     return settings

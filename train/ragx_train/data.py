@@ -70,13 +70,7 @@ class Corpus:
 
     def in_split(self, split: Split, *, test: float, retrieval: float) -> NDArray[np.int64]:
         """The documents of a split. Texts that are equal are always in the same one."""
-        place = self.keys / 2.0**64  # uniform in [0, 1)
-        chosen = {
-            "test": place < test,
-            "retrieval": (place >= test) & (place < test + retrieval),
-            "train": place >= test + retrieval,
-        }
-        return np.flatnonzero(chosen[split])
+        return np.flatnonzero(in_split(self.keys, split, test=test, retrieval=retrieval))
 
     def of_domains(self, chosen: NDArray[np.int64], domains: Sequence[str]) -> NDArray[np.int64]:
         """Those of the `chosen` documents that are of these domains.
@@ -88,6 +82,16 @@ class Corpus:
             raise CorpusError(f"no document is of the domain {unknown[0]!r}; there are {', '.join(self.domains)}")
         wanted = [self.domains.index(domain) for domain in domains]
         return chosen[np.isin(self.domain[chosen], wanted)]
+
+
+def in_split(keys: NDArray[np.uint64], split: Split, *, test: float, retrieval: float) -> NDArray[np.bool_]:
+    """Whether the texts with these keys are of a split."""
+    place = keys / 2.0**64  # uniform in [0, 1)
+    if split == "test":
+        return place < test
+    if split == "retrieval":
+        return (place >= test) & (place < test + retrieval)
+    return place >= test + retrieval
 
 
 def text_key(text: str) -> int:

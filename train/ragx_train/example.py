@@ -35,6 +35,8 @@ class Example:
     """What stands before `ids` in the text, whole, for a teacher that reads both; empty where there is none."""
     segments: list[int] = field(default_factory=list)
     """(N,), 0 in the shared start, then 1, 2, … in each continuation of it; empty: one text. See `attention`."""
+    gold: list[int] = field(default_factory=list)
+    """Which of `passages` hold the answers, where that is known."""
     pool: int = 0
     """Examples of one pool read each other's passages, so they are put into the same batch."""
 
@@ -55,6 +57,8 @@ class Batch:
     """(P, L), true where a token is."""
     reads: tuple[tuple[int, ...], ...]
     """Which of the P passages each row reads."""
+    gold: tuple[tuple[int, ...], ...]
+    """Which of the passages it reads, counted from 0 in each row, hold the answers."""
     origins: tuple[str, ...]
     tokens: int
     """Decoder tokens without padding."""
@@ -65,6 +69,12 @@ class Batch:
     def encoder_tokens(self) -> int:
         """How many tokens the encoder reads."""
         return int(self.passage_mask.sum())
+
+    @property
+    def context_tokens(self) -> int:
+        """M, of the row that reads most."""
+        lengths: list[int] = self.passage_mask.sum(dim=1).tolist()
+        return max(sum(lengths[place] for place in row) for row in self.reads)
 
     @property
     def predictions(self) -> int:
@@ -151,6 +161,7 @@ def collate(examples: Sequence[Example]) -> Batch:
         encoded,
         mask,
         reads,
+        gold=tuple(tuple(example.gold) for example in examples),
         origins=tuple(example.origin for example in examples),
         tokens=sum(len(example.ids) for example in examples),
         before=torch.tensor([example.before for example in examples], dtype=torch.long),

@@ -62,17 +62,25 @@ def train(
         loss: see `Loss`.
 
     Raises:
-        ConfigError: `run.out` holds a run that is not to be resumed, or was made with other settings.
+        ConfigError: `run.out` holds a run that is not to be resumed, or was made with other settings; or the
+            processes cannot each have as many of a step's micro-batches.
         NotFiniteError: a loss or gradient is infinite or undefined; names the step and the batch.
         Interrupted: Ctrl-C or SIGTERM came; a checkpoint has been saved.
     """
     loop = settings.loop
     accelerator = Accelerator(mixed_precision="no")  # the objective sees to it
+    if -(-loop.batch_size // loop.micro_batch) % accelerator.num_processes:
+        raise ConfigError(
+            f"a step's {loop.batch_size} examples in micro-batches of {loop.micro_batch} cannot be shared out to"
+            f" {accelerator.num_processes} processes: change loop.batch_size or loop.micro_batch"
+        )
     objective = accelerator.prepare(Objective(model, loss, loop.precision))
     weights = trained(model)
     optimizer = torch.optim.AdamW(
         weights.values(), loop.learning_rate, loop.betas, loop.epsilon, loop.weight_decay, fused=True
     )
+    earlier_context = getattr(model.config, "trained_context_tokens", None) or 0
+    model.config.trained_context_tokens = None  # nothing that is trained on lies beyond training
     held_out = micro_batches(validation, loop.micro_batch)
     progress = _open(run, settings, weights, optimizer, main=accelerator.is_main_process)
     saved = progress.step
@@ -107,10 +115,11 @@ def train(
             progress.step += 1
             progress.tokens += done.tokens
             progress.encoder_tokens += done.encoder_tokens
+            progress.context_tokens = max(progress.context_tokens, done.context_tokens)
             progress.seconds += seconds
             log.write(
                 progress.step,
-                loss=done.loss,
+                **done.losses,
                 learning_rate=rate,
                 gradient_norm=done.gradient_norm,
                 tokens=progress.tokens,
@@ -119,15 +128,20 @@ def train(
                 seconds=progress.seconds,
             )
             bar.update()
-            bar.set_postfix_str(f"loss {done.loss:.3f}, {done.tokens / seconds:,.0f} tokens/s")
+            bar.set_postfix_str(f"loss {done.losses['loss']:.3f}, {done.tokens / seconds:,.0f} tokens/s")
             last = progress.step == loop.steps
             if agreed(stop.asked):
                 break
             if held_out and (last or progress.step % loop.validate_every == 0):
                 found = validate(accelerator, objective, held_out)
-                log.write(progress.step, validation_loss=found, validation_perplexity=math.exp(min(found, 700)))
+                held_out_loss = found["loss"]
+                log.write(
+                    progress.step,
+                    **{f"validation_{name}": value for name, value in found.items()},
+                    validation_perplexity=math.exp(min(held_out_loss, 700)),
+                )
                 if main:
-                    bar.write(f"step {progress.step}: validation loss {found:.3f}", file=sys.stderr)
+                    bar.write(f"step {progress.step}: validation loss {held_out_loss:.3f}", file=sys.stderr)
             if progress.step % loop.checkpoint_every == 0:
                 save()
             if not last and agreed(run.deadline is not None and time.monotonic() + slowest > run.deadline):
@@ -137,6 +151,8 @@ def train(
         save()
         if agreed(stop.asked):
             raise Interrupted(f"stopped by a signal after step {progress.step}: --resume goes on from there")
+    if any(".cross_attn." in name for name in weights):  # what the encoder alone reads is no context
+        model.config.trained_context_tokens = max(earlier_context, progress.context_tokens)
     if main:
         record.plot(run.out)
         save_reader(model, run.out / READER, decoder=settings.model.decoder)

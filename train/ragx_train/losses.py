@@ -22,11 +22,14 @@ from ragx.cepe.model import CepeModel
 from ragx_train.example import IGNORE, Batch, attention
 
 ROWS = 256
+Losses = dict[str, Tensor]
+"""Summed losses of a batch by name: `loss` is the one to be made small, others are its parts, for the log."""
 
 
-def next_token_loss(model: CepeModel, batch: Batch) -> Tensor:
+def next_token_loss(model: CepeModel, batch: Batch) -> Losses:
     """Cross-entropy of the labelled tokens, summed, with the batch's passages in the encoder (paper 2.3)."""
-    return cross_entropy(labelled_states(model, batch), model.lm_head.weight, batch.labels[batch.labels != IGNORE])
+    states, labels = labelled_states(model, batch), batch.labels[batch.labels != IGNORE]
+    return {"loss": cross_entropy(states, model.lm_head.weight, labels)}
 
 
 def labelled_states(model: CepeModel, batch: Batch) -> Tensor:

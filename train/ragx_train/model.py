@@ -7,16 +7,17 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 from ragx.cepe import load
-from ragx.cepe.fresh import fresh
+from ragx.cepe.fresh import encoder_config, fresh
+from ragx.cepe.loading import decoder_config, read_config
 from ragx.cepe.model import CepeModel
 from ragx.cepe.placement import Placement
 from ragx.errors import ConfigError
 from ragx.models import resolve
 from ragx.tokenization import load_tokenizer
-from ragx_train.settings import LoopSettings, ModelSettings
+from ragx_train.settings import EncoderSettings, LoopSettings, ModelSettings
 
 READER = "reader"
 """Where an out folder holds the reader it ends with."""
@@ -39,6 +40,7 @@ def reader_to_train(settings: ModelSettings, loop: LoopSettings) -> tuple[CepeMo
             decoder,
             Placement(dtype, "cpu"),
             encoder_layers=settings.encoder_layers,
+            encoder=None if settings.encoder is None else _own_encoder(settings.encoder, decoder),
             shared_encoder_layers=0 if settings.random_encoder else settings.frozen_encoder_layers,
             cross_attention_layers=settings.cross_attention_layers,
             output_gain=settings.output_gain,
@@ -48,7 +50,7 @@ def reader_to_train(settings: ModelSettings, loop: LoopSettings) -> tuple[CepeMo
         _check_fit(model, settings, decoder)
         model.config.shared_encoder_layers = min(model.config.shared_encoder_layers, settings.frozen_encoder_layers)
     model.attend = "cached"  # the other ways are for decoding; in training this one projects anew in every step
-    if settings.random_encoder:
+    if settings.random_encoder or (settings.encoder is not None and settings.start is None):
         torch.manual_seed(loop.seed)
         model.encoder.apply(model._init_weights)
     model.requires_grad_(False)
@@ -78,6 +80,21 @@ def _is_trained(name: str, settings: ModelSettings) -> bool:
     return not layer.isdecimal() or int(layer) >= settings.frozen_encoder_layers
 
 
+def _own_encoder(settings: EncoderSettings, decoder: Path) -> PreTrainedConfig:
+    config = encoder_config(decoder_config(read_config(decoder)), settings.layers)
+    config.update(
+        {
+            "hidden_size": settings.width,
+            "intermediate_size": settings.feed_forward,
+            "num_attention_heads": settings.heads,
+            "num_key_value_heads": settings.heads,
+            "head_dim": settings.width // settings.heads,
+            "pad_token_id": None,  # else its embedding would stay zero, and it may be the mask token
+        }
+    )
+    return config
+
+
 def _reader_folder(start: str) -> Path:
     folder = Path(start).expanduser()
     if (folder / READER / "config.json").is_file():
@@ -88,9 +105,19 @@ def _reader_folder(start: str) -> Path:
 
 
 def _check_fit(model: CepeModel, settings: ModelSettings, decoder: Path) -> None:
+    encoder = model.config.encoder_config
+    own = None
+    if not model.config.shared_embeddings:
+        own = EncoderSettings(
+            layers=encoder.num_hidden_layers,
+            width=encoder.hidden_size,
+            heads=encoder.num_attention_heads,
+            feed_forward=encoder.intermediate_size,
+        )
     for what, said, found in (
         ("decoder", str(decoder), str(model.name_or_path)),
-        ("number of encoder_layers", len(settings.encoder_layers), len(model.encoder.layers)),
+        ("encoder", settings.encoder, own),
+        ("number of encoder_layers", len(settings.encoder_layers), 0 if own else len(model.encoder.layers)),
         ("cross_attention_layers", settings.cross_attention_layers, list(model.config.cross_attention_layers)),
     ):
         if said != found:

@@ -16,16 +16,21 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import Field, model_validator
 
+from ragx.cepe.model import CepeModel
 from ragx.reader.prompt import build_prompt, passage_text
 from ragx.tokenization import plain_ids
 from ragx.types import Passage
-from ragx_train.example import Example, side_by_side
+from ragx_train.attention import gold_attention_loss, watching_gold
+from ragx_train.example import Batch, Example, side_by_side
 from ragx_train.loop import Run, train
+from ragx_train.losses import Losses, next_token_loss
 from ragx_train.mixing import pick
 from ragx_train.model import reader_to_train
 from ragx_train.questions import Question, QuestionSet, QuestionSettings, load_questions
 from ragx_train.settings import RecipeSettings
+from ragx_train.step import Loss
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -35,13 +40,41 @@ class QaSettings(RecipeSettings):
     """`ragx train qa`."""
 
     data: QuestionSettings
+    attention: float = Field(default=0.0, ge=0)
+    """Coefficient of the loss on attention that falls beside the gold passages; see attention.py."""
+
+    @model_validator(mode="after")
+    def _attention_is_seen_once(self) -> QaSettings:
+        if self.attention and self.loop.activation_checkpointing:
+            raise ValueError("attention needs loop.activation_checkpointing=false: it is watched in the forward pass")
+        return self
 
 
 def run(settings: QaSettings, run: Run) -> None:
     """Train a reader to answer from what the encoder reads."""
     model, tokenizer = reader_to_train(settings.model, settings.loop)
     example, validation = examples(settings, tokenizer)
-    train(settings, run, model, example, validation)
+    train(
+        settings,
+        run,
+        model,
+        example,
+        validation,
+        answering(settings.attention) if settings.attention else next_token_loss,
+    )
+
+
+def answering(attention: float) -> Loss:
+    """The summed loss of a batch: cross-entropy of the answers, and in training of the attention too."""
+
+    def loss(model: CepeModel, batch: Batch) -> Losses:
+        with watching_gold(model, batch) as shares:
+            answers = next_token_loss(model, batch)["loss"]
+        beside = gold_attention_loss(shares)
+        total = answers + attention * beside if model.training else answers
+        return {"loss": total, "answers": answers.detach(), "attention": beside.detach()}
+
+    return loss
 
 
 def examples(
@@ -94,14 +127,19 @@ def asked(
     if random.random() < settings.gold_in_prompt:
         in_prompt = gold + in_prompt[len(gold) :]
     in_prompt = _shuffled(in_prompt, random)
-    read = plain_ids(tokenizer, [passage_text(passage) for passage in _shuffled(gold + distractors, random)])
+    order = [passage for passage in _shuffled(gold + distractors, random) if passage_text(passage)]
+    read = plain_ids(tokenizer, [passage_text(passage) for passage in order])
     prompts, answers = [], []
     for question in chosen:
         prompts.append(build_prompt(tokenizer, question.text, in_prompt, max_tokens=settings.max_prompt_tokens).ids)
         answer = question.answers[int(random.integers(len(question.answers)))]
         answers.append([*answer, tokenizer.eos_token_id])
     example = side_by_side(prompts, answers, origin=chosen[0].origin)
-    return replace(example, passages=[passage[: settings.max_passage_tokens] for passage in read if passage])
+    return replace(
+        example,
+        passages=[passage[: settings.max_passage_tokens] for passage in read],
+        gold=[place for place, passage in enumerate(order) if passage in gold],
+    )
 
 
 def _shuffled(passages: list[Passage], random: np.random.Generator) -> list[Passage]:

@@ -14,6 +14,23 @@ Layers = list[Annotated[int, Field(ge=0)]]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+class EncoderSettings(Settings):
+    """An encoder of a size of its own, with its own embeddings; it starts at random (paper A.1)."""
+
+    layers: int = Field(ge=1)
+    width: int = Field(ge=1)
+    """E, at most the decoder's."""
+    heads: int = Field(ge=1)
+    feed_forward: int = Field(ge=1)
+    """Width between the matrices of the feed-forward network."""
+
+    @model_validator(mode="after")
+    def _heads_can_be_rotated(self) -> EncoderSettings:
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width {self.width} is not {self.heads} heads of an even size")
+        return self
+
+
 class ModelSettings(Settings):
     """Which reader is trained, and which of its added weights (the decoder's are never)."""
 
@@ -21,8 +38,10 @@ class ModelSettings(Settings):
     """A Llama-family decoder: a name, a folder or a Hub id."""
     start: str | None = None
     """The out folder of an earlier stage, or a reader's folder, to go on from; null: fresh from the decoder."""
-    encoder_layers: Layers = Field(min_length=1)
+    encoder_layers: Layers = Field(default=[])
     """The decoder's layers that start the encoder (their number and order are its architecture)."""
+    encoder: EncoderSettings | None = None
+    """Instead of `encoder_layers`: an encoder that has nothing of the decoder's but its vocabulary."""
     cross_attention_layers: Layers = Field(min_length=1)
     """The decoder's layers that gain cross-attention."""
     output_gain: float = Field(default=0.0, ge=0)
@@ -35,7 +54,9 @@ class ModelSettings(Settings):
     """Ablation (paper Table 5): a fresh encoder starts from random weights."""
 
     @model_validator(mode="after")
-    def _some_encoder_layers_are_there(self) -> ModelSettings:
+    def _the_encoder_is_clear(self) -> ModelSettings:
+        if bool(self.encoder_layers) == bool(self.encoder):
+            raise ValueError("give either encoder_layers or encoder")
         if self.frozen_encoder_layers > len(self.encoder_layers):
             raise ValueError(f"frozen_encoder_layers is {self.frozen_encoder_layers} of {len(self.encoder_layers)}")
         if len(set(self.cross_attention_layers)) < len(self.cross_attention_layers):

@@ -17,11 +17,12 @@ from torch.utils.data import DataLoader, Dataset
 from ragx.cepe.model import CepeModel
 from ragx.errors import RagxError
 from ragx_train.example import Batch, Example, micro_batches
+from ragx_train.losses import Losses
 from ragx_train.settings import LoopSettings
 from ragx_train.signals import Stop
 
-Loss = Callable[[CepeModel, Batch], Tensor]
-"""The summed loss of a batch; it is divided by the predictions of the whole step."""
+Loss = Callable[[CepeModel, Batch], Losses]
+"""The summed losses of a batch; they are divided by the predictions of the whole step."""
 
 
 class NotFiniteError(RagxError):
@@ -32,13 +33,15 @@ class NotFiniteError(RagxError):
 class Update:
     """What a step did, over all devices."""
 
-    loss: float
-    """Per predicted token."""
+    losses: dict[str, float]
+    """Per predicted token; see `Losses`."""
     gradient_norm: float
     """Before it was clipped."""
     tokens: int
     """Decoder tokens, padding not counted."""
     encoder_tokens: int
+    context_tokens: int
+    """M, of the longest example."""
 
 
 class Objective(nn.Module):
@@ -48,7 +51,7 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.loss, self.precision = model, loss, precision
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: Batch) -> Losses:
         with torch.autocast(batch.ids.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             return self.loss(self.model, batch)
 
@@ -99,38 +102,52 @@ def update(
     """
     counts = [[batch.predictions, batch.tokens, batch.encoder_tokens] for batch in batches]
     predictions, tokens, encoder_tokens = total(accelerator, torch.tensor(counts).sum(dim=0)).tolist()
-    losses = []
+    losses: list[Losses] = []
     for number, batch in enumerate(batches, start=1):
         if stop.asked and accelerator.num_processes == 1:  # several devices stop together, after the step
             optimizer.zero_grad()
             return None
         with accelerator.no_sync(objective) if number < len(batches) else nullcontext():
-            loss: Tensor = objective(batch.to(accelerator.device))
-            losses.append(loss.detach())
+            found: Losses = objective(batch.to(accelerator.device))
+            loss = found["loss"]
+            losses.append({name: value.detach() for name, value in found.items()})
             if loss.requires_grad:  # it does not where masking has left the encoder nothing in the whole batch
                 # the devices' gradients are averaged, and are meant to be summed
                 accelerator.backward(loss * (accelerator.num_processes / max(1, predictions)))
-    for batch, value in zip(batches, losses, strict=True):
-        _require_finite("loss", value, [batch])
+    for batch, found in zip(batches, losses, strict=True):
+        _require_finite("loss", found["loss"], [batch])
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     norm = accelerator.clip_grad_norm_(weights, clip)
     _require_finite("gradient", norm, batches)
     optimizer.step()
     optimizer.zero_grad()
-    summed = total(accelerator, torch.stack(losses).sum())
-    return Update(float(summed) / max(1, predictions), float(norm), int(tokens), int(encoder_tokens))
+    longest = torch.tensor(max(batch.context_tokens for batch in batches))
+    longest = accelerator.gather(longest.to(accelerator.device)).max()
+    means = _means(accelerator, losses, int(predictions))
+    return Update(means, float(norm), int(tokens), int(encoder_tokens), int(longest))
 
 
-def validate(accelerator: Accelerator, objective: nn.Module, batches: Sequence[Batch]) -> float:
-    """The loss per predicted token, over all devices."""
-    loss, predictions = torch.zeros((), dtype=torch.float64), 0
+def validate(accelerator: Accelerator, objective: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
+    """The losses per predicted token, over all devices."""
+    losses: list[Losses] = []
+    predictions = 0
     objective.eval()
     with torch.no_grad():
-        for batch in batches[accelerator.process_index :: accelerator.num_processes]:
-            loss += float(objective(batch.to(accelerator.device)))
-            predictions += batch.predictions
+        for first in range(0, len(batches), accelerator.num_processes):
+            place = first + accelerator.process_index
+            counted = int(place < len(batches))  # devices whose weights are shared out can only go through together
+            batch = batches[place % len(batches)]
+            found: Losses = objective(batch.to(accelerator.device))
+            losses.append({name: counted * value for name, value in found.items()})
+            predictions += counted * batch.predictions
     objective.train()
-    return float(total(accelerator, loss) / total(accelerator, torch.tensor(predictions)))
+    return _means(accelerator, losses, int(total(accelerator, torch.tensor(predictions))))
+
+
+def _means(accelerator: Accelerator, losses: Sequence[Losses], predictions: int) -> dict[str, float]:
+    """Each loss, summed over all devices and divided by the predictions of all."""
+    summed = {name: torch.stack([found[name].double() for found in losses]).sum() for name in losses[0]}
+    return {name: float(total(accelerator, value)) / max(1, predictions) for name, value in summed.items()}
 
 
 def total(accelerator: Accelerator, number: Tensor) -> Tensor:

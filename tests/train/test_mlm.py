@@ -1,0 +1,111 @@
+"""Masked language modelling: what is masked, what is learnt from it, and that the warm-up goes on from there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from ragx_train import record
+from ragx_train.example import IGNORE, collate
+from ragx_train.mlm import mask_id, masked, masked_token_loss
+from ragx_train.model import reader_to_train
+from ragx_train.settings import ModelSettings
+from safetensors.torch import load_file
+from tiny_runs import run_recipe, tiny_settings, write_documents
+
+from ragx import cepe
+from ragx.errors import ConfigError
+from ragx.tokenization import load_tokenizer
+
+MASK = 1000
+OWN = "model.encoder={layers: 2, width: 16, heads: 2, feed_forward: 24}"
+
+
+@given(st.lists(st.integers(0, 99), min_size=2, max_size=60), st.floats(0.01, 0.99), st.integers(0, 99))
+def test_a_share_of_the_tokens_is_always_replaced_by_the_mask_token(ids: list[int], share: float, seed: int) -> None:
+    example = masked((ids, "it"), share, MASK, np.random.default_rng(seed))
+    places = [place for place, token in enumerate(example.ids) if token == MASK]
+    assert len(places) == max(1, round(share * len(ids)))
+    for place, token in enumerate(ids):
+        assert example.labels[place] == (token if place in places else IGNORE)
+        assert place in places or example.ids[place] == token
+    assert example.passages == [example.ids]
+
+
+def test_which_tokens_are_masked_is_drawn_anew() -> None:
+    ids = list(range(50))
+    drawn = [masked((ids, "it"), 0.3, MASK, np.random.default_rng(seed)).ids for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_the_mask_token_is_the_one_named_or_the_tokenizer_s(decoder: Path) -> None:
+    tokenizer = load_tokenizer(decoder)
+    assert mask_id("<|im_start|>", tokenizer) == 1
+    assert mask_id(None, tokenizer) == tokenizer.pad_token_id == 0
+    tokenizer.unk_token = "<|im_end|>"
+    assert mask_id(None, tokenizer) == 2
+    tokenizer.mask_token = "<|im_start|>"
+    assert mask_id(None, tokenizer) == 1
+    with pytest.raises(ConfigError, match="mask_token: '<mask>' is not in the decoder's vocabulary"):
+        mask_id("<mask>", tokenizer)
+    tokenizer.mask_token = tokenizer.unk_token = tokenizer.pad_token = None
+    with pytest.raises(ConfigError, match="mask_token is missing"):
+        mask_id(None, tokenizer)
+
+
+@pytest.mark.parametrize(
+    "encoder", [{"encoder_layers": [0, 1]}, {"encoder": {"layers": 2, "width": 16, "heads": 2, "feed_forward": 24}}]
+)
+def test_the_loss_is_of_the_masked_tokens_alone(encoder: dict[str, object], decoder: Path, tmp_path: Path) -> None:
+    write_documents(tmp_path)
+    settings = tiny_settings("mlm", decoder, tmp_path)
+    chosen = {"decoder": str(decoder), "cross_attention_layers": [0], **encoder}
+    model, _ = reader_to_train(ModelSettings.model_validate(chosen), settings.loop)
+    texts = [list(range(50, 63)), list(range(80, 93))]
+    batch = collate([masked((ids, "it"), 0.3, 0, np.random.default_rng(3)) for ids in texts])
+    output = model.lm_head.weight if model.encoder.embed_tokens is None else model.encoder.embed_tokens.weight
+    expected = 0.0
+    for read, labels in zip(batch.passages, batch.labels[:, :13], strict=True):
+        logits = model.encode(read[None, None]).phi[0] @ output.T  # (L, V)
+        expected += float(F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum").detach())
+    assert float(masked_token_loss(model, batch)["loss"].detach()) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["decoder's layers", "own encoder"])
+def test_the_encoder_learns_alone_and_the_warm_up_goes_on_from_it(own: bool, decoder: Path, tmp_path: Path) -> None:
+    write_documents(tmp_path)
+    encoder = ["model.encoder_layers=[]", OWN] if own else []
+    # the random decoder's padding token, which would be taken, is all zeros: nothing can be learnt about its queries
+    settings = tiny_settings("mlm", decoder, tmp_path, "mask_token=<|im_start|>", *encoder)
+    before = reader_to_train(settings.model, settings.loop)[0].state_dict()
+    run_recipe("mlm", tmp_path / "mlm", settings)
+    losses = [each["loss"] for each in record.read(tmp_path / "mlm") if "loss" in each]
+    assert losses[-1] < losses[0] - 1
+    after = cepe.load(str(tmp_path / "mlm" / "reader"), dtype="float32", device="cpu")
+    for name, weight in after.state_dict().items():
+        assert torch.equal(weight, before[name]) == (not name.startswith("encoder.")), name
+    assert set(load_file(tmp_path / "mlm" / "checkpoints" / "step-00000030" / "weights.safetensors")) == {
+        name for name in before if name.startswith("encoder.")
+    }
+    warmup = tiny_settings("warmup", decoder, tmp_path, *encoder, f"model.start={tmp_path / 'mlm'}", "loop.steps=2")
+    run_recipe("warmup", tmp_path / "warmup", warmup)
+    first = load_file(tmp_path / "warmup" / "reader" / "model.safetensors")
+    assert torch.allclose(first["encoder.norm.weight"], after.encoder.norm.weight, atol=0.05)
+    with pytest.raises(ConfigError, match="model.start: the encoder of" if own else "the number of encoder_layers"):
+        run_recipe(
+            "warmup",
+            tmp_path / "other",
+            tiny_settings(
+                "warmup", decoder, tmp_path, f"model.start={tmp_path / 'mlm'}", "model.encoder_layers=[0, 1]"
+            ),
+        )
+
+
+def test_there_is_nothing_to_learn_with_a_frozen_encoder(decoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.frozen_encoder must be false"):
+        tiny_settings("mlm", decoder, tmp_path, "model.frozen_encoder=true")
