@@ -70,7 +70,7 @@ def train(
     loop = settings.loop
     accelerator = Accelerator(mixed_precision="no")  # the objective sees to it
     if accelerator.distributed_type == DistributedType.FSDP:  # checkpoints and reader are written from whole weights
-        raise ConfigError("weights cannot be spread over GPUs (FSDP): launch without it, every GPU holds the whole reader")
+        raise ConfigError("weights cannot be spread over GPUs (FSDP): launch without it, each holds the whole reader")
     if -(-loop.batch_size // loop.micro_batch) % accelerator.num_processes:
         raise ConfigError(
             f"a step's {loop.batch_size} examples in micro-batches of {loop.micro_batch} cannot be shared out to"
