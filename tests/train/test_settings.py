@@ -113,6 +113,7 @@ def test_the_split_is_written_by_the_settings_of_retdoc(app: typer.Typer, tmp_pa
         ),
         (["warmup"], "--out is missing"),
         (["split"], "split takes --out, the file to write"),
+        (["split", "--out", "x"], "split takes --out, the file to write"),
         (["split", "--out", "x", "--resume"], "split takes --out, the file to write"),
         (["warmup", "--out", "x", "--bogus"], "unknown argument --bogus"),
         (["warmup", "--out", "x", "loop.steps=3"], "unknown argument loop.steps=3"),

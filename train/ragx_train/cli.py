@@ -44,7 +44,7 @@ def train(
     began = time.monotonic()
     chosen = [_override(each) for each in overrides or []]
     if recipe == "split":
-        if out is None or resume or time_limit is not None:
+        if out is None or config is None or resume or time_limit is not None:
             raise ConfigError("split takes --out, the file to write, and --config and settings of retdoc")
         _split(out, config, chosen)
         return

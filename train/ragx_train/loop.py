@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 import yaml
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from tqdm import tqdm
 
 from ragx.cepe.added_weights import save_reader
@@ -62,13 +62,15 @@ def train(
         loss: see `Loss`.
 
     Raises:
-        ConfigError: `run.out` holds a run that is not to be resumed, or was made with other settings; or the
-            processes cannot each have as many of a step's micro-batches.
+        ConfigError: `run.out` holds a run that is not to be resumed, or was made with other settings; FSDP was asked
+            for; or the processes cannot each have as many of a step's micro-batches.
         NotFiniteError: a loss or gradient is infinite or undefined; names the step and the batch.
         Interrupted: Ctrl-C or SIGTERM came; a checkpoint has been saved.
     """
     loop = settings.loop
     accelerator = Accelerator(mixed_precision="no")  # the objective sees to it
+    if accelerator.distributed_type == DistributedType.FSDP:  # checkpoints and reader are written from whole weights
+        raise ConfigError("weights cannot be spread over GPUs (FSDP): launch without it, each holds the whole reader")
     if -(-loop.batch_size // loop.micro_batch) % accelerator.num_processes:
         raise ConfigError(
             f"a step's {loop.batch_size} examples in micro-batches of {loop.micro_batch} cannot be shared out to"

@@ -135,7 +135,7 @@ def validate(accelerator: Accelerator, objective: nn.Module, batches: Sequence[B
     with torch.no_grad():
         for first in range(0, len(batches), accelerator.num_processes):
             place = first + accelerator.process_index
-            counted = int(place < len(batches))  # devices whose weights are shared out can only go through together
+            counted = int(place < len(batches))  # a device without a batch of its own goes through one for naught
             batch = batches[place % len(batches)]
             found: Losses = objective(batch.to(accelerator.device))
             losses.append({name: counted * value for name, value in found.items()})
