@@ -1,14 +1,10 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from langchain_core.documents import Document
 from transformers import AutoModelForCausalLM
 
