@@ -92,11 +92,8 @@ class RAG:
 
         read = open_reader(model, cache_size=cache_size, encodings=encodings, device=device, dtype=dtype, bits=bits)
         read.model.attend = attend
-        notes = []
-        if not read.model.is_trained:
-            notes.append(f"the reader around {model} is untrained: it answers from its prompt's passages alone")
         readers: dict[ReaderName, Reader] = {"cepe": read, "full": FullReader(read.model, read.tokenizer)}
-        return cls(opened, readers, method=retriever, notes=notes)
+        return cls(opened, readers, method=retriever, notes=reader_notes(model, read))
 
     @out_of_memory_is_one_line()
     def ask(
@@ -210,6 +207,29 @@ def open_reader(
     return CepeReader(decoder, load_tokenizer(Path(str(decoder.name_or_path))), store)
 
 
+def reader_notes(model: str, reader: CepeReader) -> list[str]:
+    """One line each: what the user should know about the reader that `model` names."""
+    if reader.model.is_trained:
+        return []
+    return [f"the reader around {model} is untrained: it answers from its prompt's passages alone"]
+
+
+def open_encoder(name: str, *, device: str | None = None, dtype: str | torch.dtype | None = None) -> TextEncoder:
+    """The text encoder of that name.
+
+    Raises:
+        ModelError: it is missing or unusable.
+        ConfigError: there is no such device or number format.
+    """
+    from ragx.hardware import parse_dtype, usable_device
+
+    device = usable_device(device)
+    folder = models.resolve(name, "encoder")
+    return TextEncoder.load(
+        folder, name=name, fingerprint=models.fingerprint(folder), device=device, dtype=parse_dtype(dtype, device)
+    )
+
+
 def open_retriever(
     index: str | Path | None = None,
     *,
@@ -222,18 +242,10 @@ def open_retriever(
     Raises:
         IndexFolderError, ModelError: as `RAG.from_index`.
     """
-    from ragx.hardware import parse_dtype, usable_device
-
     opened = Index.open(Path(index) if index is not None else default_index())
     if method == "bm25":
         return Retriever(opened)
-    device = usable_device(device)
-    name = opened.manifest.encoder.name
-    folder = models.resolve(name, "encoder")
-    encoder = TextEncoder.load(
-        folder, name=name, fingerprint=models.fingerprint(folder), device=device, dtype=parse_dtype(dtype, device)
-    )
-    return Retriever(opened, encoder)
+    return Retriever(opened, open_encoder(opened.manifest.encoder.name, device=device, dtype=dtype))
 
 
 def check_search(question: str, k: int, retriever: str) -> None:

@@ -31,6 +31,8 @@ class Passage:
     """Character offset after the last character."""
     source: str
     """The file, dataset or dump the document came from."""
+    metadata: str = ""
+    """What else a caller keeps with the passage: a JSON object, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)

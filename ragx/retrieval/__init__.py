@@ -3,6 +3,8 @@
     encoder.py    TextEncoder: passages and questions to vectors
     tokenizer.py  makes a tokenizer read control strings as plain text
     build.py      build_index: passages to a published generation, resumable
+    update.py     update_index: passages added and deleted, as the next generation
+    staging.py    the generation that is being written
     index.py      Index: an opened generation; verify, remove
     retriever.py  Retriever: a question to hits (dense, BM25, hybrid)
     dense.py      FAISS: one index a shard, exact re-scoring
@@ -19,6 +21,7 @@ from ragx.retrieval.encoder import Encoder, TextEncoder
 from ragx.retrieval.index import Index, remove, verify
 from ragx.retrieval.manifest import Manifest, read_manifest
 from ragx.retrieval.retriever import METHODS, Method, Retriever
+from ragx.retrieval.update import update_index
 
 __all__ = [
     "METHODS",
@@ -31,5 +34,6 @@ __all__ = [
     "build_index",
     "read_manifest",
     "remove",
+    "update_index",
     "verify",
 ]

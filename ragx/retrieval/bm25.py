@@ -18,7 +18,7 @@ FILES = ("data.csc.index.npy", "indices.csc.index.npy", "indptr.csc.index.npy", 
 
 
 def build_bm25(texts: Iterable[str], folder: Path) -> list[str]:
-    """Index the texts, stemmed and without stop words, into `folder`; returns the names of the files written.
+    """Index the texts, stemmed and without stop words, into a new `folder`; returns the names of the files written.
 
     Texts without a single word give no files.
 
@@ -57,10 +57,11 @@ def open_bm25(folder: Path) -> bm25s.BM25:
     return bm25s.BM25.load(folder, mmap=True, show_progress=False)
 
 
-def best_matches(index: bm25s.BM25, question: str, k: int) -> tuple[np.ndarray, np.ndarray]:
+def best_matches(index: bm25s.BM25, question: str, k: int, deleted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The k passages of highest score: rows and scores, at most (k,). Best first, ties by row.
 
-    A passage without any word of the question is no match, so a question of stop words alone has none.
+    A passage without any word of the question is no match, so a question of stop words alone has none; `deleted` rows
+    never match.
     """
     import bm25s
     import Stemmer
@@ -73,6 +74,7 @@ def best_matches(index: bm25s.BM25, question: str, k: int) -> tuple[np.ndarray, 
     if not known:
         return np.empty(0, np.int64), np.empty(0, np.float32)
     scores = index.get_scores_from_ids(known)
+    scores[deleted] = 0
     rows = np.flatnonzero(scores > 0)
     if len(rows) > k:
         worst = np.partition(scores[rows], -k)[-k]

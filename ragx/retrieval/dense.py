@@ -122,10 +122,13 @@ def open_faiss(path: Path) -> faiss.Index:
     return index
 
 
-def nearest(index: faiss.Index, vectors: np.ndarray, question: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def nearest(
+    index: faiss.Index, vectors: np.ndarray, question: np.ndarray, k: int, live: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The k rows of greatest inner product with the question, (d,) float32: rows (k,) int64, scores (k,) float64.
 
-    Fewer than k where the shard is smaller or an approximate index finds fewer. Best first, ties by row.
+    Fewer than k where the shard is smaller or an approximate index finds fewer. Best first, ties by row. Only rows that
+    `live`, (n,) bool, names take part; None: all.
     """
     import faiss
 
@@ -135,15 +138,21 @@ def nearest(index: faiss.Index, vectors: np.ndarray, question: np.ndarray, k: in
         fetch = min(fetch, index.ntotal)
         approximate, found = index.search(question[None], fetch)
         rows = found[0][found[0] >= 0]
+        exhausted = fetch == index.ntotal or len(rows) < fetch
+        if live is not None:
+            rows = rows[live[rows]]
         candidates = vectors[rows].astype(np.float64)
         scores = (candidates * question).sum(axis=1)
         best = np.lexsort((rows, -scores))[:k]
-        if not exact or fetch == index.ntotal:
+        if exhausted:
             break
-        # What FAISS left out scores below its worst candidate, up to rounding: can it still be among the best k?
-        error = ROUNDING * float(np.linalg.norm(question) * np.linalg.norm(candidates, axis=1).max())
-        if scores[best[-1]] > approximate[0, -1] + error:
-            break
+        if len(best) == k:
+            if not exact:
+                break
+            # What FAISS left out scores below its worst candidate, up to rounding: can it still be among the best k?
+            error = ROUNDING * float(np.linalg.norm(question) * np.linalg.norm(candidates, axis=1).max())
+            if scores[best[-1]] > approximate[0, -1] + error:
+                break
         fetch *= 4
     return rows[best], scores[best]
 

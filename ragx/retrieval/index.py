@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -16,6 +16,7 @@ from ragx.retrieval.bm25 import open_bm25
 from ragx.retrieval.dense import open_faiss
 from ragx.retrieval.durable import sha256, writer_lock, writing
 from ragx.retrieval.manifest import (
+    DELETED,
     STAGING,
     FileEntry,
     Manifest,
@@ -24,7 +25,7 @@ from ragx.retrieval.manifest import (
     is_index_folder,
     load_manifest,
 )
-from ragx.retrieval.passages import open_passages, passage_at
+from ragx.retrieval.passages import is_unicode, open_passages, passage_at
 from ragx.types import Passage
 
 if TYPE_CHECKING:
@@ -45,18 +46,27 @@ class Shard:
     vectors: np.ndarray
     """(n, d) float32."""
     faiss: faiss.Index
+    live: np.ndarray | None
+    """(n,) bool: which passages have not been deleted; None: all."""
 
 
 class Index:
-    """A generation, kept open: later builds do not change what it returns. Rows run over all shards, from 0."""
+    """A generation, kept open: later ones do not change what it returns.
 
-    def __init__(self, folder: Path, manifest: Manifest, shards: list[Shard], bm25: bm25s.BM25 | None) -> None:
+    Rows run over all shards, from 0; those of deleted passages stay where they are, and nothing finds them.
+    """
+
+    def __init__(
+        self, folder: Path, manifest: Manifest, shards: list[Shard], bm25: bm25s.BM25 | None, deleted: np.ndarray
+    ) -> None:
         """Use `Index.open`."""
         self.folder = folder
         self.manifest = manifest
         self.shards = shards
         self.bm25 = bm25
         """None when no passage has a word."""
+        self.deleted = deleted
+        """Rows of deleted passages, int64, ascending."""
         self._offsets = [shard.offset for shard in shards]
 
     @classmethod
@@ -73,6 +83,14 @@ class Index:
         for name, entry in manifest.files.items():
             if problem := _size_problem(generation / name, entry):
                 raise IndexFolderError(f"{problem}: rebuild the index")
+        rows = sum(shard.passages for shard in manifest.shards)
+        deleted = np.empty(0, np.int64)
+        if DELETED in manifest.files:
+            deleted = _opened(open_vectors, generation / DELETED)
+            if deleted.dtype != np.int64 or not _ascend(deleted, rows):
+                raise IndexFolderError(f"{generation / DELETED} is damaged: rebuild the index")
+        live = np.ones(rows, bool)
+        live[deleted] = False
         shards: list[Shard] = []
         offset = 0
         for number, listed in enumerate(manifest.shards):
@@ -85,16 +103,37 @@ class Index:
                 and vectors.shape == (listed.passages, manifest.encoder.dimension)
             ):
                 raise IndexFolderError(f"the files of {shard} do not belong together: rebuild the index")
-            shards.append(Shard(offset, passages, vectors, faiss_index))
+            alive = live[offset : offset + listed.passages]
+            shards.append(Shard(offset, passages, vectors, faiss_index, None if alive.all() else alive))
             offset += listed.passages
         has_words = any(name.startswith("bm25/") for name in manifest.files)
         bm25 = _opened(open_bm25, generation / "bm25") if has_words else None
         if bm25 is not None and bm25.scores["num_docs"] != offset:
             raise IndexFolderError(f"the files of {generation / 'bm25'} do not belong to its shards: rebuild the index")
-        return cls(folder, manifest, shards, bm25)
+        return cls(folder, manifest, shards, bm25, deleted)
 
     def __len__(self) -> int:
+        """How many passages there are, without the deleted ones."""
         return self.manifest.counts.passages
+
+    def rows(self) -> np.ndarray:
+        """The rows of all passages that are not deleted, ascending."""
+        total = sum(len(shard.vectors) for shard in self.shards)
+        return np.setdiff1d(np.arange(total), self.deleted, assume_unique=True)
+
+    def find(self, ids: Collection[str]) -> dict[str, int]:
+        """The rows of passages by their ids, in the order of rows; ids that are not there are left out."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        wanted = pa.array([name for name in ids if is_unicode(name)], pa.large_string())
+        found: dict[str, int] = {}
+        for shard in self.shards:
+            matches = pc.is_in(shard.passages["id"], value_set=wanted).to_numpy()
+            if shard.live is not None:
+                matches = matches & shard.live
+            found |= {shard.passages["id"][row].as_py(): shard.offset + row for row in np.flatnonzero(matches).tolist()}
+        return found
 
     def passage(self, row: int) -> Passage:
         """The passage in a row, from 0.
@@ -102,10 +141,23 @@ class Index:
         Raises:
             IndexError: there is no such row.
         """
-        if not 0 <= row < len(self):
-            raise IndexError(f"no row {row} in an index of {len(self)} passages")
-        shard = self.shards[bisect_right(self._offsets, row) - 1]
+        shard = self._shard(row)
         return passage_at(shard.passages, row - shard.offset)
+
+    def vector(self, row: int) -> np.ndarray:
+        """The vector of the passage in a row, (d,) float32.
+
+        Raises:
+            IndexError: there is no such row.
+        """
+        shard = self._shard(row)
+        return np.array(shard.vectors[row - shard.offset])
+
+    def _shard(self, row: int) -> Shard:
+        total = sum(len(shard.vectors) for shard in self.shards)
+        if not 0 <= row < total:
+            raise IndexError(f"no row {row} in an index of {total} rows")
+        return self.shards[bisect_right(self._offsets, row) - 1]
 
 
 def shard_folder(generation: Path, number: int) -> Path:
@@ -114,7 +166,7 @@ def shard_folder(generation: Path, number: int) -> Path:
 
 
 def open_vectors(path: Path) -> np.ndarray:
-    """Map a shard's vectors into memory: (n, d) float32.
+    """Map an array into memory: a shard's vectors, (n, d) float32, or the deleted rows.
 
     Raises:
         OSError, ValueError: the file is missing or damaged.
@@ -167,6 +219,10 @@ def _size_problem(path: Path, entry: FileEntry) -> str | None:
     except OSError as error:
         return f"cannot read {path}: {error.strerror}"
     return None if size == entry.size else f"{path} is damaged: {size:,} bytes instead of {entry.size:,}"
+
+
+def _ascend(rows: np.ndarray, total: int) -> bool:
+    return rows.ndim == 1 and bool(np.all(np.diff(rows, prepend=-1, append=total) > 0))
 
 
 def _opened(opener: Callable[[Path], T], path: Path) -> T:

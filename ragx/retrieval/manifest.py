@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -13,10 +14,17 @@ from ragx.config import IndexSettings, Settings
 from ragx.errors import IndexFolderError
 from ragx.retrieval.durable import durable_file
 
-FORMAT = 1
-"""Version of the on-disk format that this code reads and writes."""
+if TYPE_CHECKING:
+    from ragx.retrieval.encoder import Encoder
+
+FORMAT = 2
+"""Version of the on-disk format that this code writes."""
+READABLE = (1, FORMAT)
+"""Versions that it reads."""
 STAGING = "gen-building"
 """Folder of the generation that is being built."""
+DELETED = "deleted.npy"
+"""File of a generation that lists its deleted rows, where there are any."""
 
 
 class FileEntry(Settings):
@@ -34,9 +42,14 @@ class EncoderEntry(Settings):
     fingerprint: str
     dimension: int
 
+    @classmethod
+    def of(cls, encoder: Encoder) -> EncoderEntry:
+        """What a manifest says of an encoder."""
+        return cls(name=encoder.name, fingerprint=encoder.fingerprint, dimension=encoder.dimension)
+
 
 class ShardEntry(Settings):
-    """One shard: how many passages, and the digest of all their fields."""
+    """One shard: how many passages, deleted ones included, and the digest of all their fields."""
 
     passages: int
     digest: str
@@ -89,9 +102,9 @@ def load_manifest(folder: Path) -> Manifest:
     try:
         values = json.loads(path.read_bytes())
         version = values["format"]
-        if version != FORMAT:
+        if version not in READABLE:
             raise IndexFolderError(
-                f"{path} has format version {version}, this ragx reads version {FORMAT}: rebuild the index"
+                f"{path} has format version {version}, this ragx reads {READABLE[0]} to {FORMAT}: rebuild the index"
             )
         if values.pop("checksum") != _checksum(values):
             raise ValueError("its checksum does not match")

@@ -48,7 +48,7 @@ def write_passages(passages: Sequence[Passage], path: Path) -> None:
         columns = [[getattr(passage, name) for passage in passages] for name in schema.names]
         table = pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema)
     except UnicodeEncodeError:
-        bad = next(passage for passage in passages if not _is_unicode(passage))
+        bad = next(passage for passage in passages if not is_unicode("".join(map(str, astuple(passage)))))
         raise CorpusError(f"passage {bad.id!a} holds a lone surrogate, which is not valid Unicode text") from None
     with durable_file(path) as file, pa.ipc.new_file(file, schema) as writer:
         writer.write_table(table, max_chunksize=ROWS_PER_BATCH)
@@ -76,9 +76,10 @@ def all_passages(table: pa.Table) -> list[Passage]:
     return [Passage(**row) for row in table.to_pylist()]
 
 
-def _is_unicode(passage: Passage) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether the text is without lone surrogates."""
     try:
-        json.dumps(astuple(passage), ensure_ascii=False).encode("utf-8")
+        text.encode("utf-8")
     except UnicodeEncodeError:
         return False
     return True

@@ -34,7 +34,7 @@ class Retriever:
         """Without an encoder only BM25 can search."""
         self.index = index
         self.encoder = encoder
-        self._threads = ThreadPoolExecutor(min(len(index.shards), os.cpu_count() or 1), "ragx-search")
+        self._threads = ThreadPoolExecutor(min(len(index.shards), os.cpu_count() or 1) or 1, "ragx-search")
 
     def search(self, question: str, k: int, method: Method = "hybrid") -> list[Hit]:
         """The k best passages for the question, best first; ties come in passage order.
@@ -60,11 +60,13 @@ class Retriever:
             raise ConfigError(f"method {method!r} is not one of {', '.join(METHODS)}")
         return [Hit(self.index.passage(row), score) for row, score in ranking]
 
-    def _dense(self, question: str, k: int) -> Ranking:
-        vector = self._checked_encoder().encode_question(question)
+    def nearest(self, vector: np.ndarray, k: int) -> Ranking:
+        """The k rows of greatest inner product with a vector, (d,) float32; best first, ties by row."""
+        if not self.index.shards:
+            return []
 
         def search(shard: Shard) -> tuple[np.ndarray, np.ndarray]:
-            rows, scores = nearest(shard.faiss, shard.vectors, vector, k)
+            rows, scores = nearest(shard.faiss, shard.vectors, vector, k, shard.live)
             return rows + shard.offset, scores
 
         found = list(self._threads.map(search, self.index.shards))
@@ -72,23 +74,36 @@ class Retriever:
         best = np.lexsort((rows, -scores))[:k]
         return list(zip(rows[best].tolist(), scores[best].tolist(), strict=True))
 
+    def _dense(self, question: str, k: int) -> Ranking:
+        return self.nearest(self._checked_encoder().encode_question(question), k)
+
     def _bm25(self, question: str, k: int) -> Ranking:
         if self.index.bm25 is None:
             return []
-        rows, scores = best_matches(self.index.bm25, question, k)
+        rows, scores = best_matches(self.index.bm25, question, k, self.index.deleted)
         return list(zip(rows.tolist(), scores.tolist(), strict=True))
 
     def _checked_encoder(self) -> Encoder:
-        built = self.index.manifest.encoder
-        made_by = (
-            f"index {self.index.folder} was built with encoder {built.name} (fingerprint {built.fingerprint[:12]})"
-        )
         if self.encoder is None:
-            raise IndexFolderError(f"{made_by}: load it, or search with method bm25")
-        if self.encoder.fingerprint != built.fingerprint:
-            given = f"{self.encoder.name} (fingerprint {self.encoder.fingerprint[:12]})"
-            raise IndexFolderError(f"{made_by}, not with {given}: use that encoder or rebuild the index")
+            raise IndexFolderError(f"{_made_by(self.index)}: load it, or search with method bm25")
+        check_encoder(self.index, self.encoder)
         return self.encoder
+
+
+def check_encoder(index: Index, encoder: Encoder) -> None:
+    """Check that an index was built with this encoder.
+
+    Raises:
+        IndexFolderError: it was built with another one.
+    """
+    if encoder.fingerprint != index.manifest.encoder.fingerprint:
+        given = f"{encoder.name} (fingerprint {encoder.fingerprint[:12]})"
+        raise IndexFolderError(f"{_made_by(index)}, not with {given}: use that encoder or rebuild the index")
+
+
+def _made_by(index: Index) -> str:
+    built = index.manifest.encoder
+    return f"index {index.folder} was built with encoder {built.name} (fingerprint {built.fingerprint[:12]})"
 
 
 def fuse(rankings: list[Ranking]) -> Ranking:

@@ -1,12 +1,11 @@
-"""Run by test_crashes.py: builds an index over another, killed at each of its steps, and what then becomes of it.
+"""Run by test_crashes.py: builds and updates of an index, killed at each of their steps, and what then becomes of it.
 
 A step is an audit event about a path in the index folder: opening, renaming, creating or deleting a file or folder.
-Takes a folder to work in; prints one JSON line for each step at which the build was killed.
+Takes a folder to work in; prints one JSON line for each step at which a build or update was killed.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import shutil
@@ -22,10 +21,10 @@ import filelock
 import numpy as np
 import pyarrow as pa
 import Stemmer
-from toy_encoders import WordEncoder, passages
+from toy_encoders import WordEncoder, passage, passages
 
 from ragx.config import IndexSettings
-from ragx.retrieval import Index, Retriever, build_index, verify
+from ragx.retrieval import Index, Retriever, build_index, update_index, verify
 
 OLD = [f"soil {n} absorbs" for n in range(2)]
 NEW = [f"snow {n} reflects" for n in range(4)]
@@ -45,7 +44,17 @@ def build(folder: Path, texts: list[str]) -> None:
     build_index(passages(texts), folder, CountingEncoder(), IndexSettings(shard_size=SHARD), quiet=True)
 
 
-def build_killed_at(step: int, folder: Path) -> None:
+def update(folder: Path) -> None:
+    """Deletes a passage of the first shard, which stays, and replaces the one of the second."""
+    changed = [passage(3, "cloud 3 reflects")]
+    update_index(folder, CountingEncoder(), add=changed, delete=["doc1#0"], quiet=True)
+
+
+def thin(folder: Path) -> None:
+    update_index(folder, delete=["doc1#0"], quiet=True)
+
+
+def killed_at(step: int, folder: Path, action: Callable[[Path], None]) -> None:
     seen = 0
 
     def count(event: str, arguments: tuple[object, ...]) -> None:
@@ -58,7 +67,7 @@ def build_killed_at(step: int, folder: Path) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(count)
-    build(folder, NEW)
+    action(folder)
 
 
 def contents(folder: Path) -> dict[str, object]:
@@ -66,8 +75,8 @@ def contents(folder: Path) -> dict[str, object]:
     index = Index.open(folder)
     hits = Retriever(index, WordEncoder()).search("snow 3 soil 3", 5)
     return {
-        "passages": [index.passage(row).text for row in range(len(index))],
-        "vectors": np.concatenate([shard.vectors for shard in index.shards]).tolist(),
+        "passages": [index.passage(row).text for row in index.rows()],
+        "vectors": [index.vector(row).tolist() for row in index.rows()],
         "hits": [[hit.passage.id, hit.score] for hit in hits],
     }
 
@@ -85,47 +94,52 @@ def forked(action: Callable[[], object]) -> object:
     return None if os.WIFSIGNALED(status) else json.loads(result.read_text())
 
 
-def main() -> None:
-    empty, started = FOLDER / "empty", FOLDER / "started"
-    empty.mkdir()
-    forked(lambda: build(started, OLD))
-    old = forked(lambda: contents(started))
-    shutil.copytree(started, FOLDER / "whole")
-    forked(lambda: build(FOLDER / "whole", NEW))
-    new = forked(lambda: contents(FOLDER / "whole"))
-    assert old
+def kill_everywhere(name: str, start: Path, action: Callable[[Path], None], work: int, stride: int = 1) -> None:
+    """Kill an action over a copy of `start` at each step, then let it run; it has `work` passages to encode."""
+    whole, folder = FOLDER / f"{name}-whole", FOLDER / "index"
+    old = forked(lambda: contents(start)) if (start / "CURRENT").exists() else None
+    shutil.copytree(start, whole)
+    forked(lambda: action(whole))
+    new = forked(lambda: contents(whole))
     assert new
     assert old != new
-    for start, stride in ((started, 1), (empty, 4)):
-        for step in itertools.count(1, stride):
-            folder = FOLDER / "index"
-            shutil.rmtree(folder, ignore_errors=True)
-            shutil.copytree(start, folder)
-            COUNT.write_text("")
-            killed = forked(lambda: [build_killed_at(step, folder)]) is None  # noqa: B023
-            if not killed:
-                break
-            published = (folder / "CURRENT").exists()
-            left = forked(lambda: contents(folder)) if published else None  # noqa: B023
-            finished = left == new
-            forked(lambda: build(folder, NEW))  # noqa: B023
-            print(
-                json.dumps(
-                    {
-                        "start": start.name,
-                        "step": step,
-                        "left": "new"
-                        if finished
-                        else "old"
-                        if left == old
-                        else "nothing"
-                        if not published
-                        else "damage",
-                        "encoded": len(COUNT.read_text()) - (len(NEW) if finished else 0),
-                        "resumed": forked(lambda: contents(folder)) == new,  # noqa: B023
-                    }
-                )
-            )
+    step = 1
+    while True:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(start, folder)
+        COUNT.write_text("")
+        killed = forked(lambda: [killed_at(step, folder, action)]) is None  # noqa: B023
+        if not killed and stride == 1:
+            break
+        if not killed:
+            step, stride = step - stride + 1, 1  # the last steps one by one
+            continue
+        published = (folder / "CURRENT").exists()
+        left = forked(lambda: contents(folder)) if published else None
+        encoded = len(COUNT.read_text())
+        forked(lambda: action(folder))
+        if left != new:
+            encoded = len(COUNT.read_text())
+        outcome = {
+            "start": name,
+            "step": step,
+            "left": "new" if left == new else "old" if left == old else "damage",
+            "twice": encoded - work,
+            "resumed": forked(lambda: contents(folder)) == new,
+        }
+        print(json.dumps(outcome))
+        step += stride
+
+
+def main() -> None:
+    empty, started, updated = FOLDER / "empty", FOLDER / "started", FOLDER / "updated"
+    empty.mkdir()
+    forked(lambda: build(started, OLD))
+    forked(lambda: build(updated, NEW))
+    kill_everywhere("empty", empty, lambda folder: build(folder, NEW), len(NEW), stride=4)
+    kill_everywhere("started", started, lambda folder: build(folder, NEW), len(NEW))
+    kill_everywhere("updated", updated, update, 1, stride=3)
+    kill_everywhere("thinned", updated, thin, 0, stride=4)
 
 
 FOLDER = Path(sys.argv[1])

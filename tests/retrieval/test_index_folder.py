@@ -83,7 +83,7 @@ def test_every_file_is_in_the_manifest_and_nothing_is_pickled(folder: Path) -> N
 def test_any_text_comes_back_as_it_was(tmp_path: Path) -> None:
     given = [
         Passage("a/ü#0", "a/ü", "\n", "\0 \u2028 \U0001f600 </s> \x1b[31m", 0, 5, 23, "x" * 1000),
-        Passage("", "", "", "", 2**40, 0, 0, ""),
+        Passage("", "", "", "", 2**40, 0, 0, "", '{"page": 3}'),
     ]
     build_index(given, tmp_path, WordEncoder(), IndexSettings(), quiet=True)
     index = Index.open(tmp_path)
@@ -393,8 +393,8 @@ def test_a_damaged_manifest_is_named(folder: Path) -> None:
 
 def test_another_format_version_asks_for_a_rebuild(folder: Path) -> None:
     path = folder / "gen-0001" / "manifest.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(IndexFolderError, match="format version 2, this ragx reads version 1: rebuild the index"):
+    path.write_text(path.read_text().replace('"format": 2', '"format": 3'))
+    with pytest.raises(IndexFolderError, match="format version 3, this ragx reads 1 to 2: rebuild the index"):
         Index.open(folder)
 
 

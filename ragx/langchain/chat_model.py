@@ -1,0 +1,117 @@
+"""ChatRagx: messages in, a cited answer out, as a LangChain chat model."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.language_models.chat_models import generate_from_stream
+from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from pydantic import ConfigDict
+
+from ragx.errors import ConfigError
+from ragx.langchain.answering import Answering, Outcome, checked_question
+
+
+class ChatRagx(Answering, BaseChatModel):
+    """Answers the last human message from passages; settings are those of `Answering`.
+
+    The answer's `response_metadata` holds `citations`, `notes`, `model_name` and `context_tokens`; `usage_metadata`
+    counts the decoder's prompt and what it decoded.
+
+    >>> ChatRagx(index="my-index").invoke("When did we sign the lease?").content
+    """
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+    streaming: bool = False
+    """Whether `invoke` tells callbacks of each token too."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "ragx-chat"
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        return super()._get_ls_params(stop=self.stop if stop is None else stop, **kwargs)
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return generate_from_stream(self._stream(messages, stop, run_manager, **kwargs))
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        question = question_of(messages)
+        documents = self._documents(question, kwargs)
+        for piece in self._answer(question, documents, stop, kwargs):
+            message = AIMessageChunk(content=piece) if isinstance(piece, str) else _last(piece)
+            yield ChatGenerationChunk(message=message)
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        documents = await self._adocuments(question_of(messages), kwargs)
+        return await super()._agenerate(messages, stop, run_manager, documents=documents, **kwargs)
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        documents = await self._adocuments(question_of(messages), kwargs)
+        async for chunk in super()._astream(messages, stop, run_manager, documents=documents, **kwargs):
+            yield chunk
+
+
+def question_of(messages: Sequence[BaseMessage]) -> str:
+    """What is asked: the text of the last human message. Readers take no earlier turns and have their own instruction.
+
+    Raises:
+        ConfigError: there is no question, or something else than text in it.
+    """
+    asked = next((message for message in reversed(messages) if isinstance(message, HumanMessage)), None)
+    if asked is None:
+        raise ConfigError("the messages ask nothing: one must be a human's")
+    for block in asked.content_blocks:
+        if block["type"] != "text":
+            raise ConfigError(f"a question is text; this one holds {block['type']!r} too")
+    return checked_question(asked.text)
+
+
+def _last(outcome: Outcome) -> AIMessageChunk:
+    return AIMessageChunk(
+        content="",
+        usage_metadata=UsageMetadata(
+            input_tokens=outcome.input_tokens,
+            output_tokens=outcome.output_tokens,
+            total_tokens=outcome.input_tokens + outcome.output_tokens,
+        ),
+        response_metadata={
+            "model_name": outcome.model,
+            "citations": [asdict(citation) for citation in outcome.citations],
+            "notes": outcome.notes,
+            "context_tokens": outcome.context_tokens,
+        },
+        chunk_position="last",
+    )

@@ -1,0 +1,68 @@
+"""LangChain's documents and ragx's passages."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from langchain_core.documents import Document
+
+from ragx.errors import ConfigError
+from ragx.types import Passage
+
+
+def to_document(passage: Passage) -> Document:
+    """A passage as a document: with the metadata it was added with, or else with where it comes from."""
+    if passage.metadata:
+        metadata: dict[str, Any] = json.loads(passage.metadata)
+    else:
+        metadata = {
+            "title": passage.title,
+            "source": passage.source,
+            "document": passage.document,
+            "position": passage.position,
+            "start": passage.start,
+            "end": passage.end,
+        }
+    return Document(id=passage.id, page_content=passage.text, metadata=metadata)
+
+
+def to_passage(document: Document, id: str, *, keep_metadata: bool = False) -> Passage:
+    """A document as a passage with an id.
+
+    `title`, `source`, `document`, `position` and `start` (or `start_index`, as text splitters call it) are taken from
+    the metadata where they are there.
+
+    Raises:
+        ConfigError: with `keep_metadata`, where the metadata is not JSON.
+    """
+    metadata = document.metadata
+    text = document.page_content
+    start = _number(metadata, "start", "start_index")
+    return Passage(
+        id=id,
+        document=_text(metadata, "document") or id,
+        title=_text(metadata, "title"),
+        text=text,
+        position=_number(metadata, "position"),
+        start=start,
+        end=start + len(text),
+        source=_text(metadata, "source"),
+        metadata=_json(metadata, id) if keep_metadata else "",
+    )
+
+
+def _text(metadata: dict[str, Any], name: str) -> str:
+    value = metadata.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _number(metadata: dict[str, Any], *names: str) -> int:
+    return next((value for name in names if isinstance(value := metadata.get(name), int)), 0)
+
+
+def _json(metadata: dict[str, Any], id: str) -> str:
+    try:
+        return json.dumps(metadata)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"the metadata of document {id!r} is not JSON: {error}") from None

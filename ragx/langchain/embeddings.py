@@ -1,0 +1,92 @@
+"""RagxEmbeddings, and any LangChain embeddings as the encoder of a ragx index."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import numpy as np
+from langchain_core.embeddings import Embeddings
+from pydantic import BaseModel, ConfigDict
+
+from ragx.config import IndexSettings
+from ragx.rag import open_encoder
+from ragx.retrieval import Encoder, TextEncoder
+from ragx.retrieval.passages import embedded_text
+from ragx.types import Passage
+
+_lock = threading.Lock()
+
+
+class RagxEmbeddings(BaseModel, Embeddings):
+    """A text encoder of ragx's: any sentence-transformers model. It is loaded when first used, once a process."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = IndexSettings().encoder
+    """A registered name, a folder or a Hub id."""
+    device: str | None = None
+    """A torch device; None: a GPU where there is one."""
+    dtype: str | None = None
+    """bfloat16, float16 or float32; None: what the device multiplies fastest."""
+
+    @property
+    def encoder(self) -> TextEncoder:
+        """The loaded model.
+
+        Raises:
+            ModelError: it is missing or unusable.
+        """
+        return _load(self)
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """A vector for each text, (n, d)."""
+        passages = [Passage("", "", "", text, 0, 0, len(text), "") for text in texts]
+        vectors: list[list[float]] = self.encoder.encode_passages(passages).tolist()
+        return vectors
+
+    def embed_query(self, text: str) -> list[float]:
+        """The vector of a question, (d,)."""
+        vector: list[float] = self.encoder.encode_question(text).tolist()
+        return vector
+
+
+class EmbeddingsEncoder:
+    """LangChain embeddings as an encoder. Class, model name and dimension tell them apart from others."""
+
+    def __init__(self, embeddings: Embeddings) -> None:
+        """Asks for one embedding, to see its dimension."""
+        kind = type(embeddings)
+        model = str(getattr(embeddings, "model", "") or getattr(embeddings, "model_name", ""))
+        self._embeddings = embeddings
+        self.name = f"{kind.__qualname__} {model}".strip()
+        self.dimension = len(embeddings.embed_query("dimension"))
+        identity = f"{kind.__module__}.{kind.__qualname__} {model} {self.dimension}"
+        self.fingerprint = hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()
+
+    def encode_passages(self, passages: Sequence[Passage], on_progress: Callable[[int], object]) -> np.ndarray:
+        """Vectors (n, d) float32 of titles and texts."""
+        vectors = self._embeddings.embed_documents([embedded_text(passage) for passage in passages])
+        on_progress(len(passages))
+        return np.array(vectors, np.float32).reshape(len(passages), self.dimension)
+
+    def encode_question(self, question: str) -> np.ndarray:
+        """A vector (d,) float32."""
+        return np.array(self._embeddings.embed_query(question), np.float32)
+
+
+def as_encoder(embeddings: Embeddings) -> Encoder:
+    """What an index needs of any embeddings."""
+    return embeddings.encoder if isinstance(embeddings, RagxEmbeddings) else EmbeddingsEncoder(embeddings)
+
+
+def _load(embeddings: RagxEmbeddings) -> TextEncoder:
+    with _lock:  # or threads that need it at once would each load it
+        return _loaded(embeddings.model, embeddings.device, embeddings.dtype)
+
+
+@lru_cache(maxsize=2)
+def _loaded(model: str, device: str | None, dtype: str | None) -> TextEncoder:
+    return open_encoder(model, device=device, dtype=dtype)

@@ -1,0 +1,261 @@
+"""RagxVectorStore: a ragx index that LangChain adds documents to, deletes them from and searches."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
+from langchain_core.vectorstores import VectorStore
+from langchain_core.vectorstores.utils import maximal_marginal_relevance
+
+from ragx.config import IndexSettings
+from ragx.errors import ConfigError
+from ragx.langchain.documents import to_document, to_passage
+from ragx.langchain.embeddings import RagxEmbeddings, as_encoder
+from ragx.langchain.retriever import CurrentIndex
+from ragx.retrieval import Encoder, read_manifest, update_index
+from ragx.retrieval.retriever import Retriever, check_encoder
+from ragx.tokenization import valid
+
+Filter: TypeAlias = Mapping[str, Any] | Callable[[Document], bool]
+"""Values that metadata must have, or a function that says whether a document may be found."""
+
+
+class RagxVectorStore(VectorStore):
+    """Documents in a ragx index on disk; each is one passage, with its metadata as JSON.
+
+    Every call that adds or deletes publishes a new generation of the index: whole or not at all, also in a crash, and
+    without embedding again what is there. Many documents in one call are cheaper than many calls. Every search sees the
+    generation that is then current, whichever process published it. `ragx ask`, `ragx search` and `RagxRetriever` can
+    use the same folder, if its embeddings are `RagxEmbeddings`.
+
+    >>> store = RagxVectorStore("my-index")
+    >>> store.add_texts(["Fresh snow reflects up to 90 percent of sunlight."], [{"title": "Snow"}])
+    """
+
+    def __init__(self, folder: str | Path, embedding: Embeddings | None = None) -> None:
+        """Use an index folder; it is created when the first document is added.
+
+        Args:
+            folder: an index folder, or one that is empty or not there yet.
+            embedding: those that the index was or will be built with; None: the encoder that the index names, or ragx's
+                default for a new one.
+        """
+        self.folder = Path(folder)
+        self._embedding = embedding
+        self._current = CurrentIndex(self.folder, lambda _: None)  # questions come as vectors
+        self._writing = threading.Lock()  # between processes, writers are told of each other
+
+    @property
+    def embeddings(self) -> Embeddings:
+        """What documents and questions are embedded with."""
+        if self._embedding is None:
+            name = read_manifest(self.folder).encoder.name if self._exists() else IndexSettings().encoder
+            self._embedding = RagxEmbeddings(model=name)
+        return self._embedding
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return as_encoder(self.embeddings)
+
+    @classmethod
+    def from_texts(
+        cls,
+        texts: list[str],
+        embedding: Embeddings,
+        metadatas: list[dict[str, Any]] | None = None,
+        *,
+        ids: list[str] | None = None,
+        folder: str | Path | None = None,
+        **kwargs: Any,
+    ) -> RagxVectorStore:
+        """A store in `folder`, with these texts added to what is there.
+
+        Raises:
+            ConfigError: no folder is given.
+        """
+        if folder is None:
+            raise ConfigError("say where the index lies: folder=…")
+        store = cls(folder, embedding)
+        store.add_texts(texts, metadatas, ids=ids, **kwargs)
+        return store
+
+    def add_texts(
+        self,
+        texts: Iterable[str],
+        metadatas: list[dict[str, Any]] | None = None,
+        *,
+        ids: list[str] | None = None,
+        **kwargs: Any,
+    ) -> list[str]:
+        """Add texts with their metadata; as `add_documents`."""
+        return super().add_texts(list(texts), metadatas, ids=ids, **kwargs)
+
+    def add_documents(self, documents: list[Document], *, ids: Sequence[str | None] | None = None) -> list[str]:  # type: ignore[override]
+        """Add documents; one with the id of another replaces it.
+
+        Args:
+            documents: `title` and `source` in the metadata are shown in citations; the title is embedded too.
+            ids: one for each document; None: its own, or a new one.
+
+        Returns:
+            The ids.
+
+        Raises:
+            ValueError: there are not as many ids as documents.
+            ConfigError: metadata is not JSON.
+            IndexFolderError: the index has other embeddings, cannot be written, or another process writes to it.
+        """
+        given = [document.id for document in documents] if ids is None else ids
+        named = [id or str(uuid.uuid4()) for id in given]
+        passages = [
+            to_passage(
+                document.model_copy(update={"page_content": valid(document.page_content)}), id, keep_metadata=True
+            )
+            for document, id in zip(documents, named, strict=True)
+        ]
+        if passages:
+            settings = IndexSettings(encoder=self._encoder.name)
+            with self._writing:
+                update_index(self.folder, self._encoder, add=passages, create=settings, quiet=True)
+        return named
+
+    def delete(self, ids: list[str] | None = None, **kwargs: Any) -> bool:
+        """Delete documents by their ids, or all; ids that are not there are passed over.
+
+        Raises:
+            IndexFolderError: the index cannot be written, or another process writes to it.
+        """
+        if not self._exists():
+            return True
+        with self._writing:
+            if ids is None:
+                index = self._current.retriever().index
+                ids = [index.passage(row).id for row in index.rows().tolist()]
+            update_index(self.folder, delete=ids, quiet=True)
+        return True
+
+    def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
+        """The documents with these ids, in their order; ids that are not there are passed over."""
+        if not self._exists():
+            return []
+        index = self._current.retriever().index
+        rows = index.find(set(ids))
+        return [to_document(index.passage(rows[id])) for id in ids if id in rows]
+
+    def similarity_search(self, query: str, k: int = 4, filter: Filter | None = None, **kwargs: Any) -> list[Document]:
+        """The k documents nearest to a question."""
+        return [document for document, _ in self.similarity_search_with_score(query, k, filter)]
+
+    def similarity_search_with_score(
+        self, query: str, k: int = 4, filter: Filter | None = None, **kwargs: Any
+    ) -> list[tuple[Document, float]]:
+        """The k documents nearest to a question, and their inner products with it; best first."""
+        return [(document, score) for document, score, _ in self._search(query, k, filter)]
+
+    def similarity_search_by_vector(
+        self, embedding: list[float], k: int = 4, filter: Filter | None = None, **kwargs: Any
+    ) -> list[Document]:
+        """The k documents nearest to a vector."""
+        return [document for document, _, _ in self._search(embedding, k, filter)]
+
+    def max_marginal_relevance_search(
+        self,
+        query: str,
+        k: int = 4,
+        fetch_k: int = 20,
+        lambda_mult: float = 0.5,
+        filter: Filter | None = None,
+        **kwargs: Any,
+    ) -> list[Document]:
+        """Of the `fetch_k` documents nearest to a question, k that differ from one another.
+
+        Args:
+            query: the question.
+            k: how many documents to return.
+            fetch_k: how many to choose from.
+            lambda_mult: 1 for the nearest, 0 for the most different.
+            filter: as in `similarity_search`.
+            kwargs: none are used.
+        """
+        return self._diverse(query, k, fetch_k, lambda_mult, filter)
+
+    def max_marginal_relevance_search_by_vector(
+        self,
+        embedding: list[float],
+        k: int = 4,
+        fetch_k: int = 20,
+        lambda_mult: float = 0.5,
+        filter: Filter | None = None,
+        **kwargs: Any,
+    ) -> list[Document]:
+        """As `max_marginal_relevance_search`, of a vector."""
+        return self._diverse(embedding, k, fetch_k, lambda_mult, filter)
+
+    def _diverse(
+        self, query: str | list[float], k: int, fetch_k: int, lambda_mult: float, filter: Filter | None
+    ) -> list[Document]:
+        vector = self._vector(query)
+        found = self._search(vector.tolist(), max(k, fetch_k), filter)
+        vectors = [nearby.tolist() for _, _, nearby in found]
+        return [found[n][0] for n in maximal_marginal_relevance(vector, vectors, lambda_mult, k)] if found else []
+
+    def _search(
+        self, query: str | list[float], k: int, filter: Filter | None
+    ) -> list[tuple[Document, float, np.ndarray]]:
+        """The k documents nearest to a question or vector that pass the filter, their scores and vectors."""
+        if k < 1:
+            raise ConfigError(f"k must be at least 1, not {k}")
+        if not self._exists():
+            return []
+        retriever = self._current.retriever()
+        check_encoder(retriever.index, self._encoder)
+        found: list[tuple[Document, float, np.ndarray]] = []
+        for row, score in _more_and_more(retriever, self._vector(query), k):
+            document = to_document(retriever.index.passage(row))
+            if _passes(document, filter):
+                found.append((document, score, retriever.index.vector(row)))
+                if len(found) == k:
+                    break
+        return found
+
+    def _vector(self, query: str | list[float]) -> np.ndarray:
+        if isinstance(query, str):
+            return self._encoder.encode_question(valid(query))
+        if len(query) != self._encoder.dimension:
+            raise ConfigError(f"a vector must have {self._encoder.dimension} numbers, not {len(query)}")
+        return np.array(query, np.float32)
+
+    def _exists(self) -> bool:
+        return (self.folder / "CURRENT").exists()
+
+    def _select_relevance_score_fn(self) -> Callable[[float], float]:
+        """From the inner product of vectors of length 1, -1 to 1, to 0 to 1."""
+        return lambda score: (score + 1) / 2
+
+
+def _more_and_more(retriever: Retriever, vector: np.ndarray, k: int) -> Iterator[tuple[int, float]]:
+    """The rows nearest to a vector and their scores, best first, without end but the index's."""
+    seen: set[int] = set()
+    while True:
+        ranking = retriever.nearest(vector, k)
+        yield from ((row, score) for row, score in ranking if row not in seen)
+        if len(ranking) < k:
+            return
+        seen |= {row for row, _ in ranking}
+        k *= 4
+
+
+def _passes(document: Document, filter: Filter | None) -> bool:
+    if filter is None:
+        return True
+    if callable(filter):
+        return filter(document)
+    return all(name in document.metadata and document.metadata[name] == value for name, value in filter.items())

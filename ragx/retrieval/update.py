@@ -1,0 +1,142 @@
+"""update_index: add passages to an index and delete some, as one new generation.
+
+1. Shards that stay are taken over as they are; passages deleted from them are listed in `deleted.npy`.
+2. What is added becomes new shards, together with the last shards that are smaller than it, without what was deleted
+   from those. So there are few shards however often a little is added, and a passage moves a logarithmic number of
+   times. Vectors move along: only new passages are embedded.
+3. BM25 is built again over all shards, unless no shard has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from ragx.config import IndexSettings
+from ragx.retrieval.build import check_out, embed_shards, index_words, write_shards
+from ragx.retrieval.durable import writer_lock
+from ragx.retrieval.encoder import Encoder
+from ragx.retrieval.index import Index, Shard, shard_folder
+from ragx.retrieval.manifest import Counts, EncoderEntry, Manifest, current_generation
+from ragx.retrieval.retriever import check_encoder
+from ragx.retrieval.staging import Staging
+from ragx.types import Passage
+
+
+def update_index(
+    out: Path,
+    encoder: Encoder | None = None,
+    *,
+    add: Iterable[Passage] = (),
+    delete: Iterable[str] = (),
+    create: IndexSettings | None = None,
+    quiet: bool = False,
+) -> Manifest:
+    """Delete passages from the index in `out`, then add some, and publish that; readers are not disturbed.
+
+    A passage added under an id that is there replaces the one that has it; one that is there already, the same in every
+    field, stays as it is. Where nothing changes, nothing is published. After a crash the index is what it was, and the
+    same update can be run again. Memory holds the added passages, and the words of all as in `build_index`.
+
+    Args:
+        out: an index folder.
+        encoder: the one that the index was built with; None will do where nothing is added.
+        add: passages; the last of those with one id counts.
+        delete: passage ids; those that are not there are passed over.
+        create: settings of the index that is made where `out` has none; None: there must be one.
+        quiet: no progress bars on stderr.
+
+    Returns:
+        The manifest of the generation that is now the current one.
+
+    Raises:
+        IndexFolderError: there is no index in `out`, it was built with another encoder, cannot be written, or another
+            process is writing to it.
+        CorpusError: a passage is not valid Unicode.
+        ModelError: the encoder gave vectors that are not finite.
+        ConfigError: the FAISS factory string of `create` is invalid.
+        ValueError: there is something to embed and no encoder.
+    """
+    if create is None:
+        current_generation(out)  # before the lock, which would make a folder
+    else:
+        check_out(out)
+    with writer_lock(out):
+        there = (out / "CURRENT").exists()
+        index = _empty(out, create, encoder) if create and not there else Index.open(out)
+        if encoder is not None:
+            check_encoder(index, encoder)
+        added = {passage.id: passage for passage in add}
+        rows = index.find({*delete, *added})
+        same = {id for id, row in rows.items() if id in added and added[id] == index.passage(row)}
+        for id in same:
+            del added[id]
+        gone = [row for id, row in rows.items() if id not in same]
+        if not added and not gone:
+            return index.manifest
+        deleted = np.union1d(index.deleted, np.array(gone, np.int64))
+        return _publish(out, index, list(added.values()), deleted, encoder, quiet)
+
+
+def _empty(out: Path, settings: IndexSettings, encoder: Encoder | None) -> Index:
+    if encoder is None:
+        raise ValueError("a new index needs an encoder")
+    manifest = Manifest(
+        created="", settings=settings, encoder=EncoderEntry.of(encoder), counts=Counts(), shards=[], files={}
+    )
+    return Index(out, manifest, [], None, np.empty(0, np.int64))
+
+
+def _publish(
+    out: Path, index: Index, added: list[Passage], deleted: np.ndarray, encoder: Encoder | None, quiet: bool
+) -> Manifest:
+    manifest = index.manifest
+    kept = _kept_shards(index.shards, len(added), deleted, manifest.settings.shard_size)
+    start = kept[-1].offset + len(kept[-1].vectors) if kept else 0
+    moved = np.setdiff1d(np.arange(start, start + sum(len(s.vectors) for s in index.shards[len(kept) :])), deleted)
+    known = {index.passage(row).id: index.vector(row) for row in moved.tolist()}
+    deleted = deleted[deleted < start]
+
+    staging = Staging(out, manifest.encoder, manifest.settings)
+    folders = tuple(f"{shard_folder(staging.folder, number).name}/" for number in range(len(kept)))
+    staging.shards[: len(kept)] = manifest.shards[: len(kept)]
+    staging.adopt([name for name in manifest.files if name.startswith(folders)])
+    write_shards(staging, chain(map(index.passage, moved.tolist()), added), first=len(kept))
+    embed_shards(staging, encoder, known, quiet=quiet)
+    staging.delete(deleted)
+    if len(kept) == len(index.shards) and not added:
+        staging.forget("bm25/")
+        staging.adopt([name for name in manifest.files if name.startswith("bm25/")])
+    else:
+        index_words(staging, deleted, quiet=quiet)
+    documents = {*_documents(kept, deleted), *(index.passage(row).document for row in moved.tolist())}
+    documents |= {passage.document for passage in added}
+    counts = {
+        "documents": len(documents),
+        "passages": sum(shard.passages for shard in staging.shards) - len(deleted),
+        "shards": len(staging.shards),
+    }
+    return staging.publish(manifest.counts.model_copy(update=counts))
+
+
+def _kept_shards(shards: list[Shard], added: int, deleted: np.ndarray, size: int) -> list[Shard]:
+    """All but the last ones that are not full and hold no more live passages than what follows them."""
+    kept = list(shards)
+    while kept:
+        first = kept[-1].offset
+        rows = len(kept[-1].vectors)
+        live = rows - int(np.count_nonzero((deleted >= first) & (deleted < first + rows)))
+        if live > added or live >= size:
+            break
+        added += live
+        kept.pop()
+    return kept
+
+
+def _documents(shards: list[Shard], deleted: np.ndarray) -> Iterator[str]:
+    for shard in shards:
+        rows = np.setdiff1d(np.arange(len(shard.vectors)), deleted - shard.offset)
+        yield from shard.passages["document"].take(rows).unique().to_pylist()
