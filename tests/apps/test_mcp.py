@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from ragx.rag import RAG
 def test_tools_over_stdio(notes_index: Path, talkative: Path) -> None:
     async def talk() -> None:
         command = ["-m", "ragx", "mcp", "--index", str(notes_index), "--model", str(talkative), "--retriever", "bm25"]
-        async with Client(StdioServerParameters(command=sys.executable, args=command)) as client:
+        async with Client(StdioServerParameters(command=sys.executable, args=command, env=dict(os.environ))) as client:
             tools = (await client.list_tools()).tools
             assert [tool.name for tool in tools] == ["search", "ask"]
             found: Any = await client.call_tool("search", {"query": QUESTION, "k": 1})

@@ -4,23 +4,37 @@ from __future__ import annotations
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
-from served import Server
+from served import MODEL, Server
 
-schema = schemathesis.pytest.from_fixture("document")
+CHECKS = [not_a_server_error, response_schema_conformance, status_code_conformance]
+
+MODELS: dict[str, dict[str, object]] = {
+    "/v1/chat/completions": {"model": MODEL, "max_completion_tokens": 2},
+    "/v1/completions": {"model": MODEL, "max_tokens": 2},
+    "/v1/embeddings": {"model": "all-minilm-l6-v2"},
+}
 
 
-@pytest.fixture
-def document(server: Server) -> object:
-    return schemathesis.openapi.from_asgi("/openapi.json", server.app)
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
+def test_no_request_makes_the_server_fail(server: Server, mode: GenerationMode) -> None:
+    document = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+    tried = set()
+    for found in document.get_all_operations():
+        operation = found.ok()
+        if mode.is_negative and not len(operation.body):
+            continue  # there is nothing to get wrong
 
+        @settings(max_examples=15, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def attack(case: Case) -> None:
+            if mode.is_positive and isinstance(case.body, dict):  # so that it is answered, and soon
+                case.body |= MODELS.get(case.path, {})
+            case.call_and_validate(base_url=server.url, checks=CHECKS)
+            tried.add(case.path)
 
-@schema.parametrize()
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
-def test_no_request_makes_the_server_fail(case: schemathesis.Case, server: Server) -> None:
-    if isinstance(case.body, dict):  # so that it ends soon; whether given or not is no matter
-        case.body["max_tokens"] = 2
-    response = case.call(base_url=server.url)
-    case.validate_response(response, checks=[not_a_server_error, response_schema_conformance, status_code_conformance])
+        attack()
+    assert tried >= {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/search"}
