@@ -141,7 +141,8 @@ class Asking:
 
     def _count(self, answer: Answer) -> None:
         self.metrics.ended.labels(answer.finish).inc()
-        self.metrics.first_token.observe(answer.timings.first_token)
+        if answer.answer_tokens:
+            self.metrics.first_token.observe(answer.timings.first_token)
         self.metrics.prompt_tokens.inc(answer.prompt_tokens)
         self.metrics.answer_tokens.inc(answer.answer_tokens)
 
