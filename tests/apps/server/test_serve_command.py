@@ -1,0 +1,54 @@
+"""`ragx serve` and `ragx mcp` as a user types them wrongly: one line, exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from ragx import cli
+
+
+def mistake(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    monkeypatch.setattr(sys, "argv", ["ragx", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    return str(err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["serve", "--token", ""], "the token must be one or more printable ASCII characters"),
+        (["serve", "--token", "tök"], "the token must be one or more printable ASCII characters"),
+        (["serve", "-k", "0"], "k must be a whole number from 1 on, not 0"),
+        (["serve", "--retriever", "magic"], "retriever 'magic' is not one of dense, bm25, hybrid"),
+        (["mcp", "--retriever", "magic"], "retriever 'magic' is not one of dense, bm25, hybrid"),
+        (["serve", "--index", "nowhere"], "no index at nowhere"),
+        (["mcp", "--index", "nowhere"], "no index at nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    (line,) = mistake(monkeypatch, capsys, *arguments).splitlines()
+    assert line.startswith(f"ragx: {message}")
+
+
+@pytest.mark.parametrize(("command", "package"), [("serve", "fastapi"), ("mcp", "mcp")])
+def test_a_missing_package_is_named_by_its_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    assert f"pip install 'ragx[{command}]'" in mistake(monkeypatch, capsys, command)
+
+
+def test_an_address_that_others_reach_without_a_token_is_said() -> None:
+    from ragx_apps.server.command import _is_loopback
+
+    assert all(map(_is_loopback, ["127.0.0.1", "localhost", "::1"]))
+    assert not any(map(_is_loopback, ["0.0.0.0", "::", "example.org", "192.168.0.1"]))  # noqa: S104
