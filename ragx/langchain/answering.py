@@ -28,7 +28,7 @@ from ragx.reader import ReaderName
 from ragx.reader.base import Generation, Reader
 from ragx.reader.citations import cite
 from ragx.tokenization import valid
-from ragx.types import Citation, Hit
+from ragx.types import Citation, Hit, Message
 
 GENERATION = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
 PER_CALL = ("model", "k", "n_decoder", "reader", "max_tokens", *GENERATION)
@@ -128,7 +128,12 @@ class Answering(BaseModel):
         return settings, checked(Generation, {**generation, "max_new_tokens": settings["max_tokens"], "stop": stops})
 
     def _answer(
-        self, question: str, documents: Sequence[Document], stop: Sequence[str] | None, options: dict[str, Any]
+        self,
+        question: str,
+        documents: Sequence[Document],
+        stop: Sequence[str] | None,
+        options: dict[str, Any],
+        history: Sequence[Message] = (),
     ) -> Iterator[str | Outcome]:
         """Pieces of the answer as they are decoded, without white space around it, and the outcome at last.
 
@@ -145,9 +150,11 @@ class Answering(BaseModel):
         readers, notes = _open_readers(settings["model"], self.device, self.dtype, self.bits)
         reader = readers[settings["reader"]]
         with out_of_memory_is_one_line():
-            reading = reader.prepare(question, passages, n_decoder=settings["n_decoder"], generation=generation)
+            reading = reader.prepare(
+                question, passages, n_decoder=settings["n_decoder"], generation=generation, history=history
+            )
             text, held, tokens = "", "", 0
-            with closing(reader.stream(reading, generation)) as stream:  # type: ignore[type-var]
+            with closing(reader.stream(reading, generation)) as stream:
                 for piece in stream:
                     tokens += 1
                     held = held + piece if text else (held + piece).lstrip()

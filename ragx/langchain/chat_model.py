@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
@@ -17,10 +17,18 @@ from pydantic import ConfigDict
 
 from ragx.errors import ConfigError
 from ragx.langchain.answering import Answering, Outcome, checked_question
+from ragx.reader.conversation import search_query
+from ragx.tokenization import valid
+from ragx.types import Message
+
+ROLES: dict[str, Literal["system", "user", "assistant"]] = {"system": "system", "human": "user", "ai": "assistant"}
+"""Those of LangChain's messages that a conversation is made of."""
 
 
 class ChatRagx(Answering, BaseChatModel):
     """Answers the last human message from passages; settings are those of `Answering`.
+
+    The messages before it are its conversation: they help to search, and stand in the prompt.
 
     The answer's `response_metadata` holds `citations`, `notes`, `model_name` and `context_tokens`; `usage_metadata`
     counts the decoder's prompt and what it decoded.
@@ -56,9 +64,9 @@ class ChatRagx(Answering, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        question = question_of(messages)
-        documents = self._documents(question, kwargs)
-        for piece in self._answer(question, documents, stop, kwargs):
+        question, history = asked(messages)
+        documents = self._documents(search_query(question, history), kwargs)
+        for piece in self._answer(question, documents, stop, kwargs, history):
             message = AIMessageChunk(content=piece) if isinstance(piece, str) else _last(piece)
             yield ChatGenerationChunk(message=message)
 
@@ -69,7 +77,7 @@ class ChatRagx(Answering, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        documents = await self._adocuments(question_of(messages), kwargs)
+        documents = await self._adocuments(search_query(*asked(messages)), kwargs)
         return await super()._agenerate(messages, stop, run_manager, documents=documents, **kwargs)
 
     async def _astream(
@@ -79,24 +87,29 @@ class ChatRagx(Answering, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        documents = await self._adocuments(question_of(messages), kwargs)
+        documents = await self._adocuments(search_query(*asked(messages)), kwargs)
         async for chunk in super()._astream(messages, stop, run_manager, documents=documents, **kwargs):
             yield chunk
 
 
-def question_of(messages: Sequence[BaseMessage]) -> str:
-    """What is asked: the text of the last human message. Readers take no earlier turns and have their own instruction.
+def asked(messages: Sequence[BaseMessage]) -> tuple[str, list[Message]]:
+    """The question, which is the last human message, and the conversation before it.
 
     Raises:
         ConfigError: there is no question, or something else than text in it.
     """
-    asked = next((message for message in reversed(messages) if isinstance(message, HumanMessage)), None)
-    if asked is None:
+    last = max((n for n, message in enumerate(messages) if isinstance(message, HumanMessage)), default=None)
+    if last is None:
         raise ConfigError("the messages ask nothing: one must be a human's")
-    for block in asked.content_blocks:
+    for block in messages[last].content_blocks:
         if block["type"] != "text":
             raise ConfigError(f"a question is text; this one holds {block['type']!r} too")
-    return checked_question(asked.text)
+    history = [
+        Message(ROLES[message.type], valid(message.text))
+        for message in messages[:last]
+        if message.type in ROLES and message.text.strip()
+    ]
+    return checked_question(messages[last].text), history
 
 
 def _last(outcome: Outcome) -> AIMessageChunk:

@@ -23,6 +23,7 @@ from ragx import RAG
 from ragx.errors import ConfigError, IndexFolderError
 from ragx.langchain import ChatRagx, RagxEmbeddings, RagxLLM, RagxVectorStore
 from ragx.retrieval import remove
+from ragx.types import Message
 
 QUESTION = "How much sunlight does fresh snow reflect?"
 EITHER = pytest.mark.parametrize("kind", [RagxLLM, ChatRagx])
@@ -62,7 +63,16 @@ def test_the_answer_is_that_of_rag_ask(kind: Any, built_index: Path) -> None:
         ]
         assert cited == [(each.title, each.source, each.start, each.end, each.text) for each in asked.citations]
         assert cited
-        assert "untrained" in answer.response_metadata["notes"][0]
+
+
+def test_messages_before_the_question_are_its_conversation(tiny: dict[str, Any]) -> None:
+    history = [Message("system", "Be brief."), Message("user", "What is snow?"), Message("assistant", "It is white.")]
+    options = {"k": tiny["k"], "n_decoder": tiny["n_decoder"], "max_new_tokens": tiny["max_tokens"]}
+    rag = RAG.from_index(tiny["index"], model=tiny["model"], dtype="float32")
+    messages = [SystemMessage("Be brief."), HumanMessage("What is snow?"), AIMessage("It is white.")]
+    found = ChatRagx(**tiny).invoke([*messages, HumanMessage("And soil?")])
+    assert found.text == rag.ask("And soil?", history=history, **options).text
+    assert found.text != rag.ask("And soil?", **options).text
 
 
 @EITHER
@@ -230,8 +240,7 @@ def test_a_call_can_say_otherwise(kind: Any, tiny: dict[str, Any]) -> None:
 def test_the_last_human_message_is_the_question(tiny: dict[str, Any]) -> None:
     model = ChatRagx(**tiny)
     expected = model.invoke("Why?").text
-    turns = [SystemMessage("Be brief."), HumanMessage("Who?"), AIMessage("Nobody."), HumanMessage("Why?")]
-    assert model.invoke(turns).text == expected
+    assert model.invoke([HumanMessage("Why?"), AIMessage("What is after it is not read.")]).text == expected
     assert model.invoke([HumanMessage([{"type": "text", "text": "Why?"}])]).text == expected
 
 
