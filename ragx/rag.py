@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,9 +17,10 @@ from ragx.hardware import out_of_memory_is_one_line
 from ragx.reader import READERS, ReaderName
 from ragx.reader.base import Generation
 from ragx.reader.citations import cite
+from ragx.reader.conversation import search_query
 from ragx.retrieval import METHODS, Index, Method, Retriever, TextEncoder
 from ragx.tokenization import valid
-from ragx.types import Answer, Hit, Timings
+from ragx.types import Answer, Hit, Message, Timings
 
 if TYPE_CHECKING:
     import torch
@@ -103,24 +106,29 @@ class RAG:
         self,
         question: str,
         *,
+        history: Sequence[Message] = (),
         k: int = 60,
         n_decoder: int = 10,
         reader: ReaderName = "cepe",
         retriever: Method | None = None,
         why: bool = False,
         on_text: Callable[[str], None] | None = None,
+        cancel: threading.Event | None = None,
         **generation: Any,
     ) -> Answer:
         """Answer a question from the index.
 
         Args:
             question: the question, as text.
+            history: the conversation before it, for a follow-up question: it is searched together with the questions
+                before it, and the prompt repeats what fits of the last turns.
             k: passages to retrieve and read (K).
             n_decoder: how many of them, from the best on, also stand in the decoder's prompt.
             reader: `cepe`, or `full` for the plain decoder with all k in its prompt.
             retriever: `dense`, `bm25`, or `hybrid` for both, fused by reciprocal rank; None: as given to `from_index`.
             why: whether to note each passage's share of the attention, as `Answer.shares`.
             on_text: called with each piece of the answer as it is decoded.
+            cancel: set it, in another thread, to end the answer where it is.
             generation: `max_new_tokens`, `temperature` and the other settings of `ragx.reader.base.Generation`.
 
         Raises:
@@ -131,21 +139,25 @@ class RAG:
         check_question(question, k, n_decoder, reader, method)
         decoding = checked(Generation, generation)
         start = time.perf_counter()
-        hits = self.retriever.search(question, k, method)
+        hits = self.retriever.search(search_query(question, history), k, method)
         retrieved = time.perf_counter()
         passages = [hit.passage for hit in hits]
-        reading = self.readers[reader].prepare(question, passages, n_decoder=n_decoder, generation=decoding)
+        reading = self.readers[reader].prepare(
+            question, passages, n_decoder=n_decoder, generation=decoding, history=history
+        )
         encoded = time.perf_counter()
         if reading.context is not None:
             reading.context.watch = why
 
         pieces: list[str] = []
         times: list[float] = []
-        for piece in self.readers[reader].stream(reading, decoding):
-            times.append(time.perf_counter())
-            pieces.append(piece)
-            if on_text and piece:
-                on_text(piece)
+        stream = self.readers[reader].stream(reading, decoding, cancel)
+        with contextlib.closing(stream):
+            for piece in stream:
+                times.append(time.perf_counter())
+                pieces.append(piece)
+                if on_text and piece:
+                    on_text(piece)
         text = "".join(pieces).strip()
         citations = cite(text, question, hits)
         end = time.perf_counter()
@@ -164,6 +176,9 @@ class RAG:
             timings,
             shares=None if shares is None else shares[0].tolist(),
             notes=self._notes(hits, k) + reading.notes,
+            finish=stream.finish,
+            prompt_tokens=len(reading.prompt.ids),
+            answer_tokens=stream.tokens,
         )
 
     def _notes(self, hits: list[Hit], k: int) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragx.errors import ModelError
+from ragx.types import Message
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -57,17 +58,19 @@ def plain_ids(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[
     return [encoding.ids for encoding in backend.encode_batch(list(map(valid, texts)), add_special_tokens=False)]
 
 
-def chat_ids(tokenizer: PreTrainedTokenizerFast, message: str) -> list[int]:
-    """Token ids of a user's message up to where the answer starts.
+def chat_ids(tokenizer: PreTrainedTokenizerFast, message: str, history: Sequence[Message] = ()) -> list[int]:
+    """Token ids of a user's message, after the messages before it, up to where the answer starts.
 
-    A tokenizer without a chat template (a base model's) gets the message as it is, after its start token if any.
+    A tokenizer without a chat template (a base model's) gets the messages as they are, after its start token if any.
     """
     if tokenizer.chat_template is None:
         start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-        return start + plain_ids(tokenizer, [message])[0]
+        text = "\n\n".join([*(earlier.content for earlier in history), message])
+        return start + plain_ids(tokenizer, [text])[0]
+    chat = [*history, Message("user", message)]
     with _chat_lock:
         ids: Any = tokenizer.apply_chat_template(
-            [{"role": "user", "content": valid(message)}],
+            [{"role": each.role, "content": valid(each.content)} for each in chat],
             add_generation_prompt=True,
             sanitize_control_tokens=True,
             return_dict=False,

@@ -8,6 +8,10 @@ N decoder tokens, H query heads, G key/value heads, D head dimension, E encoder 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
+
+Finish = Literal["stop", "length", "cancelled"]
+"""Why an answer ended: by itself or at a stop string, at its greatest length, or because its asker had enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,14 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation that came before a question."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What `RAG.ask` returns."""
 
@@ -85,3 +97,7 @@ class Answer:
     """Each hit's share of the reader's cross-attention, when asked for and the reader attends: they sum to 1."""
     notes: list[str] = field(default_factory=list)
     """One line each: what the user should know about this answer (fewer passages than asked for, a cut prompt, …)."""
+    finish: Finish = "stop"
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+    """Decoded tokens, the one that ends the answer included."""

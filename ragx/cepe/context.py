@@ -150,6 +150,10 @@ class Context:
         )
 
 
+Contexts = Context | Sequence[Context | None]
+"""That of a batch, or one for each of its rows, where questions come and go."""
+
+
 def pad(rows: Sequence[Tensor], lengths: Sequence[Sequence[int]]) -> Context:
     """One packed row (M_b, E) a question, and the lengths of its passages -> a padded batch (B, M, E)."""
     offsets = [[0, *accumulate(of_question)] for of_question in lengths]

@@ -6,7 +6,7 @@ import torch
 from ragx_kernels.cross_attention import cross_attention, project_keys_values
 from torch import Tensor, nn
 
-from ragx.cepe.context import Context, KeysValues
+from ragx.cepe.context import Context, Contexts, KeysValues
 
 LATENT_QUERIES = 16
 """From so many decoder tokens a step on, the latent way's wider products cost more than making keys and values."""
@@ -37,20 +37,31 @@ class CrossAttention(nn.Module):
         self.o_proj = nn.Linear(heads * head_dim, decoder_width, bias=False)
         self.layernorm = norm
 
-    def forward(self, hidden: Tensor, context: Context) -> Tensor:
-        """What to add to the residual stream: (B, N, W) -> (B, N, W); zeros where a question has no passage."""
-        context = context.on(hidden.device)
-        if context.is_silent(self.layer, self.o_proj.weight):
+    def forward(self, hidden: Tensor, context: Contexts) -> Tensor:
+        """What to add to the residual stream: (B, N, W) -> (B, N, W); zeros where a question has no passage.
+
+        Rows with a context of their own each keep its keys and values when the batch changes.
+        """
+        of_rows = [context] if isinstance(context, Context) else context
+        heard = [None if row is None or row.is_silent(self.layer, self.o_proj.weight) else row for row in of_rows]
+        if not any(heard):
             return torch.zeros_like(hidden)
         states: Tensor = self.q_proj(self.layernorm(hidden))
         query = states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, H, N, D)
+        rows = zip(query.chunk(len(heard)), heard, strict=True)
+        attended = torch.cat([torch.zeros_like(q) if row is None else self._noted(q, row) for q, row in rows])
+        output: Tensor = self.o_proj(attended.transpose(1, 2).flatten(2))  # (B, N, W)
+        return output
+
+    def _noted(self, query: Tensor, context: Context) -> Tensor:
+        """Attend: (B, H, N, D) -> (B, H, N, D), and note the shares of the passages where that is asked for."""
+        context = context.on(query.device)
         attended, lse = self._attend(query, context, watch=context.watch and query.shape[2] == 1)
         if context.watch and lse is None:  # of a prompt, only the last token's attention is noted
             _, lse = self._attend(query[:, :, -1:], context, watch=True)
         if lse is not None:
             context.see(lse)
-        output: Tensor = self.o_proj(attended.transpose(1, 2).flatten(2))  # (B, N, W)
-        return output
+        return attended
 
     def _attend(self, query: Tensor, context: Context, *, watch: bool) -> tuple[Tensor, Tensor | None]:
         keys_values = None

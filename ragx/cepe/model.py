@@ -18,7 +18,7 @@ from ragx_kernels.cross_attention import Shape, Way, choose, machine
 from torch import Tensor, nn
 from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
 
-from ragx.cepe.context import Context, pad
+from ragx.cepe.context import Context, Contexts, pad
 from ragx.cepe.cross_attention import CrossAttention
 from ragx.cepe.encoder import PassageEncoder
 from ragx.hardware import free_memory
@@ -180,7 +180,7 @@ class CepeModel(PreTrainedModel, GenerationMixin):
         attention_mask: Tensor | None = None,
         encoder_input_ids: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
-        context: Context | None = None,
+        context: Contexts | None = None,
         **kwargs: Any,
     ) -> Any:
         """The decoder's own forward, attending to passages where some are given.
@@ -190,14 +190,14 @@ class CepeModel(PreTrainedModel, GenerationMixin):
             attention_mask: (B, N).
             encoder_input_ids: (B, K, L), passages to encode; or give `context`.
             encoder_attention_mask: (B, K, L).
-            context: what `encode` returned, to reuse it.
+            context: what `encode` returned, to reuse it; or one for each row, as questions come and go.
             kwargs: the decoder's own arguments.
 
         Returns:
             The decoder's own output: `.logits` is (B, N, V).
         """
-        context = self._context(encoder_input_ids, encoder_attention_mask, context)
-        return super().forward(input_ids=input_ids, attention_mask=attention_mask, context=context, **kwargs)
+        given = self._context(encoder_input_ids, encoder_attention_mask, context)
+        return super().forward(input_ids=input_ids, attention_mask=attention_mask, context=given, **kwargs)
 
     def generate(
         self,
@@ -210,10 +210,10 @@ class CepeModel(PreTrainedModel, GenerationMixin):
     ) -> Any:
         """transformers' `generate`; the passages are encoded once, before the first token."""
         with torch.no_grad():
-            context = self._context(encoder_input_ids, encoder_attention_mask, context)
-        return super().generate(inputs, *args, context=context, **kwargs)  # type: ignore[misc]
+            given = self._context(encoder_input_ids, encoder_attention_mask, context)
+        return super().generate(inputs, *args, context=given, **kwargs)  # type: ignore[misc]
 
-    def _context(self, ids: Tensor | None, mask: Tensor | None, context: Context | None) -> Context | None:
+    def _context(self, ids: Tensor | None, mask: Tensor | None, context: Contexts | None) -> Contexts | None:
         if ids is None:
             return context
         if context is not None:
@@ -254,7 +254,7 @@ class _CrossAttendingLayer(nn.Module):
     post_attention_layernorm: nn.Module
     mlp: nn.Module
 
-    def forward(self, hidden_states: Tensor, context: Context | None = None, **kwargs: Any) -> Tensor:
+    def forward(self, hidden_states: Tensor, context: Contexts | None = None, **kwargs: Any) -> Tensor:
         attended, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), **kwargs)
         hidden_states = hidden_states + attended
         if context is not None and self.cross_attn is not None:

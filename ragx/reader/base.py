@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -12,13 +14,15 @@ from pydantic import Field
 from ragx.config import Settings
 from ragx.errors import ConfigError
 from ragx.reader.prompt import Prompt, build_prompt
-from ragx.types import Passage
+from ragx.types import Message, Passage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from ragx.cepe.context import Context
     from ragx.cepe.model import CepeModel
+    from ragx.reader.batching import BatchDecoder
+    from ragx.reader.decoding import AnswerStream
 
 
 class Generation(Settings):
@@ -55,28 +59,45 @@ class Reader(ABC):
 
     def __init__(self, model: CepeModel, tokenizer: PreTrainedTokenizerFast) -> None:
         self.model, self.tokenizer = model, tokenizer
+        self.batch: BatchDecoder | None = None
+        """Set where many ask at once: their answers are decoded together."""
 
     @abstractmethod
-    def prepare(self, question: str, passages: Sequence[Passage], *, n_decoder: int, generation: Generation) -> Reading:
+    def prepare(
+        self,
+        question: str,
+        passages: Sequence[Passage],
+        *,
+        n_decoder: int,
+        generation: Generation,
+        history: Sequence[Message] = (),
+    ) -> Reading:
         """Build the prompt and encode what is read outside of it. `passages` come best first.
 
         Raises:
             ConfigError: the question does not fit into the decoder's window.
         """
 
-    def stream(self, reading: Reading, generation: Generation) -> Iterator[str]:
-        """Decode the answer; yields the text of each token as it comes, until the decoder ends its turn."""
-        from ragx.reader.decoding import stream_text
+    def stream(self, reading: Reading, generation: Generation, cancel: threading.Event | None = None) -> AnswerStream:
+        """Decode the answer; yields the text of each token as it comes, until the decoder ends its turn.
 
-        return stream_text(self.model, self.tokenizer, reading.prompt.ids, reading.context, generation)
+        Setting `cancel`, or closing the stream, ends it before the next token.
+        """
+        from ragx.reader.decoding import AnswerStream, generate
 
-    def _prompt(self, question: str, passages: Sequence[Passage], generation: Generation) -> tuple[Prompt, list[str]]:
+        tokens = self.batch.generate if self.batch is not None else partial(generate, self.model, self.tokenizer)
+        ids = tokens(reading.prompt.ids, reading.context, generation, cancel or threading.Event())
+        return AnswerStream(ids, self.model, self.tokenizer, generation)
+
+    def _prompt(
+        self, question: str, passages: Sequence[Passage], generation: Generation, history: Sequence[Message]
+    ) -> tuple[Prompt, list[str]]:
         """The prompt, and a note when passages had to be left out of it."""
         window = self.model.config.max_position_embeddings
         room = window - generation.max_new_tokens
         if room <= 0:
             raise ConfigError(f"max_new_tokens must be below the decoder's window of {window} tokens")
-        prompt = build_prompt(self.tokenizer, question, passages, max_tokens=room)
+        prompt = build_prompt(self.tokenizer, question, passages, max_tokens=room, history=history)
         if prompt.passages == len(passages):
             return prompt, []
         held = f"{prompt.passages} of the {len(passages)} passages" if prompt.passages else "none of the passages"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from ragx.reader.base import Generation, Reader, Reading
 from ragx.reader.prompt import passage_text
 from ragx.tokenization import plain_ids
-from ragx.types import Passage
+from ragx.types import Message, Passage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -28,18 +29,27 @@ class CepeReader(Reader):
         """`store` keeps encodings on disk; without one, every question encodes its passages."""
         super().__init__(model, tokenizer)
         self.store = store
+        self._encoding = threading.Lock()  # whoever asks at the same time finds on disk what the first has encoded
 
-    def prepare(self, question: str, passages: Sequence[Passage], *, n_decoder: int, generation: Generation) -> Reading:
+    def prepare(
+        self,
+        question: str,
+        passages: Sequence[Passage],
+        *,
+        n_decoder: int,
+        generation: Generation,
+        history: Sequence[Message] = (),
+    ) -> Reading:
         import torch
 
-        prompt, notes = self._prompt(question, passages[:n_decoder], generation)
+        prompt, notes = self._prompt(question, passages[:n_decoder], generation, history)
         ids = self.encoder_ids(passages)
         window = self.window
         long = sum(len(passage) > window for passage in ids)
         if long:
             notes.append(f"{long} passages are longer than the encoder's window of {window} tokens and were cut")
         ids = [passage[:window] for passage in ids]
-        with torch.inference_mode():
+        with self._encoding, torch.inference_mode():
             context = self.store.encode(self.model, ids) if self.store else self.model.encode_passages(ids)
         return Reading(prompt, context, notes)
 

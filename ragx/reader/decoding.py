@@ -1,11 +1,11 @@
-"""Token-by-token decoding with transformers' `generate`, as an iterator of text."""
+"""Token-by-token decoding of one answer with transformers' `generate`, and tokens to text."""
 
 from __future__ import annotations
 
 import contextlib
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,29 +14,87 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, StoppingCrit
 from transformers.generation.streamers import BaseStreamer
 
 from ragx.reader.base import Generation
+from ragx.types import Finish
 
 if TYPE_CHECKING:
     from ragx.cepe.context import Context
     from ragx.cepe.model import CepeModel
 
 
-def stream_text(
+class AnswerStream(Iterator[str]):
+    """The text of an answer, token by token, up to its end token, a stop string or its greatest length.
+
+    A token's text is empty while a character is incomplete or a stop string may have begun; it comes with a later one.
+    """
+
+    def __init__(
+        self,
+        ids: Generator[int, None, None],
+        model: CepeModel,
+        tokenizer: PreTrainedTokenizerFast,
+        generation: Generation,
+    ) -> None:
+        """`ids`: the answer's tokens as they are decoded; closed where the answer ends before them."""
+        self.tokens = 0
+        """Decoded so far."""
+        self.finish: Finish = "cancelled"
+        """Why the answer ended."""
+        self._ids, self._tokenizer, self._generation = ids, tokenizer.backend_tokenizer, generation
+        self._ends = end_tokens(model, tokenizer)
+        self._decoder = DecodeStream(skip_special_tokens=True)
+        self._held = ""
+        self._over = False
+
+    def __next__(self) -> str:
+        if self._over:
+            raise StopIteration
+        token = next(self._ids, None)
+        if token is None:
+            self._over = True
+            return self._rest()
+        self.tokens += 1
+        if token in self._ends:
+            self.finish = "stop"
+        elif self.tokens == self._generation.max_new_tokens:
+            self.finish = "length"
+        stops = self._generation.stop
+        self._held += self._decoder.step(self._tokenizer, token) or ""
+        end = min((at for string in stops if (at := self._held.find(string)) >= 0), default=None)
+        if end is not None:
+            self.close()
+            self.finish = "stop"
+            return self._held[:end]
+        ready = len(self._held) - _begun(self._held, stops)
+        piece, self._held = self._held[:ready], self._held[ready:]
+        return piece
+
+    def close(self) -> None:
+        """End the answer here: nothing more is decoded."""
+        self._over = True
+        self._ids.close()
+
+    def _rest(self) -> str:
+        if not self._held:
+            raise StopIteration
+        return self._held
+
+
+def generate(
     model: CepeModel,
     tokenizer: PreTrainedTokenizerFast,
     prompt_ids: list[int],
     context: Context | None,
     generation: Generation,
-) -> Iterator[str]:
-    """Generate in a thread of its own; yield the text of each token.
+    cancel: threading.Event,
+) -> Generator[int, None, None]:
+    """Decode one answer by transformers' `generate`, in a thread of its own; yields its tokens.
 
-    A token's text is empty while a character is incomplete or a stop string may have begun; it comes with a later one.
-
-    Closing the iterator stops the generation before its next token. An error in the thread is raised here.
+    Closing the iterator, or setting `cancel`, stops it before its next token. An error in the thread is raised here.
     """
     tokens: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
-    stop = threading.Event()
+    closed = threading.Event()
 
-    def generate() -> None:
+    def run() -> None:
         try:
             ids = torch.tensor([prompt_ids], device=model.device)  # (1, N)
             seeded = contextlib.nullcontext() if generation.seed is None else torch.random.fork_rng()
@@ -49,33 +107,28 @@ def stream_text(
                     context=context,
                     generation_config=_generation_config(model, tokenizer, generation),
                     streamer=_Streamer(tokens),
-                    stopping_criteria=StoppingCriteriaList([_StopWhen(stop)]),
+                    stopping_criteria=StoppingCriteriaList([_StopWhen(closed, cancel)]),
                 )
             tokens.put(None)
         except BaseException as error:  # handed to the reading thread, which raises it
             tokens.put(error)
 
-    thread = threading.Thread(target=generate, name="ragx-generate", daemon=True)
+    thread = threading.Thread(target=run, name="ragx-generate", daemon=True)
     thread.start()
-    decoder = DecodeStream(skip_special_tokens=True)
-    held = ""
     try:
         while (token := tokens.get()) is not None:
             if isinstance(token, BaseException):
                 raise token
-            held += decoder.step(tokenizer.backend_tokenizer, token) or ""
-            end = min((at for string in generation.stop if (at := held.find(string)) >= 0), default=None)
-            if end is not None:
-                yield held[:end]
-                return
-            ready = len(held) - _begun(held, generation.stop)
-            yield held[:ready]
-            held = held[ready:]
-        if held:
-            yield held
+            yield token
     finally:
-        stop.set()
+        closed.set()
         thread.join()
+
+
+def end_tokens(model: CepeModel, tokenizer: PreTrainedTokenizerFast) -> set[int]:
+    """Tokens that end an answer: the model's own, and the chat template's end of turn (the tokenizer's eos)."""
+    ends = model.generation_config.eos_token_id
+    return {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
 
 
 def _begun(text: str, stops: Sequence[str]) -> int:
@@ -89,9 +142,7 @@ def _begun(text: str, stops: Sequence[str]) -> int:
 def _generation_config(
     model: CepeModel, tokenizer: PreTrainedTokenizerFast, generation: Generation
 ) -> GenerationConfig:
-    """Stops at the model's own end tokens and at the chat template's end of turn (the tokenizer's eos)."""
-    ends = model.generation_config.eos_token_id
-    stops = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
+    stops = end_tokens(model, tokenizer)
     sampling: dict[str, Any] = {}
     if generation.temperature > 0:
         sampling = {"do_sample": True, **generation.model_dump(include={"temperature", "top_p", "top_k"})}
@@ -122,8 +173,9 @@ class _Streamer(BaseStreamer):
 
 
 class _StopWhen(StoppingCriteria):
-    def __init__(self, event: threading.Event) -> None:
-        self.event = event
+    def __init__(self, *events: threading.Event) -> None:
+        self.events = events
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        return torch.full((input_ids.shape[0],), self.event.is_set(), dtype=torch.bool, device=input_ids.device)
+        stop = any(event.is_set() for event in self.events)
+        return torch.full((input_ids.shape[0],), stop, dtype=torch.bool, device=input_ids.device)

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ragx.reader.base import Generation, Reader, Reading
-from ragx.types import Passage
+from ragx.types import Message, Passage
 
 
 class FullReader(Reader):
     """The baseline every long-context method is compared with. `n_decoder` does not limit it."""
 
-    def prepare(self, question: str, passages: Sequence[Passage], *, n_decoder: int, generation: Generation) -> Reading:
+    def prepare(
+        self,
+        question: str,
+        passages: Sequence[Passage],
+        *,
+        n_decoder: int,
+        generation: Generation,
+        history: Sequence[Message] = (),
+    ) -> Reading:
         del n_decoder  # every passage goes into the prompt
-        prompt, notes = self._prompt(question, passages, generation)
+        prompt, notes = self._prompt(question, passages, generation, history)
         return Reading(prompt, None, notes)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ragx.errors import ConfigError
+from ragx.reader.conversation import instructions, turns
 from ragx.tokenization import chat_ids, plain_ids
-from ragx.types import Passage
+from ragx.types import Message, Passage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -27,27 +28,46 @@ class Prompt:
 
 
 def build_prompt(
-    tokenizer: PreTrainedTokenizerFast, question: str, passages: Sequence[Passage], *, max_tokens: int
+    tokenizer: PreTrainedTokenizerFast,
+    question: str,
+    passages: Sequence[Passage],
+    *,
+    max_tokens: int,
+    history: Sequence[Message] = (),
 ) -> Prompt:
     """The prompt of as many of `passages`, from the best on, as fit into `max_tokens`.
 
-    A passage that does not fit is passed over for the next.
+    A passage that does not fit is passed over for the next. Of the conversation before the question, `history`, the
+    last turns that fit into half of the room are repeated.
 
     Raises:
-        ConfigError: the question alone does not fit.
+        ConfigError: the question, with the conversation's system messages, does not fit.
     """
-    room = max_tokens - len(chat_ids(tokenizer, _message(question, [])))
+    system = instructions(history)
+    room = max_tokens - len(chat_ids(tokenizer, _message(question, [], system)))
     if room < 0:
         raise ConfigError(f"the question is too long for this model: its prompt must fit into {max_tokens} tokens")
+    before = _last_turns(tokenizer, history, room // 2)
+    room = max_tokens - len(chat_ids(tokenizer, _message(question, [], system), before))
     kept = []
     for passage, ids in zip(passages, plain_ids(tokenizer, [_block(99, passage) for passage in passages]), strict=True):
         if len(ids) <= room:
             kept.append(passage)
             room -= len(ids)
     # tokens may merge or part where blocks meet
-    while len(prompt := chat_ids(tokenizer, _message(question, kept))) > max_tokens and kept:
+    while len(prompt := chat_ids(tokenizer, _message(question, kept, system), before)) > max_tokens and kept:
         kept.pop()
     return Prompt(prompt, len(kept))
+
+
+def _last_turns(tokenizer: PreTrainedTokenizerFast, history: Sequence[Message], room: int) -> list[Message]:
+    kept: list[Message] = []
+    alone = len(chat_ids(tokenizer, ""))
+    for turn in reversed(turns(history)):
+        if len(chat_ids(tokenizer, "", [*turn, *kept])) - alone > room:
+            break
+        kept = [*turn, *kept]
+    return kept
 
 
 def passage_text(passage: Passage) -> str:
@@ -55,10 +75,11 @@ def passage_text(passage: Passage) -> str:
     return f"{passage.title}\n{passage.text}" if passage.title else passage.text
 
 
-def _message(question: str, passages: Sequence[Passage]) -> str:
+def _message(question: str, passages: Sequence[Passage], system: str) -> str:
     # The best passage stands last, next to the question: small decoders heed what they read last.
     blocks = [_block(number, passage) for number, passage in enumerate(passages, start=1)]
-    return "".join([f"{INSTRUCTION}\n\n", *reversed(blocks), f"Question: {question}"])
+    start = f"{system}\n\n" if system else ""
+    return "".join([start, f"{INSTRUCTION}\n\n", *reversed(blocks), f"Question: {question}"])
 
 
 def _block(number: int, passage: Passage) -> str:
