@@ -44,6 +44,11 @@ class Generation(Settings):
     stop: tuple[str, ...] = ()
     """Strings that end the answer; they are not part of it."""
 
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the likeliest token is always taken; so near 0, logits could not be divided by the temperature."""
+        return self.temperature < 1e-5
+
 
 @dataclass(frozen=True)
 class Reading:

@@ -62,8 +62,8 @@ class BatchCache:
             self._resize(rows, columns, list(zip(self._keys, self._values, strict=True)))
         self._rows = torch.arange(len(self.lengths), device=device)
         self._ends = torch.tensor(self.lengths, device=device)
-        columns = torch.arange(longest, device=device)
-        return self._ends[:, None], (columns <= self._ends[:, None])[:, None, None]
+        places = torch.arange(longest, device=device)
+        return self._ends[:, None], (places <= self._ends[:, None])[:, None, None]
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Write one token a row, (B, G, 1, D); all tokens of the batch, (B, G, N, D), those beyond a row's end too."""

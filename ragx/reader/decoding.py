@@ -144,7 +144,7 @@ def _generation_config(
 ) -> GenerationConfig:
     stops = end_tokens(model, tokenizer)
     sampling: dict[str, Any] = {}
-    if generation.temperature > 0:
+    if not generation.is_greedy:
         sampling = {"do_sample": True, **generation.model_dump(include={"temperature", "top_p", "top_k"})}
         sampling["min_p"] = generation.min_p or None
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(stops, default=0)

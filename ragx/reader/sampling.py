@@ -23,7 +23,7 @@ class Sampler:
     """Has its own random numbers, so that what others draw changes nothing."""
 
     def __init__(self, generation: Generation, device: torch.device) -> None:
-        self.samples = generation.temperature > 0
+        self.samples = not generation.is_greedy
         self.penalises = generation.repetition_penalty != 1
         self.processors = LogitsProcessorList()
         if self.penalises:

@@ -1,0 +1,130 @@
+"""`ragx serve`: load the models, listen, and stop without losing an answer."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ragx.cli import Bits, CacheSize, Device, Dtype, Encodings, IndexFolder, Offline, Reader
+from ragx.errors import ConfigError, RagxError
+from ragx.terminal import notice, waiting
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to ragx's."""
+    app.command("serve")(serve)
+
+
+def serve(
+    index: IndexFolder = None,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    token: Annotated[
+        str | None, typer.Option(envvar="RAGX_TOKEN", help="The bearer token that clients must send.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Answers decoded at once.")] = 8,
+    queue: Annotated[int, typer.Option(min=0, help="Requests that wait beyond; further ones get 429.")] = 32,
+    time_limit: Annotated[float, typer.Option(min=1, help="Seconds from a request to its whole answer.")] = 300,
+    k: Annotated[int, typer.Option("--k", "-k", help="Passages to retrieve and read.")] = 60,
+    n_decoder: Annotated[int, typer.Option(help="How many of them also stand in the prompt.")] = 10,
+    retriever: Annotated[str, typer.Option(help="dense, bm25 or hybrid.")] = "hybrid",
+    model: Reader = None,
+    attend: Annotated[str, typer.Option(help="How decoding attends: auto, project, cached or latent.")] = "auto",
+    cache_size: CacheSize = 4.0,
+    encodings: Encodings = "bfloat16",
+    device: Device = None,
+    dtype: Dtype = "auto",
+    bits: Bits = None,
+    offline: Offline = False,
+) -> None:
+    """Answer over HTTP, as OpenAI's API does: /v1/chat/completions, /v1/embeddings, /v1/search and more."""
+    from ragx.models import resolve
+    from ragx.rag import DEFAULT_MODEL, RAG, check_question
+
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError:
+        raise ConfigError("`ragx serve` needs more packages: pip install 'ragx[serve]'") from None
+    check_question("-", k, n_decoder, "cepe", retriever)
+    if token is not None and not (token and token.isascii() and token.isprintable()):
+        raise ConfigError("the token must be one or more printable ASCII characters")
+    name = model or DEFAULT_MODEL
+    resolve(name)  # a download shows its own progress
+    method: Any = retriever  # checked above
+    way: Any = attend  # checked by from_index, as is the next
+    kept: Any = encodings
+    with waiting("loading models …"):
+        rag = RAG.from_index(
+            index,
+            model=name,
+            retriever=method,
+            attend=way,
+            cache_size=cache_size,
+            encodings=kept,
+            device=device,
+            dtype=dtype,
+            bits=bits,
+        )
+    for note in rag.notes:
+        notice(note)
+    if token is None and not _is_loopback(host):
+        notice(f"whoever reaches {host} can ask: --token or RAGX_TOKEN asks them for a token")
+
+    from ragx_apps.server.app import create_app
+    from ragx_apps.server.asking import Asking
+    from ragx_apps.server.metrics import Metrics
+
+    asking = Asking(rag, Metrics(), batch=batch, queue=queue, time_limit=time_limit)
+    try:
+        listen(create_app(asking, name, k=k, n_decoder=n_decoder, token=token), host, port, time_limit)
+    finally:
+        asking.close()
+
+
+def listen(app: FastAPI, host: str, port: int, time_limit: float) -> None:
+    """Serve until SIGTERM or Ctrl-C: then nothing new is taken, and what is under way is answered.
+
+    Raises:
+        RagxError: the address cannot be had.
+    """
+    import uvicorn
+
+    try:
+        listener = _bind(host, port)
+    except OSError as error:
+        raise RagxError(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port") from None
+    address, bound = listener.getsockname()[:2]
+    shown = f"[{address}]" if ":" in address else address
+    notice(f"listening on http://{shown}:{bound}/v1; Ctrl-C stops")
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again after it has stopped for it
+    grace = int(time_limit) + 1
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=grace)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,94 @@
+"""Errors in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from ragx.errors import ConfigError, RagxError
+from ragx.tokenization import valid
+
+logger = logging.getLogger("ragx.serve")
+
+TYPES = {401: "authentication_error", 429: "rate_limit_error", 500: "server_error", 503: "server_error"}
+
+
+class ApiError(Exception):
+    """What a client is told instead of an answer."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.param, self.code, self.headers = status, param, code, headers
+
+    def body(self) -> dict[str, Any]:
+        """The JSON object."""
+        kind = TYPES.get(self.status, "invalid_request_error")
+        param = None if self.param is None else valid(self.param)
+        return {"error": {"message": valid(str(self)), "type": kind, "param": param, "code": self.code}}
+
+    def response(self) -> JSONResponse:
+        """The HTTP response."""
+        return JSONResponse(self.body(), self.status, self.headers)
+
+
+class ErrorDetail(BaseModel):
+    """What is wrong, for the OpenAPI document."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """An error response."""
+
+    error: ErrorDetail
+
+
+def as_api_error(error: Exception) -> ApiError:
+    """What to tell a client of an exception; one that is our own defect is logged and kept to ourselves."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, ConfigError):
+        return ApiError(400, str(error))
+    if isinstance(error, RagxError):  # memory that ran out, an index that was damaged meanwhile
+        return ApiError(503, str(error))
+    logger.error("a request failed", exc_info=error)
+    return ApiError(500, "a defect in ragx; its log says more")
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Answer every error, the framework's own included, in this shape."""
+
+    @app.exception_handler(ApiError)
+    @app.exception_handler(RagxError)
+    @app.exception_handler(Exception)
+    async def _failed(_: Request, error: Exception) -> JSONResponse:
+        return as_api_error(error).response()
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        message = first["msg"].removeprefix("Value error, ")
+        return ApiError(400, f"{where}: {message}" if where else message, param=where or None).response()
+
+    @app.exception_handler(HTTPException)
+    async def _http(_: Request, error: HTTPException) -> JSONResponse:
+        headers = dict(error.headers) if error.headers else None
+        return ApiError(error.status_code, str(error.detail), headers=headers).response()

@@ -1,0 +1,168 @@
+"""What clients send, as OpenAI's API has it, and ragx's own settings in the extra field `ragx`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ragx.reader import ReaderName
+from ragx.retrieval import Method
+from ragx.types import Message
+
+MAX_MESSAGES = 200
+MAX_K = 200
+MAX_TEXTS = 256
+"""In one request for embeddings."""
+
+NEUTRAL: dict[str, tuple[object, ...]] = {
+    "n": (1,),
+    "best_of": (1,),
+    "echo": (False,),
+    "suffix": ("",),
+    "logprobs": (False, 0),
+    "top_logprobs": (0,),
+    "logit_bias": ({},),
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "tools": ([],),
+    "functions": ([],),
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "audio": (),
+    "web_search_options": (),
+}
+"""Fields that would change the answer, with the values that change nothing; others that we do not know are ignored."""
+
+
+class StreamOptions(BaseModel):
+    """How to stream."""
+
+    include_usage: bool | None = None
+
+
+class RagxOptions(BaseModel):
+    """How to retrieve and read; what is left out is as the server was started."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    k: int | None = Field(default=None, ge=1, le=MAX_K)
+    n_decoder: int | None = Field(default=None, ge=0, le=MAX_K)
+    reader: ReaderName | None = None
+    retriever: Method | None = None
+
+
+class Completing(BaseModel):
+    """What chats and completions share."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: str
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
+    stop: (
+        Annotated[str, Field(min_length=1)]
+        | Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=4)]
+        | None
+    ) = None
+    ragx: RagxOptions | None = None
+
+    @model_validator(mode="after")
+    def _changes_nothing_unsupported(self) -> Completing:
+        for name, value in (self.model_extra or {}).items():
+            if name in NEUTRAL and value is not None and value not in NEUTRAL[name]:
+                raise ValueError(f"{name} is not supported here: leave it out")
+        return self
+
+    def generation(self) -> dict[str, Any]:
+        """Settings of `ragx.reader.base.Generation`; what was not given is left to it."""
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop
+        given = {
+            "max_new_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "seed": self.seed,
+            "stop": tuple(stop) if stop else None,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+class TextPart(BaseModel):
+    """A piece of a message."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(BaseModel):
+    """One message of a chat."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart] | None = None
+
+    def message(self) -> Message:
+        """As ragx has it."""
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content or [])
+        return Message("system" if self.role == "developer" else self.role, text)
+
+
+class ChatRequest(Completing):
+    """`POST /v1/chat/completions`."""
+
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _ends_with_a_question(self) -> ChatRequest:
+        if self.messages[-1].role != "user":
+            raise ValueError("the last message must be the user's: it is the question")
+        return self
+
+    def generation(self) -> dict[str, Any]:
+        """With OpenAI's newer name for the greatest length."""
+        newer = self.max_completion_tokens
+        return super().generation() | ({} if newer is None else {"max_new_tokens": newer})
+
+
+class CompletionRequest(Completing):
+    """`POST /v1/completions`: the prompt is the question."""
+
+    prompt: str | Annotated[list[str], Field(min_length=1, max_length=1)]
+
+    @property
+    def question(self) -> str:
+        """The one prompt."""
+        return self.prompt if isinstance(self.prompt, str) else self.prompt[0]
+
+
+class EmbeddingRequest(BaseModel):
+    """`POST /v1/embeddings`."""
+
+    model: str
+    input: (
+        Annotated[str, Field(min_length=1)]
+        | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=MAX_TEXTS)]
+    )
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: int | None = Field(default=None, ge=1)
+
+    @property
+    def texts(self) -> list[str]:
+        """Always several."""
+        return [self.input] if isinstance(self.input, str) else self.input
+
+
+class SearchRequest(BaseModel):
+    """`POST /v1/search`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    query: str
+    k: int = Field(default=10, ge=1, le=MAX_K)
+    retriever: Method | None = None
