@@ -10,6 +10,8 @@ from ragx.terminal import plain
 from ragx_apps.chat.conversation import Reply, Source, Turn
 
 READERS: dict[ReaderName, str] = {"cepe": "CEPE reader", "full": "Full prompt"}
+SNIPPET = 100
+"""Characters of a passage beside its title; a cited one shows where its span begins."""
 EMPTY = """<div class="empty"><h2>Ask the index a question</h2>
 <p>The answer comes with the passages that it was read from. Follow-up questions are understood in context.</p></div>"""
 
@@ -94,9 +96,15 @@ def _source(name: str, source: Source, largest: float) -> str:
             f'<span class="percent">{source.share:.1%}</span>'
         )
     return (
-        f'<li><details id="{name}"><summary>{numbers}<span class="title">{_text(source.title)}</span>{share}</summary>'
+        f'<li><details id="{name}"><summary>{numbers}<span class="title">'
+        f"{_text(source.title)}<small>{_text(_snippet(source))}</small></span>{share}</summary>"
         f'<p class="passage">{_marked(source)}</p><p class="place">{_text(source.place)}</p></details></li>'
     )
+
+
+def _snippet(source: Source) -> str:
+    start = min((start for _, start, _ in source.cited), default=0)
+    return " ".join(source.text[start : start + SNIPPET].split())
 
 
 def _marked(source: Source) -> str:

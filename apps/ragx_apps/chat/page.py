@@ -34,8 +34,8 @@ MAX_QUESTION = 4000
 EXAMPLES = {
     "wikipedia-sample": [
         "How much of the sunlight that reaches it does fresh snow reflect?",
-        "What is an abacus used for?",
-        "Which countries does the Andorra border lie between?",
+        "What do aardvarks eat?",
+        "When did Apollo 11 land on the Moon?",
     ]
 }
 """Questions that an index of this name answers."""
@@ -192,12 +192,13 @@ def build_page(indexes: Indexes, uploads: Path) -> gr.Blocks:
             length = gr.Slider(16, 1024, 256, step=16, label="Longest answer, in tokens")
             temperature = gr.Slider(0, 2, 0, step=0.1, label="Temperature", info="0 always takes the likeliest word.")
         with gr.Row(elem_id="head"):
-            gr.HTML(markup.head(name, indexes.notes))
-            new = gr.Button("New conversation", size="sm", scale=0, min_width=160, elem_id="new")
-        past = gr.HTML(markup.EMPTY, elem_id="past")
-        current = gr.HTML("", elem_id="current")
-        with gr.Row(elem_id="examples", visible=name in EXAMPLES):
-            examples = [gr.Button(each, size="sm", elem_classes="example") for each in EXAMPLES.get(name, [])]
+            head = gr.HTML(markup.head(name, indexes.notes))
+            new = gr.Button("New chat", size="sm", scale=0, min_width=100)
+        with gr.Column(elem_id="thread"):
+            past = gr.HTML(markup.EMPTY, elem_id="past")
+            current = gr.HTML("", elem_id="current")
+            with gr.Row(elem_id="examples", visible=name in EXAMPLES) as fitting:
+                examples = [gr.Button(each, size="sm", elem_classes="example") for each in EXAMPLES.get(name, [])]
         with gr.Row(elem_id="ask"):
             question = gr.Textbox(
                 show_label=False,
@@ -218,6 +219,12 @@ def build_page(indexes: Indexes, uploads: Path) -> gr.Blocks:
         question.submit(page.ask, [question, *settings], shown, trigger_mode="once", **hidden)
         for example in examples:
             example.click(page.ask, [example, *settings], shown, trigger_mode="once", **hidden)
+        index.change(
+            lambda chosen: (markup.head(chosen, indexes.notes), gr.Row(visible=chosen in EXAMPLES)),
+            [index],
+            [head, fitting],
+            **hidden,
+        )
         question.stop(page.stop, queue=False, **hidden)
         new.click(lambda: (markup.EMPTY, "", []), outputs=[past, current, kept], **hidden)
         add.upload(page.add_files, [add], [added, index], api_visibility="private", show_progress_on=added)
