@@ -127,7 +127,6 @@ class Asking:
         if self.admitted >= self.room:
             wait = str(math.ceil(self._typical_seconds))
             raise ApiError(429, "too many requests are waiting; try again later", headers={"Retry-After": wait})
-        self.admitted += 1
         loop = asyncio.get_running_loop()
         begun = time.monotonic()
 
@@ -136,6 +135,7 @@ class Asking:
             self._typical_seconds += 0.1 * (time.monotonic() - begun - self._typical_seconds)
 
         future = self._threads.submit(work)
+        self.admitted += 1
         future.add_done_callback(lambda _: _in_loop(loop, done))
         return future
 

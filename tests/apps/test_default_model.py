@@ -1,0 +1,23 @@
+"""The models that answer when none is named, one after another and together."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ragx.rag import RAG
+from ragx.reader.batching import BatchDecoder
+
+QUESTIONS = ["How much sunlight does fresh snow reflect?", "What does dark soil absorb?", "Why is the sea blue?"]
+
+
+def test_the_default_model_answers_the_same_alone_and_in_company(notes_index: Path) -> None:
+    rag = RAG.from_index(notes_index, dtype="float32", device="cpu")
+    alone = [rag.ask(question, max_new_tokens=16) for question in QUESTIONS]
+    assert "90" in alone[0].text
+    reader = rag.readers["cepe"]
+    reader.batch = BatchDecoder(reader.model, reader.tokenizer)
+    with ThreadPoolExecutor(3) as askers:
+        together = list(askers.map(lambda question: rag.ask(question, max_new_tokens=16), QUESTIONS))
+    reader.batch.close()
+    assert [(answer.text, answer.finish) for answer in together] == [(answer.text, answer.finish) for answer in alone]

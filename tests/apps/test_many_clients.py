@@ -1,0 +1,218 @@
+"""Queue, time limit, clients that go away, drain and token."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from ragx_apps.server.protection import MAX_BODY
+from served import LONG, MODEL, QUESTION, Server, eventually, serving
+
+from ragx.rag import RAG
+
+CHAT = "/v1/chat/completions"
+
+
+def short(tokens: int) -> dict[str, Any]:
+    return {**LONG, "max_tokens": tokens}
+
+
+def test_a_request_beyond_the_queue_is_told_to_come_back(server: Server) -> None:
+    with ThreadPoolExecutor(6) as clients:
+        leave = threading.Event()
+
+        def hold() -> None:
+            with httpx.stream("POST", f"{server.url}{CHAT}", json={**LONG, "stream": True}, timeout=60) as response:
+                assert response.status_code == 200
+                for _ in response.iter_lines():
+                    if leave.is_set():
+                        return
+
+        held = [clients.submit(hold) for _ in range(3)]
+        assert eventually(lambda: server.asking.decoder.running == 3)
+        held += [clients.submit(hold) for _ in range(3)]
+        assert eventually(lambda: server.asking.admitted == 6)
+        refused = httpx.post(f"{server.url}{CHAT}", json=short(1))
+        assert refused.status_code == 429
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert refused.json()["error"]["type"] == "rate_limit_error"
+        assert httpx.post(f"{server.url}/v1/search", json={"query": "snow"}).status_code == 429
+        assert httpx.get(f"{server.url}/healthz").json() == {"status": "ok"}
+        leave.set()
+        for client in held:
+            client.result(timeout=60)
+    assert server.is_idle()
+    assert httpx.post(f"{server.url}{CHAT}", json=short(1), timeout=60).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_client_that_goes_away_stops_its_answer_within_a_second(server: Server, stream: bool) -> None:
+    def cancelled() -> float:
+        return server.asking.metrics.registry.get_sample_value("ragx_answers_total", {"finish": "cancelled"}) or 0
+
+    before = cancelled()
+    if stream:
+        with httpx.stream("POST", f"{server.url}{CHAT}", json={**LONG, "stream": True}, timeout=60) as response:
+            next(response.iter_lines())
+            assert server.asking.decoder.running == 1
+    else:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{server.url}{CHAT}", json=LONG, timeout=httpx.Timeout(60, read=1))
+    assert server.is_idle(within=1)
+    assert cancelled() == before + 1
+
+
+def test_an_answer_that_takes_too_long(rag: RAG) -> None:
+    with serving(rag, batch=2, time_limit=0.5) as server:
+        late = httpx.post(f"{server.url}{CHAT}", json=LONG, timeout=60)
+        assert late.status_code == 503
+        assert late.json()["error"]["message"] == "no whole answer within 0.5 seconds"
+        streamed = httpx.post(f"{server.url}{CHAT}", json={**LONG, "stream": True}, timeout=60)
+        assert '"code": "time_limit"' in streamed.text.strip().splitlines()[-1]
+        assert server.is_idle()
+
+
+def test_encodings_are_shared_between_requests(server: Server, rag: RAG) -> None:
+    store: Any = rag.readers["cepe"].store  # type: ignore[attr-defined]
+    url = f"{server.url}{CHAT}"
+    assert httpx.post(url, json=short(1), timeout=60).status_code == 200
+    before = store.stats
+    with ThreadPoolExecutor(3) as clients:
+        answers = list(clients.map(lambda _: httpx.post(url, json=short(2), timeout=60), range(3)))
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert store.stats.misses == before.misses
+    assert store.stats.hits >= before.hits + 3
+
+
+def test_search_shows_passages(server: Server) -> None:
+    found = httpx.post(f"{server.url}/v1/search", json={"query": QUESTION, "k": 2}, timeout=60).json()
+    assert found["object"] == "list"
+    assert [set(hit) for hit in found["data"]] == [{"passage", "score"}] * 2
+    assert "90 percent" in found["data"][0]["passage"]["text"]
+    assert httpx.post(f"{server.url}/v1/search", json={"query": " "}).status_code == 400
+
+
+def test_metrics_count_requests_and_tokens(server: Server) -> None:
+    def value(name: str) -> float:
+        lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+    before = value("ragx_answer_tokens_total"), value('ragx_requests_total{path="/v1/chat/completions",status="200"}')
+    assert httpx.post(f"{server.url}{CHAT}", json=short(5), timeout=60).status_code == 200
+    assert value("ragx_answer_tokens_total") == before[0] + 5
+    assert value('ragx_requests_total{path="/v1/chat/completions",status="200"}') == before[1] + 1
+    assert httpx.get(f"{server.url}/no/such/{random.random()}").status_code == 404
+    assert value('ragx_requests_total{path="other",status="404"}') >= 1
+
+
+def test_a_token_is_asked_for(rag: RAG) -> None:
+    with serving(rag, token="open sesame") as server, httpx.Client(base_url=server.url) as client:
+        for header in ({}, {"Authorization": "Bearer open"}, {"Authorization": "Bearer open sesame\u00e9".encode()}):
+            refused = client.post("/v1/search", json={"query": "snow"}, headers=header)  # type: ignore[arg-type]
+            assert refused.status_code == 401
+            assert refused.json()["error"]["code"] == "invalid_api_key"
+        assert client.get("/metrics").status_code == 401
+        assert client.get("/healthz").status_code == 200
+        client.headers["Authorization"] = "Bearer open sesame"
+        assert client.post("/v1/search", json={"query": "snow"}, timeout=60).status_code == 200
+
+
+def test_a_request_too_large_is_refused_with_or_without_its_length(server: Server) -> None:
+    body = b'{"query": "' + b"a" * MAX_BODY + b'"}'
+    headers = {"Content-Type": "application/json"}
+    for content in (body, iter([body[: MAX_BODY // 2], body[MAX_BODY // 2 :]])):
+        refused = httpx.post(f"{server.url}/v1/search", content=content, headers=headers)
+        assert refused.status_code == 413
+        assert "1,048,576 bytes" in refused.json()["error"]["message"]
+
+
+def test_many_clients_of_whom_some_leave(server: Server) -> None:
+    chance = random.Random(0)
+    plans = [(chance.choice(["whole", "stream", "leave", "drop"]), chance.randrange(1, 30)) for _ in range(60)]
+    seen: Counter[int] = Counter()
+
+    def client(plan: tuple[str, int]) -> None:
+        how, tokens = plan
+        endless = how in ("leave", "drop")
+        request = {**short(7000 if endless else tokens), "stream": how in ("stream", "leave")}
+        if how == "drop":  # gone before the answer begins
+            with contextlib.suppress(httpx.ReadTimeout):
+                refused = httpx.post(f"{server.url}{CHAT}", json=request, timeout=httpx.Timeout(10, read=0.05))
+                seen[refused.status_code] += 1
+            return
+        with httpx.stream("POST", f"{server.url}{CHAT}", json=request, timeout=60) as response:
+            seen[response.status_code] += 1
+            for number, _ in enumerate(response.iter_lines()):
+                if how == "leave" and number == tokens:
+                    break
+
+    with ThreadPoolExecutor(8) as clients:
+        list(clients.map(client, plans))
+    assert set(seen) <= {200, 429}
+    assert seen[200]
+    assert server.is_idle(within=1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGTERM is POSIX")
+def test_sigterm_answers_what_is_under_way_and_takes_nothing_new(
+    notes_index: Path, talkative: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "ragx", "serve", "--index", str(notes_index), "--model", str(talkative)]
+    process = subprocess.Popen(
+        [*command, "--port", "0", "--retriever", "bm25"], stderr=subprocess.PIPE, text=True, env={**os.environ}
+    )
+    assert process.stderr is not None
+    try:
+        lines = []
+        while "listening on" not in (line := process.stderr.readline()):
+            assert line, lines
+            lines.append(line)
+        url = line.split()[2].removesuffix("/v1;")
+        request = {**short(400), "model": str(talkative), "stream": True}
+        with httpx.stream("POST", f"{url}{CHAT}", json=request, timeout=60) as response:
+            received = response.iter_lines()
+            next(received)
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+            with pytest.raises(httpx.ConnectError):
+                httpx.get(f"{url}/healthz")
+            assert list(received)[-2:] == ["data: [DONE]", ""]
+        assert process.wait(timeout=30) == 0
+        assert "Traceback" not in process.stderr.read()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_an_address_in_use_is_one_clear_line(notes_index: Path, server: Server) -> None:
+    from ragx_apps.server.command import listen
+
+    from ragx.errors import RagxError
+
+    port = int(server.url.rsplit(":", 1)[1])
+    with pytest.raises(RagxError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another"):
+        listen(server.app, "127.0.0.1", port, 1)
+
+
+def test_models_are_named_in_errors_as_text(server: Server) -> None:
+    request = {**short(1), "model": "\ud800<script>"}
+    refused = httpx.post(
+        f"{server.url}{CHAT}",
+        content=json.dumps(request).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    assert refused.status_code == 404
+    assert MODEL in refused.json()["error"]["message"]

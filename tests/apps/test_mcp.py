@@ -1,0 +1,53 @@
+"""What the official client of the Model Context Protocol gets."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client, StdioServerParameters
+from ragx_apps.mcp_server import create_server
+from served import QUESTION
+
+from ragx.rag import RAG
+
+
+def test_tools_over_stdio(notes_index: Path, talkative: Path) -> None:
+    async def talk() -> None:
+        command = ["-m", "ragx", "mcp", "--index", str(notes_index), "--model", str(talkative), "--retriever", "bm25"]
+        async with Client(StdioServerParameters(command=sys.executable, args=command, env=dict(os.environ))) as client:
+            tools = (await client.list_tools()).tools
+            assert [tool.name for tool in tools] == ["search", "ask"]
+            found: Any = await client.call_tool("search", {"query": QUESTION, "k": 1})
+            assert "90 percent" in found.structured_content["result"][0]["passage"]["text"]
+
+    anyio.run(talk)
+
+
+def test_ask_answers_with_citations_and_a_mistake_is_one_line(rag: RAG) -> None:
+    async def talk() -> None:
+        async with Client(create_server(rag)) as client:
+            asked: Any = await client.call_tool("ask", {"question": QUESTION, "k": 2})
+            assert not asked.is_error
+            expected = rag.ask(QUESTION, k=2)
+            assert asked.structured_content["answer"] == expected.text
+            assert len(asked.structured_content["citations"]) == len(expected.citations)
+            wrong: Any = await client.call_tool("ask", {"question": " "})
+            assert wrong.is_error
+            assert wrong.content[0].text.endswith("the question is empty")
+
+    anyio.run(talk)
+
+
+@pytest.mark.parametrize("k", [0, "many"])
+def test_a_wrong_argument_is_an_error_the_agent_can_read(rag: RAG, k: object) -> None:
+    async def talk() -> None:
+        async with Client(create_server(rag)) as client:
+            wrong: Any = await client.call_tool("search", {"query": QUESTION, "k": k})
+            assert wrong.is_error
+
+    anyio.run(talk)

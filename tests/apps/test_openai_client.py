@@ -1,0 +1,148 @@
+"""What the official client of OpenAI's API gets."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import openai
+import pytest
+from served import MODEL, QUESTION, Server
+
+from ragx.rag import RAG
+
+CHAT: list[Any] = [{"role": "user", "content": QUESTION}]
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+
+
+def test_a_chat_answers_with_citations_and_usage(client: openai.OpenAI, rag: RAG) -> None:
+    extra = {"ragx": {"k": 3, "n_decoder": 1}}
+    completion = client.chat.completions.create(model=MODEL, messages=CHAT, max_tokens=20, extra_body=extra)
+    expected = rag.ask(QUESTION, k=3, n_decoder=1, max_new_tokens=20)
+    assert completion.object == "chat.completion"
+    assert completion.choices[0].message.role == "assistant"
+    assert completion.choices[0].message.content == expected.text
+    assert completion.choices[0].finish_reason == "length"
+    assert completion.usage is not None
+    assert completion.usage.completion_tokens == 20
+    assert completion.usage.prompt_tokens == expected.prompt_tokens > 100
+    assert completion.usage.total_tokens == expected.prompt_tokens + 20
+    ragx: dict[str, Any] = completion.model_extra["ragx"]  # type: ignore[index]
+    assert set(ragx) == {"citations", "notes", "timings"}
+    assert [citation["passage_id"] for citation in ragx["citations"]] == [c.passage_id for c in expected.citations]
+
+
+def test_a_stream_gives_the_same_text(client: openai.OpenAI) -> None:
+    whole = client.chat.completions.create(model=MODEL, messages=CHAT, max_tokens=24)
+    options: Any = {"include_usage": True}
+    chunks = list(
+        client.chat.completions.create(model=MODEL, messages=CHAT, max_tokens=24, stream=True, stream_options=options)
+    )
+    assert chunks[0].choices[0].delta.role == "assistant"
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text.strip() == whole.choices[0].message.content
+    assert len(chunks) > 5
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-2:] == [None, "length"]
+    assert "citations" in chunks[-2].model_extra["ragx"]  # type: ignore[index]
+    assert chunks[-1].usage == whole.usage
+    assert {chunk.id for chunk in chunks} == {chunks[0].id}
+    without = list(client.chat.completions.create(model=MODEL, messages=CHAT, max_tokens=3, stream=True))
+    assert all(chunk.usage is None for chunk in without)
+
+
+def test_a_stop_string_ends_the_answer(client: openai.OpenAI) -> None:
+    whole = client.completions.create(model=MODEL, prompt=QUESTION, max_tokens=40).choices[0].text
+    stop = whole[10:12]
+    for stream in (False, True):
+        answer: Any = client.completions.create(
+            model=MODEL, prompt=QUESTION, max_tokens=40, stop=[stop, "never there"], stream=stream
+        )
+        pieces = list(answer) if stream else [answer]
+        assert "".join(piece.choices[0].text for piece in pieces).strip() == whole[: whole.index(stop)].strip()
+        assert pieces[-1].choices[0].finish_reason == "stop"
+
+
+def test_a_seed_makes_sampling_repeatable(client: openai.OpenAI) -> None:
+    def sampled(seed: int) -> str:
+        completion = client.chat.completions.create(
+            model=MODEL, messages=CHAT, max_completion_tokens=16, temperature=1.5, top_p=0.9, seed=seed
+        )
+        return completion.choices[0].message.content or ""
+
+    assert sampled(1) == sampled(1)
+    assert len({sampled(seed) for seed in range(4)}) > 1
+
+
+def test_a_conversation_is_searched_and_read(client: openai.OpenAI, rag: RAG) -> None:
+    from ragx.types import Message
+
+    messages: list[Any] = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": QUESTION}]},
+        {"role": "assistant", "content": "90 percent."},
+        {"role": "user", "content": "And soil?"},
+    ]
+    completion = client.chat.completions.create(model=MODEL, messages=messages, max_tokens=10)
+    history = [Message("system", "Be brief."), Message("user", QUESTION), Message("assistant", "90 percent.")]
+    expected = rag.ask("And soil?", history=history, max_new_tokens=10)
+    assert completion.usage is not None
+    assert completion.usage.prompt_tokens == expected.prompt_tokens
+    assert completion.choices[0].message.content == expected.text
+
+
+def test_models_and_embeddings(client: openai.OpenAI, rag: RAG) -> None:
+    encoder = rag.retriever.encoder
+    assert encoder is not None
+    assert [model.id for model in client.models.list()] == [MODEL, encoder.name]
+    assert client.models.retrieve(MODEL).owned_by == "ragx"
+    made = client.embeddings.create(model=encoder.name, input=["fresh snow", QUESTION])  # in base64
+    plain = client.embeddings.create(model=encoder.name, input="fresh snow", encoding_format="float")
+    assert len(made.data[0].embedding) == encoder.dimension
+    np.testing.assert_allclose(made.data[0].embedding, plain.data[0].embedding, atol=1e-5)
+    np.testing.assert_allclose(made.data[1].embedding, encoder.encode_question(QUESTION), atol=1e-2)
+    assert made.usage.total_tokens > plain.usage.total_tokens > 2
+    raw = client.embeddings.with_raw_response.create(model=encoder.name, input="a", encoding_format="base64")
+    body: Any = raw.http_response.json()
+    assert len(base64.b64decode(body["data"][0]["embedding"])) == 4 * encoder.dimension
+
+
+@pytest.mark.parametrize(
+    ("changes", "message", "param"),
+    [
+        ({"n": 2}, "n is not supported here", None),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools is not supported", None),
+        ({"messages": []}, "at least 1 item", "messages"),
+        ({"messages": [{"role": "assistant", "content": "?"}]}, "the last message must be the user's", None),
+        ({"messages": [{"role": "user", "content": " "}]}, "the question is empty", None),
+        ({"temperature": 3}, "less than or equal to 2", "temperature"),
+        ({"max_tokens": 10**6}, "max_new_tokens must be below the decoder's window", None),
+        ({"extra_body": {"ragx": {"k": 0}}}, "greater than or equal to 1", "ragx.k"),
+        ({"extra_body": {"ragx": {"kk": 1}}}, "Extra inputs", "ragx.kk"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_bad_request_says_what_is_wrong(
+    client: openai.OpenAI, changes: dict[str, Any], message: str, param: str | None, stream: bool
+) -> None:
+    with pytest.raises(openai.BadRequestError) as raised:
+        client.chat.completions.create(**{"model": MODEL, "messages": CHAT, "stream": stream, **changes})
+    body: Any = raised.value.body
+    assert message in body["message"]
+    assert (body["type"], body["param"]) == ("invalid_request_error", param)
+
+
+def test_an_unknown_model_or_route_is_not_found(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="there is no model 'gpt-5' here") as raised:
+        client.chat.completions.create(model="gpt-5", messages=CHAT)
+    assert raised.value.code == "model_not_found"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("a/b")
+    with pytest.raises(openai.NotFoundError):
+        client.embeddings.create(model=MODEL, input="a")
+    with pytest.raises(openai.NotFoundError):
+        client.post("/nothing", cast_to=object)
