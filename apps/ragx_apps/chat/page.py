@@ -98,7 +98,7 @@ class Page:
         readers: list[ReaderName] = [each for each in READERS if reader in (each, BOTH)]
         turn = Turn(question=question, index=index, replies=[Reply(reader=each) for each in readers])
         waiting = f"Searching “{index}” and reading {k} passages …"
-        busy = gr.Textbox(value="", submit_btn=False, stop_btn=True)
+        busy = gr.Textbox(value="", submit_btn=False, stop_btn="Stop")
         shown = markup.turn_html(len(turns), turn, waiting)
         yield (gr.skip() if turns else ""), shown, gr.skip(), busy
         options = {
@@ -114,7 +114,7 @@ class Page:
                 turn = _with_reply(turn, place, reply)
                 yield gr.skip(), markup.turn_html(len(turns), turn, waiting), gr.skip(), gr.skip()
         turns = load_turns(dump_turns([*turns, turn]))
-        yield markup.conversation(turns), "", dump_turns(turns), gr.Textbox(submit_btn=True, stop_btn=False)
+        yield markup.conversation(turns), "", dump_turns(turns), gr.Textbox(submit_btn="Ask", stop_btn=False)
 
     def _replies(
         self, question: str, index: str, reader: ReaderName, visitor: Visitor, options: dict[str, Any]
@@ -207,11 +207,12 @@ def build_page(indexes: Indexes, uploads: Path) -> gr.Blocks:
                 lines=1,
                 max_lines=6,
                 max_length=MAX_QUESTION,
-                submit_btn=True,
+                submit_btn="Ask",
                 autofocus=True,
                 container=False,
                 elem_id="question",
             )
+        gr.api(api.ask_with(indexes), api_name="ask")  # the first to take this name
         hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         settings = [kept, index, k, n_decoder, method, reader, length, temperature]
         shown = [past, current, kept, question]
@@ -229,6 +230,5 @@ def build_page(indexes: Indexes, uploads: Path) -> gr.Blocks:
         new.click(lambda: (markup.EMPTY, "", []), outputs=[past, current, kept], **hidden)
         add.upload(page.add_files, [add], [added, index], api_visibility="private", show_progress_on=added)
         blocks.unload(page.leave)
-        gr.api(api.ask_with(indexes), api_name="ask")
     blocks.queue(max_size=64, default_concurrency_limit=16)
     return blocks
