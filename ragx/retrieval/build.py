@@ -53,6 +53,7 @@ def build_index(
     *,
     counts: Callable[[], Mapping[str, int]] = dict,
     quiet: bool = False,
+    on_progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> Manifest:
     """Build an index in the folder `out` and publish it; readers of an earlier generation are not disturbed.
 
@@ -66,6 +67,7 @@ def build_index(
         settings: `faiss` and `shard_size` are used here, the rest is recorded.
         counts: called when the passages are read: any of `documents`, `duplicates`, `empty` and `skipped`.
         quiet: no progress bars on stderr.
+        on_progress: told how many passages are embedded, and of how many.
 
     Raises:
         ConfigError: the FAISS factory string is invalid or needs more passages. Found before anything is embedded.
@@ -87,7 +89,7 @@ def build_index(
             staging.discard()
             raise CorpusError("there are no passages to index")
         check_trainable(settings.faiss, encoder.dimension, [shard.passages for shard in staging.shards])
-        _embed(staging, encoder, quiet)
+        _embed(staging, encoder, quiet, on_progress)
         _index_words(staging, quiet)
         return staging.publish(total)
 
@@ -217,16 +219,23 @@ def _chunks(passages: Iterable[Passage], size: int) -> Iterator[list[Passage]]:
         yield chunk
 
 
-def _embed(staging: Staging, encoder: Encoder, quiet: bool) -> None:
+def _embed(staging: Staging, encoder: Encoder, quiet: bool, on_progress: Callable[[int, int], object]) -> None:
     folders = [shard_folder(staging.folder, number) for number in range(len(staging.shards))]
     embedded = [staging.has(f"{folder.name}/vectors.npy") for folder in folders]
     done = sum(shard.passages for shard, finished in zip(staging.shards, embedded, strict=True) if finished)
     total = sum(shard.passages for shard in staging.shards)
     with tqdm(total=total, initial=done, desc="embedding", unit=" passages", disable=quiet or None) as bar:
+
+        def embedded_more(number: int) -> None:
+            nonlocal done
+            done += number
+            bar.update(number)
+            on_progress(done, total)
+
         for folder, finished in zip(folders, embedded, strict=True):
             if not finished:
                 passages = all_passages(open_passages(folder / "passages.arrow"))
-                vectors = encoder.encode_passages(passages, bar.update)
+                vectors = encoder.encode_passages(passages, embedded_more)
                 if not np.isfinite(vectors).all():
                     raise ModelError(f"encoder {encoder.name} gives vectors that are not finite: use another dtype")
                 with durable_file(folder / "vectors.npy") as file:

@@ -161,6 +161,8 @@ def sources(answer: Answer) -> list[Source]:
         if rank < SHOWN_SOURCES or spans:
             place = f"{passage.document}, characters {passage.start}–{passage.end}"
             found.append(
-                Source(title=passage.title or passage.document, place=place, text=passage.text, cited=spans, share=share)
+                Source(
+                    title=passage.title or passage.document, place=place, text=passage.text, cited=spans, share=share
+                )
             )
     return found

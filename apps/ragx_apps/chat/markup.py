@@ -121,13 +121,15 @@ def _text(text: str) -> str:
     return escape(plain(text))
 
 
-UPLOAD_HINT = '<p class="note">Text, Markdown, HTML, PDF, Word or JSON lines. They stay in this page, until it is closed.</p>'
+UPLOAD_HINT = (
+    '<p class="note">Text, Markdown, HTML, PDF, Word or JSON lines. They stay in this page, until it is closed.</p>'
+)
 
 
 def head(index: str, notes: Sequence[str]) -> str:
     """The page's heading, and what a visitor should know about the models."""
     said = "".join(f'<p class="note">{_text(note[:1].upper() + note[1:])}.</p>' for note in notes)
-    return f'<h1>ragx <small>{_text(index)}</small></h1>{said}'
+    return f"<h1>ragx <small>{_text(index)}</small></h1>{said}"
 
 
 def upload_report(files: Sequence[str], passages: int, skipped: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.events import api as offer
 
 from ragx.errors import RagxError
 from ragx.reader import READERS, ReaderName
@@ -143,13 +144,21 @@ class Page:
         self.visitor(request).cancel.set()
 
     def add_files(
-        self, files: list[str], request: gr.Request, progress: gr.Progress = gr.Progress(track_tqdm=True)  # noqa: B008
+        self,
+        files: list[str],
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio finds it by this default)
     ) -> tuple[str, Any]:
         """Index uploaded files for this visitor: what became of them, and the indexes to choose from."""
         visitor = self.visitor(request)
         uploaded = [Path(file) for file in files or []]
+
+        def show(done: int, total: int) -> None:
+            progress((done, total), desc="indexing", unit="passages")
+
+        progress(0, desc="reading")
         try:
-            report = visitor.add(uploaded, self.indexes.encoder)
+            report = visitor.add(uploaded, self.indexes.encoder, show)
         except RagxError as error:
             return markup.upload_error(str(error)), gr.skip()
         finally:
@@ -212,7 +221,7 @@ def build_page(indexes: Indexes, uploads: Path) -> gr.Blocks:
                 container=False,
                 elem_id="question",
             )
-        gr.api(api.ask_with(indexes), api_name="ask")  # the first to take this name
+        offer(api.ask_with(indexes), api_name="ask")  # the first to take this name
         hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         settings = [kept, index, k, n_decoder, method, reader, length, temperature]
         shown = [past, current, kept, question]
@@ -231,4 +240,4 @@ def build_page(indexes: Indexes, uploads: Path) -> gr.Blocks:
         add.upload(page.add_files, [add], [added, index], api_visibility="private", show_progress_on=added)
         blocks.unload(page.leave)
     blocks.queue(max_size=64, default_concurrency_limit=16)
-    return blocks
+    return blocks  # type: ignore[no-any-return]  # a context manager without types

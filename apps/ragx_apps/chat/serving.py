@@ -14,7 +14,17 @@ from ragx.errors import ConfigError, RagxError
 from ragx_apps.chat.uploads import MAX_FILE_BYTES
 
 LOCAL = ("127.0.0.1", "localhost")
-CLOSED = ("file", "proxy", "stream", "custom_component", "deep_link", "vibe", "runs", "run-history", "process_recording")
+CLOSED = (
+    "file",
+    "proxy",
+    "stream",
+    "custom_component",
+    "deep_link",
+    "vibe",
+    "runs",
+    "run-history",
+    "process_recording",
+)
 """Gradio's routes that hand out files or do what this page never needs."""
 HEADERS = {
     # Gradio's own pages need inline scripts and styles, and compile templates

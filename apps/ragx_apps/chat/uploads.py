@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ragx.config import IndexSettings
@@ -37,8 +37,10 @@ class Visitor:
         self.cancel.set()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def add(self, uploaded: Sequence[Path], encoder: str) -> BuildReport:
+    def add(self, uploaded: Sequence[Path], encoder: str, on_progress: Callable[[int, int], object]) -> BuildReport:
         """Take the uploaded files over and index them with those before.
+
+        `on_progress` is told how many passages are embedded, and of how many.
 
         Raises:
             ConfigError: they are too many, too large or of another type; nothing changes then.
@@ -48,7 +50,7 @@ class Visitor:
         self.files.mkdir(parents=True, exist_ok=True)
         added = [Path(shutil.move(path, self.files / path.name)) for path in uploaded]
         try:
-            return build([self.files], self.index, IndexSettings(encoder=encoder))
+            return build([self.files], self.index, IndexSettings(encoder=encoder), on_progress=on_progress)
         except BaseException:
             for path in added:
                 path.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from ragx.config import IndexSettings
 from ragx.indexing import build
 from ragx.rag import RAG
 
+
 @pytest.fixture(scope="session")
 def chat_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An index of short notes, one of them hostile."""

@@ -137,7 +137,8 @@ def test_ones_own_files_are_asked_and_belong_to_nobody_else(
     other.goto(address)
     other.get_by_role("button", name="Toggle Sidebar").first.click()
     other.get_by_label("Index").click()
-    expect(other.get_by_role("option")).to_have_text(["notes0"])
+    expect(other.get_by_role("option")).to_have_count(1)
+    expect(other.get_by_role("option")).to_contain_text("notes0")
     other.context.close()
 
 
@@ -157,11 +158,7 @@ def test_two_readers_answer_side_by_side(page: Page) -> None:
     assert [*map(str.strip, page.locator(".reader").all_inner_texts())] == ["CEPE reader", "Full prompt"]
 
 
-def test_an_error_is_one_sentence_and_the_box_stays_usable(page: Page) -> None:
-    ask(page, "why " * 999)
-    answered(page)
-    page.get_by_role("button", name="New chat").click()
-    page.evaluate("() => {}")
+def test_what_is_wrong_with_an_upload_is_one_sentence(page: Page) -> None:
     page.get_by_role("button", name="Toggle Sidebar").first.click()
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Ask your own files").click()

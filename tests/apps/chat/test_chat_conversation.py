@@ -50,6 +50,10 @@ REPLIES = st.builds(
 )
 TURNS = st.builds(Turn, question=TEXT, index=TEXT, replies=st.lists(REPLIES, min_size=1, max_size=2))
 
+TAGS = {"article", "section", "div", "aside", "h2", "h3", "p", "ol", "li", "details", "summary", "span", "small"} | {
+    *("a", "b", "mark")
+}
+
 
 class Seen(HTMLParser):
     """The tags and attributes of a page, and the text of its elements by class."""
@@ -86,9 +90,9 @@ class Seen(HTMLParser):
 @given(TURNS)
 def test_whatever_is_said_is_text(turn: Turn) -> None:
     seen = Seen(markup.conversation([turn]))
-    assert seen.tags <= {*"article h2 div section p a b aside h3 small ol li details summary span mark".split()}
+    assert seen.tags <= TAGS
     assert seen.attributes <= {"class", "id", "href", "style", "role", "aria-label", "aria-busy"}
-    assert seen.of("question") == [plain(turn.question).replace("\r", "")] or "\r" in turn.question
+    assert seen.of("question") == [plain(turn.question)]
 
 
 @given(st.lists(TURNS, max_size=3))
@@ -115,7 +119,9 @@ def test_a_follow_up_builds_on_the_answered_turns_of_its_index() -> None:
 
 
 def an_answer(number: int, shares: list[float] | None, cited: list[int]) -> Answer:
-    passages = [Passage(f"d#{i}", "d", f"T{i}", f"text {i} is here", i, 100 * i, 100 * i + 20, "d") for i in range(number)]
+    passages = [
+        Passage(f"d#{i}", "d", f"T{i}", f"text {i} is here", i, 100 * i, 100 * i + 20, "d") for i in range(number)
+    ]
     citations = [
         Citation(place, f"d#{i}", "d", f"T{i}", "d", 100 * i + 5, 100 * i + 6, "", 1.0)
         for place, i in enumerate(cited, start=1)
@@ -173,7 +179,11 @@ def test_uploads_are_limited(tmp_path: Path) -> None:
         (small[-1:], small[:-1], "too many"),
         ([sparse(tmp_path / "a.exe", 1)], [], "a.exe is of no type that can be read here: .txt"),
         ([sparse(tmp_path / "b.txt", MAX_FILE_BYTES + 1)], [], "b.txt is too large: a file may have 20 MB"),
-        ([sparse(tmp_path / f"c{i}.txt", MAX_FILE_BYTES) for i in range(1 + MAX_BYTES // MAX_FILE_BYTES)], [], "100 MB"),
+        (
+            [sparse(tmp_path / f"c{i}.txt", MAX_FILE_BYTES) for i in range(1 + MAX_BYTES // MAX_FILE_BYTES)],
+            [],
+            "100 MB",
+        ),
     ]:
         with pytest.raises(ConfigError, match=message):
             check(files, held)

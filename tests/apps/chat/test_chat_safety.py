@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -86,7 +87,7 @@ def test_gradio_client_asks(address: str) -> None:
     assert sum(whole["shares"]) == pytest.approx(1, abs=1e-3)
     grown = [each["answer"] for each in job.outputs()[:-1]]
     assert len(grown) > 1
-    assert all(after.startswith(before) for before, after in zip(grown, grown[1:], strict=False))
+    assert all(after.startswith(before) for before, after in pairwise(grown))
 
 
 @pytest.mark.parametrize(
