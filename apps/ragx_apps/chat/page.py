@@ -197,7 +197,7 @@ def build_page(indexes: Indexes, uploads: Path) -> gr.Blocks:
             )
             method = gr.Dropdown([*METHODS], value="hybrid", label="Retriever")
             k = gr.Slider(1, 200, 60, step=1, label="Passages read")
-            n_decoder = gr.Slider(0, 20, 10, step=1, label="Of them in the prompt")
+            n_decoder = gr.Slider(0, 20, 10, step=1, label="In the prompt")
             length = gr.Slider(16, 1024, 256, step=16, label="Longest answer, in tokens")
             temperature = gr.Slider(0, 2, 0, step=0.1, label="Temperature", info="0 always takes the likeliest word.")
         with gr.Row(elem_id="head"):

@@ -121,14 +121,14 @@ def launch(blocks: gr.Blocks, host: str, port: int, auth: tuple[str, str] | None
             css=(_HERE / "page.css").read_text(encoding="utf-8"),
             head=f"<script>{(_HERE / 'page.js').read_text(encoding='utf-8')}</script>",
         )
-    except OSError as error:
-        raise RagxError(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port") from None
+    except OSError:  # Gradio's own message names its own settings
+        raise RagxError(f"cannot listen on {host}:{port}: choose another --port, or end what holds it") from None
     return address
 
 
 def theme() -> gr.themes.Base:
     """Fonts of the machine: none is fetched."""
-    return gr.themes.Soft(
+    return gr.themes.Default(
         primary_hue="teal",
         neutral_hue="slate",
         font=["system-ui", "sans-serif"],
