@@ -8,13 +8,14 @@ from importlib.metadata import version
 
 import torch
 
-from benchmarks import cross_attention, first_token, indexing, retrieval
+from benchmarks import chat, cross_attention, first_token, indexing, retrieval
 
 BENCHMARKS = {
     "indexing": indexing.run,
     "first-token": first_token.run,
     "cross-attention": cross_attention.run,
     "retrieval": retrieval.run,
+    "chat": chat.run,
 }
 
 

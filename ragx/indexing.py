@@ -32,6 +32,7 @@ def build(
     strict: bool = False,
     device: str | None = None,
     dtype: str | torch.dtype | None = None,
+    on_progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> BuildReport:
     """Index `paths`, and the sources that `settings` names, in the folder `out`.
 
@@ -42,6 +43,7 @@ def build(
         strict: stop at the first file or row that cannot be read.
         device: a torch device for the encoder; None: a GPU where there is one.
         dtype: number format of the encoder; None: what the device multiplies fastest.
+        on_progress: told how many passages are embedded, and of how many.
 
     Returns:
         Counts, and what was skipped with its reason.
@@ -87,7 +89,7 @@ def build(
             "skipped": len(report.skipped),
         }
 
-    build_index(passages, out, encoder, settings, counts=counts)
+    build_index(passages, out, encoder, settings, counts=counts, on_progress=on_progress)
     return report
 
 

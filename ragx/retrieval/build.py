@@ -42,6 +42,7 @@ def build_index(
     *,
     counts: Callable[[], Mapping[str, int]] = dict,
     quiet: bool = False,
+    on_progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> Manifest:
     """Build an index in the folder `out` and publish it; readers of an earlier generation are not disturbed.
 
@@ -55,6 +56,7 @@ def build_index(
         settings: `faiss` and `shard_size` are used here, the rest is recorded.
         counts: called when the passages are read: any of `documents`, `duplicates`, `empty` and `skipped`.
         quiet: no progress bars on stderr.
+        on_progress: told how many passages are embedded, and of how many.
 
     Raises:
         ConfigError: the FAISS factory string is invalid or needs more passages. Found before anything is embedded.
@@ -74,7 +76,7 @@ def build_index(
             staging.discard()
             raise CorpusError("there are no passages to index")
         check_trainable(settings.faiss, encoder.dimension, [shard.passages for shard in staging.shards])
-        embed_shards(staging, encoder, quiet=quiet)
+        embed_shards(staging, encoder, quiet=quiet, on_progress=on_progress)
         index_words(staging, quiet=quiet)
         return staging.publish(total)
 
@@ -121,9 +123,16 @@ def _chunks(passages: Iterable[Passage], size: int) -> Iterator[list[Passage]]:
 
 
 def embed_shards(
-    staging: Staging, encoder: Encoder | None, known: Mapping[str, np.ndarray] | None = None, *, quiet: bool = False
+    staging: Staging,
+    encoder: Encoder | None,
+    known: Mapping[str, np.ndarray] | None = None,
+    *,
+    quiet: bool = False,
+    on_progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> None:
     """Make the vectors and the FAISS index of each shard that has none; vectors `known` by passage id are kept.
+
+    `on_progress` is told how many passages have vectors, of how many.
 
     Raises:
         ModelError: the encoder gave vectors that are not finite.
@@ -132,8 +141,16 @@ def embed_shards(
     known = known or {}
     folders = [shard_folder(staging.folder, number) for number in range(len(staging.shards))]
     embedded = [staging.has(f"{folder.name}/vectors.npy") for folder in folders]
-    total = sum(shard.passages for shard, finished in zip(staging.shards, embedded, strict=True) if not finished)
-    with tqdm(total=total, desc="embedding", unit=" passages", disable=quiet or None) as bar:
+    done = sum(shard.passages for shard, finished in zip(staging.shards, embedded, strict=True) if finished)
+    total = sum(shard.passages for shard in staging.shards)
+    with tqdm(total=total, initial=done, desc="embedding", unit=" passages", disable=quiet or None) as bar:
+
+        def embedded_more(number: int) -> None:
+            nonlocal done
+            done += number
+            bar.update(number)
+            on_progress(done, total)
+
         for folder, finished in zip(folders, embedded, strict=True):
             if not finished:
                 passages = all_passages(open_passages(folder / "passages.arrow"))
@@ -142,11 +159,11 @@ def embed_shards(
                 for row, passage in enumerate(passages):
                     if passage.id in known:
                         vectors[row] = known[passage.id]
-                bar.update(len(passages) - len(new))
+                embedded_more(len(passages) - len(new))
                 if new:
                     if encoder is None:
                         raise ValueError("new passages need an encoder")
-                    vectors[new] = encoder.encode_passages([passages[row] for row in new], bar.update)
+                    vectors[new] = encoder.encode_passages([passages[row] for row in new], embedded_more)
                 if not np.isfinite(vectors).all():
                     name = staging.encoder.name
                     raise ModelError(f"encoder {name} gives vectors that are not finite: use another dtype")

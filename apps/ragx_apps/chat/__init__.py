@@ -1,0 +1,14 @@
+"""`ragx chat`: a conversation with an index, in the browser.
+
+| file | |
+|---|---|
+| command.py | the command |
+| page.py | the page and what its controls do |
+| conversation.py | turns, replies and sources; an answer as it grows |
+| indexes.py | the indexes that may be asked, by name |
+| uploads.py | one visitor's own files |
+| markup.py | a conversation as HTML: all text is escaped here |
+| api.py | the endpoint for `gradio_client` |
+| serving.py | the address, security headers, closed routes |
+| page.css, page.js | how the page looks; opening a citation's passage, following a growing answer |
+"""

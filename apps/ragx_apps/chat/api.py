@@ -1,0 +1,66 @@
+"""What `gradio_client` calls: `client.predict("A question?", api_name="/ask")`."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+from pydantic import TypeAdapter, ValidationError
+
+from ragx.display import answer_json
+from ragx.errors import ConfigError, RagxError
+from ragx.types import Message
+from ragx_apps.chat.conversation import stream_answer
+from ragx_apps.chat.indexes import Indexes
+
+
+def ask_with(indexes: Indexes) -> Callable[..., Iterator[dict[str, Any]]]:
+    """The endpoint over these indexes."""
+
+    def ask(
+        question: str,
+        index: str | None = None,
+        history: list[dict[str, str]] | None = None,
+        k: int = 60,
+        n_decoder: int = 10,
+        retriever: str = "hybrid",
+        reader: str = "cepe",
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+    ) -> Iterator[dict[str, Any]]:
+        """Answer a question: {"answer": the text so far} as it grows, then the object that `ragx ask --json` prints.
+
+        `index` is a name; `history` holds messages {"role": "user" or "assistant", "content": …}.
+        """
+        options: dict[str, Any] = {
+            "k": k,
+            "n_decoder": n_decoder,
+            "retriever": retriever,
+            "reader": reader,
+            "max_new_tokens": max_new_tokens,
+            "temperature": temperature,
+        }
+        text = ""
+        try:
+            options["history"] = _messages(history or [])
+            rag = indexes.open(index)
+            for event in stream_answer(rag, indexes.turn, question, threading.Event(), why=True, **options):
+                if isinstance(event, str):
+                    text += event
+                    yield {"answer": text}
+                else:
+                    yield json.loads(answer_json(question, event))
+        except RagxError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    return ask
+
+
+def _messages(history: list[dict[str, str]]) -> list[Message]:
+    try:
+        return TypeAdapter(list[Message]).validate_python(history)
+    except ValidationError:
+        raise ConfigError('history must hold messages {"role": "user" or "assistant", "content": …}') from None

@@ -1,0 +1,76 @@
+"""`ragx chat`: load the models, serve the page."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import tempfile
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ragx.cli import Bits, CacheSize, Device, Dtype, IndexFolder, Offline, Reader
+from ragx.errors import ConfigError
+from ragx.terminal import notice, waiting
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to ragx's."""
+    app.command("chat")(chat)
+
+
+def chat(
+    index: IndexFolder = None,
+    host: Annotated[str, typer.Option(help="The address to listen on; one that others reach needs --auth.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port.")] = 7860,
+    auth: Annotated[
+        str | None, typer.Option(envvar="RAGX_CHAT_AUTH", help="USER:PASSWORD that visitors must give.")
+    ] = None,
+    browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    model: Reader = None,
+    cache_size: CacheSize = 4.0,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    bits: Bits = None,
+    offline: Offline = False,
+) -> None:
+    """Talk with an index in the browser."""
+    from ragx.models import resolve
+    from ragx.rag import DEFAULT_MODEL, RAG
+
+    # read when gradio is imported: it counts its users unless told not to
+    os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
+    try:
+        import gradio  # noqa: F401
+    except ImportError:
+        raise ConfigError("`ragx chat` needs more packages: pip install 'ragx[chat]'") from None
+    from ragx_apps.chat.serving import check_address, launch
+
+    visitors = check_address(host, auth)
+    resolve(model or DEFAULT_MODEL)  # a download shows its own progress
+    with waiting("loading models …"):
+        rag = RAG.from_index(
+            index, model=model or DEFAULT_MODEL, cache_size=cache_size, device=device, dtype=dtype, bits=bits
+        )
+    for note in rag.notes:
+        notice(note)
+
+    from ragx_apps.chat.indexes import Indexes
+    from ragx_apps.chat.page import build_page
+
+    with tempfile.TemporaryDirectory(prefix="ragx-chat-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploaded")
+        blocks = build_page(Indexes(rag, index), Path(folder) / "visitors")
+        address = launch(blocks, host, port, visitors)
+        notice(f"the page is at {address}; Ctrl-C stops")
+        if browser:
+            typer.launch(address)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # visitors' files are deleted then, too
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+        blocks.close(verbose=False)

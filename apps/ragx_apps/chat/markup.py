@@ -1,0 +1,144 @@
+"""A conversation as HTML. Whatever a model, a passage or a visitor wrote is escaped here: it is text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from ragx.reader import ReaderName
+from ragx.terminal import plain
+from ragx_apps.chat.conversation import Reply, Source, Turn
+
+READERS: dict[ReaderName, str] = {"cepe": "CEPE reader", "full": "Full prompt"}
+SNIPPET = 100
+"""Characters of a passage beside its title; a cited one shows where its span begins."""
+EMPTY = """<div class="empty"><h2>Ask the index a question</h2>
+<p>The answer comes with the passages that it was read from. Follow-up questions are understood in context.</p></div>"""
+
+
+def conversation(turns: Sequence[Turn]) -> str:
+    """All turns, or what to do when there is none."""
+    return "".join(turn_html(number, turn) for number, turn in enumerate(turns)) if turns else EMPTY
+
+
+def turn_html(number: int, turn: Turn, waiting: str = "") -> str:
+    """A turn; `waiting` says what is being done while its last reply has no text yet."""
+    replies = [_reply(f"t{number}r{place}", reply, waiting) for place, reply in enumerate(turn.replies)]
+    compared = " compared" if len(turn.replies) > 1 else ""
+    return (
+        f'<article class="turn{compared}"><h2 class="question">{_text(turn.question)}</h2>'
+        f'<div class="replies">{"".join(replies)}</div></article>'
+    )
+
+
+def _reply(name: str, reply: Reply, waiting: str) -> str:
+    label = READERS[reply.reader]
+    body = [f'<p class="reader">{label}</p>']
+    if reply.error:
+        body.append(f'<p class="error" role="alert">{_text(reply.error)}</p>')
+    elif reply.text:
+        body.append(f'<p class="text">{_text(reply.text)}</p>')
+    elif reply.finished:
+        body.append(f'<p class="text none">{"Stopped before the first word." if reply.stopped else "No answer."}</p>')
+    else:
+        body.append(f'<p class="waiting" role="status">{_text(waiting)}</p>')
+    if reply.finished and not reply.error:
+        body += [_citations(name, reply.sources), _figures(reply)]
+        body += [f'<p class="note">{_text(note)}</p>' for note in reply.notes]
+    answer = f'<div class="answer" aria-busy="{str(not reply.finished).lower()}">{"".join(body)}</div>'
+    state = "" if reply.finished else " growing"
+    return f'<section class="reply{state}" aria-label="{label}">{answer}{_sources(name, reply)}</section>'
+
+
+def _citations(name: str, sources: Sequence[Source]) -> str:
+    cited = [(number, place, source) for place, source in enumerate(sources) for number, _, _ in source.cited]
+    numbered = sorted(cited, key=lambda each: each[0])
+    if not numbered:
+        return '<p class="note">No passage holds this answer’s words.</p>' if sources else ""
+    links = [
+        f'<a class="citation" href="#{name}s{place}"><b>{number}</b> {_text(source.title)}</a>'
+        for number, place, source in numbered
+    ]
+    return f'<p class="citations" aria-label="Citations">{" ".join(links)}</p>'
+
+
+def _figures(reply: Reply) -> str:
+    figures = [f"{reply.read} passages read"] if reply.read else []
+    if reply.first_token:
+        figures += [f"first token after {reply.first_token:.1f} s", f"{reply.tokens_per_second:.1f} tokens/s"]
+    if reply.stopped:
+        figures.append("stopped")
+    return f'<p class="figures">{" · ".join(figures)}</p>' if figures else ""
+
+
+def _sources(name: str, reply: Reply) -> str:
+    if not reply.sources:
+        return ""
+    attends = reply.sources[0].share is not None
+    largest = max(source.share or 0.0 for source in reply.sources)
+    items = [_source(f"{name}s{place}", source, largest) for place, source in enumerate(reply.sources)]
+    order = "by share of the attention" if attends else "in the order of retrieval"
+    rest = reply.read - len(reply.sources)
+    more = f'<p class="note">{rest} more passages were read.</p>' if rest > 0 else ""
+    return (
+        f'<aside class="sources" aria-label="Sources"><h3>Sources <small>{order}</small></h3>'
+        f"<ol>{''.join(items)}</ol>{more}</aside>"
+    )
+
+
+def _source(name: str, source: Source, largest: float) -> str:
+    numbers = "".join(f'<b class="number">{number}</b>' for number, _, _ in source.cited)
+    share = ""
+    if source.share is not None:
+        width = 100 * source.share / largest if largest else 0
+        share = (
+            f'<span class="share"><span class="bar" style="width:{width:.1f}%"></span></span>'
+            f'<span class="percent">{source.share:.1%}</span>'
+        )
+    return (
+        f'<li><details id="{name}"><summary>{numbers}<span class="title">'
+        f"{_text(source.title)}<small>{_text(_snippet(source))}</small></span>{share}</summary>"
+        f'<p class="passage">{_marked(source)}</p><p class="place">{_text(source.place)}</p></details></li>'
+    )
+
+
+def _snippet(source: Source) -> str:
+    start = min((start for _, start, _ in source.cited), default=0)
+    return " ".join(source.text[start : start + SNIPPET].split())
+
+
+def _marked(source: Source) -> str:
+    """The passage with its cited spans marked."""
+    pieces, at = [], 0
+    for _, start, end in sorted(source.cited, key=lambda cited: cited[1]):
+        start, end = max(start, at), max(end, at)
+        pieces += [_text(source.text[at:start]), f"<mark>{_text(source.text[start:end])}</mark>"]
+        at = end
+    return "".join([*pieces, _text(source.text[at:])])
+
+
+def _text(text: str) -> str:
+    return escape(plain(text))
+
+
+UPLOAD_HINT = (
+    '<p class="note">Text, Markdown, HTML, PDF, Word or JSON lines. They stay in this page, until it is closed.</p>'
+)
+
+
+def head(index: str, notes: Sequence[str]) -> str:
+    """The page's heading, and what a visitor should know about the models."""
+    said = "".join(f'<p class="note">{_text(note[:1].upper() + note[1:])}.</p>' for note in notes)
+    return f"<h1>ragx <small>{_text(index)}</small></h1>{said}"
+
+
+def upload_report(files: Sequence[str], passages: int, skipped: Sequence[str]) -> str:
+    """What became of uploaded files."""
+    named = ", ".join(files)
+    failed = "".join(f'<p class="error">Skipped {_text(each)}</p>' for each in skipped)
+    return f'<p class="note" role="status">{passages} passages of {_text(named)} can be asked.</p>{failed}'
+
+
+def upload_error(message: str) -> str:
+    """Why no file was taken."""
+    return f'<p class="error" role="alert">{_text(message)}.</p>'

@@ -1,0 +1,136 @@
+"""Where the page listens, and what a browser and a visitor may do with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ragx.errors import ConfigError, RagxError
+from ragx_apps.chat.uploads import MAX_FILE_BYTES
+
+LOCAL = ("127.0.0.1", "localhost")
+CLOSED = (
+    "file",
+    "proxy",
+    "stream",
+    "custom_component",
+    "deep_link",
+    "vibe",
+    "runs",
+    "run-history",
+    "process_recording",
+)
+"""Gradio's routes that hand out files or do what this page never needs."""
+HEADERS = {
+    # Gradio's own pages need inline scripts and styles, and compile templates
+    "Content-Security-Policy": "; ".join(
+        [
+            "default-src 'self'",
+            "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data: blob:",
+            "font-src 'self' data:",
+            "object-src 'none'",
+            "base-uri 'self'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+        ]
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_HERE = Path(__file__).parent
+
+
+class Guard:
+    """An ASGI middleware: security headers on every answer, and no way to Gradio's file routes."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer it with 404."""
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                added = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+                message = {**message, "headers": [*message.get("headers", []), *added]}
+            await send(message)
+
+        if scope["type"] == "http" and is_closed(scope["path"]):
+            await PlainTextResponse("not found", 404)(scope, receive, with_headers)
+        else:
+            await self.app(scope, receive, with_headers)
+
+
+def is_closed(path: str) -> bool:
+    """Whether a path leads to one of the routes that are not served."""
+    parts = [part for part in path.split("/") if part]
+    inner = parts[1] if parts[:1] == ["gradio_api"] and len(parts) > 1 else ""
+    return inner.startswith(CLOSED) or parts[:1] == ["monitoring"]
+
+
+def check_address(host: str, auth: str | None) -> tuple[str, str] | None:
+    """The user and password that visitors need, None where nobody else reaches the page.
+
+    Raises:
+        ConfigError: others reach it and there are none, or they are not of the form user:password.
+    """
+    if auth is None:
+        if host not in LOCAL:
+            raise ConfigError(f"others could reach {host}: give visitors a user and password with --auth USER:PASSWORD")
+        return None
+    user, colon, password = auth.partition(":")
+    if not (user and colon and password):
+        raise ConfigError("--auth must be USER:PASSWORD")
+    return user, password
+
+
+def launch(blocks: gr.Blocks, host: str, port: int, auth: tuple[str, str] | None) -> str:
+    """Serve the page in threads of its own; `blocks.close()` ends that. Returns its address.
+
+    Raises:
+        RagxError: the address cannot be had.
+    """
+    guards = [Middleware(Guard)]
+    if host in LOCAL:  # a page elsewhere whose name was made to point here is not ours
+        guards.append(Middleware(TrustedHostMiddleware, allowed_hosts=list(LOCAL)))
+    try:
+        _, address, _ = blocks.launch(
+            server_name=host,
+            server_port=port,
+            auth=auth,
+            share=False,
+            quiet=True,
+            prevent_thread_lock=True,
+            footer_links=[],
+            run_history=False,
+            enable_monitoring=False,
+            mcp_server=False,
+            pwa=False,
+            ssr_mode=False,
+            allowed_paths=[],
+            max_file_size=MAX_FILE_BYTES,
+            app_kwargs={"middleware": guards},
+            theme=theme(),
+            css=(_HERE / "page.css").read_text(encoding="utf-8"),
+            head=f"<script>{(_HERE / 'page.js').read_text(encoding='utf-8')}</script>",
+        )
+    except OSError:  # Gradio's own message names its own settings
+        raise RagxError(f"cannot listen on {host}:{port}: choose another --port, or end what holds it") from None
+    return address
+
+
+def theme() -> gr.themes.Base:
+    """Fonts of the machine: none is fetched."""
+    return gr.themes.Default(
+        primary_hue="teal",
+        neutral_hue="slate",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    )

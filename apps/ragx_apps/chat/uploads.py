@@ -1,0 +1,71 @@
+"""One visitor's own files, and the private index of them."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ragx.config import IndexSettings
+from ragx.errors import ConfigError
+from ragx.indexing import BuildReport, build
+
+TYPES = (".txt", ".md", ".rst", ".html", ".htm", ".pdf", ".docx", ".jsonl")
+MAX_FILE_BYTES = 20_000_000
+MAX_BYTES = 100_000_000
+"""All files of one visitor."""
+MAX_FILES = 50
+
+
+class Visitor:
+    """One open page: its private files, and the answer it waits for. Its folder goes when the page is closed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files, self.index = folder / "files", folder / "index"
+        self.cancel = threading.Event()
+        """Stops the answer under way."""
+        self._folder = folder
+
+    @property
+    def names(self) -> list[str]:
+        """The files that are indexed."""
+        return sorted(path.name for path in self.files.glob("*"))
+
+    def close(self) -> None:
+        """Stop the answer and delete the files."""
+        self.cancel.set()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def add(self, uploaded: Sequence[Path], encoder: str, on_progress: Callable[[int, int], object]) -> BuildReport:
+        """Take the uploaded files over and index them with those before.
+
+        `on_progress` is told how many passages are embedded, and of how many.
+
+        Raises:
+            ConfigError: they are too many, too large or of another type; nothing changes then.
+            CorpusError: there is no text in them; nothing changes then.
+        """
+        check(uploaded, list(self.files.glob("*")))
+        self.files.mkdir(parents=True, exist_ok=True)
+        added = [Path(shutil.move(path, self.files / path.name)) for path in uploaded]
+        try:
+            return build([self.files], self.index, IndexSettings(encoder=encoder), on_progress=on_progress)
+        except BaseException:
+            for path in added:
+                path.unlink(missing_ok=True)
+            raise
+
+
+def check(uploaded: Sequence[Path], held: Sequence[Path]) -> None:
+    """Raise a `ConfigError` when files may not be added to those held."""
+    for path in uploaded:
+        if path.suffix.lower() not in TYPES:
+            raise ConfigError(f"{path.name} is of no type that can be read here: {' '.join(TYPES)}")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ConfigError(f"{path.name} is too large: a file may have {MAX_FILE_BYTES // 10**6} MB")
+    files = {path.name: path for path in [*held, *uploaded]}.values()
+    if len(files) > MAX_FILES:
+        raise ConfigError(f"these are too many files: {MAX_FILES} can be held at once")
+    if sum(path.stat().st_size for path in files) > MAX_BYTES:
+        raise ConfigError(f"these files are too large: {MAX_BYTES // 10**6} MB can be held at once")

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
+sys.path.insert(0, str(Path(__file__).parent))
+
+from chat_page import NOTES, save_reciting_decoder, serving_page
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from ragx.config import IndexSettings
+from ragx.indexing import build
+from ragx.rag import RAG
+
+
+@pytest.fixture(scope="session")
+def chat_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of short notes, one of them hostile."""
+    notes, folder = (tmp_path_factory.mktemp(name) for name in ("chat-notes", "notes"))
+    for name, text in NOTES.items():
+        (notes / name).write_text(text, encoding="utf-8")
+    build([str(notes)], folder, IndexSettings())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chat_rag(chat_index: Path, tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> RAG:
+    """Recites its sentence, and attends to passages while it does."""
+    folder = tmp_path_factory.mktemp("reciting")
+    save_reciting_decoder(tiny_decoder, folder)
+    rag = RAG.from_index(chat_index, model=str(folder), dtype="float32", device="cpu")
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for layer in rag.readers["cepe"].model.model.layers:
+            layer.cross_attn.o_proj.weight.normal_(std=1e-4)  # attended to, but heard by nobody
+            layer.cross_attn.q_proj.weight.mul_(20)  # more to some passages than to others
+    return rag
+
+
+@pytest.fixture(scope="session")
+def uploads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where visitors' files lie."""
+    return tmp_path_factory.mktemp("visitors")
+
+
+@pytest.fixture(scope="session")
+def address(chat_rag: RAG, chat_index: Path, uploads: Path) -> Iterator[str]:
+    """Of the page."""
+    with serving_page(chat_rag, chat_index, uploads) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    program = shutil.which("chromium")
+    if program is None and not os.environ.get("CI"):
+        pytest.skip("no chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """The page, newly opened by a new visitor. Whatever it asks of another server is an error."""
+    context = browser.new_context(viewport={"width": 1600, "height": 900})
+    context.set_default_timeout(20_000)
+    opened = context.new_page()
+    elsewhere: list[str] = []
+    dialogs: list[str] = []
+    opened.on("request", lambda request: elsewhere.append(request.url))
+    opened.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    opened.goto(address)
+    opened.get_by_label("Question").wait_for()
+    yield opened
+    assert [url for url in elsewhere if not url.startswith((address, "data:", "blob:"))] == []
+    assert dialogs == []
+    assert opened.title() == "ragx"
+    context.close()

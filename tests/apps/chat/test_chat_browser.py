@@ -1,0 +1,189 @@
+"""The page as a visitor uses it, in a real browser."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+from chat_page import HOSTILE, NOTES, SENTENCE
+from playwright.sync_api import Browser, Page, expect
+
+QUESTION = "How much of the sunlight does fresh snow reflect?"
+
+
+def ask(page: Page, question: str = QUESTION) -> None:
+    box = page.get_by_label("Question")
+    box.fill(question)
+    box.press("Enter")
+
+
+def answered(page: Page, turns: int = 1) -> None:
+    expect(page.locator("#past .turn")).to_have_count(turns, timeout=60_000)
+
+
+def set_longest_answer(page: Page, tokens: int) -> None:
+    page.get_by_role("button", name="Toggle Sidebar").first.click()
+    page.get_by_label("number input for Longest answer, in tokens").fill(str(tokens))
+    page.get_by_label("number input for Longest answer, in tokens").press("Tab")
+    page.get_by_role("button", name="Toggle Sidebar").first.click()
+
+
+def test_an_answer_grows_and_comes_with_sources_by_their_share(page: Page) -> None:
+    expect(page.get_by_text("Ask the index a question")).to_be_visible()
+    ask(page)
+    growing = page.locator("#current .growing .text")
+    growing.wait_for()
+    first = growing.inner_text()
+    page.wait_for_function("shown => document.querySelector('.text').innerText.length > shown", arg=len(first))
+    answered(page)
+    assert page.locator(".text").inner_text().startswith((SENTENCE * 3).strip())
+    expect(page.locator(".figures")).to_contain_text("tokens/s")
+    expect(page.locator(".figures")).to_contain_text("first token after")
+    shares = [float(text.rstrip("%")) for text in page.locator(".sources .percent").all_inner_texts()]
+    assert len(shares) >= 12
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] > shares[-1]
+    widths = [box["width"] for bar in page.locator(".sources .bar").all() if (box := bar.bounding_box())]
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_a_citation_opens_its_passage_with_the_span_marked(page: Page) -> None:
+    ask(page)
+    answered(page)
+    citation = page.locator("a.citation").first
+    expect(citation).to_contain_text("snow")
+    mark = page.locator(".sources mark").first
+    expect(mark).to_be_hidden()
+    citation.focus()
+    page.keyboard.press("Enter")
+    expect(mark).to_be_visible()
+    assert mark.inner_text() in NOTES["snow.txt"]
+    assert "reflects most of the sunlight" in mark.inner_text()
+    page.keyboard.press("Enter")  # the focus moved to the source: the key closes it again
+    expect(mark).to_be_hidden()
+
+
+def test_stop_ends_the_answer_where_it_is(page: Page) -> None:
+    set_longest_answer(page, 1024)
+    ask(page)
+    page.locator("#current .growing .text").wait_for()
+    page.get_by_role("button", name="Stop").click()
+    answered(page)
+    expect(page.locator(".figures")).to_contain_text("stopped")
+    deadline = time.monotonic() + 1
+    while any(thread.name == "ragx-generate" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+    ask(page, "And now?")  # the box takes questions again
+    page.locator("#current .growing .text").wait_for()
+
+
+def test_closing_the_page_ends_its_answer_and_deletes_its_files(
+    browser: Browser, address: str, uploads: Path, tmp_path: Path
+) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(address)
+    set_longest_answer(page, 1024)
+    upload(page, tmp_path, "lease.txt", "The lease was signed in May.")
+    held = [*uploads.iterdir()]
+    assert held
+    ask(page)
+    page.locator("#current .growing .text").wait_for(timeout=60_000)
+    context.close()
+    deadline = time.monotonic() + 15
+    while any(thread.name == "ragx-generate" for thread in threading.enumerate()) or any(f.exists() for f in held):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_conversation_is_there_after_a_reload_until_a_new_one_begins(page: Page) -> None:
+    ask(page, "Is snow bright?")
+    answered(page)
+    ask(page, "And soil?")
+    answered(page, 2)
+    page.reload()
+    answered(page, 2)
+    assert page.locator(".question").all_inner_texts() == ["Is snow bright?", "And soil?"]
+    page.get_by_role("button", name="New chat").click()
+    answered(page, 0)
+    expect(page.get_by_text("Ask the index a question")).to_be_visible()
+    page.reload()
+    expect(page.get_by_text("Ask the index a question")).to_be_visible()
+    answered(page, 0)
+
+
+def upload(page: Page, folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(text, encoding="utf-8")
+    page.get_by_role("button", name="Toggle Sidebar").first.click()
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Ask your own files").click()
+    chooser.value.set_files(folder / name)
+    expect(page.locator("#added")).to_contain_text(f"1 passages of {name} can be asked", timeout=60_000)
+    page.get_by_role("button", name="Toggle Sidebar").first.click()
+
+
+def test_ones_own_files_are_asked_and_belong_to_nobody_else(
+    page: Page, browser: Browser, address: str, tmp_path: Path
+) -> None:
+    upload(page, tmp_path, "lease.txt", "The lease was signed in May.")
+    expect(page.locator("h1")).to_contain_text("your files")
+    ask(page, "When was the lease signed?")
+    answered(page)
+    assert page.locator(".sources .title").all_inner_texts() != []
+    expect(page.locator(".sources")).to_contain_text("lease.txt")
+    expect(page.locator(".sources")).not_to_contain_text("soil")
+    other = browser.new_context().new_page()
+    other.goto(address)
+    other.get_by_role("button", name="Toggle Sidebar").first.click()
+    other.get_by_label("Index").click()
+    expect(other.get_by_role("option")).to_have_count(1)
+    expect(other.get_by_role("option")).to_contain_text("notes0")
+    other.context.close()
+
+
+def test_two_readers_answer_side_by_side(page: Page) -> None:
+    page.get_by_role("button", name="Toggle Sidebar").first.click()
+    page.get_by_label("Side by side").check()
+    page.get_by_role("button", name="Toggle Sidebar").first.click()
+    ask(page)
+    answered(page)
+    replies = page.locator(".reply")
+    expect(replies).to_have_count(2)
+    left, right = (box for reply in replies.all() if (box := reply.bounding_box()))
+    assert left["y"] == right["y"]
+    assert left["x"] + left["width"] <= right["x"]
+    assert replies.first.locator(".bar").count() > 0
+    assert replies.last.locator(".bar").count() == 0  # the full prompt attends to no passage
+    assert [*map(str.strip, page.locator(".reader").all_inner_texts())] == ["CEPE reader", "Full prompt"]
+
+
+def test_what_is_wrong_with_an_upload_is_one_sentence(page: Page) -> None:
+    page.get_by_role("button", name="Toggle Sidebar").first.click()
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Ask your own files").click()
+    chooser.value.set_files({"name": "empty.txt", "mimeType": "text/plain", "buffer": b" "})
+    expect(page.locator("#added [role=alert]")).to_have_text("there are no passages to index.", timeout=60_000)
+
+
+def test_text_is_shown_as_it_is_and_never_obeyed(page: Page) -> None:
+    ask(page, HOSTILE)
+    answered(page)
+    assert page.locator(".question").inner_text() == HOSTILE
+    source = page.locator(".sources li", has_text="document.title").first
+    source.locator("summary").click()
+    assert source.locator(".passage").inner_text() == HOSTILE
+    assert page.locator("#past script, #past img").count() == 0
+    page.reload()
+    answered(page)
+    assert page.locator(".question").inner_text() == HOSTILE
+
+
+def test_a_narrow_window_shows_all_without_scrolling_sideways(page: Page) -> None:
+    page.set_viewport_size({"width": 400, "height": 800})
+    ask(page, "x" * 300)
+    answered(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    page.locator(".sources summary").first.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    expect(page.get_by_label("Question")).to_be_in_viewport()

@@ -1,0 +1,189 @@
+"""A conversation's values, its HTML, and the limits on uploads: without a browser."""
+
+from __future__ import annotations
+
+import threading
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from chat_page import SENTENCE
+from hypothesis import given
+from hypothesis import strategies as st
+from ragx_apps.chat import markup
+from ragx_apps.chat.conversation import (
+    KEPT_TURNS,
+    SHOWN_SOURCES,
+    Reply,
+    Source,
+    Turn,
+    dump_turns,
+    load_turns,
+    messages,
+    sources,
+    stream_answer,
+)
+from ragx_apps.chat.uploads import MAX_BYTES, MAX_FILE_BYTES, MAX_FILES, check
+
+from ragx.errors import ConfigError
+from ragx.rag import RAG
+from ragx.terminal import plain
+from ragx.types import Answer, Citation, Hit, Message, Passage, Timings
+
+TEXT = st.text() | st.sampled_from(["<script>", "</details>", "&lt;", "\"'><img src=x>", "${a}", "{{a}}"])
+SOURCES = st.builds(
+    Source,
+    title=TEXT,
+    place=TEXT,
+    text=TEXT,
+    cited=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9), st.integers(0, 20))),
+    share=st.none() | st.floats(0, 1),
+)
+REPLIES = st.builds(
+    Reply,
+    reader=st.sampled_from(["cepe", "full"]),
+    text=TEXT,
+    finished=st.booleans(),
+    sources=st.lists(SOURCES, max_size=3),
+    notes=st.lists(TEXT, max_size=2),
+    error=TEXT,
+)
+TURNS = st.builds(Turn, question=TEXT, index=TEXT, replies=st.lists(REPLIES, min_size=1, max_size=2))
+
+TAGS = {"article", "section", "div", "aside", "h2", "h3", "p", "ol", "li", "details", "summary", "span", "small"} | {
+    *("a", "b", "mark")
+}
+
+
+class Seen(HTMLParser):
+    """The tags and attributes of a page, and the text of its elements by class."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.texts: list[tuple[str, str]] = []
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attributes}
+        self._open.append(dict(attributes).get("class") or tag)
+        self.texts.append((self._open[-1], ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        for place in range(len(self.texts) - 1, -1, -1):
+            if self._open and self.texts[place][0] == self._open[-1]:
+                self.texts[place] = (self._open[-1], self.texts[place][1] + data)
+                break
+
+    def of(self, name: str) -> list[str]:
+        return [text for kind, text in self.texts if kind == name]
+
+
+@given(TURNS)
+def test_whatever_is_said_is_text(turn: Turn) -> None:
+    seen = Seen(markup.conversation([turn]))
+    assert seen.tags <= TAGS
+    assert seen.attributes <= {"class", "id", "href", "style", "role", "aria-label", "aria-busy"}
+    assert seen.of("question") == [plain(turn.question)]
+
+
+@given(st.lists(TURNS, max_size=3))
+def test_a_browser_gives_back_what_it_was_given(turns: list[Turn]) -> None:
+    assert load_turns(dump_turns(turns)) == turns
+
+
+@pytest.mark.parametrize("kept", [None, 3, "x", {}, [{}], [{"question": "a", "index": "b", "replies": [{}]}], [[]]])
+def test_what_a_browser_kept_of_something_else_is_no_conversation(kept: object) -> None:
+    assert load_turns(kept) == []
+
+
+def test_a_browser_keeps_the_last_turns() -> None:
+    turns = [Turn(question=str(number), index="a") for number in range(KEPT_TURNS + 5)]
+    assert load_turns(dump_turns(turns)) == turns[5:]
+
+
+def test_a_follow_up_builds_on_the_answered_turns_of_its_index() -> None:
+    def turn(question: str, index: str, *answers: str) -> Turn:
+        return Turn(question=question, index=index, replies=[Reply(reader="cepe", text=text) for text in answers])
+
+    turns = [turn("A?", "notes", "a", "other"), turn("B?", "else", "b"), turn("C?", "notes", ""), turn("D?", "notes")]
+    assert messages(turns, "notes") == [Message("user", "A?"), Message("assistant", "a")]
+
+
+def an_answer(number: int, shares: list[float] | None, cited: list[int]) -> Answer:
+    passages = [
+        Passage(f"d#{i}", "d", f"T{i}", f"text {i} is here", i, 100 * i, 100 * i + 20, "d") for i in range(number)
+    ]
+    citations = [
+        Citation(place, f"d#{i}", "d", f"T{i}", "d", 100 * i + 5, 100 * i + 6, "", 1.0)
+        for place, i in enumerate(cited, start=1)
+    ]
+    return Answer("", citations, [Hit(each, 1.0) for each in passages], Timings(0, 0, 0, 0, 0), shares=shares)
+
+
+def test_sources_come_by_share_and_all_cited_ones_are_there() -> None:
+    shares = [0.001 * number for number in range(40)]
+    found = sources(an_answer(40, shares, [2, 39]))
+    assert [source.share for source in found] == [*sorted(shares, reverse=True)[:SHOWN_SOURCES], shares[2]]
+    assert found[0].cited == [(2, 5, 6)]
+    assert found[-1].cited == [(1, 5, 6)]
+
+
+def test_without_attention_sources_come_as_they_were_retrieved() -> None:
+    found = sources(an_answer(20, None, []))
+    assert [source.title for source in found] == [f"T{number}" for number in range(SHOWN_SOURCES)]
+    assert all(source.share is None for source in found)
+
+
+def test_questions_wait_their_turn_and_can_be_given_up_while_they_wait(chat_rag: RAG) -> None:
+    turn, cancel = threading.Lock(), threading.Event()
+    with turn:
+        waiting = stream_answer(chat_rag, turn, "snow?", cancel, k=2, max_new_tokens=4)
+        cancel.set()
+        assert [*waiting] == []
+    *pieces, answer = stream_answer(chat_rag, turn, "snow?", threading.Event(), k=2, max_new_tokens=4)
+    assert isinstance(answer, Answer)
+    assert "".join(map(str, pieces)).strip() == answer.text
+    assert SENTENCE.strip().startswith(answer.text)
+    assert not turn.locked()
+
+
+def test_an_answer_nobody_reads_any_more_is_stopped(chat_rag: RAG) -> None:
+    turn, cancel = threading.Lock(), threading.Event()
+    answering = stream_answer(chat_rag, turn, "snow?", cancel, k=2, max_new_tokens=4000)
+    next(answering)
+    answering.close()
+    assert turn.acquire(timeout=10)
+
+
+def sparse(path: Path, size: int) -> Path:
+    with path.open("wb") as file:
+        file.truncate(size)
+    return path
+
+
+def test_uploads_are_limited(tmp_path: Path) -> None:
+    small = [sparse(tmp_path / f"{number}.txt", 10) for number in range(MAX_FILES + 1)]
+    check(small[:-1], [])
+    check(small[:5], small[:-1])  # the same again
+    for files, held, message in [
+        (small, [], "too many"),
+        (small[-1:], small[:-1], "too many"),
+        ([sparse(tmp_path / "a.exe", 1)], [], "a.exe is of no type that can be read here: .txt"),
+        ([sparse(tmp_path / "b.txt", MAX_FILE_BYTES + 1)], [], "b.txt is too large: a file may have 20 MB"),
+        (
+            [sparse(tmp_path / f"c{i}.txt", MAX_FILE_BYTES) for i in range(1 + MAX_BYTES // MAX_FILE_BYTES)],
+            [],
+            "100 MB",
+        ),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            check(files, held)

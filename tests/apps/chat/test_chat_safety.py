@@ -1,0 +1,133 @@
+"""What the page's server hands out, and to whom."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import httpx
+import pytest
+from chat_page import SENTENCE, serving_page
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+from ragx_apps.chat.serving import check_address
+from ragx_apps.chat.uploads import MAX_FILE_BYTES
+
+from ragx.errors import ConfigError
+from ragx.rag import RAG
+
+QUESTION = "How much of the sunlight does fresh snow reflect?"
+
+
+def test_every_answer_forbids_the_browser_what_is_not_of_the_page(address: str) -> None:
+    for path in ("", "config", "theme.css", "gradio_api/file=x"):
+        policy = httpx.get(address + path).headers["content-security-policy"].split("; ")
+        assert {"default-src 'self'", "img-src 'self' data: blob:", "object-src 'none'"} <= {*policy}
+        assert not any("http" in rule or "*" in rule for rule in policy)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "gradio_api/file=/etc/passwd",
+        "gradio_api/file=/proc/self/environ",
+        "gradio_api/file/etc/passwd",
+        "gradio_api//file=/etc/passwd",
+        "gradio_api/%66ile=/etc/passwd",
+        "gradio_api/proxy=http://127.0.0.1:9/",
+        "file=/etc/passwd",
+        "static/../../../../../etc/passwd",
+        "static/%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+        "monitoring",
+    ],
+)
+def test_no_file_of_the_machine_is_handed_out(address: str, path: str) -> None:
+    answer = httpx.get(address + path)
+    assert answer.status_code in (400, 403, 404, 405)
+    assert "root:" not in answer.text
+
+
+def test_a_file_that_was_not_uploaded_cannot_be_indexed(address: str, tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("The password is swordfish.")
+    config = httpx.get(address + "config").json()
+    (upload,) = (each for each in config["dependencies"] if each["targets"] and each["targets"][0][1] == "upload")
+    for path in (str(tmp_path / "secret.txt"), "http://127.0.0.1:9/secret.txt", "https://example.org/secret.txt"):
+        sent = {"path": path, "meta": {"_type": "gradio.FileData"}, "orig_name": "secret.txt"}
+        body = {"data": [[sent]], "fn_index": upload["id"], "session_hash": "somebody"}
+        assert httpx.post(address + "gradio_api/queue/join", json=body).status_code == 200
+        with httpx.stream("GET", address + "gradio_api/queue/data?session_hash=somebody", timeout=60) as events:
+            said = "".join(events.iter_text())
+        assert '"success":false' in said
+        assert "swordfish" not in said
+
+
+def test_uploads_are_limited_in_size(address: str) -> None:
+    large = {"files": ("large.txt", b"x" * (MAX_FILE_BYTES + 1))}
+    assert httpx.post(address + "gradio_api/upload", files=large).status_code == 413
+
+
+def test_a_page_elsewhere_cannot_reach_it_under_another_name(address: str) -> None:
+    assert httpx.get(address, headers={"Host": "attacker.example"}).status_code == 400
+
+
+def test_nothing_points_to_another_server(address: str) -> None:
+    html = httpx.get(address).text
+    assert "fonts.googleapis.com" not in html
+    assert "share_url" not in html or '"share_url":null' in html.replace(" ", "")
+    assert httpx.get(address + "config").json()["analytics_enabled"] is False
+
+
+def test_gradio_client_asks(address: str) -> None:
+    client = Client(address, verbose=False)
+    job = client.submit(QUESTION, max_new_tokens=30, api_name="/ask")
+    whole = job.result(timeout=60)
+    assert whole["question"] == QUESTION
+    assert whole["answer"].startswith(SENTENCE.strip())
+    assert whole["citations"][0]["text"] == "Fresh snow reflects most of the sunlight, and ice less."
+    assert sum(whole["shares"]) == pytest.approx(1, abs=1e-3)
+    grown = [each["answer"] for each in job.outputs()[:-1]]
+    assert len(grown) > 1
+    assert all(after.startswith(before) for before, after in pairwise(grown))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"index": "../notes0"}, "there is no index '../notes0': choose one of"),
+        ({"index": "/etc"}, "there is no index '/etc': choose one of"),
+        ({"index": "your files"}, "there is no index 'your files': choose one of"),
+        ({"k": 0}, "k must be a whole number from 1 on, not 0"),
+        ({"reader": "both"}, "reader 'both' is not one of cepe, full"),
+        ({"history": [{"role": "pirate", "content": "ahoy"}]}, "history must hold messages"),
+    ],
+)
+def test_a_wrong_argument_is_one_sentence(address: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(AppError, match=message.replace("(", r"\(")) as caught:
+        Client(address, verbose=False).predict(QUESTION, **options, api_name="/ask")
+    assert "\n" not in str(caught.value)
+
+
+def test_only_asking_is_offered_to_clients(address: str) -> None:
+    offered = Client(address, verbose=False).view_api(return_format="dict", print_info=False)
+    assert [*offered["named_endpoints"]] == ["/ask"]
+    assert offered["unnamed_endpoints"] == {}
+
+
+def test_with_a_password_nothing_is_shown_without_it(chat_rag: RAG, chat_index: Path, tmp_path: Path) -> None:
+    with serving_page(chat_rag, chat_index, tmp_path, auth=("ada", "snow")) as url:
+        assert httpx.get(url + "config").status_code == 401
+        assert httpx.post(url + "gradio_api/call/ask", json={"data": ["?"]}).status_code == 401
+        assert httpx.post(url + "gradio_api/upload", files={"files": b"x"}).status_code == 401
+        assert httpx.post(url + "login", data={"username": "ada", "password": "rain"}).status_code == 400
+        assert Client(url, auth=("ada", "snow"), verbose=False).predict("?", api_name="/ask")["answer"]
+
+
+def test_others_reach_the_page_only_with_a_password() -> None:
+    assert check_address("127.0.0.1", None) is None
+    assert check_address("0.0.0.0", "ada:snow:man") == ("ada", "snow:man")  # noqa: S104
+    for host in ("0.0.0.0", "192.168.1.2", "::"):  # noqa: S104
+        with pytest.raises(ConfigError, match="--auth"):
+            check_address(host, None)
+    for auth in ("ada", ":snow", "ada:"):
+        with pytest.raises(ConfigError, match="USER:PASSWORD"):
+            check_address("127.0.0.1", auth)
