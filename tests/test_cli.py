@@ -233,7 +233,7 @@ def test_an_index_built_with_another_encoder_is_refused(ragx: Callable[..., Run]
 def test_models_are_listed_with_their_sources(ragx: Callable[..., Run]) -> None:
     rows = {row["name"]: row for row in json.loads(ragx("models", "list", "--json").out)}
     assert set(rows) >= {
-        *("smollm2-135m-instruct", "all-minilm-l6-v2", "contriever", "contriever-msmarco"),
+        *("ceped-smollm2-135m", "smollm2-135m-instruct", "all-minilm-l6-v2", "contriever", "contriever-msmarco"),
         *("cepe-llama-2-7b", "ceped-llama-2-chat-7b"),
     }
     path = ragx("models", "path", "smollm2-135m-instruct").out.strip()

@@ -70,7 +70,10 @@ def test_public_names() -> None:
     assert all(getattr(ragx, name) for name in ragx.__all__)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/benchmarks.md", "indexes/README.md"])
+@pytest.mark.parametrize(
+    "page",
+    ["README.md", "CONTRIBUTING.md", "docs/benchmarks.md", "docs/results.md", "indexes/README.md", "train/README.md"],
+)
 def test_what_a_page_links_or_names_is_there(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
