@@ -121,15 +121,18 @@ def _chunks(passages: Iterable[Passage], size: int) -> Iterator[list[Passage]]:
 
 
 def embed_shards(
-    staging: Staging, encoder: Encoder | None, known: Mapping[str, np.ndarray] | None = None, *, quiet: bool = False
+    staging: Staging,
+    encoder: Encoder | None,
+    known: Callable[[str], np.ndarray | None] = lambda _: None,
+    *,
+    quiet: bool = False,
 ) -> None:
-    """Make the vectors and the FAISS index of each shard that has none; vectors `known` by passage id are kept.
+    """Make the vectors and the FAISS index of each shard that has none, but for the vectors `known` by passage id.
 
     Raises:
         ModelError: the encoder gave vectors that are not finite.
         ValueError: there is something to embed and no encoder.
     """
-    known = known or {}
     folders = [shard_folder(staging.folder, number) for number in range(len(staging.shards))]
     embedded = [staging.has(f"{folder.name}/vectors.npy") for folder in folders]
     total = sum(shard.passages for shard, finished in zip(staging.shards, embedded, strict=True) if not finished)
@@ -138,10 +141,12 @@ def embed_shards(
             if not finished:
                 passages = all_passages(open_passages(folder / "passages.arrow"))
                 vectors = np.empty((len(passages), staging.encoder.dimension), np.float32)
-                new = [row for row, passage in enumerate(passages) if passage.id not in known]
+                new = []
                 for row, passage in enumerate(passages):
-                    if passage.id in known:
-                        vectors[row] = known[passage.id]
+                    if (vector := known(passage.id)) is None:
+                        new.append(row)
+                    else:
+                        vectors[row] = vector
                 bar.update(len(passages) - len(new))
                 if new:
                     if encoder is None:
