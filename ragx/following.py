@@ -135,7 +135,9 @@ class _Reading:
                         f" `ragx index update {self.folder}` reads all of it again"
                     )
         others = [path for path in given if path not in built]
-        groups = [*([built] if self.whole else []), *([others] if others else [])]
+        groups: list[Sequence[Path | DatasetSource]] = [built] if self.whole else []
+        if others:
+            groups.append(others)
         self.sources = [source for group in groups for source in group]
         self._names = [without_surrogates(_name(source)) for source in self.sources]
         gone = self._gone()

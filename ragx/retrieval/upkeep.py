@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from ragx.errors import IndexFolderError
-from ragx.retrieval.build import embed_shards, index_words
+from ragx.retrieval.build import NONE, embed_shards, index_words
 from ragx.retrieval.durable import sync_folder, writer_lock, writing
 from ragx.retrieval.index import ADVICE, Index, open_vectors, problems
 from ragx.retrieval.manifest import (
@@ -63,7 +63,7 @@ def repair_index(folder: Path, *, quiet: bool = False) -> list[str]:
         staging.adopt([n for n in manifest.files if n not in damaged and not (words and n.startswith("bm25/"))])
         embed_shards(staging, None, quiet=quiet)
         if words:
-            gone = open_vectors(generation / DELETED) if DELETED in manifest.files else []
+            gone = open_vectors(generation / DELETED) if DELETED in manifest.files else NONE
             index_words(staging, gone, quiet=quiet)
         staging.publish(manifest.counts)
         return sorted(damaged)
