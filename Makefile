@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 INDEX := .cache/wikipedia-sample
 Q ?= How much of the sunlight that reaches it does fresh snow reflect?
 
-.PHONY: help install ask test lint bench bench-reader clean
+.PHONY: help install ask test lint bench bench-reader torture clean
 
 help: ## Show the verbs.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ bench-reader: $(INSTALLED) ## Measure the CEPE reader against its decoder.
 	$(BIN)/python -m benchmarks.reader
 	$(BIN)/python -m benchmarks.reader --every-layer
 	$(BIN)/python -m benchmarks.reader --lengths
+
+torture: $(INSTALLED) ## Kill, starve and damage an index, as docs/reliability.md reports.
+	$(BIN)/python tests/retrieval/torture.py
 
 clean: ## Remove .venv and the sample index.
 	rm -rf .venv $(INDEX)

@@ -43,8 +43,8 @@ def update(
 
     Every file is read and cut into passages; those that the index has, equal in every field, stay as they are, the rest
     is embedded, and what came from `paths` and is no longer there is deleted. What was indexed of other places stays,
-    and so does what came from a file that cannot be read just now. Ids are those that a build gives: of documents from
-    what the index was built from, as if it were built again.
+    and so does what came from a file that cannot be read just now. Documents get the ids that a build of what the index
+    was built from gives them; those of another folder begin with its name.
 
     Args:
         folder: an index.
@@ -147,6 +147,7 @@ class _Reading:
                 include=self.settings.include,
                 exclude=self.settings.exclude,
                 gone=gone,
+                prefixed=group is others,
                 on_skip=self.report.skip,
             )
             for group in groups

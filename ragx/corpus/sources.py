@@ -27,12 +27,14 @@ def read_documents(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     gone: Collection[Path] = (),
+    prefixed: bool = False,
     on_skip: Callable[[Skipped], None],
 ) -> Iterator[Document]:
     """The documents of files, folders and datasets, in the order given, folders sorted by name.
 
     A document of a file has as id the file's path relative to its folder, after the folder's name if several folders
-    are given, or the file's name if the file itself is given; names that clash get the folders above them in front.
+    are given or `prefixed`, or the file's name if the file itself is given; names that clash get the folders above them
+    in front.
     `include` and `exclude` are globs on paths relative to a folder, see `folder.walk`. In folders, files of unknown
     formats are passed over. What else cannot be read goes to `on_skip`, and so does a document with an id used before.
     Sources that are `gone` are files that were there once: they are not read, but other files keep the names that tell
@@ -52,7 +54,7 @@ def read_documents(
             except OSError as error:
                 raise CorpusError(f"cannot read {source}: {error.strerror}") from None
             opened.append(path)
-    return _unique(_read(opened, include, exclude, gone), on_skip)
+    return _unique(_read(opened, include, exclude, gone, prefixed), on_skip)
 
 
 def _unique(documents: Iterator[Document | Skipped], on_skip: Callable[[Skipped], None]) -> Iterator[Document]:
@@ -74,6 +76,7 @@ def _read(
     include: Sequence[str],
     exclude: Sequence[str],
     gone: Collection[Path],
+    prefixed: bool,
 ) -> Iterator[Document | Skipped]:
     paths = [source for source in opened if isinstance(source, Path)]
     folders = _names([path for path in paths if path.is_dir()])
@@ -85,7 +88,7 @@ def _read(
             elif source in gone:
                 continue
             elif source in folders:
-                prefix = f"{folders[source]}/" if len(folders) > 1 else ""
+                prefix = f"{folders[source]}/" if prefixed or len(folders) > 1 else ""
                 for found in walk(source, include, exclude):
                     if isinstance(found, Skipped):
                         yield found

@@ -24,7 +24,10 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or f"{error} (is the disk full?)"  # numpy gives no errno
-        raise IndexFolderError(f"cannot write {error.filename or path}: {reason}") from error
+        named = str(error.filename or path)
+        if os.sep not in named and named != str(path):  # shutil.rmtree says no more than the last part
+            named = f"{path}/…/{named}"
+        raise IndexFolderError(f"cannot write {named}: {reason}") from error
 
 
 @contextmanager
