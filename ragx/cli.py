@@ -6,7 +6,6 @@ commands, so that `ragx --help` answers at once.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -19,30 +18,11 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from ragx.errors import ConfigError, RagxError
+from ragx.errors import RagxError
 from ragx.evaluation.commands import app as eval_app
+from ragx.index_commands import app as index_app
+from ragx.options import Bits, CacheSize, Device, Dtype, Encodings, IndexFolder, Json, Offline, Reader
 from ragx.terminal import notice, plain, waiting
-
-
-def _go_offline(value: bool) -> bool:
-    if value:
-        os.environ.update(RAGX_OFFLINE="1", HF_HUB_OFFLINE="1")  # huggingface_hub reads its own when it is imported
-    return value
-
-
-Offline = Annotated[
-    bool, typer.Option("--offline", callback=_go_offline, help="Never try the network (also RAGX_OFFLINE=1).")
-]
-IndexFolder = Annotated[
-    Path | None, typer.Option("--index", help="The index folder. Default: RAGX_INDEX, or ragx's own default index.")
-]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, auto (all GPUs); default: a GPU if there is one.")]
-Dtype = Annotated[str, typer.Option(help="auto, bfloat16, float16 or float32.")]
-Bits = Annotated[int | None, typer.Option(help="4 or 8 hold the decoder in so many bits (bitsandbytes).")]
-Reader = Annotated[str | None, typer.Option("--model", help="Decoder or CEPE reader: a name, a folder or a Hub id.")]
-CacheSize = Annotated[float, typer.Option(min=0, help="GB of passage encodings kept on disk.")]
-Encodings = Annotated[str, typer.Option(help="How they are kept: bfloat16, or int8 in half the space.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 class _Interrupted(RagxError):
@@ -71,7 +51,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-index_app = typer.Typer(no_args_is_help=True, help="Build and look after indexes.")
 models_app = typer.Typer(no_args_is_help=True, help="Models by name.")
 app.add_typer(index_app, name="index")
 app.add_typer(models_app, name="models")
@@ -204,156 +183,6 @@ def search(
         print(display.hit_list(hits))
     else:
         notice("no passage matches")
-
-
-@index_app.command("build", context_settings={"ignore_unknown_options": True})
-def index_build(
-    paths: Annotated[
-        list[str] | None, typer.Argument(help="Files and folders to read; and settings as --chunking.size=50.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="The index folder. Default: as --index of `ragx ask`.")] = None,
-    recipe: Annotated[Path | None, typer.Option(help="Settings, and maybe sources: a YAML file.")] = None,
-    encoder: Annotated[str | None, typer.Option(help="Sentence encoder: a name, a folder or a Hub id.")] = None,
-    faiss: Annotated[str | None, typer.Option(help="FAISS factory string: Flat, HNSW32, IVF256,PQ32, …")] = None,
-    shard_size: Annotated[int | None, typer.Option(min=1, help="Passages in a shard.")] = None,
-    include: Annotated[list[str] | None, typer.Option(help="Glob of files to read in folders; may repeat.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Glob of files to leave out; may repeat.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")] = False,
-    encode: Annotated[bool, typer.Option("--encode", help="Then encode all passages, as `index encode` does.")] = False,
-    model: Reader = None,
-    cache_size: CacheSize = 4.0,
-    encodings: Encodings = "bfloat16",
-    device: Device = None,
-    dtype: Dtype = "auto",
-    bits: Bits = None,
-    offline: Offline = False,
-) -> None:
-    """Index files: text, Markdown, HTML, PDF, Word, JSON lines, Parquet, DPR passages, MediaWiki dumps."""
-    from ragx.config import IndexSettings, load_settings
-    from ragx.indexing import build
-    from ragx.rag import default_index
-    from ragx.retrieval import read_manifest
-
-    given = {"encoder": encoder, "faiss": faiss, "shard_size": shard_size, "include": include, "exclude": exclude}
-    settings = load_settings(
-        IndexSettings,
-        recipe,
-        [
-            *(f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None),
-            *(_setting(path) for path in paths or [] if path.startswith("--")),
-        ],
-    )
-    sources = [path for path in paths or [] if not path.startswith("--")]
-    for path in sources:
-        if path.startswith("-"):
-            raise ConfigError(f"unknown option {path}; a path that begins with - is written ./{path}")
-    folder = out or default_index()
-    with contextlib.suppress(RagxError):  # no index there yet
-        held = [str(source) for source in read_manifest(folder).settings.sources]
-        if held != [*sources, *map(str, settings.sources)]:
-            notice(f"{folder} was built from {', '.join(held)}: this build replaces it once it is whole")
-    reader = _encoding_reader(model, cache_size, encodings, device, dtype, bits) if encode else None
-    report = build(sources, folder, settings, strict=strict, device=device, dtype=dtype)
-    for skipped in report.skipped:
-        notice(f"skipped {skipped.source}: {skipped.reason}")
-    notice(
-        f"{report.counts.documents} documents, {report.counts.passages} passages indexed in {folder}"
-        f" ({report.counts.duplicates} duplicate and {report.counts.empty} empty passages dropped)"
-    )
-    if reader is not None:
-        _encode(folder, reader)
-    if report.skipped:
-        raise typer.Exit(3)
-
-
-@index_app.command("encode")
-def index_encode(
-    index: IndexFolder = None,
-    model: Reader = None,
-    cache_size: CacheSize = 4.0,
-    encodings: Encodings = "bfloat16",
-    device: Device = None,
-    dtype: Dtype = "auto",
-    bits: Bits = None,
-    offline: Offline = False,
-) -> None:
-    """Encode an index's passages ahead of time, so that `ask` finds them on disk; continues where it was stopped."""
-    from ragx.rag import default_index
-
-    _encode(index or default_index(), _encoding_reader(model, cache_size, encodings, device, dtype, bits))
-
-
-def _encoding_reader(
-    model: str | None, cache_size: float, encodings: str, device: str | None, dtype: str, bits: int | None
-) -> Any:
-    from ragx.encoding import open_encoding_reader
-    from ragx.models import resolve
-    from ragx.rag import DEFAULT_MODEL
-
-    resolve(model or DEFAULT_MODEL)  # a download shows its own progress
-    with waiting("loading models …"):
-        return open_encoding_reader(
-            model or DEFAULT_MODEL,
-            cache_size=cache_size,
-            encodings=encodings,
-            device=device,
-            dtype=dtype,
-            bits=bits,
-        )
-
-
-def _encode(folder: Path, reader: Any) -> None:
-    from ragx.encoding import encode_index
-
-    filled = encode_index(folder, reader)
-    notice(f"{filled.encoded} passages encoded, {filled.present} were on disk already")
-    if not filled.complete:
-        notice("not all of them fit on disk: `ask` encodes the rest when it needs them; a larger --cache-size may help")
-
-
-def _setting(argument: str) -> str:
-    if "=" not in argument:
-        raise ConfigError(f"unknown option {argument}; see `ragx index build --help`, settings are --a.b=value")
-    return argument
-
-
-@index_app.command("info")
-def index_info(index: IndexFolder = None, as_json: Json = False) -> None:
-    """Say what an index holds."""
-    from ragx import display
-    from ragx.rag import default_index
-    from ragx.retrieval import read_manifest
-
-    folder = index or default_index()
-    info = display.index_info(folder, read_manifest(folder))
-    if as_json:
-        print(json.dumps(info, indent=2))
-        return
-    print(display.report(info))
-
-
-@index_app.command("verify")
-def index_verify(index: IndexFolder = None) -> None:
-    """Check every file of an index against its checksum."""
-    from ragx.rag import default_index
-    from ragx.retrieval import verify
-
-    folder = index or default_index()
-    verify(folder)
-    print(f"{folder}: every file is as it was written")
-
-
-@index_app.command("rm")
-def index_rm(
-    index: Annotated[Path, typer.Argument(help="The index folder.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-) -> None:
-    """Delete an index."""
-    from ragx.retrieval import remove
-
-    if not yes:
-        typer.confirm(f"Delete the index {index}?", abort=True, err=True)
-    remove(index)
 
 
 @models_app.command("list")

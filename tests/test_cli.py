@@ -155,6 +155,42 @@ def test_verify_then_rm(ragx: Callable[..., Run], notes: Path, tmp_path: Path) -
     assert not folder.exists()
 
 
+def test_an_index_follows_its_files(ragx: Callable[..., Run], tmp_path: Path) -> None:
+    notes, more, folder = tmp_path / "notes", tmp_path / "more", tmp_path / "index"
+    for path, text in ((notes / "a.txt", "Snow is white."), (more / "b.txt", "Soil is dark.")):
+        path.parent.mkdir()
+        path.write_text(text)
+    assert ragx("index", "build", notes, "--out", folder).code == 0
+    (notes / "c.txt").write_text("The sea is blue.")
+    run = ragx("index", "update", folder)
+    assert (run.code, run.out) == (0, "")
+    assert run.err.endswith(f"1 added, 0 deleted, 1 unchanged passages in {folder}\n")
+    added = json.loads(ragx("index", "add", folder, more, "--json").out)
+    assert added == {"folder": str(folder), "added": 1, "deleted": 0, "unchanged": 2, "skipped": []}
+    assert json.loads(ragx("index", "delete", folder, "a.txt", "--json").out)["deleted"] == 1
+    assert json.loads(ragx("index", "compact", folder, "--json").out)["shards"] == 1
+    assert json.loads(ragx("index", "gc", folder, "--json").out)["bytes"] > 0
+    hits = json.loads(ragx("search", "snow", "--index", folder, "--json").out)["hits"]
+    assert sorted(hit["id"] for hit in hits) == ["c.txt#0", "more/b.txt#0"]
+
+
+def test_a_damaged_file_is_named_and_repaired(ragx: Callable[..., Run], index: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = shutil.copytree(index, tmp_path / "index")
+    for name in ("shard-00000/faiss.index", "bm25/data.csc.index.npy"):
+        (path,) = folder.glob(f"gen-*/{name}")
+        path.write_bytes(b"\0" * path.stat().st_size)
+    run = ragx("search", "snow", "--index", folder)
+    assert run.code == 2
+    assert "is damaged: its SHA-256 is not the manifest's: run `ragx index repair`" in run.err
+    run = ragx("index", "repair", folder, "--json")
+    assert json.loads(run.out)["repaired"] == ["bm25/data.csc.index.npy", "shard-00000/faiss.index"]
+    before = json.loads(ragx("search", QUESTION, "--index", index, "--json").out)
+    assert json.loads(ragx("search", QUESTION, "--index", folder, "--json").out) == before
+    assert "every file is whole" in ragx("index", "repair", folder).err
+
+
 def test_a_file_that_cannot_be_read_is_listed_and_the_rest_is_indexed(ragx: Callable[..., Run], tmp_path: Path) -> None:
     (tmp_path / "good.txt").write_text("Snow is white.")
     (tmp_path / "bad.pdf").write_bytes(b"%PDF-1.7 broken")
@@ -186,12 +222,18 @@ def test_a_file_that_cannot_be_read_is_listed_and_the_rest_is_indexed(ragx: Call
         (["search", "", "--index", "INDEX"], "the question is empty"),
         (["index", "build", ".", "--shard-sze", "3"], "unknown option --shard-sze"),
         (["index", "build"], "nothing to index"),
-        (["index", "build", "absent"], "cannot read absent"),
+        (["index", "build", "absent"], "absent: No such file or directory"),
         (["index", "build", ".", "--chunking.sise=3"], "unknown setting 'chunking.sise'"),
         (["index", "build", ".", "--faiss", "Flatt"], "Flatt"),
         (["index", "build", ".", "--encoder", "smollm2-135m-instruct"], "encoder"),
         (["index", "info", "--index", "absent"], "no index at absent"),
         (["index", "rm", "absent", "--yes"], "no index at absent"),
+        (["index", "update", "absent"], "no index at absent"),
+        (["index", "update", "INDEX", "absent"], "absent: No such file or directory"),
+        (["index", "delete", "INDEX", "owl"], "holds no document 'owl'"),
+        (["index", "gc", "absent"], "no index at absent"),
+        (["index", "compact", "absent"], "no index at absent"),
+        (["index", "repair", "absent"], "no index at absent"),
         (["models", "path", "owl"], "unknown model 'owl'"),
     ],
 )

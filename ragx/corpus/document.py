@@ -29,6 +29,8 @@ class Skipped:
     """A path, or `path:line`."""
     reason: str
     """One line."""
+    unreadable: bool = False
+    """The disk or the permissions are at fault, or the file is damaged: it may be readable again."""
 
 
 def normalise(text: str) -> str:

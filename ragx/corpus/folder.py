@@ -36,7 +36,7 @@ def walk(root: Path, include: Sequence[str], exclude: Sequence[str]) -> Iterator
         try:
             mode = path.stat().st_mode
         except OSError as error:
-            yield Skipped(str(path), f"cannot be read: {error.strerror}")
+            yield Skipped(str(path), f"cannot be read: {error.strerror}", unreadable=True)
             continue
         if stat.S_ISDIR(mode):
             if path.is_symlink():
@@ -57,7 +57,7 @@ def _entries(folder: Path, prefix: str) -> Iterator[tuple[Path, str] | Skipped]:
     try:
         paths = sorted(folder.iterdir())
     except OSError as error:
-        yield Skipped(str(folder), f"cannot be read: {error.strerror}")
+        yield Skipped(str(folder), f"cannot be read: {error.strerror}", unreadable=True)
         return
     for path in paths:
         yield path, prefix + path.name

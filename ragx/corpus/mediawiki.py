@@ -53,7 +53,7 @@ def read_mediawiki(path: Path, parser: Parser) -> Iterator[Document | Skipped]:
                     yield parser.read_wiki_page(path, title, wikitext, sorted(media))
     except (etree.XMLSyntaxError, *UNREADABLE) as error:
         where = f" beyond the page {title!r}" if title else ""
-        yield Skipped(str(path), f"cannot be read{where}: {one_line(str(error))}")
+        yield Skipped(str(path), f"cannot be read{where}: {one_line(str(error))}", unreadable=True)
 
 
 def _article(page: etree._Element) -> str | None:

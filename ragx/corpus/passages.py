@@ -56,12 +56,14 @@ def split_passages(
     return (passage for document in documents for passage in _split(document, chunking, tokenizer))
 
 
-def unique_passages(passages: Iterable[Passage], counts: PassageCounts) -> Iterator[Passage]:
-    """The passages that are neither empty nor repeat an earlier one; `counts` is kept up to date."""
-    seen: set[bytes] = set()
+def unique_passages(
+    passages: Iterable[Passage], counts: PassageCounts, earlier: Iterable[str] = ()
+) -> Iterator[Passage]:
+    """The passages that are neither empty nor repeat one before, or an `earlier` text; `counts` is kept up to date."""
+    seen = {_digest(text) for text in earlier}
     for passage in passages:
         counts.documents += passage.position == 0
-        digest = blake2b(" ".join(passage.text.split()).encode(), digest_size=16).digest()
+        digest = _digest(passage.text)
         if not any(character.isalnum() for character in passage.text):
             counts.empty += 1
         elif digest in seen:
@@ -70,6 +72,10 @@ def unique_passages(passages: Iterable[Passage], counts: PassageCounts) -> Itera
             seen.add(digest)
             counts.passages += 1
             yield passage
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(" ".join(text.split()).encode(), digest_size=16).digest()
 
 
 def _split(document: Document, chunking: Chunking, tokenizer: PreTrainedTokenizerBase | None) -> Iterator[Passage]:

@@ -71,7 +71,8 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes | Skipped]]:
                 else:
                     yield number, line
     except UNREADABLE as error:
-        yield number, Skipped(str(path), f"cannot be read beyond line {number}: {one_line(str(error))}")
+        reason = f"cannot be read beyond line {number}: {one_line(str(error))}"
+        yield number, Skipped(str(path), reason, unreadable=True)
 
 
 def read_dpr(path: Path) -> Iterator[Document | Skipped]:
@@ -129,7 +130,7 @@ def read_parquet(path: Path) -> Iterator[Document | Skipped]:
                     yield Skipped(f"{path}:{number}", row) if isinstance(row, str) else row
     except (pyarrow.ArrowException, OSError) as error:
         where = f" beyond row {number}" if number else ""
-        yield Skipped(str(path), f"cannot be read{where}: {one_line(str(error))}")
+        yield Skipped(str(path), f"cannot be read{where}: {one_line(str(error))}", unreadable=True)
 
 
 def _parquet_row(batch: pyarrow.RecordBatch, index: int, source: str) -> Document | str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import count
@@ -26,14 +26,19 @@ def read_documents(
     *,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    gone: Collection[Path] = (),
+    prefixed: bool = False,
     on_skip: Callable[[Skipped], None],
 ) -> Iterator[Document]:
     """The documents of files, folders and datasets, in the order given, folders sorted by name.
 
     A document of a file has as id the file's path relative to its folder, after the folder's name if several folders
-    are given, or the file's name if the file itself is given; names that clash get the folders above them in front.
+    are given or `prefixed`, or the file's name if the file itself is given; names that clash get the folders above them
+    in front.
     `include` and `exclude` are globs on paths relative to a folder, see `folder.walk`. In folders, files of unknown
     formats are passed over. What else cannot be read goes to `on_skip`, and so does a document with an id used before.
+    Sources that are `gone` are files that were there once: they are not read, but other files keep the names that tell
+    them apart from these.
 
     Raises:
         CorpusError: a path or dataset does not exist. While iterating: the connection to a dataset broke.
@@ -44,18 +49,20 @@ def read_documents(
             opened.append(open_dataset(source))
         elif (path := Path(os.path.abspath(source))) not in opened:  # noqa: PTH100  (resolve() would follow links)
             try:
-                path.stat()
+                if path not in gone:
+                    path.stat()
             except OSError as error:
                 raise CorpusError(f"cannot read {source}: {error.strerror}") from None
             opened.append(path)
-    return _unique(_read(opened, include, exclude), on_skip)
+    return _unique(_read(opened, include, exclude, gone, prefixed), on_skip)
 
 
 def _unique(documents: Iterator[Document | Skipped], on_skip: Callable[[Skipped], None]) -> Iterator[Document]:
     ids: set[str] = set()
     for document in documents:
         if isinstance(document, Skipped):
-            on_skip(Skipped(without_surrogates(document.source), without_surrogates(document.reason)))
+            source, reason = without_surrogates(document.source), without_surrogates(document.reason)
+            on_skip(replace(document, source=source, reason=reason))
         elif document.id in ids:
             on_skip(Skipped(document.source, f"its id {document.id!r} is that of an earlier document"))
         else:
@@ -65,7 +72,11 @@ def _unique(documents: Iterator[Document | Skipped], on_skip: Callable[[Skipped]
 
 
 def _read(
-    opened: Sequence[Path | Iterator[Document | Skipped]], include: Sequence[str], exclude: Sequence[str]
+    opened: Sequence[Path | Iterator[Document | Skipped]],
+    include: Sequence[str],
+    exclude: Sequence[str],
+    gone: Collection[Path],
+    prefixed: bool,
 ) -> Iterator[Document | Skipped]:
     paths = [source for source in opened if isinstance(source, Path)]
     folders = _names([path for path in paths if path.is_dir()])
@@ -74,8 +85,10 @@ def _read(
         for source in opened:
             if not isinstance(source, Path):
                 yield from source
+            elif source in gone:
+                continue
             elif source in folders:
-                prefix = f"{folders[source]}/" if len(folders) > 1 else ""
+                prefix = f"{folders[source]}/" if prefixed or len(folders) > 1 else ""
                 for found in walk(source, include, exclude):
                     if isinstance(found, Skipped):
                         yield found
@@ -120,4 +133,4 @@ def _read_file(
                 yield Skipped(str(path), f"is of an unknown format; known are {KNOWN}")
     except UNREADABLE as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        yield Skipped(str(path), f"cannot be read: {one_line(reason)}")
+        yield Skipped(str(path), f"cannot be read: {one_line(reason)}", unreadable=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ragx.errors import ConfigError
+from ragx.options import Device, Dtype, Json, Reader
 
 if TYPE_CHECKING:
     from ragx.evaluation.results import Results
@@ -16,11 +17,7 @@ if TYPE_CHECKING:
     from ragx.reader.cepe import CepeReader
     from ragx.retrieval import Method, Retriever
 
-Reader = Annotated[str | None, typer.Option("--model", help="Decoder or CEPE reader: a name, a folder or a Hub id.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, auto (all GPUs); default: a GPU if there is one.")]
-Dtype = Annotated[str, typer.Option(help="auto, bfloat16, float16 or float32.")]
 Out = Annotated[Path | None, typer.Option(help="File for raw results, JSON lines; a run that died continues there.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Search = Annotated[str, typer.Option(help="dense, bm25 or hybrid.")]
 Each = Annotated[int, typer.Option(min=1, help="Excerpts of one document.")]
 Documents = Annotated[Path, typer.Option(help="A file or folder of any format, or an index recipe (.yaml).")]

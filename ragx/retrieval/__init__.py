@@ -5,7 +5,8 @@
     build.py      build_index: passages to a published generation, resumable
     update.py     update_index: passages added and deleted, as the next generation
     staging.py    the generation that is being written
-    index.py      Index: an opened generation; verify, remove
+    index.py      Index: an opened generation
+    upkeep.py     verify, repair, compact, collect garbage, remove
     retriever.py  Retriever: a question to hits (dense, BM25, hybrid)
     dense.py      FAISS: one index a shard, exact re-scoring
     bm25.py       BM25 over all shards
@@ -18,10 +19,11 @@ The files are described byte by byte in `indexes/README.md`.
 
 from ragx.retrieval.build import build_index
 from ragx.retrieval.encoder import Encoder, TextEncoder
-from ragx.retrieval.index import Index, remove, verify
+from ragx.retrieval.index import Index
 from ragx.retrieval.manifest import Manifest, read_manifest
 from ragx.retrieval.retriever import METHODS, Method, Retriever
 from ragx.retrieval.update import update_index
+from ragx.retrieval.upkeep import collect_garbage, compact_index, remove, repair_index, verify
 
 __all__ = [
     "METHODS",
@@ -32,8 +34,11 @@ __all__ = [
     "Retriever",
     "TextEncoder",
     "build_index",
+    "collect_garbage",
+    "compact_index",
     "read_manifest",
     "remove",
+    "repair_index",
     "update_index",
     "verify",
 ]

@@ -125,12 +125,12 @@ def _chunks(passages: Iterable[Passage], size: int) -> Iterator[list[Passage]]:
 def embed_shards(
     staging: Staging,
     encoder: Encoder | None,
-    known: Mapping[str, np.ndarray] | None = None,
+    known: Callable[[str], np.ndarray | None] = lambda _: None,
     *,
     quiet: bool = False,
     on_progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> None:
-    """Make the vectors and the FAISS index of each shard that has none; vectors `known` by passage id are kept.
+    """Make the vectors and the FAISS index of each shard that has none, but for the vectors `known` by passage id.
 
     `on_progress` is told how many passages have vectors, of how many.
 
@@ -138,7 +138,6 @@ def embed_shards(
         ModelError: the encoder gave vectors that are not finite.
         ValueError: there is something to embed and no encoder.
     """
-    known = known or {}
     folders = [shard_folder(staging.folder, number) for number in range(len(staging.shards))]
     embedded = [staging.has(f"{folder.name}/vectors.npy") for folder in folders]
     done = sum(shard.passages for shard, finished in zip(staging.shards, embedded, strict=True) if finished)
@@ -155,10 +154,12 @@ def embed_shards(
             if not finished:
                 passages = all_passages(open_passages(folder / "passages.arrow"))
                 vectors = np.empty((len(passages), staging.encoder.dimension), np.float32)
-                new = [row for row, passage in enumerate(passages) if passage.id not in known]
+                new = []
                 for row, passage in enumerate(passages):
-                    if passage.id in known:
-                        vectors[row] = known[passage.id]
+                    if (vector := known(passage.id)) is None:
+                        new.append(row)
+                    else:
+                        vectors[row] = vector
                 embedded_more(len(passages) - len(new))
                 if new:
                     if encoder is None:

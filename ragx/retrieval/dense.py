@@ -7,6 +7,7 @@ included: passages of equal score come in passage order.
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ IVF_PROBED = 1 / 16
 """Share of an IVF index's lists that a search visits, at least 16 lists."""
 ROUNDING = 1e-5
 """Bound on FAISS's float32 rounding error in an inner product, relative to the norms of the two vectors."""
+
+_limits = threading.Lock()  # FAISS's limits are the whole process's
 
 
 def new_index(factory: str, dimension: int) -> faiss.Index:
@@ -109,11 +112,16 @@ def open_faiss(path: Path) -> faiss.Index:
     """Map an index into memory and set it to search thoroughly.
 
     Raises:
-        RuntimeError: FAISS cannot read it.
+        OSError, RuntimeError: it cannot be read.
     """
     import faiss
 
-    index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    # a damaged header cannot ask for more memory than the file could fill
+    size = path.stat().st_size
+    with _limits:
+        faiss.set_deserialization_vector_byte_limit(size)
+        faiss.set_deserialization_loop_limit(size)
+        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     ivf, core = _parts(index)
     if ivf is not None:
         ivf.nprobe = min(ivf.nlist, max(16, int(ivf.nlist * IVF_PROBED)))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
 from ragx.errors import IndexFolderError
+from ragx.terminal import plain
 
 
 @contextmanager
@@ -20,7 +24,10 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or f"{error} (is the disk full?)"  # numpy gives no errno
-        raise IndexFolderError(f"cannot write {error.filename or path}: {reason}") from error
+        named = str(error.filename or path)
+        if os.sep not in named and named != str(path):  # shutil.rmtree says no more than the last part
+            named = f"{path}/…/{named}"
+        raise IndexFolderError(f"cannot write {named}: {reason}") from error
 
 
 @contextmanager
@@ -69,6 +76,8 @@ def sha256(path: Path) -> str:
 def writer_lock(folder: Path) -> Iterator[None]:
     """Hold the index folder for one writer; it is created if it is not there. Readers need no lock.
 
+    The kernel lets go of the lock when its holder dies, however it does. The file says who that is or was.
+
     Raises:
         IndexFolderError: another process is writing to the folder, or the folder cannot be written.
     """
@@ -81,12 +90,19 @@ def writer_lock(folder: Path) -> Iterator[None]:
         try:
             lock.acquire()
         except Timeout:
-            holder = path.read_text(encoding="utf-8").strip()
+            holder = plain(path.read_text(encoding="utf-8", errors="replace").strip())
             described = f" ({holder})" if holder else ""
             raise IndexFolderError(f"another process{described} is writing to {folder}") from None
     try:
         with writing(path):
-            path.write_text(f"pid {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+            path.write_text(_holder() + "\n", encoding="utf-8")
         yield
     finally:
         lock.release()
+
+
+def _holder() -> str:
+    program = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    command = " ".join(plain(shlex.join(program)).split())[:200]
+    since = datetime.now(UTC).isoformat(sep=" ", timespec="seconds")
+    return f"pid {os.getpid()} on {socket.gethostname()} since {since}: {command}"

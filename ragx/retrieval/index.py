@@ -1,10 +1,9 @@
-"""Index: one generation, opened for reading; and the upkeep of an index folder."""
+"""Index: one generation, opened for reading."""
 
 from __future__ import annotations
 
-import shutil
-from bisect import bisect_right
-from collections.abc import Callable, Collection
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -14,18 +13,9 @@ import numpy as np
 from ragx.errors import IndexFolderError
 from ragx.retrieval.bm25 import open_bm25
 from ragx.retrieval.dense import open_faiss
-from ragx.retrieval.durable import sha256, writer_lock, writing
-from ragx.retrieval.manifest import (
-    DELETED,
-    STAGING,
-    FileEntry,
-    Manifest,
-    current_generation,
-    generations,
-    is_index_folder,
-    load_manifest,
-)
-from ragx.retrieval.passages import is_unicode, open_passages, passage_at
+from ragx.retrieval.durable import sha256
+from ragx.retrieval.manifest import DELETED, FileEntry, Manifest, current_generation, load_manifest
+from ragx.retrieval.passages import all_passages, is_unicode, open_passages, passage_at
 from ragx.types import Passage
 
 if TYPE_CHECKING:
@@ -34,6 +24,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 T = TypeVar("T")
+
+READ_WHEN_OPENED = 256 << 20
+"""Bytes: the files of an index up to this size are compared with their checksums whenever it is opened."""
+ROWS_AT_ONCE = 8192
+ADVICE = "run `ragx index repair`, or rebuild the index"
 
 
 @dataclass(frozen=True)
@@ -67,28 +62,41 @@ class Index:
         """None when no passage has a word."""
         self.deleted = deleted
         """Rows of deleted passages, int64, ascending."""
+        self.total = sum(len(shard.vectors) for shard in shards)
+        """Rows, those of deleted passages among them."""
         self._offsets = [shard.offset for shard in shards]
 
     @classmethod
     def open(cls, folder: Path) -> Index:
         """Open the current generation of an index folder, mapping its files into memory.
 
-        Checks the manifest and the size of every file, not their contents: that is `verify`.
+        Checks the manifest, the size and header of every file and, of an index that is not larger than
+        `READ_WHEN_OPENED`, the contents. A larger one is read by `verify`.
 
         Raises:
             IndexFolderError: there is no index, a file of it is missing or damaged, or its format is another.
         """
-        generation = current_generation(folder)
+        while True:
+            generation = current_generation(folder)
+            try:
+                return cls._open(folder, generation)
+            except IndexFolderError:
+                # two writers may have published since: then this generation was deleted while it was being opened
+                if current_generation(folder) == generation:
+                    raise
+
+    @classmethod
+    def _open(cls, folder: Path, generation: Path) -> Index:
         manifest = load_manifest(generation)
-        for name, entry in manifest.files.items():
-            if problem := _size_problem(generation / name, entry):
-                raise IndexFolderError(f"{problem}: rebuild the index")
+        read = sum(entry.size for entry in manifest.files.values()) <= READ_WHEN_OPENED
+        if problem := next(problems(generation, manifest, read=read), None):
+            raise IndexFolderError(f"{problem[1]}: {ADVICE}")
         rows = sum(shard.passages for shard in manifest.shards)
         deleted = np.empty(0, np.int64)
         if DELETED in manifest.files:
             deleted = _opened(open_vectors, generation / DELETED)
             if deleted.dtype != np.int64 or not _ascend(deleted, rows):
-                raise IndexFolderError(f"{generation / DELETED} is damaged: rebuild the index")
+                raise IndexFolderError(f"{generation / DELETED} is damaged: {ADVICE}")
         live = np.ones(rows, bool)
         live[deleted] = False
         shards: list[Shard] = []
@@ -102,14 +110,14 @@ class Index:
                 len(passages) == listed.passages == faiss_index.ntotal
                 and vectors.shape == (listed.passages, manifest.encoder.dimension)
             ):
-                raise IndexFolderError(f"the files of {shard} do not belong together: rebuild the index")
+                raise IndexFolderError(f"the files of {shard} do not belong together: {ADVICE}")
             alive = live[offset : offset + listed.passages]
             shards.append(Shard(offset, passages, vectors, faiss_index, None if alive.all() else alive))
             offset += listed.passages
         has_words = any(name.startswith("bm25/") for name in manifest.files)
         bm25 = _opened(open_bm25, generation / "bm25") if has_words else None
         if bm25 is not None and bm25.scores["num_docs"] != offset:
-            raise IndexFolderError(f"the files of {generation / 'bm25'} do not belong to its shards: rebuild the index")
+            raise IndexFolderError(f"the files of {generation / 'bm25'} do not belong to its shards: {ADVICE}")
         return cls(folder, manifest, shards, bm25, deleted)
 
     def __len__(self) -> int:
@@ -118,8 +126,7 @@ class Index:
 
     def rows(self) -> np.ndarray:
         """The rows of all passages that are not deleted, ascending."""
-        total = sum(len(shard.vectors) for shard in self.shards)
-        return np.setdiff1d(np.arange(total), self.deleted, assume_unique=True)
+        return np.setdiff1d(np.arange(self.total), self.deleted, assume_unique=True)
 
     def find(self, ids: Collection[str]) -> dict[str, int]:
         """The rows of passages by their ids, in the order of rows; ids that are not there are left out."""
@@ -134,6 +141,22 @@ class Index:
                 matches = matches & shard.live
             found |= {shard.passages["id"][row].as_py(): shard.offset + row for row in np.flatnonzero(matches).tolist()}
         return found
+
+    def entries(self) -> Iterator[tuple[str, str, str]]:
+        """Id, document and source of every passage that is not deleted, in the order of rows."""
+        for shard in self.shards:
+            columns = (shard.passages[name].to_pylist() for name in ("id", "document", "source"))
+            for row, entry in enumerate(zip(*columns, strict=True)):
+                if shard.live is None or shard.live[row]:
+                    yield entry
+
+    def passages(self, rows: Sequence[int]) -> Iterator[Passage]:
+        """The passages in these rows, which ascend."""
+        for shard in self.shards:
+            first, last = (bisect_left(rows, row) for row in (shard.offset, shard.offset + len(shard.vectors)))
+            for start in range(first, last, ROWS_AT_ONCE):
+                part = [row - shard.offset for row in rows[start : min(start + ROWS_AT_ONCE, last)]]
+                yield from all_passages(shard.passages.take(part))
 
     def passage(self, row: int) -> Passage:
         """The passage in a row, from 0.
@@ -154,9 +177,8 @@ class Index:
         return np.array(shard.vectors[row - shard.offset])
 
     def _shard(self, row: int) -> Shard:
-        total = sum(len(shard.vectors) for shard in self.shards)
-        if not 0 <= row < total:
-            raise IndexError(f"no row {row} in an index of {total} rows")
+        if not 0 <= row < self.total:
+            raise IndexError(f"no row {row} in an index of {self.total} rows")
         return self.shards[bisect_right(self._offsets, row) - 1]
 
 
@@ -174,43 +196,22 @@ def open_vectors(path: Path) -> np.ndarray:
     return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
-def verify(folder: Path) -> None:
-    """Read every file of the current generation and compare it with the manifest.
-
-    Raises:
-        IndexFolderError: there is no index in `folder`, or files of it are damaged or missing; all are named.
-    """
-    generation = current_generation(folder)
-    problems = []
-    for name, entry in load_manifest(generation).files.items():
+def problems(generation: Path, manifest: Manifest, *, read: bool = True) -> Iterator[tuple[str, str]]:
+    """The files that are not as the manifest says, each with what is wrong; without `read` by their sizes alone."""
+    for name, entry in manifest.files.items():
         path = generation / name
         problem = _size_problem(path, entry)
-        if not problem and sha256(path) != entry.sha256:
+        if not problem and read and _sha256(path) != entry.sha256:
             problem = f"{path} is damaged: its SHA-256 is not the manifest's"
         if problem:
-            problems.append(problem)
-    if problems:
-        raise IndexFolderError(f"{'; '.join(problems)}: rebuild the index")
+            yield name, problem
 
 
-def remove(folder: Path) -> None:
-    """Delete an index: its generations and any unfinished build. Other files in the folder stay.
-
-    Raises:
-        IndexFolderError: there is no index in `folder`, another process is writing to it, or it cannot be deleted.
-    """
-    if not is_index_folder(folder):
-        raise IndexFolderError(f"no index at {folder}")
-    with writer_lock(folder), writing(folder):
-        # CURRENT first: a crash leaves no index rather than a broken one.
-        (folder / "CURRENT").unlink(missing_ok=True)
-        for generation in generations(folder):
-            shutil.rmtree(generation)
-        if (folder / STAGING).is_dir():
-            shutil.rmtree(folder / STAGING)
-        (folder / "LOCK").unlink()
-    if not any(folder.iterdir()):
-        folder.rmdir()
+def _sha256(path: Path) -> str | None:
+    try:
+        return sha256(path)
+    except OSError:  # a bad block
+        return None
 
 
 def _size_problem(path: Path, entry: FileEntry) -> str | None:
@@ -231,4 +232,4 @@ def _opened(opener: Callable[[Path], T], path: Path) -> T:
     except OSError as error:
         raise IndexFolderError(f"cannot read {error.filename or path}: {error.strerror or error}") from None
     except (ValueError, KeyError, RuntimeError):  # ValueError: pyarrow.ArrowInvalid too
-        raise IndexFolderError(f"{path} is damaged: rebuild the index") from None
+        raise IndexFolderError(f"{path} is damaged: {ADVICE}") from None

@@ -10,8 +10,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,9 +22,23 @@ from ragx.retrieval.durable import writer_lock
 from ragx.retrieval.encoder import Encoder
 from ragx.retrieval.index import Index, Shard, shard_folder
 from ragx.retrieval.manifest import Counts, EncoderEntry, Manifest, current_generation
+from ragx.retrieval.passages import embedded_text
 from ragx.retrieval.retriever import check_encoder
 from ragx.retrieval.staging import Staging
 from ragx.types import Passage
+
+READ_AT_ONCE = 8192
+"""Passages that are compared with the index at a time."""
+
+
+class Update(NamedTuple):
+    """What an update did."""
+
+    manifest: Manifest
+    added: int
+    """Passages that are new, or replace another of their id."""
+    deleted: int
+    """Passages that are gone, the replaced ones among them."""
 
 
 def update_index(
@@ -34,23 +49,23 @@ def update_index(
     delete: Iterable[str] = (),
     create: IndexSettings | None = None,
     quiet: bool = False,
-) -> Manifest:
+) -> Update:
     """Delete passages from the index in `out`, then add some, and publish that; readers are not disturbed.
 
     A passage added under an id that is there replaces the one that has it; one that is there already, the same in every
     field, stays as it is. Where nothing changes, nothing is published. After a crash the index is what it was, and the
-    same update can be run again. Memory holds the added passages, and the words of all as in `build_index`.
+    same update can be run again. Memory holds the passages that are new, and the words of all as in `build_index`.
 
     Args:
         out: an index folder.
         encoder: the one that the index was built with; None will do where nothing is added.
         add: passages; the last of those with one id counts.
-        delete: passage ids; those that are not there are passed over.
+        delete: passage ids, asked for after those to add have been read; those that are not there are passed over.
         create: settings of the index that is made where `out` has none; None: there must be one.
         quiet: no progress bars on stderr.
 
     Returns:
-        The manifest of the generation that is now the current one.
+        The manifest of the generation that is now the current one, and what changed.
 
     Raises:
         IndexFolderError: there is no index in `out`, it was built with another encoder, cannot be written, or another
@@ -69,16 +84,34 @@ def update_index(
         index = _empty(out, create, encoder) if create and not there else Index.open(out)
         if encoder is not None:
             check_encoder(index, encoder)
-        added = {passage.id: passage for passage in add}
-        rows = index.find({*delete, *added})
-        same = {id for id, row in rows.items() if id in added and added[id] == index.passage(row)}
-        for id in same:
-            del added[id]
-        gone = [row for id, row in rows.items() if id not in same]
-        if not added and not gone:
-            return index.manifest
-        deleted = np.union1d(index.deleted, np.array(gone, np.int64))
-        return _publish(out, index, list(added.values()), deleted, encoder, quiet)
+        added, same = _changed(index, add)
+        gone = [row for row in index.find({*delete, *added}).values() if not same[row]]
+        if added or gone:
+            deleted = np.union1d(index.deleted, np.array(gone, np.int64))
+            kept = _kept_shards(index.shards, len(added), deleted, index.manifest.settings.shard_size)
+            manifest = publish_update(out, index, kept, list(added.values()), deleted, encoder, quiet=quiet)
+        else:
+            manifest = index.manifest
+        return Update(manifest, len(added), len(gone))
+
+
+def _changed(index: Index, passages: Iterable[Passage]) -> tuple[dict[str, Passage], np.ndarray]:
+    """The passages by id that the index does not hold as they are, and the rows of those that it does, (n,) bool."""
+    same = np.zeros(index.total, bool)
+    changed: dict[str, Passage] = {}
+    stream = iter(passages)
+    while chunk := list(islice(stream, READ_AT_ONCE)):
+        rows = index.find({passage.id for passage in chunk})
+        there = dict(zip(rows, index.passages(list(rows.values())), strict=True))
+        for passage in chunk:
+            unchanged = there.get(passage.id) == passage
+            if unchanged:
+                changed.pop(passage.id, None)
+            else:
+                changed[passage.id] = passage
+            if passage.id in rows:
+                same[rows[passage.id]] = unchanged
+    return changed, same
 
 
 def _empty(out: Path, settings: IndexSettings, encoder: Encoder | None) -> Index:
@@ -90,21 +123,40 @@ def _empty(out: Path, settings: IndexSettings, encoder: Encoder | None) -> Index
     return Index(out, manifest, [], None, np.empty(0, np.int64))
 
 
-def _publish(
-    out: Path, index: Index, added: list[Passage], deleted: np.ndarray, encoder: Encoder | None, quiet: bool
+def publish_update(
+    out: Path,
+    index: Index,
+    keep: int,
+    added: list[Passage],
+    deleted: np.ndarray,
+    encoder: Encoder | None,
+    *,
+    quiet: bool,
 ) -> Manifest:
+    """Publish the first `keep` shards, and the passages of the others, without `deleted` rows, before those `added`.
+
+    The caller holds the lock. Raises as `update_index`.
+    """
     manifest = index.manifest
-    kept = _kept_shards(index.shards, len(added), deleted, manifest.settings.shard_size)
+    kept = index.shards[:keep]
     start = kept[-1].offset + len(kept[-1].vectors) if kept else 0
-    moved = np.setdiff1d(np.arange(start, start + sum(len(s.vectors) for s in index.shards[len(kept) :])), deleted)
-    known = {index.passage(row).id: index.vector(row) for row in moved.tolist()}
+    moved = np.setdiff1d(np.arange(start, index.total), deleted).tolist()
+    rows = {passage.id: row for row, passage in zip(moved, index.passages(moved), strict=True)}
+    texts = {passage.id: embedded_text(passage) for passage in added}
+    replaced = [row for id, row in index.find(texts).items() if id not in rows]
+    for row, passage in zip(replaced, index.passages(replaced), strict=True):
+        if embedded_text(passage) == texts[passage.id]:
+            rows[passage.id] = row
     deleted = deleted[deleted < start]
+
+    def known(id: str) -> np.ndarray | None:
+        return index.vector(rows[id]) if id in rows else None
 
     staging = Staging(out, manifest.encoder, manifest.settings)
     folders = tuple(f"{shard_folder(staging.folder, number).name}/" for number in range(len(kept)))
     staging.shards[: len(kept)] = manifest.shards[: len(kept)]
     staging.adopt([name for name in manifest.files if name.startswith(folders)])
-    write_shards(staging, chain(map(index.passage, moved.tolist()), added), first=len(kept))
+    write_shards(staging, chain(index.passages(moved), added), first=len(kept))
     embed_shards(staging, encoder, known, quiet=quiet)
     staging.delete(deleted)
     if len(kept) == len(index.shards) and not added:
@@ -112,7 +164,7 @@ def _publish(
         staging.adopt([name for name in manifest.files if name.startswith("bm25/")])
     else:
         index_words(staging, deleted, quiet=quiet)
-    documents = {*_documents(kept, deleted), *(index.passage(row).document for row in moved.tolist())}
+    documents = {*_documents(kept, deleted), *(passage.document for passage in index.passages(moved))}
     documents |= {passage.document for passage in added}
     counts = {
         "documents": len(documents),
@@ -122,8 +174,8 @@ def _publish(
     return staging.publish(manifest.counts.model_copy(update=counts))
 
 
-def _kept_shards(shards: list[Shard], added: int, deleted: np.ndarray, size: int) -> list[Shard]:
-    """All but the last ones that are not full and hold no more live passages than what follows them."""
+def _kept_shards(shards: list[Shard], added: int, deleted: np.ndarray, size: int) -> int:
+    """How many stay: all but the last ones that are not full and hold no more live passages than what follows them."""
     kept = list(shards)
     while kept:
         first = kept[-1].offset
@@ -133,7 +185,7 @@ def _kept_shards(shards: list[Shard], added: int, deleted: np.ndarray, size: int
             break
         added += live
         kept.pop()
-    return kept
+    return len(kept)
 
 
 def _documents(shards: list[Shard], deleted: np.ndarray) -> Iterator[str]:

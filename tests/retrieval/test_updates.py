@@ -15,7 +15,17 @@ from toy_encoders import WordEncoder, passage, passages
 
 from ragx.config import IndexSettings
 from ragx.errors import CorpusError, IndexFolderError
-from ragx.retrieval import Index, Method, Retriever, build_index, read_manifest, update_index, verify
+from ragx.retrieval import (
+    Index,
+    Method,
+    Retriever,
+    build_index,
+    compact_index,
+    read_manifest,
+    repair_index,
+    update_index,
+    verify,
+)
 from ragx.types import Passage
 
 TEXTS = [f"snow {n} reflects" for n in range(7)]
@@ -104,10 +114,8 @@ def test_deleting_needs_no_encoder_and_writes_no_shard(folder: Path) -> None:
 
 
 def test_an_update_that_changes_nothing_publishes_nothing(folder: Path) -> None:
-    manifest = update_index(
-        folder, WordEncoder(), add=passages(TEXTS), delete=["doc3#0", "absent", "\ud800"], quiet=True
-    )
-    assert manifest == read_manifest(folder)
+    done = update_index(folder, WordEncoder(), add=passages(TEXTS), delete=["doc3#0", "absent", "\ud800"], quiet=True)
+    assert done == (read_manifest(folder), 0, 0)
     assert (folder / "CURRENT").read_text() == "gen-0001\n"
 
 
@@ -242,3 +250,41 @@ def test_an_index_of_format_1_can_be_read_and_updated(folder: Path) -> None:
     assert encoder.encoded == 1
     assert [*held(folder).values()] == [*passages(TEXTS)[1:], passage(7, "soil")]
     verify(folder)
+
+
+def test_compacting_writes_shards_without_what_was_deleted_and_embeds_nothing(folder: Path) -> None:
+    before = held(folder)
+    update_index(folder, delete=["doc4#0"], quiet=True)
+    compact_index(folder, quiet=True)
+    index = Index.open(folder)
+    assert len(index.deleted) == 0
+    assert [shard.passages.num_rows for shard in index.shards] == [3, 3]
+    assert held(folder) == {id: each for id, each in before.items() if id != "doc4#0"}
+    vectors = [index.vector(row).tolist() for row in range(6)]
+    assert vectors == WordEncoder().encode_passages([*held(folder).values()], lambda _: None).tolist()
+    assert compact_index(folder, quiet=True) == read_manifest(folder)
+    assert (folder / "CURRENT").read_text() == "gen-0003\n"
+
+
+@pytest.mark.parametrize("kind", ["faiss.index", "vocab.index.json", "indices.csc.index.npy"])
+def test_what_can_be_made_again_is_repaired(folder: Path, kind: str) -> None:
+    update_index(folder, delete=["doc1#0"], quiet=True)
+    before = [ranking(folder, "snow 3 reflects", 9, method) for method in ("dense", "bm25")]
+    for path in (folder / "gen-0002").rglob(kind):
+        path.unlink()
+    with pytest.raises(IndexFolderError, match="run `ragx index repair`"):
+        Index.open(folder)
+    assert {Path(name).name for name in repair_index(folder, quiet=True)} == {kind}
+    verify(folder)
+    after = [ranking(folder, "snow 3 reflects", 9, method) for method in ("dense", "bm25")]
+    assert [[id for id, _ in each] for each in after] == [[id for id, _ in each] for each in before]
+    assert repair_index(folder, quiet=True) == []
+
+
+@pytest.mark.parametrize("kind", ["passages.arrow", "vectors.npy", "deleted.npy"])
+def test_what_nothing_else_holds_cannot_be_repaired(folder: Path, kind: str) -> None:
+    update_index(folder, delete=["doc1#0"], quiet=True)
+    for path in (folder / "gen-0002").rglob(kind):
+        path.write_bytes(b"\0" * path.stat().st_size)
+    with pytest.raises(IndexFolderError, match=rf"{kind} is damaged.*cannot be made again from other files: rebuild"):
+        repair_index(folder, quiet=True)

@@ -1,0 +1,218 @@
+"""Bring an index up to date with files that were added, changed or deleted since it was built."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ragx.config import DatasetSource, IndexSettings
+from ragx.corpus import Document, Skipped, read_documents, split_passages, unique_passages
+from ragx.corpus.document import without_surrogates
+from ragx.errors import ConfigError, CorpusError, IndexFolderError
+from ragx.indexing import BuildReport, absolute, load_encoder, readable
+from ragx.retrieval import Index, read_manifest, update_index
+from ragx.types import Passage
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass
+class UpdateReport(BuildReport):
+    """What became of the files, and of the index."""
+
+    added: int = 0
+    """Passages that are new or replace another."""
+    deleted: int = 0
+    """Passages that are gone or were replaced."""
+    unchanged: int = 0
+
+
+def update(
+    folder: Path,
+    paths: Sequence[str | Path] = (),
+    *,
+    keep: bool = False,
+    strict: bool = False,
+    device: str | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> UpdateReport:
+    """Read `paths` again and let the index hold what they hold now, with the settings that it was built with.
+
+    Every file is read and cut into passages; those that the index has, equal in every field, stay as they are, the rest
+    is embedded, and what came from `paths` and is no longer there is deleted. What was indexed of other places stays,
+    and so does what came from a file that cannot be read just now. Documents get the ids that a build of what the index
+    was built from gives them; those of another folder begin with its name.
+
+    Args:
+        folder: an index.
+        paths: files and folders; none: what the index was built from, which is also read as a whole if it is named in
+            part.
+        keep: delete nothing but passages of documents that are replaced.
+        strict: change nothing if a file or row cannot be read.
+        device: a torch device for the encoder; None: a GPU where there is one.
+        dtype: number format of the encoder; None: what the device multiplies fastest.
+
+    Returns:
+        Counts, and what was skipped with its reason.
+
+    Raises:
+        ConfigError: there is nothing to read, or a path is part of what the index was built from.
+        CorpusError: a path does not exist, nothing that the index was built from is left, or with `strict` something
+            cannot be read.
+        ModelError: the encoder is missing or unusable.
+        IndexFolderError: there is no index in `folder`, it is damaged, cannot be written, or another process is writing
+            to it.
+    """
+    report = UpdateReport(strict=strict)
+    settings = read_manifest(folder).settings
+    reading = _Reading(folder, settings, paths, report, keep)
+    encoder = load_encoder(settings.encoder, device, dtype)
+    split = split_passages(reading.documents(), settings.chunking, encoder.tokenizer)
+    passages = unique_passages(split, report.counts, reading.other_texts())
+    done = update_index(folder, encoder, add=reading.noted(passages), delete=reading.vanished())
+    report.added, report.deleted = done.added, done.deleted
+    report.unchanged = done.manifest.counts.passages - done.added
+    return report
+
+
+def delete(folder: Path, names: Collection[str]) -> int:
+    """Delete documents from an index, by their ids, or by the file or folder that they came from.
+
+    Returns:
+        How many passages were deleted.
+
+    Raises:
+        IndexFolderError: there is no index in `folder`; it holds nothing of one of these names; it is damaged, cannot
+            be written, or another process is writing to it.
+    """
+    index = Index.open(folder)
+    wanted = {without_surrogates(name): without_surrogates(absolute(name)) for name in names}
+    found: set[str] = set()
+    ids = []
+    for id, document, source in index.entries():
+        matches = {
+            name for name, path in wanted.items() if document == name or source == name or _lies_in(source, [path])
+        }
+        if matches:
+            ids.append(id)
+            found |= matches
+    if missing := sorted(wanted.keys() - found):
+        raise IndexFolderError(
+            f"{folder} holds no document {missing[0]!r} and nothing from such a file or folder: nothing was deleted"
+            " (`ragx search --json` shows documents and sources)"
+        )
+    return update_index(folder, delete=ids).deleted
+
+
+@dataclass
+class _Reading:
+    """What one update reads, and what it has seen so far. The index is opened when the lock is held."""
+
+    folder: Path
+    settings: IndexSettings
+    paths: Sequence[str | Path]
+    report: UpdateReport
+    keep: bool
+    read: set[str] = field(default_factory=set)
+    """Ids of the documents."""
+    seen: set[str] = field(default_factory=set)
+    """Ids of the passages."""
+
+    def __post_init__(self) -> None:
+        built = [readable(source) for source in self.settings.sources]
+        given = [Path(absolute(path)) for path in self.paths]
+        self.whole = not given or any(path in built for path in given)
+        if self.whole and not built:
+            raise ConfigError(f"{self.folder} was built from no files: name those to add to it")
+        for path in given:
+            for source in built:
+                if isinstance(source, Path) and source in path.parents:
+                    raise ConfigError(
+                        f"{path} lies in {source}, which {self.folder} was built from:"
+                        f" `ragx index update {self.folder}` reads all of it again"
+                    )
+        others = [path for path in given if path not in built]
+        groups: list[Sequence[Path | DatasetSource]] = [built] if self.whole else []
+        if others:
+            groups.append(others)
+        self.sources = [source for group in groups for source in group]
+        self._names = [without_surrogates(_name(source)) for source in self.sources]
+        gone = self._gone()
+        self._documents = [  # raises at once when a path does not exist
+            read_documents(
+                group,
+                include=self.settings.include,
+                exclude=self.settings.exclude,
+                gone=gone,
+                prefixed=group is others,
+                on_skip=self.report.skip,
+            )
+            for group in groups
+        ]
+
+    def _gone(self) -> set[Path]:
+        """The files that were indexed and are no longer there. Of a missing folder that is not believed: a disk?"""
+        indexed = {source for _, _, source in Index.open(self.folder).entries()}
+        return {
+            path
+            for path in self.sources
+            if isinstance(path, Path) and str(path) in indexed and not path.exists() and path.parent.is_dir()
+        }
+
+    def documents(self) -> Iterator[Document]:
+        """Those read, without the ones whose id belongs to a document from elsewhere."""
+        elsewhere = {
+            document: source
+            for _, document, source in Index.open(self.folder).entries()
+            if not _lies_in(source, self._names) and (Path(source).exists() or not Path(source).is_absolute())
+        }
+        for group in self._documents:
+            for document in group:
+                if document.id in elsewhere or document.id in self.read:
+                    owner = elsewhere.get(document.id, "what the index was built from")
+                    self.report.skip(
+                        Skipped(document.source, f"its id {document.id!r} is that of a document of {owner}")
+                    )
+                else:
+                    self.read.add(document.id)
+                    yield document
+
+    def other_texts(self) -> Iterator[str]:
+        """The texts of passages that come from elsewhere."""
+        index = Index.open(self.folder)
+        rows = zip(index.rows().tolist(), index.entries(), strict=True)
+        others = [row for row, (_, _, source) in rows if not _lies_in(source, self._names)]
+        return (passage.text for passage in index.passages(others))
+
+    def noted(self, passages: Iterator[Passage]) -> Iterator[Passage]:
+        for passage in passages:
+            self.seen.add(passage.id)
+            yield passage
+
+    def vanished(self) -> Iterator[str]:
+        """The ids of passages that are no longer there; known when all documents have been read."""
+        unreadable = [skipped.source for skipped in self.report.skipped if skipped.unreadable]
+        ours = False
+        for id, document, source in Index.open(self.folder).entries():
+            here = _lies_in(source, self._names)
+            ours = ours or here
+            if id in self.seen:
+                continue
+            if document in self.read or (here and not self.keep and not _lies_in(source, unreadable)):
+                yield id
+        if ours and self.whole and not self.keep and not self.seen and not unreadable:
+            raise CorpusError(
+                f"nothing is left of what {self.folder} was built from, so nothing was changed;"
+                f" `ragx index rm {self.folder}` deletes an index"
+            )
+
+
+def _name(source: Path | DatasetSource) -> str:
+    return str(source) if isinstance(source, Path) else source.dataset
+
+
+def _lies_in(source: str, places: Collection[str]) -> bool:
+    return any(source == place or source.startswith(f"{place}/") for place in places)

@@ -1,0 +1,282 @@
+"""`ragx index`: build an index, keep it up to date, look after it. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ragx.errors import ConfigError, RagxError
+from ragx.options import Bits, CacheSize, Device, Dtype, Encodings, IndexFolder, Json, Offline, Reader
+from ragx.terminal import notice, waiting
+
+if TYPE_CHECKING:
+    from ragx.indexing import BuildReport
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The index folder.")]
+DefaultFolder = Annotated[
+    Path | None, typer.Argument(metavar="[DIR]", help="The index folder. Default: as --index of `ragx ask`.")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")]
+
+app = typer.Typer(no_args_is_help=True, help="Build indexes, keep them up to date and look after them.")
+
+
+@app.command("build", context_settings={"ignore_unknown_options": True})
+def index_build(
+    paths: Annotated[
+        list[str] | None, typer.Argument(help="Files and folders to read; and settings as --chunking.size=50.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The index folder. Default: as --index of `ragx ask`.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="Settings, and maybe sources: a YAML file.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Sentence encoder: a name, a folder or a Hub id.")] = None,
+    faiss: Annotated[str | None, typer.Option(help="FAISS factory string: Flat, HNSW32, IVF256,PQ32, …")] = None,
+    shard_size: Annotated[int | None, typer.Option(min=1, help="Passages in a shard.")] = None,
+    include: Annotated[list[str] | None, typer.Option(help="Glob of files to read in folders; may repeat.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Glob of files to leave out; may repeat.")] = None,
+    strict: Strict = False,
+    encode: Annotated[bool, typer.Option("--encode", help="Then encode all passages, as `index encode` does.")] = False,
+    model: Reader = None,
+    cache_size: CacheSize = 4.0,
+    encodings: Encodings = "bfloat16",
+    device: Device = None,
+    dtype: Dtype = "auto",
+    bits: Bits = None,
+    offline: Offline = False,
+) -> None:
+    """Index files: text, Markdown, HTML, PDF, Word, JSON lines, Parquet, DPR passages, MediaWiki dumps."""
+    from ragx.config import IndexSettings, load_settings
+    from ragx.indexing import absolute, build
+    from ragx.rag import default_index
+    from ragx.retrieval import read_manifest
+
+    given = {"encoder": encoder, "faiss": faiss, "shard_size": shard_size, "include": include, "exclude": exclude}
+    settings = load_settings(
+        IndexSettings,
+        recipe,
+        [
+            *(f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None),
+            *(_setting(path) for path in paths or [] if path.startswith("--")),
+        ],
+    )
+    sources = [path for path in paths or [] if not path.startswith("--")]
+    for path in sources:
+        if path.startswith("-"):
+            raise ConfigError(f"unknown option {path}; a path that begins with - is written ./{path}")
+    folder = out or default_index()
+    with contextlib.suppress(RagxError):  # no index there yet
+        held = [str(source) for source in read_manifest(folder).settings.sources]
+        if held != [
+            *map(absolute, sources),
+            *(absolute(s) if isinstance(s, str) else str(s) for s in settings.sources),
+        ]:
+            notice(f"{folder} was built from {', '.join(held)}: this build replaces it once it is whole")
+    reader = _encoding_reader(model, cache_size, encodings, device, dtype, bits) if encode else None
+    report = build(sources, folder, settings, strict=strict, device=device, dtype=dtype)
+    _tell_skipped(report)
+    notice(
+        f"{report.counts.documents} documents, {report.counts.passages} passages indexed in {folder}"
+        f" ({report.counts.duplicates} duplicate and {report.counts.empty} empty passages dropped)"
+    )
+    if reader is not None:
+        _encode(folder, reader)
+    if report.skipped:
+        raise typer.Exit(3)
+
+
+@app.command("update")
+def index_update(
+    index: Folder,
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Files and folders. Default: what the index was built from.")
+    ] = None,
+    strict: Strict = False,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    as_json: Json = False,
+    offline: Offline = False,
+) -> None:
+    """Read files again: index what is new or has changed, delete what is no longer there."""
+    _follow(index, paths or [], False, strict, device, dtype, as_json)
+
+
+@app.command("add")
+def index_add(
+    index: Folder,
+    paths: Annotated[list[Path], typer.Argument(help="Files and folders.")],
+    strict: Strict = False,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    as_json: Json = False,
+    offline: Offline = False,
+) -> None:
+    """Index more files; a document of the same name and place is replaced."""
+    _follow(index, paths, True, strict, device, dtype, as_json)
+
+
+def _follow(
+    index: Path, paths: list[Path], keep: bool, strict: bool, device: str | None, dtype: str, as_json: bool
+) -> None:
+    from ragx.following import update
+
+    report = update(index, paths, keep=keep, strict=strict, device=device, dtype=dtype)
+    _tell_skipped(report)
+    done = {"added": report.added, "deleted": report.deleted, "unchanged": report.unchanged}
+    if as_json:
+        skipped = [{"source": each.source, "reason": each.reason} for each in report.skipped]
+        print(json.dumps({"folder": str(index), **done, "skipped": skipped}, indent=2))
+    else:
+        notice(f"{', '.join(f'{count} {what}' for what, count in done.items())} passages in {index}")
+    if report.skipped:
+        raise typer.Exit(3)
+
+
+@app.command("delete")
+def index_delete(
+    index: Folder,
+    names: Annotated[list[str], typer.Argument(help="Ids of documents, or the files or folders that they came from.")],
+    as_json: Json = False,
+) -> None:
+    """Delete documents from an index; `ragx index gc` then wipes their text from the disk."""
+    from ragx.following import delete
+
+    _tell(index, {"deleted": delete(index, names)}, "passages deleted from", as_json)
+
+
+@app.command("compact")
+def index_compact(index: DefaultFolder = None, as_json: Json = False) -> None:
+    """Write shards that hold deleted passages, or are small, again without them; nothing is embedded."""
+    from ragx.rag import default_index
+    from ragx.retrieval import compact_index
+
+    folder = index or default_index()
+    _tell(folder, {"shards": compact_index(folder).counts.shards}, "shards now in", as_json)
+
+
+@app.command("gc")
+def index_gc(index: DefaultFolder = None, as_json: Json = False) -> None:
+    """Wipe deleted passages, earlier generations and unfinished builds from the disk."""
+    from ragx.rag import default_index
+    from ragx.retrieval import collect_garbage
+
+    folder = index or default_index()
+    _tell(folder, {"bytes": collect_garbage(folder)}, "bytes given back by", as_json)
+
+
+@app.command("repair")
+def index_repair(index: DefaultFolder = None, as_json: Json = False) -> None:
+    """Make damaged FAISS and BM25 files again from the passages and vectors."""
+    from ragx.rag import default_index
+    from ragx.retrieval import repair_index
+
+    folder = index or default_index()
+    repaired = repair_index(folder)
+    if as_json:
+        print(json.dumps({"folder": str(folder), "repaired": repaired}, indent=2))
+    else:
+        notice(f"{folder}: made again: {', '.join(repaired)}" if repaired else f"{folder}: every file is whole")
+
+
+def _tell(folder: Path, done: dict[str, int], what: str, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"folder": str(folder), **done}, indent=2))
+    else:
+        notice(f"{next(iter(done.values())):,} {what} {folder}")
+
+
+def _tell_skipped(report: BuildReport) -> None:
+    for skipped in report.skipped:
+        notice(f"skipped {skipped.source}: {skipped.reason}")
+
+
+@app.command("encode")
+def index_encode(
+    index: IndexFolder = None,
+    model: Reader = None,
+    cache_size: CacheSize = 4.0,
+    encodings: Encodings = "bfloat16",
+    device: Device = None,
+    dtype: Dtype = "auto",
+    bits: Bits = None,
+    offline: Offline = False,
+) -> None:
+    """Encode an index's passages ahead of time, so that `ask` finds them on disk; continues where it was stopped."""
+    from ragx.rag import default_index
+
+    _encode(index or default_index(), _encoding_reader(model, cache_size, encodings, device, dtype, bits))
+
+
+def _encoding_reader(
+    model: str | None, cache_size: float, encodings: str, device: str | None, dtype: str, bits: int | None
+) -> Any:
+    from ragx.encoding import open_encoding_reader
+    from ragx.models import resolve
+    from ragx.rag import DEFAULT_MODEL
+
+    resolve(model or DEFAULT_MODEL)  # a download shows its own progress
+    with waiting("loading models …"):
+        return open_encoding_reader(
+            model or DEFAULT_MODEL,
+            cache_size=cache_size,
+            encodings=encodings,
+            device=device,
+            dtype=dtype,
+            bits=bits,
+        )
+
+
+def _encode(folder: Path, reader: Any) -> None:
+    from ragx.encoding import encode_index
+
+    filled = encode_index(folder, reader)
+    notice(f"{filled.encoded} passages encoded, {filled.present} were on disk already")
+    if not filled.complete:
+        notice("not all of them fit on disk: `ask` encodes the rest when it needs them; a larger --cache-size may help")
+
+
+def _setting(argument: str) -> str:
+    if "=" not in argument:
+        raise ConfigError(f"unknown option {argument}; see `ragx index build --help`, settings are --a.b=value")
+    return argument
+
+
+@app.command("info")
+def index_info(index: IndexFolder = None, as_json: Json = False) -> None:
+    """Say what an index holds."""
+    from ragx import display
+    from ragx.rag import default_index
+    from ragx.retrieval import read_manifest
+
+    folder = index or default_index()
+    info = display.index_info(folder, read_manifest(folder))
+    if as_json:
+        print(json.dumps(info, indent=2))
+        return
+    print(display.report(info))
+
+
+@app.command("verify")
+def index_verify(index: IndexFolder = None) -> None:
+    """Check every file of an index against its checksum."""
+    from ragx.rag import default_index
+    from ragx.retrieval import verify
+
+    folder = index or default_index()
+    verify(folder)
+    print(f"{folder}: every file is as it was written")
+
+
+@app.command("rm")
+def index_rm(
+    index: Annotated[Path, typer.Argument(help="The index folder.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete an index."""
+    from ragx.retrieval import remove
+
+    if not yes:
+        typer.confirm(f"Delete the index {index}?", abort=True, err=True)
+    remove(index)
