@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from ragx.cli import CacheSize, Device, Dtype, IndexFolder, Offline, Reader
 from ragx.errors import ConfigError, RagxError
+from ragx.options import CacheSize, Device, Dtype, IndexFolder, Offline, Reader
 from ragx.terminal import notice
 from ragx.types import Citation, Hit
 

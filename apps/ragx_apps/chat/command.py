@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from ragx.cli import Bits, CacheSize, Device, Dtype, IndexFolder, Offline, Reader
 from ragx.errors import ConfigError
+from ragx.options import Bits, CacheSize, Device, Dtype, IndexFolder, Offline, Reader
 from ragx.terminal import notice, waiting
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ragx.cli import Bits, CacheSize, Device, Dtype, Encodings, IndexFolder, Offline, Reader
 from ragx.errors import ConfigError, RagxError
+from ragx.options import Bits, CacheSize, Device, Dtype, Encodings, IndexFolder, Offline, Reader
 from ragx.terminal import notice, waiting
 
 if TYPE_CHECKING:
