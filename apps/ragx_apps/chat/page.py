@@ -89,12 +89,29 @@ class Page:
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
         """Answer, and show the answer as it grows: past turns, this turn, the turns to keep, the question box."""
-        question = question.strip()
-        turns = load_turns(kept)
-        if not question:
+        visitor = self.visitor(request)
+        if not question.strip() or not visitor.answering.acquire(blocking=False):  # one answer at a time
             yield gr.skip(), gr.skip(), gr.skip(), gr.skip()
             return
-        visitor = self.visitor(request)
+        try:
+            settings = (k, n_decoder, method, reader, max_new_tokens, temperature)
+            yield from self._turn(question.strip(), load_turns(kept), index, visitor, *settings)
+        finally:
+            visitor.answering.release()
+
+    def _turn(
+        self,
+        question: str,
+        turns: list[Turn],
+        index: str,
+        visitor: Visitor,
+        k: int,
+        n_decoder: int,
+        method: str,
+        reader: str,
+        max_new_tokens: int,
+        temperature: float,
+    ) -> Iterator[tuple[Any, ...]]:
         visitor.cancel.clear()
         readers: list[ReaderName] = [each for each in READERS if reader in (each, BOTH)]
         turn = Turn(question=question, index=index, replies=[Reply(reader=each) for each in readers])

@@ -25,6 +25,8 @@ class Visitor:
         self.files, self.index = folder / "files", folder / "index"
         self.cancel = threading.Event()
         """Stops the answer under way."""
+        self.answering = threading.Lock()
+        """Held while an answer is under way."""
         self._folder = folder
 
     @property

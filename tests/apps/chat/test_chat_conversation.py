@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from chat_page import SENTENCE
@@ -23,6 +25,8 @@ from ragx_apps.chat.conversation import (
     sources,
     stream_answer,
 )
+from ragx_apps.chat.indexes import Indexes
+from ragx_apps.chat.page import Page
 from ragx_apps.chat.uploads import MAX_BYTES, MAX_FILE_BYTES, MAX_FILES, check
 
 from ragx.errors import ConfigError
@@ -187,3 +191,15 @@ def test_uploads_are_limited(tmp_path: Path) -> None:
     ]:
         with pytest.raises(ConfigError, match=message):
             check(files, held)
+
+
+def test_a_page_has_one_answer_at_a_time(chat_rag: RAG, chat_index: Path, tmp_path: Path) -> None:
+    page = Page(Indexes(chat_rag, chat_index), tmp_path)
+    request: Any = SimpleNamespace(session_hash="a page")
+    settings = (chat_index.name, 2, 1, "hybrid", "cepe", 8, 0.0)
+    first = page.ask("What reflects light?", [], *settings, request)
+    next(first)
+    assert len(list(page.ask("And what else?", [], *settings, request))) == 1, "nothing is shown of a second one"
+    (*_, (_, _, kept, _)) = first
+    assert [turn.question for turn in load_turns(kept)] == ["What reflects light?"]
+    assert len(list(page.ask("And what else?", kept, *settings, request))) > 2
