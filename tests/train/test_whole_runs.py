@@ -28,8 +28,10 @@ def assert_same(one: Path, other: Path, *, rel: float = 1e-5) -> None:
     logs = [record.read(out) for out in (one, other)]
     for mine, its in zip(*logs, strict=True):
         assert mine.keys() == its.keys()
-        for name in mine.keys() & {"step", "tokens", "encoder_tokens"}:
+        for name in mine.keys() & {"step", "tokens"}:
             assert mine[name] == its[name]
+        if "encoder_tokens" in mine:  # a passage that several examples of a micro-batch read is encoded once
+            assert mine["encoder_tokens"] == pytest.approx(its["encoder_tokens"], rel=0.05)
         for name in mine:
             if "loss" in name or name.endswith(("kl", "cross_entropy")):
                 assert mine[name] == pytest.approx(its[name], rel=rel), name

@@ -57,9 +57,9 @@ def address(chat_rag: RAG, chat_index: Path, uploads: Path) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
+    """Debian's Chromium; closed after its module, as Playwright keeps an event loop running that others trip over."""
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("no chromium: apt-get install chromium")
