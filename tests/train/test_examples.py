@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,13 +64,6 @@ def test_micro_batches_hold_each_example_once_with_little_padding(examples: list
     widths = [batch.ids.shape[1] for batch in batches]
     assert widths == sorted(widths)
     assert torch.stack([batch.labels.eq(IGNORE).all() for batch in batches]).sum() <= len(batches)
-
-
-@given(EXAMPLES, st.data())
-def test_examples_of_one_pool_are_neighbours(examples: list[Example], data: st.DataObject) -> None:
-    pools = data.draw(st.lists(st.integers(0, 2), min_size=len(examples), max_size=len(examples)))
-    pooled = [replace(each, pool=pool, origin=str(pool)) for each, pool in zip(examples, pools, strict=True)]
-    assert [batch.origins[0] for batch in micro_batches(pooled, 1)] == sorted(map(str, pools))
 
 
 PROMPTS = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=6), min_size=1, max_size=4)

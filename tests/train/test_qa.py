@@ -23,8 +23,10 @@ from ragx.errors import ConfigError
 from ragx.tokenization import load_tokenizer
 
 
-def made(decoder: Path, folder: Path, *overrides: str) -> tuple[CepeModel, list[Example], list[Example]]:
-    """A tiny reader, eight examples of two pools, and the questions in them one by one."""
+def made(
+    decoder: Path, folder: Path, *overrides: str, passages: str = "[3,4]"
+) -> tuple[CepeModel, list[Example], list[Example]]:
+    """A tiny reader, eight examples, and the questions in them one by one."""
     rows = []
     for article in range(6):
         for paragraph in range(2):
@@ -33,7 +35,7 @@ def made(decoder: Path, folder: Path, *overrides: str) -> tuple[CepeModel, list[
                 question = f"What is word {number}?"
                 rows.append({"question": question, "answers": [word], "title": f"Part {article}", "context": said})
     write_rows(folder / "questions.jsonl", rows)
-    settings = tiny_settings("qa", decoder, folder, "data.pool=4", "data.passages=[3,4]", *overrides)
+    settings = tiny_settings("qa", decoder, folder, f"data.passages={passages}", "data.same_article=2", *overrides)
     model, tokenizer = reader_to_train(settings.model, settings.loop)
     example, _ = examples(settings, tokenizer)
     together = [example(position) for position in range(8)]
@@ -45,7 +47,8 @@ def one_by_one(example: Example) -> list[Example]:
     for number in range(1, max(example.segments) + 1):
         keep = [place for place, segment in enumerate(example.segments) if segment in (0, number)]
         ids, labels = ([values[place] for place in keep] for values in (example.ids, example.labels))
-        parts.append(replace(example, ids=ids, labels=labels, segments=[]))
+        alone = [int(example.segments[place] > 0) for place in keep]
+        parts.append(replace(example, ids=ids, labels=labels, segments=alone, gold=[example.gold[number - 1]]))
     return parts
 
 
@@ -61,7 +64,7 @@ def test_questions_side_by_side_have_the_loss_and_gradients_of_single_ones(
     passages_in_prompt: str, decoder: Path, tmp_path: Path
 ) -> None:
     model, together, alone = made(decoder, tmp_path, f"data.prompt_passages={passages_in_prompt}")
-    assert len(alone) == 3 * len(together)
+    assert len(alone) > 5 * len(together)
     loss, gradients = loss_and_gradients(model, [together[:4], together[4:]])
     expected, expected_gradients = loss_and_gradients(model, [[each] for each in alone])
     assert loss == pytest.approx(expected, rel=1e-5)
@@ -70,12 +73,10 @@ def test_questions_side_by_side_have_the_loss_and_gradients_of_single_ones(
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
 
 
-def test_examples_of_a_pool_read_its_passages(decoder: Path, tmp_path: Path) -> None:
-    _, together, _ = made(decoder, tmp_path, "data.same_article=0")
-    assert [each.pool for each in together] == [0, 0, 0, 0, 4, 4, 4, 4]
-    for pool in (together[:4], together[4:]):
-        assert all(len(each.passages) >= 3 for each in pool)
-        assert len(collate(pool).passages) == 4
+def test_an_epoch_asks_every_question_once(decoder: Path, tmp_path: Path) -> None:
+    _, together, alone = made(decoder, tmp_path, "data.test=0", passages="[4,4]")
+    asked = {(tuple(each.passages[each.gold[0][0]]), tuple(each.ids)) for each in alone[:36]}
+    assert sum(len(each.gold) for each in together[:3]) == len(asked) == 36
 
 
 def test_two_passages_of_an_article_are_asked_about_one_after_the_other(decoder: Path, tmp_path: Path) -> None:
@@ -83,7 +84,7 @@ def test_two_passages_of_an_article_are_asked_about_one_after_the_other(decoder:
     settings = tiny_settings("qa", decoder, tmp_path, "data.test=0")
     assert isinstance(settings, QaSettings)
     ((questions,), _) = load_questions(settings.data, load_tokenizer(decoder))
-    order = questions.order(np.random.default_rng(0))
+    order = questions.order(2, np.random.default_rng(0))
     assert sorted(order) == list(range(12))
     titles = [questions.groups[place][0].gold[0].title for place in order]
     assert titles[::2] == titles[1::2]
@@ -92,7 +93,8 @@ def test_two_passages_of_an_article_are_asked_about_one_after_the_other(decoder:
 
 def test_at_most_so_many_questions_stand_side_by_side(decoder: Path, tmp_path: Path) -> None:
     _, together, alone = made(decoder, tmp_path, "data.questions=2")
-    assert len(alone) == 2 * len(together)
+    assert [len(each.gold) for each in together] == [2] * 8
+    assert len(alone) == 16
 
 
 def test_the_gold_passage_s_share_of_the_attention_is_that_of_the_definition(decoder: Path, tmp_path: Path) -> None:
@@ -101,14 +103,14 @@ def test_the_gold_passage_s_share_of_the_attention_is_that_of_the_definition(dec
         with watching_gold(model, batch := collate(together[:4])) as shares:
             labelled_states(model, batch)
         expected = []
-        for each in alone[:12]:
+        for each in alone[: sum(len(each.gold) for each in together[:4])]:
             context = model.encode_passages(each.passages)
             context.watch = True  # of the last token
             lengths = [place + 1 for place, label in enumerate(each.labels) if label != IGNORE]
             for length in lengths:
                 seen = replace(context, _seen=[])
                 model.model(input_ids=torch.tensor([each.ids[:length]]), context=seen, use_cache=False)
-                expected.append(float(seen.shares()[0, each.gold].sum()))  # averaged over heads and layers
+                expected.append(float(seen.shares()[0, each.gold[0]].sum()))  # averaged over heads and layers
     assert len(shares) == len(model.config.cross_attention_layers)
     found = torch.stack(shares).mean(dim=(0, 2))
     assert sorted(found.tolist()) == pytest.approx(sorted(expected), abs=1e-5)

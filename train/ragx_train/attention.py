@@ -25,6 +25,7 @@ def watching_gold(model: CepeModel, batch: Batch) -> Iterator[list[Tensor]]:
     A row is a labelled token. Rows whose passages are all gold have a share of 1.
     """
     labelled = batch.labels != IGNORE
+    segments = torch.ones_like(batch.ids) if batch.segments is None else batch.segments
     shares: list[Tensor] = []
 
     def watch(module: Any, inputs: tuple[Any, ...], _: Tensor) -> None:
@@ -32,13 +33,17 @@ def watching_gold(model: CepeModel, batch: Batch) -> Iterator[list[Tensor]]:
         keys = module.k_proj(context.phi).unflatten(-1, (-1, module.head_dim))  # (B, M, G, D)
         found = []
         for row, starts in enumerate(context.offsets):
-            tokens = torch.cat([torch.arange(starts[place], starts[place + 1]) for place in batch.gold[row]])
+            gold = torch.zeros(len(batch.gold[row]), starts[-1], dtype=torch.bool, device=hidden.device)
+            for question, places in enumerate(batch.gold[row]):
+                for place in places:
+                    gold[question, starts[place] : starts[place + 1]] = True
+            gold = gold[segments[row, labelled[row]] - 1]  # (rows, M)
             query = module.q_proj(module.layernorm(hidden[row, labelled[row]]))
             grouped = query.unflatten(-1, (keys.shape[2], -1, module.head_dim))  # (rows, G, H/G, D)
             scores = torch.einsum("ngrd,mgd->ngrm", grouped, keys[row, : starts[-1]]).float()
             scores = scores.flatten(1, 2) * context.scale(module.head_dim)  # (rows, H, M)
-            gold = scores[..., tokens.to(scores.device)].logsumexp(dim=-1)
-            found.append((gold - scores.logsumexp(dim=-1)).exp())
+            there = scores.masked_fill(~gold[:, None], float("-inf")).logsumexp(dim=-1)
+            found.append((there - scores.logsumexp(dim=-1)).exp())
         shares.append(torch.cat(found))
 
     hooks = [module.register_forward_hook(watch) for module in model.modules() if isinstance(module, CrossAttention)]

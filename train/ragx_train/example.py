@@ -1,7 +1,7 @@
 """What a recipe makes of its data, and what the model is given: one example, and a padded batch of them.
 
 Two things are done once for many: a passage that several rows of a batch read is encoded once, and continuations that
-share their start (questions about the same passages) stand in one row behind it, each unseen by the others.
+share their start (questions to the same passages) stand in one row behind it, each unseen by the others.
 """
 
 from __future__ import annotations
@@ -35,10 +35,8 @@ class Example:
     """What stands before `ids` in the text, whole, for a teacher that reads both; empty where there is none."""
     segments: list[int] = field(default_factory=list)
     """(N,), 0 in the shared start, then 1, 2, … in each continuation of it; empty: one text. See `attention`."""
-    gold: list[int] = field(default_factory=list)
-    """Which of `passages` hold the answers, where that is known."""
-    pool: int = 0
-    """Examples of one pool read each other's passages, so they are put into the same batch."""
+    gold: list[list[int]] = field(default_factory=list)
+    """Of each continuation: which of `passages` hold its answer, where that is known."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +55,8 @@ class Batch:
     """(P, L), true where a token is."""
     reads: tuple[tuple[int, ...], ...]
     """Which of the P passages each row reads."""
-    gold: tuple[tuple[int, ...], ...]
-    """Which of the passages it reads, counted from 0 in each row, hold the answers."""
+    gold: tuple[list[list[int]], ...]
+    """See `Example`, for each row."""
     origins: tuple[str, ...]
     tokens: int
     """Decoder tokens without padding."""
@@ -161,7 +159,7 @@ def collate(examples: Sequence[Example]) -> Batch:
         encoded,
         mask,
         reads,
-        gold=tuple(tuple(example.gold) for example in examples),
+        gold=tuple(example.gold for example in examples),
         origins=tuple(example.origin for example in examples),
         tokens=sum(len(example.ids) for example in examples),
         before=torch.tensor([example.before for example in examples], dtype=torch.long),
@@ -169,6 +167,6 @@ def collate(examples: Sequence[Example]) -> Batch:
 
 
 def micro_batches(examples: Sequence[Example], size: int) -> list[Batch]:
-    """A step's examples as batches of at most `size`: pool by pool, those of like length together to pad little."""
-    ordered = sorted(examples, key=lambda each: (each.pool, len(each.ids), sum(map(len, each.passages))))
+    """A step's examples as batches of at most `size`, those of like length together to pad little."""
+    ordered = sorted(examples, key=lambda each: (len(each.ids), sum(map(len, each.passages))))
     return [collate(ordered[start : start + size]) for start in range(0, len(ordered), size)]

@@ -1,11 +1,10 @@
-"""Questions: the passages in the encoder, the question in the decoder's chat, the loss on the answer alone.
+"""Questions: many passages in the encoder, questions about each of them in the decoder's chat, the loss on the answers.
 
-This recipe is not the paper's. The gold passages are always in the encoder, and only sometimes in the prompt too, with
-distractors around them in both, as in `ragx ask`, whose prompt this is. An answer that stands only in the encoder can
-be given by whoever reads there.
+This recipe is not the paper's. All passages are in the encoder, and few or none of them in the prompt too, which is
+that of `ragx ask`. An answer that stands only in the encoder can be given by whoever finds it there.
 
-The encoder is most of the cost of a question. So questions about the same passages are asked side by side, and
-distractors are passages that other questions of the step are about.
+Reading the passages is most of the cost of a question. So an example asks questions about all of its passages side by
+side, and to each of them the passages that the others are about are distractors.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -28,12 +27,14 @@ from ragx_train.loop import Run, train
 from ragx_train.losses import Losses, next_token_loss
 from ragx_train.mixing import pick
 from ragx_train.model import reader_to_train
-from ragx_train.questions import Question, QuestionSet, QuestionSettings, load_questions
+from ragx_train.questions import Question, QuestionSettings, load_questions
 from ragx_train.settings import RecipeSettings
 from ragx_train.step import Loss
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+Item = TypeVar("Item")
 
 
 class QaSettings(RecipeSettings):
@@ -82,65 +83,62 @@ def examples(
 ) -> tuple[Callable[[int], Example], list[Example]]:
     """The example at a position, and those for validation, which ask what only the encoder can tell."""
     training, held_out = load_questions(settings.data, tokenizer)
-    seed, size = settings.loop.seed, settings.data.pool
+    seed, most, near = settings.loop.seed, max(1, settings.data.passages[1]), settings.data.same_article
 
     @lru_cache(maxsize=2 * len(training))
     def order(file: int, epoch: int) -> list[int]:
-        return training[file].order(np.random.default_rng([seed, file, epoch]))
-
-    def group(position: int) -> tuple[QuestionSet, list[Question]]:
-        file, index = pick([each.weight for each in training], position)
-        epoch, place = divmod(index, len(training[file].groups))
-        return training[file], training[file].groups[order(file, epoch)[place]]
+        return training[file].order(near, np.random.default_rng([seed, file, epoch]))
 
     def example(position: int) -> Example:
-        first = position // size * size
-        pool = [passage for n in range(first, first + size) for passage in group(n)[1][0].gold] if size > 1 else []
-        among, questions = group(position)
-        random = np.random.default_rng([seed, 0, position])
-        return replace(asked(questions, among, settings.data, tokenizer, random, pool), pool=first)
+        file, index = pick([each.weight for each in training], position)
+        epoch, place = divmod(index, -(-len(training[file].groups) // most))
+        places = order(file, epoch)[place * most : (place + 1) * most]
+        groups = [training[file].groups[place] for place in places]
+        return asked(groups, settings.data, tokenizer, np.random.default_rng([seed, 0, position]))
 
-    unseen = settings.data.model_copy(update={"gold_in_prompt": 0.0})
+    unseen = settings.data.model_copy(update={"prompt_passages": (0, 0)})
     validation = []
-    for position in range(min(settings.loop.validation_examples, sum(len(each.groups) for each in held_out))):
-        among = held_out[position % len(held_out)]
-        random = np.random.default_rng([seed, 1, position])
-        questions = among.groups[int(random.integers(len(among.groups)))]
-        validation.append(asked(questions, among, unseen, tokenizer, random))
+    for position in range(settings.loop.validation_examples if held_out else 0):
+        among, random = held_out[position % len(held_out)], np.random.default_rng([seed, 1, position])
+        groups = [among.groups[place] for place in among.order(near, random)[:most]]
+        validation.append(asked(groups, unseen, tokenizer, random))
     return example, validation
 
 
 def asked(
-    questions: Sequence[Question],
-    among: QuestionSet,
+    groups: Sequence[Sequence[Question]],
     settings: QuestionSettings,
     tokenizer: PreTrainedTokenizerFast,
     random: np.random.Generator,
-    pool: Sequence[Passage] = (),
 ) -> Example:
-    """Questions about the same gold passages, and others drawn around these, in an order that tells nothing."""
-    chosen = [questions[place] for place in random.permutation(len(questions))[: settings.questions]]
-    gold = chosen[0].gold
-    count = int(random.integers(settings.passages[0], settings.passages[1] + 1))
-    distractors = among.beside(chosen[0], count - len(gold), settings.same_article, random, pool)
-    in_prompt = distractors[: int(random.integers(settings.prompt_passages[0], settings.prompt_passages[1] + 1))]
-    if random.random() < settings.gold_in_prompt:
-        in_prompt = gold + in_prompt[len(gold) :]
-    in_prompt = _shuffled(in_prompt, random)
-    order = [passage for passage in _shuffled(gold + distractors, random) if passage_text(passage)]
-    read = plain_ids(tokenizer, [passage_text(passage) for passage in order])
+    """Questions about the passages of as many groups as there is room for, in an order that tells nothing."""
+    room = int(random.integers(settings.passages[0], settings.passages[1] + 1))
+    read: list[Passage] = []
+    candidates: list[Question] = []
+    for group in groups:
+        gold = [passage for passage in group[0].gold if passage not in read]
+        if read and len(read) + len(gold) > room:
+            break
+        read += gold
+        others = [passage for passage in group[0].distractors if passage not in read and passage_text(passage)]
+        read += _shuffled(others, random)[: max(0, room - len(read))]
+        candidates += group
+    read = _shuffled(read, random)
+    questions = _shuffled(candidates, random)[: settings.questions]
+    count = int(random.integers(settings.prompt_passages[0], settings.prompt_passages[1] + 1))
+    in_prompt = _shuffled(read, random)[:count]
     prompts, answers = [], []
-    for question in chosen:
+    for question in questions:
         prompts.append(build_prompt(tokenizer, question.text, in_prompt, max_tokens=settings.max_prompt_tokens).ids)
         answer = question.answers[int(random.integers(len(question.answers)))]
         answers.append([*answer, tokenizer.eos_token_id])
-    example = side_by_side(prompts, answers, origin=chosen[0].origin)
+    ids = plain_ids(tokenizer, [passage_text(passage) for passage in read])
     return replace(
-        example,
-        passages=[passage[: settings.max_passage_tokens] for passage in read],
-        gold=[place for place, passage in enumerate(order) if passage in gold],
+        side_by_side(prompts, answers, origin=questions[0].origin),
+        passages=[passage[: settings.max_passage_tokens] for passage in ids],
+        gold=[[place for place, passage in enumerate(read) if passage in question.gold] for question in questions],
     )
 
 
-def _shuffled(passages: list[Passage], random: np.random.Generator) -> list[Passage]:
-    return [passages[place] for place in random.permutation(len(passages))]
+def _shuffled(items: Sequence[Item], random: np.random.Generator) -> list[Item]:
+    return [items[place] for place in random.permutation(len(items))]

@@ -1,4 +1,4 @@
-"""Questions with their gold passages, other passages beside them, and splits by article.
+"""Questions with their gold passages, and splits by article.
 
 A row is `{question, answers, title, context}`, or has `ctxs: [{title, text, is_gold}]` with distractors of its own.
 """
@@ -6,7 +6,6 @@ A row is `{question, answers, title, context}`, or has `ctxs: [{title, text, is_
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,18 +42,14 @@ class QuestionSettings(Settings):
     files: list[QuestionFile] = Field(min_length=1)
     test: Share = 0.05
     """Share of the articles kept for validation, by the SHA-256 of their title (of their text where they have none)."""
-    questions: int = Field(default=8, ge=1)
-    """At most so many questions about the same passages make up an example."""
-    passages: tuple[int, int] = (4, 12)
-    """Least and most passages in the encoder, gold ones included."""
-    same_article: Share = 0.5
-    """Chance that a distractor is from the same article, or one of the row's own; else it is one of the pool."""
-    pool: int = Field(default=1, ge=1)
-    """So many examples read each other's passages, which the encoder then reads once for all; 1: any passages."""
+    questions: int = Field(default=32, ge=1)
+    """At most so many questions make up an example, drawn from all those about the passages it reads."""
+    passages: tuple[int, int] = (4, 24)
+    """Least and most passages in the encoder. Each is what some question is about, or a row's own distractor."""
+    same_article: int = Field(default=4, ge=1)
+    """So many passages of one article come together, each other's nearest distractors."""
     prompt_passages: tuple[int, int] = (0, 3)
-    """Least and most passages in the prompt; each of them is in the encoder too."""
-    gold_in_prompt: Share = 0.3
-    """Chance that the gold passages are among those of the prompt."""
+    """Least and most of these passages that stand in the prompt too."""
     max_prompt_tokens: int = Field(default=1024, ge=1)
     max_passage_tokens: int = Field(default=384, ge=1)
     """What is beyond in a passage is cut off for the encoder."""
@@ -84,16 +79,11 @@ class Question:
 
 @dataclass
 class QuestionSet:
-    """A file's questions of one split, with the passages to draw distractors from."""
+    """A file's questions of one split."""
 
     weight: int
     groups: list[list[Question]] = field(default_factory=list)
     """The questions, those about the same gold passages together."""
-    articles: dict[str, list[Passage]] = field(default_factory=lambda: defaultdict(list))
-    """Gold passages by title."""
-    passages: list[Passage] = field(default_factory=list)
-    """All gold passages, each once."""
-    _known: set[Passage] = field(default_factory=set)
     _groups: dict[tuple[Passage, ...], list[Question]] = field(default_factory=dict)
 
     def add(self, question: Question) -> None:
@@ -103,49 +93,23 @@ class QuestionSet:
             self._groups[gold] = []
             self.groups.append(self._groups[gold])
         self._groups[gold].append(question)
-        for passage in question.gold:
-            if passage not in self._known:
-                self._known.add(passage)
-                self.articles[passage.title].append(passage)
-                self.passages.append(passage)
 
     @property
     def questions(self) -> list[Question]:
         """All of them."""
         return [question for group in self.groups for question in group]
 
-    def order(self, random: np.random.Generator) -> list[int]:
-        """Places of `groups`, shuffled, but two of one article side by side: each other's nearest distractors."""
+    def order(self, same_article: int, random: np.random.Generator) -> list[int]:
+        """Places of `groups`, shuffled, but up to `same_article` of one article side by side."""
         articles = defaultdict(list)
         for place in random.permutation(len(self.groups)).tolist():
             articles[self.groups[place][0].gold[0].title].append(place)
-        pairs = [places[start : start + 2] for places in articles.values() for start in range(0, len(places), 2)]
-        return [place for pair in random.permutation(len(pairs)) for place in pairs[pair]]
-
-    def beside(
-        self,
-        question: Question,
-        count: int,
-        share: float,
-        random: np.random.Generator,
-        pool: Sequence[Passage] = (),
-    ) -> list[Passage]:
-        """Up to `count` distinct distractors, each from the question's own (or its articles) with chance `share`.
-
-        The others are from `pool`, or if that is empty from all articles.
-        """
-        near = question.distractors or [
-            passage for title in {gold.title for gold in question.gold} - {""} for passage in self.articles[title]
+        runs = [
+            places[start : start + same_article]
+            for places in articles.values()
+            for start in range(0, len(places), same_article)
         ]
-        taken = {passage.text for passage in question.gold}
-        found: list[Passage] = []
-        for _ in range(4 * count):  # some draws repeat; few passages may be all there are
-            among = near if near and random.random() < share else pool or self.passages
-            passage = among[int(random.integers(len(among)))]
-            if len(found) < count and passage.text not in taken:
-                taken.add(passage.text)
-                found.append(passage)
-        return found
+        return [place for run in random.permutation(len(runs)) for place in runs[run]]
 
 
 def load_questions(
