@@ -32,6 +32,14 @@ def test_every_recipe_has_its_three_yamls() -> None:
     assert shipped == sizes
 
 
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_a_stage_starts_from_a_reader_around_its_decoder(path: Path) -> None:
+    model = load_recipe(path.parent.name, path, []).model
+    earlier = model.start and CONFIGS / model.start.removeprefix("runs/") / path.name
+    if earlier and earlier.is_file():  # else the yaml says how its start is trained
+        assert load_recipe(earlier.parent.name, earlier, []).model.decoder == model.decoder
+
+
 def test_the_paper_s_numbers() -> None:
     warmup = load_recipe("warmup", CONFIGS / "warmup" / "paper.yaml", []).model_dump()
     cepe = load_recipe("cepe", CONFIGS / "cepe" / "paper.yaml", []).model_dump()
