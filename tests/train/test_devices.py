@@ -1,29 +1,48 @@
+"""Two processes learn what one does, whether each holds all weights or a part of them."""
+
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from ragx_train import record
+from safetensors.torch import load_file
 from tiny_runs import run_recipe, tiny_settings, write_documents
 
 
-def test_two_processes_learn_what_one_does(decoder: Path, tmp_path: Path) -> None:
-    write_documents(tmp_path)
-    run_recipe("warmup", tmp_path / "one", tiny_settings("warmup", decoder, tmp_path, "loop.steps=4"))
-    script = [str(Path(__file__).with_name("run_tiny.py")), str(decoder), str(tmp_path), str(tmp_path / "two")]
-    subprocess.run(
+def two_processes(decoder: Path, folder: Path, *settings: str) -> None:
+    script = [str(Path(__file__).with_name("run_tiny.py")), str(decoder), str(folder), str(folder / "two"), *settings]
+    done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *script],
-        check=True,
+        check=False,
         capture_output=True,
+        text=True,
         timeout=300,
         env={**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"},
     )
-    one, two = (record.read(tmp_path / name) for name in ("one", "two"))
-    assert [each.keys() for each in one] == [each.keys() for each in two]
-    for name in ("loss", "validation_loss", "tokens"):
-        expected = [each[name] for each in one if name in each]
-        assert [each[name] for each in two if name in each] == pytest.approx(expected, rel=1e-5)
-    assert (tmp_path / "two" / "reader" / "config.json").exists()
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("shard", ["false", "true"])
+def test_two_processes_learn_what_one_does_and_resume(shard: str, decoder: Path, tmp_path: Path) -> None:
+    write_documents(tmp_path)
+    one, two = tmp_path / "one", tmp_path / "two"
+    settings = tiny_settings("warmup", decoder, tmp_path, "loop.steps=4", "loop.checkpoint_every=2")
+    run_recipe("warmup", one, settings)
+    two_processes(decoder, tmp_path, f"loop.shard={shard}")
+    shutil.rmtree(two / "checkpoints" / "step-00000004")
+    two_processes(decoder, tmp_path, f"loop.shard={shard}")
+    assert [each.keys() for each in record.read(one)] == [each.keys() for each in record.read(two)]
+    for name in ("loss", "validation_loss", "tokens", "gradient_norm"):
+        expected = [each[name] for each in record.read(one) if name in each]
+        assert [each[name] for each in record.read(two) if name in each] == pytest.approx(expected, rel=1e-4)
+    for file in ("reader/model.safetensors", "checkpoints/step-00000004/optimizer.safetensors"):
+        expected_weights, weights = load_file(one / file), load_file(two / file)
+        assert weights.keys() == expected_weights.keys()
+        for name, weight in weights.items():
+            torch.testing.assert_close(weight, expected_weights[name], rtol=1e-2, atol=1e-4)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from ragx.errors import ConfigError, RagxError
 from ragx.terminal import notice
 from ragx_train.settings import FREE_TO_CHANGE, RecipeSettings
+from ragx_train.sharding import part_like, whole
 
 VERSION = 1
 KEPT = 2
@@ -57,18 +58,23 @@ def save(
     settings: RecipeSettings,
     weights: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
+    *,
+    main: bool = True,
 ) -> None:
-    """Write a checkpoint under `out`, then remove all but the last two."""
-    folder = out / FOLDER / f"step-{progress.step:08d}"
-    draft = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    save_file({name: _plain(weight) for name, weight in weights.items()}, draft / WEIGHTS)
+    """Write a checkpoint under `out`, then remove all but the last two. All processes call it, `main` writes."""
+    values = {name: _plain(weight) for name, weight in weights.items()}
     moments = {
         f"{name}.{key}": _plain(value)
         for name, weight in weights.items()
         for key, value in optimizer.state.get(weight, {}).items()
     }
+    if not main:
+        return
+    folder = out / FOLDER / f"step-{progress.step:08d}"
+    draft = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    save_file(values, draft / WEIGHTS)
     save_file(moments, draft / OPTIMIZER)
     state = {
         "version": VERSION,
@@ -106,11 +112,15 @@ def restore(
         _compare(settings, state["settings"], folder)
         with torch.no_grad():
             for name, weight in weights.items():
-                weight.copy_(values[name])
+                weight.copy_(part_like(values[name], weight))
         kept: dict[int, dict[str, Tensor]] = {}
-        for number, name in enumerate(weights):
+        for number, (name, weight) in enumerate(weights.items()):
             prefix = f"{name}."
-            found = {key.removeprefix(prefix): value for key, value in moments.items() if key.startswith(prefix)}
+            found = {
+                key.removeprefix(prefix): part_like(value, weight) if value.shape == weight.shape else value
+                for key, value in moments.items()
+                if key.startswith(prefix)
+            }
             if found:
                 kept[number] = found
         optimizer.load_state_dict({"state": kept, "param_groups": optimizer.state_dict()["param_groups"]})
@@ -157,7 +167,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().contiguous()
+    return whole(tensor.detach()).cpu().contiguous()
 
 
 def _sha256(path: Path) -> str:

@@ -29,6 +29,7 @@ from ragx_train.example import Example, micro_batches
 from ragx_train.losses import next_token_loss
 from ragx_train.model import READER, trained
 from ragx_train.settings import LoopSettings, RecipeSettings
+from ragx_train.sharding import gather, shard
 from ragx_train.signals import Interrupted, stop_on_signals
 from ragx_train.step import Loss, NotFiniteError, Objective, batches_of_steps, total, update, validate
 
@@ -62,21 +63,25 @@ def train(
         loss: see `Loss`.
 
     Raises:
-        ConfigError: `run.out` holds a run that is not to be resumed, or was made with other settings; FSDP was asked
-            for; or the processes cannot each have as many of a step's micro-batches.
+        ConfigError: `run.out` holds a run that is not to be resumed, or was made with other settings; accelerate is to
+            use FSDP; or the processes cannot each have as many of a step's micro-batches.
         NotFiniteError: a loss or gradient is infinite or undefined; names the step and the batch.
         Interrupted: Ctrl-C or SIGTERM came; a checkpoint has been saved.
     """
     loop = settings.loop
     accelerator = Accelerator(mixed_precision="no")  # the objective sees to it
-    if accelerator.distributed_type == DistributedType.FSDP:  # checkpoints and reader are written from whole weights
-        raise ConfigError("weights cannot be spread over GPUs (FSDP): launch without it, each holds the whole reader")
+    if accelerator.distributed_type == DistributedType.FSDP:  # accelerate would wrap what is not a layer
+        raise ConfigError("launch without accelerate's FSDP: --loop.shard=true spreads the weights over the GPUs")
     if -(-loop.batch_size // loop.micro_batch) % accelerator.num_processes:
         raise ConfigError(
             f"a step's {loop.batch_size} examples in micro-batches of {loop.micro_batch} cannot be shared out to"
             f" {accelerator.num_processes} processes: change loop.batch_size or loop.micro_batch"
         )
-    objective = accelerator.prepare(Objective(model, loss, loop.precision))
+    objective = Objective(model, loss, loop.precision)
+    if loop.shard and accelerator.num_processes > 1:
+        shard(objective.to(accelerator.device), model)
+    else:
+        objective = accelerator.prepare(objective)
     weights = trained(model)
     optimizer = torch.optim.AdamW(
         weights.values(), loop.learning_rate, loop.betas, loop.epsilon, loop.weight_decay, fused=True
@@ -91,8 +96,8 @@ def train(
 
     def save() -> None:
         nonlocal saved
-        if main and progress.step > saved:
-            checkpoint.save(run.out, progress, settings, weights, optimizer)
+        if progress.step > saved:
+            checkpoint.save(run.out, progress, settings, weights, optimizer, main=main)
         saved = progress.step
 
     def agreed(wish: bool) -> bool:  # one device's wish is all devices'
@@ -155,6 +160,7 @@ def train(
             raise Interrupted(f"stopped by a signal after step {progress.step}: --resume goes on from there")
     if any(".cross_attn." in name for name in weights):  # what the encoder alone reads is no context
         model.config.trained_context_tokens = max(earlier_context, progress.context_tokens)
+    gather(model, keep=main)
     if main:
         record.plot(run.out)
         save_reader(model, run.out / READER, decoder=settings.model.decoder)

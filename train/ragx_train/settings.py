@@ -124,6 +124,8 @@ class LoopSettings(Settings):
     """bf16: autocast over fp32 copies of what is trained, everything else held in bf16."""
     activation_checkpointing: bool = False
     """Compute activations again in the backward pass rather than keep them."""
+    shard: bool = False
+    """Spread weights, gradients and moments over the devices (FSDP) instead of holding all of them on each."""
     workers: int = Field(default=0, ge=0)
     """Processes that prepare batches ahead; the batches are the same with any number."""
     validate_every: int = Field(default=200, ge=1)
@@ -136,6 +138,7 @@ FREE_TO_CHANGE = frozenset(
     {
         "loop.micro_batch",
         "loop.activation_checkpointing",
+        "loop.shard",
         "loop.workers",
         "loop.validate_every",
         "loop.checkpoint_every",

@@ -19,6 +19,7 @@ from ragx.errors import RagxError
 from ragx_train.example import Batch, Example, micro_batches
 from ragx_train.losses import Losses
 from ragx_train.settings import LoopSettings
+from ragx_train.sharding import whole
 from ragx_train.signals import Stop
 
 Loss = Callable[[CepeModel, Batch], Losses]
@@ -118,6 +119,7 @@ def update(
         _require_finite("loss", found["loss"], [batch])
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     norm = accelerator.clip_grad_norm_(weights, clip)
+    norm = None if norm is None else whole(norm)
     _require_finite("gradient", norm, batches)
     optimizer.step()
     optimizer.zero_grad()
