@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+from pydantic import NonNegativeInt, PositiveInt, ValidationError, field_validator
 
 from ragx.config import IndexSettings, Settings
 from ragx.errors import IndexFolderError
@@ -30,7 +30,7 @@ DELETED = "deleted.npy"
 class FileEntry(Settings):
     """One file of a generation."""
 
-    size: int
+    size: NonNegativeInt
     """Bytes."""
     sha256: str
 
@@ -40,7 +40,7 @@ class EncoderEntry(Settings):
 
     name: str
     fingerprint: str
-    dimension: int
+    dimension: PositiveInt
 
     @classmethod
     def of(cls, encoder: Encoder) -> EncoderEntry:
@@ -51,7 +51,7 @@ class EncoderEntry(Settings):
 class ShardEntry(Settings):
     """One shard: how many passages, deleted ones included, and the digest of all their fields."""
 
-    passages: int
+    passages: NonNegativeInt
     digest: str
 
 
@@ -78,6 +78,15 @@ class Manifest(Settings):
     shards: list[ShardEntry]
     files: dict[str, FileEntry]
     """By path relative to the generation's folder, with `/`."""
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, files: dict[str, FileEntry]) -> dict[str, FileEntry]:
+        """An index may come from anyone: no name leads out of its folder."""
+        for name in files:
+            if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)*", name):
+                raise ValueError(f"{name!r} is not the name of a file of an index")
+        return files
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
@@ -111,7 +120,7 @@ def load_manifest(folder: Path) -> Manifest:
         return Manifest.model_validate(values)
     except OSError as error:
         raise IndexFolderError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, ValidationError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError):
         raise IndexFolderError(f"{path} is damaged: rebuild the index") from None
 
 
