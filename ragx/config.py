@@ -134,7 +134,7 @@ class _Loader(yaml.SafeLoader):
 def _load_yaml(text: str) -> Any:
     """Raises ValueError, in one line."""
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+        return yaml.load(text, _Loader)  # a SafeLoader  # noqa: S506  # nosec B506
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except (yaml.YAMLError, ValueError, AttributeError, LookupError, TypeError) as error:

@@ -26,6 +26,9 @@ STAGING = "gen-building"
 DELETED = "deleted.npy"
 """File of a generation that lists its deleted rows, where there are any."""
 
+CURRENT_ADVICE = "run `ragx index repair`, which goes back to the newest generation that is whole"
+_NAME_BYTES = 64
+
 
 class FileEntry(Settings):
     """One file of a generation."""
@@ -132,15 +135,18 @@ def current_generation(folder: Path) -> Path:
     """
     current = folder / "CURRENT"
     try:
-        name = current.read_bytes().decode("ascii", "replace").removesuffix("\n")
+        with current.open("rb") as file:
+            name = file.read(_NAME_BYTES).decode("ascii", "replace").removesuffix("\n")
     except (FileNotFoundError, NotADirectoryError):
         unfinished = "its build did not finish: run it again to continue"
         advice = unfinished if (folder / STAGING).is_dir() else "build one with `ragx index build PATH --out INDEX`"
         raise IndexFolderError(f"no index at {folder} ({advice})") from None
     except OSError as error:
         raise IndexFolderError(f"cannot read {current}: {error.strerror}") from None
-    if not re.fullmatch(r"gen-\d{4,}", name):
-        raise IndexFolderError(f"{current} is damaged: it must hold the name of a generation, such as gen-0001")
+    if not re.fullmatch(r"gen-\d{4,}", name, re.ASCII):
+        raise IndexFolderError(f"{current} is damaged: it names no generation; {CURRENT_ADVICE}")
+    if not (folder / name).is_dir() and generations(folder):
+        raise IndexFolderError(f"{current} is damaged: it names {name}, which is not there; {CURRENT_ADVICE}")
     return folder / name
 
 
