@@ -133,6 +133,14 @@ def current_generation(folder: Path) -> Path:
     Raises:
         IndexFolderError: there is no finished index in `folder`, or `CURRENT` is damaged.
     """
+    name = ""
+    while name != (name := _current_name(folder)):  # again: two writers may have published since it was read
+        if (folder / name).is_dir() or not generations(folder):
+            return folder / name
+    raise IndexFolderError(f"{folder / 'CURRENT'} is damaged: it names {name}, which is not there; {CURRENT_ADVICE}")
+
+
+def _current_name(folder: Path) -> str:
     current = folder / "CURRENT"
     try:
         with current.open("rb") as file:
@@ -145,9 +153,7 @@ def current_generation(folder: Path) -> Path:
         raise IndexFolderError(f"cannot read {current}: {error.strerror}") from None
     if not re.fullmatch(r"gen-\d{4,}", name, re.ASCII):
         raise IndexFolderError(f"{current} is damaged: it names no generation; {CURRENT_ADVICE}")
-    if not (folder / name).is_dir() and generations(folder):
-        raise IndexFolderError(f"{current} is damaged: it names {name}, which is not there; {CURRENT_ADVICE}")
-    return folder / name
+    return name
 
 
 def generations(folder: Path) -> list[Path]:
