@@ -31,10 +31,12 @@ ask: export Q := $(Q)
 test: $(INSTALLED) ## Run the tests.
 	$(BIN)/python -m pytest
 
-lint: $(INSTALLED) ## Check style and types.
+lint: $(INSTALLED) ## Check style and types, and for unsafe code and packages.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --configfile pyproject.toml --severity-level medium --recursive ragx kernels apps train
+	$(BIN)/python .ci/audit.py
 
 bench: $(INSTALLED) $(INDEX)/CURRENT ## Measure what docs/benchmarks.md reports.
 	$(BIN)/python -m benchmarks

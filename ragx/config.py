@@ -77,6 +77,9 @@ class IndexSettings(Settings):
     """Passages in a shard."""
 
 
+_MAX_BYTES = 1 << 20
+"""Of a file of settings."""
+
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
@@ -111,24 +114,47 @@ def checked(model: type[SettingsT], values: dict[str, Any], path: Path | None = 
         raise ConfigError(_describe(error, path)) from None
 
 
-class _NoRepeats(yaml.SafeLoader):
-    """PyYAML takes the last of two equal keys; here that is an error."""
+class _Loader(yaml.SafeLoader):
+    """PyYAML takes the last of two equal keys, and aliases, of which a few lines can unfold to gigabytes: not here."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.events.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not taken", None)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) < len(node.value):
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            twice = next(key for number, key in enumerate(keys) if key in keys[:number])
+            raise yaml.constructor.ConstructorError(None, None, f"{twice!r} is given twice", node.start_mark)
+        return mapping
+
+
+def _load_yaml(text: str) -> Any:
+    """Raises ValueError, in one line."""
+    try:
+        return yaml.load(text, _Loader)  # a SafeLoader  # noqa: S506  # nosec B506
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError, AttributeError, LookupError, TypeError) as error:
+        # PyYAML lets escape what Python's own types raise on an impossible date or number
+        raise ValueError(" ".join(str(error).split())) from None
 
 
 def _read_mapping(path: Path) -> dict[str, object]:
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _NoRepeats)  # noqa: S506 (a SafeLoader)
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"cannot read {path}: it is not a regular file")
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise ConfigError(f"{path} is larger than {_MAX_BYTES >> 20} MB: it cannot be a file of settings")
+        values = _load_yaml(data.decode("utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
@@ -138,8 +164,8 @@ def _read_mapping(path: Path) -> dict[str, object]:
 
 def _parse(key: str, text: str) -> object:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return _load_yaml(text)
+    except ValueError:
         raise ConfigError(f"{key}: {text!r} is not a valid YAML value") from None
 
 

@@ -79,7 +79,7 @@ def index_build(
     _tell_skipped(report)
     notice(
         f"{report.counts.documents} documents, {report.counts.passages} passages indexed in {folder}"
-        f" ({report.counts.duplicates} duplicate and {report.counts.empty} empty passages dropped)"
+        f" ({report.counts.duplicates} duplicate and {report.counts.empty} empty passages dropped{_skipped(report)})"
     )
     if reader is not None:
         _encode(folder, reader)
@@ -129,7 +129,7 @@ def _follow(
         skipped = [{"source": each.source, "reason": each.reason} for each in report.skipped]
         print(json.dumps({"folder": str(index), **done, "skipped": skipped}, indent=2))
     else:
-        notice(f"{', '.join(f'{count} {what}' for what, count in done.items())} passages in {index}")
+        notice(f"{', '.join(f'{count} {what}' for what, count in done.items())} passages in {index}{_skipped(report)}")
     if report.skipped:
         raise typer.Exit(3)
 
@@ -190,6 +190,10 @@ def _tell(folder: Path, done: dict[str, int], what: str, as_json: bool) -> None:
 def _tell_skipped(report: BuildReport) -> None:
     for skipped in report.skipped:
         notice(f"skipped {skipped.source}: {skipped.reason}")
+
+
+def _skipped(report: BuildReport) -> str:
+    return f"; {len(report.skipped)} files or rows skipped" if report.skipped else ""
 
 
 @app.command("encode")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ragx.config import Chunking, IndexSettings, WheelFile, load_settings
 from ragx.errors import ConfigError
@@ -45,6 +48,76 @@ def test_a_mistake_is_one_line_that_names_it(tmp_path: Path, text: str, override
     with pytest.raises(ConfigError, match=message) as caught:
         load_settings(IndexSettings, recipe, overrides)
     assert "\n" not in str(caught.value)
+
+
+HOSTILE = {
+    "an alias": "a: &a [1]\nsources: [*a]",
+    "laughs": "a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]",
+    "merges": "a: &a {x: 1}\nb: {<<: [*a, *a]}",
+    "depth": "[" * 2000,
+    "an impossible date": "encoder: 2001-99-99",
+    "an empty number": 'shard_size: !!int ""',
+    "a long number": f"shard_size: {'9' * 5000}",
+    "an unknown tag": "encoder: !!python/object/apply:os.system [id]",
+    "a list as a key": "? [a]\n: b",
+    "no UTF-8": "\udcff",
+    "a control character": "encoder: \x00",
+    "an empty boolean": 'encoder: !!bool ""',
+    "no base64": "encoder: !!binary é",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_file_of_settings_is_one_line(tmp_path: Path, text: str) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ConfigError, match=f"{recipe} is not valid YAML: ") as caught:
+        load_settings(IndexSettings, recipe)
+    assert len(str(caught.value).splitlines()) == 1
+    with pytest.raises(ConfigError, match="not a valid YAML value"):
+        load_settings(IndexSettings, None, [f"encoder={text}"])
+
+
+def test_a_pipe_a_device_and_a_great_file_are_no_settings(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "great.yaml").write_text("# snow\n" * 200_000)
+    for path, reason in {
+        tmp_path / "pipe.yaml": "it is not a regular file",
+        Path("/dev/zero"): "it is not a regular file",
+        tmp_path / "great.yaml": "is larger than 1 MB",
+    }.items():
+        with pytest.raises(ConfigError, match=reason):
+            load_settings(IndexSettings, path)
+
+
+RECIPE = b"""sources: [notes, {dataset: a/b, split: train}]
+include: ['*.md']
+chunking: {unit: words, size: 50, overlap: 10}
+encoder: contriever
+shard_size: 1000
+"""
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.one_of(
+        st.binary(max_size=60),
+        st.tuples(st.integers(0, len(RECIPE)), st.integers(0, 9), st.binary(max_size=6)).map(
+            lambda cut: RECIPE[: cut[0]] + cut[2] + RECIPE[cut[0] + cut[1] :]
+        ),
+        st.text("[]{}&*!|>:-?,#'\"%@`<=~ \n\ta1", max_size=40).map(str.encode),
+    )
+)
+def test_any_file_gives_settings_or_one_line(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    recipe = tmp_path_factory.getbasetemp() / "any.yaml"
+    recipe.write_bytes(data)
+    said = str(recipe)
+    try:
+        load_settings(IndexSettings, recipe)
+    except ConfigError as error:
+        said = str(error)
+    assert str(recipe) in said
+    assert len(said.splitlines()) == 1
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

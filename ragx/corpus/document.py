@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import re
+import sys
 import unicodedata
 from dataclasses import dataclass
+
+MAX_ID_CHARS = 1000
+"""Each passage of a document repeats its id, so that a longer one would multiply."""
+_LONGEST_RUN = 30
+"""Combining marks on one character, from Unicode's Stream-Safe Text Format (UAX #15, section 13)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +42,24 @@ class Skipped:
 
 
 def normalise(text: str) -> str:
-    """`text` in Unicode normal form C; lone surrogates, which UTF-8 cannot hold, become U+FFFD."""
-    return unicodedata.normalize("NFC", without_surrogates(text))
+    """`text` in Unicode normal form C; lone surrogates, which UTF-8 cannot hold, become U+FFFD.
+
+    More than 30 combining marks in a row are parted by U+034F: sorting them takes time in the square of their number.
+    """
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFC", _long_runs().sub("\\g<0>\u034f", without_surrogates(text)))
+
+
+@functools.cache
+def _long_runs() -> re.Pattern[str]:
+    """Matches so many combining marks that another one needs to be parted from them."""
+    points = (point for point in range(0x300, sys.maxunicode + 1) if not 0xD800 <= point < 0xE000)
+    marks = [point for point in points if unicodedata.combining(unicodedata.normalize("NFD", chr(point))[0])]
+    firsts = [mark for mark, before in zip(marks, [0, *marks], strict=False) if mark != before + 1]
+    lasts = [mark for mark, after in zip(marks, [*marks[1:], 0], strict=True) if mark + 1 != after]
+    ranges = "".join(f"{chr(first)}-{chr(last)}" for first, last in zip(firsts, lasts, strict=True))
+    return re.compile(f"[{ranges}]{{{_LONGEST_RUN}}}(?=[{ranges}])")
 
 
 def without_surrogates(text: str) -> str:

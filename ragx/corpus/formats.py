@@ -1,14 +1,17 @@
-"""Which format a file has: by its name where that settles it, else by its first bytes."""
+"""Which format a file has: by its name where that settles it, else by its first bytes. Compressed files are opened."""
 
 from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, BinaryIO, Literal, cast
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 Format = Literal["text", "html", "pdf", "docx", "jsonl", "parquet", "dpr", "mediawiki"]
 
@@ -25,22 +28,100 @@ _BY_SUFFIX: dict[str, Format] = {
     ".jsonl": "jsonl",
     ".parquet": "parquet",
 }
-_COMPRESSED: dict[str, Callable[..., Any]] = {
-    ".gz": gzip.open,
-    ".bz2": bz2.open,
-    ".xz": lzma.open,
-}
+_COMPRESSED = (".gz", ".bz2", ".xz")
 _TOLD_BY_CONTENT = {".tsv", ".xml", *_COMPRESSED}
 _HEAD_BYTES = 4096
+_CHUNK_BYTES = 1 << 17
+
+MAX_RATIO = 200
+"""A compressed file may unpack to so many times its size: text gets hardly 20 times smaller."""
+SMALL_BYTES = 1 << 30
+"""To this size it may unpack in any case."""
+MAX_DICTIONARY_BYTES = 256 << 20
+"""Memory for unpacking an .xz file; `xz -9` asks for a quarter of it."""
 
 UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError)
 """What reading a missing, forbidden or damaged file, compressed or not, can raise."""
 
 
+def unpacked_limit(packed: int) -> int:
+    """How many bytes of text may come out of a file of `packed` bytes."""
+    return max(SMALL_BYTES, MAX_RATIO * packed)
+
+
+def bomb(packed: int) -> str:
+    """Why a file of which more comes out is given up."""
+    return f"unpacks to over {unpacked_limit(packed) >> 20:,} MB and {MAX_RATIO} times its size: it may be a bomb"
+
+
 def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file for reading, decompressed when its name ends in .gz, .bz2 or .xz."""
-    opened: IO[bytes] = _COMPRESSED.get(path.suffix.lower(), Path.open)(path, "rb")
-    return opened
+    """Open a file for reading, decompressed when its name ends in .gz, .bz2 or .xz.
+
+    Reading one that unpacks to more than `MAX_RATIO` times its size raises an OSError.
+    """
+    suffix = path.suffix.lower()
+    file = path.open("rb")
+    if suffix not in _COMPRESSED:
+        return file
+    packed = path.stat().st_size
+    unpacked: io.BufferedIOBase
+    if suffix == ".gz":
+        unpacked = gzip.GzipFile(fileobj=file)
+    elif suffix == ".bz2":
+        unpacked = bz2.BZ2File(file)
+    else:
+        unpacked = io.BufferedReader(_XzFile(file))
+    return io.BufferedReader(cast("io.RawIOBase", _Bounded(unpacked, packed, file)), _CHUNK_BYTES)
+
+
+class _Bounded(io.RawIOBase):
+    """What a compressed file of `packed` bytes unpacks to, up to a bound."""
+
+    def __init__(self, unpacked: io.BufferedIOBase, packed: int, file: BinaryIO) -> None:
+        self._unpacked, self._file = unpacked, file
+        self._left, self._packed = unpacked_limit(packed), packed
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        count = self._unpacked.readinto1(buffer)
+        self._left -= count
+        if self._left < 0:
+            raise OSError(bomb(self._packed))
+        return count
+
+    def close(self) -> None:
+        self._unpacked.close()
+        self._file.close()
+        super().close()
+
+
+class _XzFile(io.RawIOBase):
+    """An .xz file, whose dictionary, which it asks for itself, is bounded: the standard library's has no bound."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._stream = lzma.LZMADecompressor(memlimit=MAX_DICTIONARY_BYTES)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer)
+        while view.nbytes:
+            packed = b""
+            if self._stream.eof:  # another stream may follow, after zeros
+                packed = (self._stream.unused_data or self._file.read(_CHUNK_BYTES)).lstrip(b"\0")
+                if not packed and not (packed := self._file.read(_CHUNK_BYTES).lstrip(b"\0")):
+                    return 0
+                self._stream = lzma.LZMADecompressor(memlimit=MAX_DICTIONARY_BYTES)
+            elif self._stream.needs_input and not (packed := self._file.read(_CHUNK_BYTES)):
+                raise EOFError("Compressed file ended before the end-of-stream marker was reached")
+            if data := self._stream.decompress(packed, view.nbytes):
+                view[: len(data)] = data
+                return len(data)
+        return 0
 
 
 def format_of(path: Path, *, look_inside: bool = False) -> Format | None:

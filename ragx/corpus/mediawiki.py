@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,12 +22,32 @@ _MEDIA_KEYS = {"-2", "6", "14"}
 """Namespace numbers of media, files and categories in every wiki; their names are in its language."""
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An article, with its markup."""
+
+    title: str
+    wikitext: str
+    media_namespaces: list[str]
+
+
 def read_mediawiki(path: Path, parser: Parser) -> Iterator[Document | Skipped]:
     """The articles (namespace 0, redirects left out) as plain text, with their title as id.
 
-    No entity beyond XML's own is resolved and nothing outside of the dump is read. Where the XML is damaged the
-    articles before that are read.
+    One process reads the XML, `parser`'s strips the pages of their markup. Where the XML is damaged the articles before
+    that are read.
     """
+    with closing(Parser()) as xml:
+        for part in xml.parts(path, "mediawiki"):
+            if "wikitext" in part:
+                page = Page(**part)
+                yield parser.read_wiki_page(path, page.title, page.wikitext, page.media_namespaces)
+            else:
+                yield Skipped(**part)
+
+
+def read_pages(path: Path) -> Iterator[Page | Skipped]:
+    """The articles of a dump. No entity beyond XML's own is resolved and nothing outside of the dump is read."""
     from lxml import etree
 
     media = set(MEDIA_NAMESPACES)
@@ -50,7 +72,7 @@ def read_mediawiki(path: Path, parser: Parser) -> Iterator[Document | Skipped]:
                 wikitext = _article(element)
                 _release(element)
                 if wikitext is not None:
-                    yield parser.read_wiki_page(path, title, wikitext, sorted(media))
+                    yield Page(title, wikitext, sorted(media))
     except (etree.XMLSyntaxError, *UNREADABLE) as error:
         where = f" beyond the page {title!r}" if title else ""
         yield Skipped(str(path), f"cannot be read{where}: {one_line(str(error))}", unreadable=True)

@@ -1,7 +1,9 @@
 """Child process that parses files and wiki pages, one after the other, on behalf of `parser.py`, which runs it by path.
 
 A message is the length of its JSON in 4 bytes, big-endian, then the JSON: `{"format", "path"}`, or for a page
-`{"format": "wikitext", "wikitext", "media_namespaces"}`, is answered by `{"title", "text"}` or `{"reason"}`.
+`{"format": "wikitext", "wikitext", "media_namespaces"}`, is answered by `{"title", "text"}` or `{"reason"}`. A format
+of `STREAMS` is answered by any number of `{"parts": […], "last": false}` and one in which `last` is true, or by
+`{"reason"}`.
 """
 
 from __future__ import annotations
@@ -11,14 +13,19 @@ import os
 import signal
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 MAX_FILE_BYTES = 256 << 20
 MAX_UNPACKED_BYTES = 200 << 20
 """Of all members of a .docx together."""
 MAX_TEXT_CHARS = 50_000_000
+PART_CHARS = 1 << 20
+PART_SECONDS = 1.0
+"""A part of a file of rows is sent when it has so much text or took so long."""
 
 BLOCKS = ("p", "div", "br", "h1", "h2", "h3", "h4", "h5", "h6", "li", "tr", "td", "th", "pre", "blockquote", "dt", "dd")
 """Elements of HTML that stand on lines of their own."""
@@ -94,7 +101,46 @@ def parse_wikitext(wikitext: str, media_namespaces: list[str]) -> Parsed:
     return "", plain_text(wikitext, frozenset(media_namespaces))
 
 
+def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    from ragx.corpus.rows import read_parquet
+
+    return map(asdict, read_parquet(path))
+
+
+def wiki_pages(path: Path) -> Iterator[dict[str, Any]]:
+    from ragx.corpus.mediawiki import read_pages
+
+    return map(asdict, read_pages(path))
+
+
 PARSERS: dict[str, Callable[[Path], Parsed]] = {"pdf": parse_pdf, "docx": parse_docx, "html": parse_html}
+STREAMS: dict[str, Callable[[Path], Iterator[dict[str, Any]]]] = {"parquet": parquet_rows, "mediawiki": wiki_pages}
+
+
+def replies(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if request["format"] in STREAMS:
+        yield from stream(request)
+    else:
+        yield parse(request)
+
+
+def stream(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    parts, chars, started = [], 0, monotonic()
+    try:
+        for part in STREAMS[request["format"]](Path(request["path"])):
+            parts.append(part)
+            chars += sum(len(value) for value in part.values() if isinstance(value, str))
+            if chars > PART_CHARS or monotonic() - started > PART_SECONDS:
+                yield {"parts": parts, "last": False}
+                parts, chars, started = [], 0, monotonic()
+    except MemoryError:
+        raise
+    except Exception as error:  # as in `parse`
+        if parts:
+            yield {"parts": parts, "last": False}
+        yield {"reason": f"{type(error).__name__}: {error}"}
+    else:
+        yield {"parts": parts, "last": True}
 
 
 def parse(request: dict[str, Any]) -> dict[str, str]:
@@ -126,21 +172,27 @@ def limit_memory(max_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+def set_alarm(seconds: float) -> None:
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
 def main() -> None:
     memory_bytes, seconds = int(sys.argv[1]), float(sys.argv[2])
-    replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    pipe = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not mix with the replies
     limit_memory(memory_bytes)
     sys.path.append(str(Path(__file__).parents[2]))  # where ragx is, should it not be installed
     while header := sys.stdin.buffer.read(4):
         request = json.loads(sys.stdin.buffer.read(int.from_bytes(header, "big")))
-        if hasattr(signal, "setitimer"):  # the parent kills at `seconds`; this is for when it is gone by then
-            signal.setitimer(signal.ITIMER_REAL, seconds + 1)
-        reply = json.dumps(parse(request)).encode()
-        if hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        replies.write(len(reply).to_bytes(4, "big") + reply)
-        replies.flush()
+        set_alarm(seconds + 1)  # the parent kills at `seconds`; this is for when it is gone by then
+        for message in replies(request):
+            reply = json.dumps(message).encode()
+            set_alarm(0)  # the parent may take its time before it reads on
+            pipe.write(len(reply).to_bytes(4, "big") + reply)
+            pipe.flush()
+            set_alarm(seconds + 1)
+        set_alarm(0)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ _WORD = re.compile(rf"[{_IDEOGRAPH}]|[^\s{_IDEOGRAPH}]{{1,{_LONGEST_WORD}}}")
 
 _TOKENIZED_CHARS = 1 << 16
 """How much text is given to the tokenizer at a time, which bounds the memory and is faster than all at once."""
+_SPACE = re.compile(r"\s")
 
 
 @dataclass(slots=True)
@@ -139,12 +140,12 @@ def token_spans(text: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[Span]
 
 
 def _pieces(text: str) -> Iterator[tuple[int, str]]:
-    """`text` in pieces of bounded size with their offsets, cut at whitespace."""
+    """`text` in pieces of bounded size with their offsets, cut at whitespace where there is some."""
     start = 0
     while start < len(text):
         end = start + _TOKENIZED_CHARS
-        space = re.compile(r"\s").search(text, end)
-        end = space.start() if space else len(text)
+        space = _SPACE.search(text, end, end + _TOKENIZED_CHARS)
+        end = space.start() if space else end + _TOKENIZED_CHARS
         yield start, text[start:end]
         start = end
 

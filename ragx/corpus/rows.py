@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ragx.corpus.document import Document, Skipped, normalise, one_line, without_surrogates
-from ragx.corpus.formats import UNREADABLE, open_bytes
+from ragx.corpus.document import MAX_ID_CHARS, Document, Skipped, normalise, one_line, without_surrogates
+from ragx.corpus.formats import UNREADABLE, bomb, open_bytes, unpacked_limit
 
 if TYPE_CHECKING:
     import pyarrow
@@ -20,17 +20,21 @@ MAX_LINE_BYTES = 64 << 20
 
 _PARQUET_ROWS = 1024
 """Rows of a Parquet file in memory at a time."""
+_PARQUET_BYTES = 1 << 20
+"""Bytes of each of its columns that are read at a time."""
 
 
 def row_document(id: object, title: object, text: object, source: str) -> Document | str:
     """A row as a document, or the reason why it is none. An id may be an integer; a title may be missing (None)."""
     if not isinstance(id, str | int) or isinstance(id, bool) or id == "":
         return "has no id" if id is None or id == "" else "its id is neither text nor an integer"
+    if len(str(id)) > MAX_ID_CHARS:
+        return f"its id is longer than {MAX_ID_CHARS:,} characters"
     if not isinstance(title, str | None):
         return "its title is not text"
     if not isinstance(text, str):
         return "has no text" if text is None else "its text is not text"
-    return Document(without_surrogates(str(id)), normalise(" ".join((title or "").split())), normalise(text), source)
+    return Document(without_surrogates(str(id)), normalise(one_line(title or "")), normalise(text), source)
 
 
 def read_jsonl(path: Path) -> Iterator[Document | Skipped]:
@@ -118,15 +122,20 @@ def read_parquet(path: Path) -> Iterator[Document | Skipped]:
 
     number = 0
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        packed = path.stat().st_size
+        left = unpacked_limit(packed)
+        with pyarrow.parquet.ParquetFile(path, buffer_size=_PARQUET_BYTES) as file:
             columns = [name for name in ("id", "title", "text") if name in file.schema_arrow.names]
             if missing := {"id", "text"}.difference(columns):
                 yield Skipped(str(path), f"has no column {' and no column '.join(sorted(missing))}")
                 return
-            for batch in file.iter_batches(_PARQUET_ROWS, columns=columns):
+            for batch in file.iter_batches(_PARQUET_ROWS, columns=columns, use_threads=False):
                 for index in range(batch.num_rows):
-                    number += 1
                     row = _parquet_row(batch, index, str(path))
+                    left -= len(row.text) if isinstance(row, Document) else 0
+                    if left < 0:
+                        raise OSError(bomb(packed))
+                    number += 1
                     yield Skipped(f"{path}:{number}", row) if isinstance(row, str) else row
     except (pyarrow.ArrowException, OSError) as error:
         where = f" beyond row {number}" if number else ""

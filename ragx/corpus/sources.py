@@ -16,7 +16,7 @@ from ragx.corpus.folder import walk
 from ragx.corpus.formats import KNOWN, UNREADABLE, format_of
 from ragx.corpus.mediawiki import read_mediawiki
 from ragx.corpus.parser import Parser
-from ragx.corpus.rows import read_dpr, read_jsonl, read_parquet
+from ragx.corpus.rows import read_dpr, read_jsonl
 from ragx.corpus.text import read_text
 from ragx.errors import CorpusError
 
@@ -124,7 +124,7 @@ def _read_file(
             case "jsonl":
                 yield from read_jsonl(path)
             case "parquet":
-                yield from read_parquet(path)
+                yield from parser.read_rows(path, "parquet")
             case "dpr":
                 yield from read_dpr(path)
             case "mediawiki":

@@ -68,8 +68,10 @@ def markdown_title(text: str) -> str | None:
             fence = "" if fence == mark[1] else fence or mark[1]
         elif fence:
             continue
-        elif heading := re.match(r" {0,3}#{1,6}[ \t]+(.*\w.*)", line):
-            return re.sub(r"[ \t]+#*[ \t]*$", "", heading[1])
+        elif (mark := re.match(r" {0,3}#{1,6}[ \t]++", line)) and re.search(r"\w", line[mark.end() :]):
+            heading = line[mark.end() :].rstrip(" \t")
+            unmarked = heading.rstrip("#")
+            return unmarked.rstrip(" \t") if unmarked.endswith((" ", "\t")) else heading
         elif re.search(r"\w", line) and re.fullmatch(r" {0,3}=+[ \t]*", below):
             return line.strip()
     return None

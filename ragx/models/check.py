@@ -18,6 +18,8 @@ INDEX = "model.safetensors.index.json"
 PICKLED = re.compile(r"pytorch_model[\w.-]*\.bin")
 _SETTINGS = re.compile(r"[\w.-]+\.(json|txt|model|jinja)")
 _MODULE_FOLDER = re.compile(r"\d+_\w+")
+_DEPTH = 8
+"""Of settings within settings."""
 _NOT_THE_MODEL = {"adapter_config.json", "ragx-record.json"}
 
 # fmt: off
@@ -66,12 +68,17 @@ def settings(folder: Path, name: str, kind: Kind | None) -> Kind:
     Raises:
         ModelError: a setting is unreadable, the model needs code of its own, or it is not of the kind wanted.
     """
+    _links(folder, name)
     if not (folder / "config.json").is_file():
         raise ModelError(f"{name} has no config.json: it is not the folder of a model")
+    if (folder / "adapter_config.json").exists():
+        raise ModelError(f"{name} is an adapter (adapter_config.json): merge it into its model first")
     for path in sorted(folder.rglob("*config.json")):
         values = _read_json(path, name)
         if isinstance(values, dict) and values.get("auto_map"):
             raise ModelError(f"{name} needs code of its own ({path.name}: auto_map), which ragx does not run")
+        if (kernel := _kernel(values)) is not None:
+            raise ModelError(f"{name} needs code of its own ({path.name}: {kernel}), which ragx does not run")
     modules = _modules(folder, name)
     for module in modules:
         if not module["type"].startswith("sentence_transformers."):
@@ -86,6 +93,39 @@ def settings(folder: Path, name: str, kind: Kind | None) -> Kind:
     if kind not in (None, found):
         raise ModelError(f"{name} is {KINDS[found]}; {KINDS[kind]} is needed here")
     return found
+
+
+def _links(folder: Path, name: str) -> None:
+    """Refuse links out of the folder, but for those within the Hub's own cache, if the folder is part of that."""
+    root = folder.resolve()
+    allowed = [root]
+    if root.parent.name == "snapshots":
+        allowed.append(root.parent.parent / "blobs")
+    for path in [folder / file for file in _files(folder)]:
+        if path.is_symlink() and not any(path.resolve().is_relative_to(place) for place in allowed):
+            raise ModelError(
+                f"{name}: {path.relative_to(folder)} is a link out of the model's folder: copy the file there"
+            )
+
+
+def _files(folder: Path) -> list[str]:
+    """All that a loader may look at: the root, and the folders of modules."""
+    inner = [path for path in folder.glob("*") if _MODULE_FOLDER.fullmatch(path.name)]
+    return sorted(path.relative_to(folder).as_posix() for place in (folder, *inner) for path in place.glob("*"))
+
+
+def _kernel(values: object, depth: int = 0) -> str | None:
+    """A setting that makes transformers fetch compiled code from the Hub: an attention named owner/repository."""
+    if not isinstance(values, dict) or depth > _DEPTH:
+        return None
+    for key, value in values.items():
+        if "attn_implementation" in str(key) or "experts_implementation" in str(key):
+            names = value.values() if isinstance(value, dict) else [value]
+            if found := next((name for name in names if "/" in str(name)), None):
+                return f"{key} {found}"
+        if (inner := _kernel(value, depth + 1)) is not None:
+            return inner
+    return None
 
 
 def decoder_of(folder: Path, name: str) -> str | None:
@@ -177,6 +217,8 @@ def _modules(folder: Path, name: str) -> list[dict[str, str]]:
         raise ModelError(f"{name}: modules.json is not a list of modules")
     modules = [{key: str(module.get(key, "")) for key in ("path", "type")} for module in values]
     for module in modules:
+        if not (folder / module["path"]).resolve().is_relative_to(folder.resolve()):
+            raise ModelError(f"{name}: modules.json names the folder {module['path']}, which is not the model's own")
         # A normalising module has no settings, so a repository of files may have no folder for it.
         if not (folder / module["path"]).is_dir() and not module["type"].endswith(".Normalize"):
             raise ModelError(f"{name}: the folder {module['path']} of modules.json is missing")

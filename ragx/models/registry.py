@@ -40,8 +40,20 @@ class Entry(Settings):
 @functools.cache
 def entries() -> tuple[Entry, ...]:
     """The registry, in the order of the file."""
-    text = Path(__file__).with_name("registry.toml").read_text(encoding="utf-8")
-    return tuple(Entry(name=name, **values) for name, values in tomllib.loads(text).items())
+    return parse(Path(__file__).with_name("registry.toml"))
+
+
+def parse(path: Path) -> tuple[Entry, ...]:
+    """The entries of a registry's file, in order.
+
+    Raises:
+        ModelError: it is damaged.
+    """
+    try:
+        named = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tuple(Entry.model_validate({**values, "name": name}) for name, values in named.items())
+    except (OSError, ValueError, TypeError, RecursionError):  # ValueError: TOML, UTF-8 and validation
+        raise ModelError(f"{path} is damaged: install ragx again") from None
 
 
 def find(name: str) -> Entry:

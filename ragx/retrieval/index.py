@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -91,6 +92,13 @@ class Index:
         read = sum(entry.size for entry in manifest.files.values()) <= READ_WHEN_OPENED
         if problem := next(problems(generation, manifest, read=read), None):
             raise IndexFolderError(f"{problem[1]}: {ADVICE}")
+        tables = []
+        for number, listed in enumerate(manifest.shards):
+            tables.append(_opened(open_passages, shard_folder(generation, number) / "passages.arrow"))
+            if len(tables[-1]) != listed.passages:
+                raise IndexFolderError(
+                    f"the files of {shard_folder(generation, number)} do not belong together: {ADVICE}"
+                )
         rows = sum(shard.passages for shard in manifest.shards)
         deleted = np.empty(0, np.int64)
         if DELETED in manifest.files:
@@ -101,14 +109,12 @@ class Index:
         live[deleted] = False
         shards: list[Shard] = []
         offset = 0
-        for number, listed in enumerate(manifest.shards):
+        for number, (listed, passages) in enumerate(zip(manifest.shards, tables, strict=True)):
             shard = shard_folder(generation, number)
-            passages = _opened(open_passages, shard / "passages.arrow")
             vectors = _opened(open_vectors, shard / "vectors.npy")
             faiss_index = _opened(open_faiss, shard / "faiss.index")
             if not (
-                len(passages) == listed.passages == faiss_index.ntotal
-                and vectors.shape == (listed.passages, manifest.encoder.dimension)
+                listed.passages == faiss_index.ntotal and vectors.shape == (listed.passages, manifest.encoder.dimension)
             ):
                 raise IndexFolderError(f"the files of {shard} do not belong together: {ADVICE}")
             alive = live[offset : offset + listed.passages]
@@ -216,9 +222,12 @@ def _sha256(path: Path) -> str | None:
 
 def _size_problem(path: Path, entry: FileEntry) -> str | None:
     try:
-        size = path.stat().st_size
+        status = path.stat()
     except OSError as error:
         return f"cannot read {path}: {error.strerror}"
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+        return f"{path} is damaged: it is not a regular file"
+    size = status.st_size
     return None if size == entry.size else f"{path} is damaged: {size:,} bytes instead of {entry.size:,}"
 
 

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+from pydantic import NonNegativeInt, PositiveInt, ValidationError, field_validator
 
 from ragx.config import IndexSettings, Settings
 from ragx.errors import IndexFolderError
@@ -26,11 +26,14 @@ STAGING = "gen-building"
 DELETED = "deleted.npy"
 """File of a generation that lists its deleted rows, where there are any."""
 
+CURRENT_ADVICE = "run `ragx index repair`, which goes back to the newest generation that is whole"
+_NAME_BYTES = 64
+
 
 class FileEntry(Settings):
     """One file of a generation."""
 
-    size: int
+    size: NonNegativeInt
     """Bytes."""
     sha256: str
 
@@ -40,7 +43,7 @@ class EncoderEntry(Settings):
 
     name: str
     fingerprint: str
-    dimension: int
+    dimension: PositiveInt
 
     @classmethod
     def of(cls, encoder: Encoder) -> EncoderEntry:
@@ -51,7 +54,7 @@ class EncoderEntry(Settings):
 class ShardEntry(Settings):
     """One shard: how many passages, deleted ones included, and the digest of all their fields."""
 
-    passages: int
+    passages: NonNegativeInt
     digest: str
 
 
@@ -78,6 +81,15 @@ class Manifest(Settings):
     shards: list[ShardEntry]
     files: dict[str, FileEntry]
     """By path relative to the generation's folder, with `/`."""
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, files: dict[str, FileEntry]) -> dict[str, FileEntry]:
+        """An index may come from anyone: no name leads out of its folder."""
+        for name in files:
+            if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)*", name):
+                raise ValueError(f"{name!r} is not the name of a file of an index")
+        return files
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
@@ -111,7 +123,7 @@ def load_manifest(folder: Path) -> Manifest:
         return Manifest.model_validate(values)
     except OSError as error:
         raise IndexFolderError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, ValidationError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError):
         raise IndexFolderError(f"{path} is damaged: rebuild the index") from None
 
 
@@ -121,18 +133,27 @@ def current_generation(folder: Path) -> Path:
     Raises:
         IndexFolderError: there is no finished index in `folder`, or `CURRENT` is damaged.
     """
+    name = ""
+    while name != (name := _current_name(folder)):  # again: two writers may have published since it was read
+        if (folder / name).is_dir() or not generations(folder):
+            return folder / name
+    raise IndexFolderError(f"{folder / 'CURRENT'} is damaged: it names {name}, which is not there; {CURRENT_ADVICE}")
+
+
+def _current_name(folder: Path) -> str:
     current = folder / "CURRENT"
     try:
-        name = current.read_bytes().decode("ascii", "replace").removesuffix("\n")
+        with current.open("rb") as file:
+            name = file.read(_NAME_BYTES).decode("ascii", "replace").removesuffix("\n")
     except (FileNotFoundError, NotADirectoryError):
         unfinished = "its build did not finish: run it again to continue"
         advice = unfinished if (folder / STAGING).is_dir() else "build one with `ragx index build PATH --out INDEX`"
         raise IndexFolderError(f"no index at {folder} ({advice})") from None
     except OSError as error:
         raise IndexFolderError(f"cannot read {current}: {error.strerror}") from None
-    if not re.fullmatch(r"gen-\d{4,}", name):
-        raise IndexFolderError(f"{current} is damaged: it must hold the name of a generation, such as gen-0001")
-    return folder / name
+    if not re.fullmatch(r"gen-\d{4,}", name, re.ASCII):
+        raise IndexFolderError(f"{current} is damaged: it names no generation; {CURRENT_ADVICE}")
+    return name
 
 
 def generations(folder: Path) -> list[Path]:

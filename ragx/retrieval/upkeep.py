@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ragx.errors import IndexFolderError
 from ragx.retrieval.build import NONE, embed_shards, index_words
-from ragx.retrieval.durable import sync_folder, writer_lock, writing
+from ragx.retrieval.durable import durable_file, sync_folder, writer_lock, writing
 from ragx.retrieval.index import ADVICE, Index, open_vectors, problems
 from ragx.retrieval.manifest import (
     DELETED,
@@ -37,6 +37,8 @@ def verify(folder: Path) -> None:
 def repair_index(folder: Path, *, quiet: bool = False) -> list[str]:
     """Make damaged FAISS and BM25 files again, from passages and vectors, and publish them as the next generation.
 
+    A `CURRENT` that names no generation that is there is made to name the newest one that is whole.
+
     Returns:
         The names of the files that were damaged; where there are none, nothing is published.
 
@@ -44,9 +46,13 @@ def repair_index(folder: Path, *, quiet: bool = False) -> list[str]:
         IndexFolderError: there is no index in `folder`; its manifest, passages, vectors or deletions are damaged, which
             nothing else holds; it cannot be written, or another process is writing to it.
     """
-    current_generation(folder)  # before the lock, which would make a folder
+    if not generations(folder):
+        current_generation(folder)  # before the lock, which would make a folder
     with writer_lock(folder):
-        generation = current_generation(folder)
+        try:
+            generation = current_generation(folder)
+        except IndexFolderError:
+            return [_restore_current(folder)]
         manifest = load_manifest(generation)
         damaged = dict(problems(generation, manifest))
         lost = [
@@ -67,6 +73,19 @@ def repair_index(folder: Path, *, quiet: bool = False) -> list[str]:
             index_words(staging, gone, quiet=quiet)
         staging.publish(manifest.counts)
         return sorted(damaged)
+
+
+def _restore_current(folder: Path) -> str:
+    for generation in reversed(generations(folder)):
+        try:
+            whole = not any(problems(generation, load_manifest(generation)))
+        except IndexFolderError:
+            whole = False
+        if whole:
+            with durable_file(folder / "CURRENT") as file:
+                file.write(f"{generation.name}\n".encode())
+            return "CURRENT"
+    raise IndexFolderError(f"no generation in {folder} is whole: rebuild the index")
 
 
 def compact_index(folder: Path, *, quiet: bool = False) -> Manifest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ from xml.sax.saxutils import escape
 import pytest
 
 from ragx.corpus import Document, Skipped, read_documents
+
+sys.path.insert(0, str(Path(__file__).parent))  # for mutations.py
 
 Read = Callable[..., tuple[list[Document], list[Skipped]]]
 Write = Callable[..., Path]

@@ -17,7 +17,7 @@ from toy_encoders import WordEncoder, passage, passages
 
 from ragx.config import IndexSettings
 from ragx.errors import ConfigError, CorpusError, IndexFolderError, ModelError
-from ragx.retrieval import Index, Retriever, build_index, read_manifest, remove, verify
+from ragx.retrieval import Index, Retriever, build_index, read_manifest, remove, repair_index, verify
 from ragx.retrieval.durable import writer_lock
 from ragx.types import Passage
 
@@ -404,6 +404,34 @@ def test_a_damaged_current_is_named(folder: Path, name: str) -> None:
     (folder / "CURRENT").write_text(name, encoding="latin-1")
     with pytest.raises(IndexFolderError, match=f"{folder}/CURRENT is damaged"):
         Index.open(folder)
+
+
+@pytest.mark.parametrize("name", ["", "gen-0001\ngen-0002\n", "gen-0004\n", "gen-000\xb2\n", "../gen-0001\n", None])
+def test_a_damaged_current_is_said_and_repaired(folder: Path, name: str | None) -> None:
+    build(folder, SOIL)
+    if name is None:
+        (folder / "CURRENT").unlink()
+    else:
+        (folder / "CURRENT").write_text(name, encoding="latin-1")
+        with pytest.raises(
+            IndexFolderError, match=f"{folder}/CURRENT is damaged: it names .*; run `ragx index repair`"
+        ):
+            Index.open(folder)
+    assert repair_index(folder, quiet=True) == ["CURRENT"]
+    assert texts_of(Index.open(folder)) == SOIL
+    assert repair_index(folder, quiet=True) == []
+
+
+def test_current_goes_back_to_the_newest_generation_that_is_whole(folder: Path) -> None:
+    build(folder, SOIL)
+    (folder / "CURRENT").write_text("gen-0009\n")
+    os.truncate(folder / "gen-0002" / "shard-00000" / "vectors.npy", 10)
+    assert repair_index(folder, quiet=True) == ["CURRENT"]
+    assert texts_of(Index.open(folder)) == SNOW
+    os.truncate(folder / "gen-0001" / "shard-00000" / "vectors.npy", 10)
+    (folder / "CURRENT").write_text("gen-0009\n")
+    with pytest.raises(IndexFolderError, match=f"no generation in {folder} is whole: rebuild the index"):
+        repair_index(folder, quiet=True)
 
 
 def test_no_index_is_one_line(tmp_path: Path) -> None:
