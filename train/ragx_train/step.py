@@ -118,8 +118,7 @@ def update(
     for batch, found in zip(batches, losses, strict=True):
         _require_finite("loss", found["loss"], [batch])
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    norm = accelerator.clip_grad_norm_(weights, clip)
-    norm = None if norm is None else whole(norm)
+    norm = whole(accelerator.clip_grad_norm_(weights, clip))
     _require_finite("gradient", norm, batches)
     optimizer.step()
     optimizer.zero_grad()
@@ -158,9 +157,7 @@ def total(accelerator: Accelerator, number: Tensor) -> Tensor:
     return summed
 
 
-def _require_finite(what: str, value: Tensor | float | None, batches: list[Batch]) -> None:
-    if value is None or not math.isfinite(value):
+def _require_finite(what: str, value: Tensor, batches: list[Batch]) -> None:
+    if not math.isfinite(value):
         origins = "; ".join(origin for batch in batches for origin in batch.origins)
-        raise NotFiniteError(
-            f"the {what} is {float('nan') if value is None else float(value)} in the batch of {origins}"
-        )
+        raise NotFiniteError(f"the {what} is {float(value)} in the batch of {origins}")
