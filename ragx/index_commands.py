@@ -33,7 +33,8 @@ def index_build(
     out: Annotated[Path | None, typer.Option(help="The index folder. Default: as --index of `ragx ask`.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="Settings, and maybe sources: a YAML file.")] = None,
     encoder: Annotated[str | None, typer.Option(help="Sentence encoder: a name, a folder or a Hub id.")] = None,
-    faiss: Annotated[str | None, typer.Option(help="FAISS factory string: Flat, HNSW32, IVF256,PQ32, …")] = None,
+    faiss: Annotated[str | None, typer.Option(help="flat, hnsw, ivfpq, or any FAISS factory string.")] = None,
+    vectors: Annotated[str | None, typer.Option(help="How vectors are stored: float32, float16 or int8.")] = None,
     shard_size: Annotated[int | None, typer.Option(min=1, help="Passages in a shard.")] = None,
     include: Annotated[list[str] | None, typer.Option(help="Glob of files to read in folders; may repeat.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Glob of files to leave out; may repeat.")] = None,
@@ -53,7 +54,14 @@ def index_build(
     from ragx.rag import default_index
     from ragx.retrieval import read_manifest
 
-    given = {"encoder": encoder, "faiss": faiss, "shard_size": shard_size, "include": include, "exclude": exclude}
+    given = {
+        "encoder": encoder,
+        "faiss": faiss,
+        "vectors": vectors,
+        "shard_size": shard_size,
+        "include": include,
+        "exclude": exclude,
+    }
     settings = load_settings(
         IndexSettings,
         recipe,

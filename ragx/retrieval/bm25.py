@@ -69,9 +69,7 @@ def _write(postings: Postings, folder: Path) -> None:
     average = np.float64(postings.tokens / postings.passages)
     total = column = 0
     with writing(folder), ExitStack() as stack:
-        data, indices, words = (
-            stack.enter_context((folder / name).open("wb")) for name in (DATA, INDICES, VOCABULARY)
-        )
+        data, indices, words = (stack.enter_context((folder / name).open("wb")) for name in (DATA, INDICES, VOCABULARY))
         starts = stack.enter_context(TemporaryFile(dir=folder))
         _write_header(data, "<f4", postings.total)
         _write_header(indices, "<i4", postings.total)

@@ -65,8 +65,10 @@ class Retriever:
         if not self.index.shards:
             return []
 
+        rerank = self.index.manifest.settings.search.rerank
+
         def search(shard: Shard) -> tuple[np.ndarray, np.ndarray]:
-            rows, scores = nearest(shard.faiss, shard.vectors, vector, k, shard.live)
+            rows, scores = nearest(shard.faiss, shard.vectors, vector, k, shard.live, rerank=rerank)
             return rows + shard.offset, scores
 
         found = list(self._threads.map(search, self.index.shards))
