@@ -188,6 +188,35 @@ def index_repair(index: DefaultFolder = None, as_json: Json = False) -> None:
         notice(f"{folder}: made again: {', '.join(repaired)}" if repaired else f"{folder}: every file is whole")
 
 
+@app.command("tune")
+def index_tune(
+    index: DefaultFolder = None,
+    recall: Annotated[float, typer.Option(help="Share of what exact search finds that is to be found.")] = 0.95,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many passages a search is to find.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Measure how thoroughly an approximate index must be searched, and keep the fastest way that finds enough."""
+    from dataclasses import asdict
+
+    from ragx.rag import default_index
+    from ragx.retrieval import tune_index
+    from ragx.retrieval.tuning import describe
+
+    folder = index or default_index()
+    with waiting("measuring …"):
+        tuning = tune_index(folder, recall, k=k)
+    if as_json:
+        trials = [{**asdict(t), "search": t.search.model_dump()} for t in tuning.trials]
+        print(
+            json.dumps({"folder": str(folder), "search": tuning.chosen.search.model_dump(), "trials": trials}, indent=2)
+        )
+        return
+    print(f"{f'recall@{k}':>10}  {'p50 ms':>8}  {'p95 ms':>8}")
+    for trial in tuning.trials:
+        mark = "  <- chosen" if trial is tuning.chosen else ""
+        print(f"{trial.recall:>10.3f}  {trial.p50:>8.2f}  {trial.p95:>8.2f}  {describe(trial.search)}{mark}")
+
+
 def _tell(folder: Path, done: dict[str, int], what: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"folder": str(folder), **done}, indent=2))

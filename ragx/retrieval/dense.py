@@ -28,6 +28,8 @@ IVF_PROBED = 1 / 16
 """Share of an IVF index's lists that a search visits, at least 16 lists, where no number is set."""
 ROUNDING = 1e-5
 """Bound on FAISS's float32 rounding error in an inner product, relative to the norms of the two vectors."""
+IVF_PQ_TABLE = 256
+"""Bound on the size of a table that FAISS may make when it reads IVF-PQ, in multiples of the centroids' size."""
 ROWS_AT_ONCE = 8192
 TRAINING_POINTS = 256
 """Vectors that an index is trained on for each centroid: more do not make k-means better (FAISS's own bound)."""
@@ -158,10 +160,11 @@ def open_faiss(path: Path, search: Search) -> faiss.Index:
 
     # a damaged header cannot ask for more memory than the file could fill
     size = path.stat().st_size
+    whole = _is_mapped_whole(path)
     with _limits:
-        faiss.set_deserialization_vector_byte_limit(size)
+        faiss.set_deserialization_vector_byte_limit(size if whole else max(size, min(IVF_PQ_TABLE * size, 2 << 30)))
         faiss.set_deserialization_loop_limit(size)
-        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if _is_mapped_whole(path) else faiss.IO_FLAG_MMAP)
+        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if whole else faiss.IO_FLAG_MMAP)
     set_search(index, search)
     return index
 

@@ -80,8 +80,8 @@ class Postings:
         """Different words of a passage, over all passages."""
         self._blocks: list[_Block] = []
         with writing(folder):
-            self._words: BinaryIO = TemporaryFile(dir=folder)  # type: ignore[assignment]  # noqa: SIM115
-            self._postings: BinaryIO = TemporaryFile(dir=folder)  # type: ignore[assignment]  # noqa: SIM115
+            self._words: BinaryIO = TemporaryFile(dir=folder)  # noqa: SIM115
+            self._postings: BinaryIO = TemporaryFile(dir=folder)  # noqa: SIM115
 
     def close(self) -> None:
         """Give the disk space back."""
