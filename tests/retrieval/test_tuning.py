@@ -81,7 +81,8 @@ def test_what_cannot_be_tuned_is_one_line_and_changes_nothing(tmp_path: Path) ->
     exact = build(tmp_path / "exact", clustered(30))
     with pytest.raises(IndexFolderError, match="is searched exactly: there is nothing to tune"):
         tune_index(exact, 0.9)
-    coarse = build(tmp_path / "coarse", clustered(600), faiss="PQ1")
+    scattered = np.random.default_rng(0).standard_normal((600, 32)).astype(np.float32)
+    coarse = build(tmp_path / "coarse", scattered, faiss="PQ1")
     with pytest.raises(ConfigError, match=r"finds 100% of the 10 nearest, the best finds \d+\.\d% \(.*rerank 16\)"):
         tune_index(coarse, 1.0)
     with pytest.raises(IndexFolderError, match="has 600 passages: more than k = 600 are needed"):
