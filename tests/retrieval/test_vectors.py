@@ -47,9 +47,9 @@ def random_vectors(number: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((number, 16)).astype(np.float32)
 
 
-def built(folder: Path, vectors: np.ndarray, **values: object) -> Retriever:
-    encoder = NumberEncoder(vectors.shape[1])
-    texts = passages([" ".join(map(repr, row)) for row in vectors.tolist()])
+def built(folder: Path, numbers: np.ndarray, **values: object) -> Retriever:
+    encoder = NumberEncoder(numbers.shape[1])
+    texts = passages([" ".join(map(repr, row)) for row in numbers.tolist()])
     build_index(texts, folder, encoder, IndexSettings.model_validate(values), quiet=True)
     return Retriever(Index.open(folder), encoder)
 
@@ -61,7 +61,7 @@ def test_flat_is_exact_for_float16_as_it_is_stored(tmp_path: Path, shard_size: i
     rounded = vectors.astype(np.float16).astype(np.float64)
     for question in vectors[:20]:
         scores = (rounded * question).sum(axis=1)
-        expected = sorted(range(300), key=lambda row: (-scores[row], row))[:25]  # noqa: B023
+        expected = sorted(range(300), key=lambda row: (-scores[row], row))[:25]
         assert retriever.nearest(question, 25) == [(row, scores[row]) for row in expected]
 
 
