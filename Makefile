@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 INDEX := .cache/wikipedia-sample
 Q ?= How much of the sunlight that reaches it does fresh snow reflect?
 
-.PHONY: help install ask test lint bench bench-reader bench-serve torture clean
+.PHONY: help install ask test lint bench bench-reader bench-serve bench-index memory torture clean
 
 help: ## Show the verbs.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -48,6 +48,12 @@ bench-reader: $(INSTALLED) ## Measure the CEPE reader against its decoder.
 
 bench-serve: $(INSTALLED) $(INDEX)/CURRENT ## Measure the HTTP server under load.
 	$(BIN)/python -m benchmarks.serve
+
+bench-index: $(INSTALLED) ## Measure indexes of 1M vectors: Flat, HNSW, IVF-PQ, float16, int8.
+	$(BIN)/python -m benchmarks.index
+
+memory: $(INSTALLED) ## Measure the memory that a build of 1M passages takes.
+	$(BIN)/python tests/retrieval/build_memory.py
 
 torture: $(INSTALLED) ## Kill, starve and damage an index, as docs/reliability.md reports.
 	$(BIN)/python tests/retrieval/torture.py

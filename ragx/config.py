@@ -62,6 +62,17 @@ class DatasetSource(Settings):
     text_column: str = "text"
 
 
+class Search(Settings):
+    """How approximate FAISS indexes are searched; `ragx index tune` finds values from measured recall."""
+
+    ef_search: int = Field(default=128, ge=1)
+    """HNSW: how many candidates a search keeps."""
+    nprobe: int | None = Field(default=None, ge=1)
+    """IVF: lists that a search visits; None: a sixteenth of them, at least 16."""
+    rerank: int = Field(default=4, ge=0)
+    """Candidates, in multiples of k, whose scores are computed again from the vectors; 0 takes FAISS's scores."""
+
+
 class IndexSettings(Settings):
     """An index recipe (`indexes/*.yaml`): what to read and how to index it."""
 
@@ -72,7 +83,10 @@ class IndexSettings(Settings):
     chunking: Chunking = Chunking()
     encoder: str = "all-minilm-l6-v2"
     faiss: str = "Flat"
-    """FAISS factory string, one index a shard."""
+    """One index a shard: `flat`, `hnsw`, `ivfpq`, or any FAISS factory string."""
+    vectors: Literal["float32", "float16", "int8"] = "float32"
+    """How vectors are stored."""
+    search: Search = Search()
     shard_size: int = Field(default=100_000, ge=1)
     """Passages in a shard."""
 

@@ -23,9 +23,8 @@ def encode_index(folder: Path, reader: CepeReader) -> Filled:
         IndexFolderError: there is no index in `folder`, or it is damaged.
     """
     index = Index.open(folder)
-    passages = (index.passage(row) for row in index.rows().tolist())
     with tqdm(total=len(index), unit=" passages", desc="encoding", dynamic_ncols=True) as bar:
-        return reader.encode_ahead(passages, bar.update)
+        return reader.encode_ahead(index.live_passages(), bar.update)
 
 
 def open_encoding_reader(model: str, **options: object) -> CepeReader:

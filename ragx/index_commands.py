@@ -33,7 +33,8 @@ def index_build(
     out: Annotated[Path | None, typer.Option(help="The index folder. Default: as --index of `ragx ask`.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="Settings, and maybe sources: a YAML file.")] = None,
     encoder: Annotated[str | None, typer.Option(help="Sentence encoder: a name, a folder or a Hub id.")] = None,
-    faiss: Annotated[str | None, typer.Option(help="FAISS factory string: Flat, HNSW32, IVF256,PQ32, …")] = None,
+    faiss: Annotated[str | None, typer.Option(help="flat, hnsw, ivfpq, or any FAISS factory string.")] = None,
+    vectors: Annotated[str | None, typer.Option(help="How vectors are stored: float32, float16 or int8.")] = None,
     shard_size: Annotated[int | None, typer.Option(min=1, help="Passages in a shard.")] = None,
     include: Annotated[list[str] | None, typer.Option(help="Glob of files to read in folders; may repeat.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Glob of files to leave out; may repeat.")] = None,
@@ -53,7 +54,14 @@ def index_build(
     from ragx.rag import default_index
     from ragx.retrieval import read_manifest
 
-    given = {"encoder": encoder, "faiss": faiss, "shard_size": shard_size, "include": include, "exclude": exclude}
+    given = {
+        "encoder": encoder,
+        "faiss": faiss,
+        "vectors": vectors,
+        "shard_size": shard_size,
+        "include": include,
+        "exclude": exclude,
+    }
     settings = load_settings(
         IndexSettings,
         recipe,
@@ -178,6 +186,35 @@ def index_repair(index: DefaultFolder = None, as_json: Json = False) -> None:
         print(json.dumps({"folder": str(folder), "repaired": repaired}, indent=2))
     else:
         notice(f"{folder}: made again: {', '.join(repaired)}" if repaired else f"{folder}: every file is whole")
+
+
+@app.command("tune")
+def index_tune(
+    index: DefaultFolder = None,
+    recall: Annotated[float, typer.Option(help="Share of what exact search finds that is to be found.")] = 0.95,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many passages a search is to find.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Measure how thoroughly an approximate index must be searched, and keep the fastest way that finds enough."""
+    from dataclasses import asdict
+
+    from ragx.rag import default_index
+    from ragx.retrieval import tune_index
+    from ragx.retrieval.tuning import describe
+
+    folder = index or default_index()
+    with waiting("measuring …"):
+        tuning = tune_index(folder, recall, k=k)
+    if as_json:
+        trials = [{**asdict(t), "search": t.search.model_dump()} for t in tuning.trials]
+        print(
+            json.dumps({"folder": str(folder), "search": tuning.chosen.search.model_dump(), "trials": trials}, indent=2)
+        )
+        return
+    print(f"{f'recall@{k}':>10}  {'p50 ms':>8}  {'p95 ms':>8}")
+    for trial in tuning.trials:
+        mark = "  <- chosen" if trial is tuning.chosen else ""
+        print(f"{trial.recall:>10.3f}  {trial.p50:>8.2f}  {trial.p95:>8.2f}  {describe(trial.search)}{mark}")
 
 
 def _tell(folder: Path, done: dict[str, int], what: str, as_json: bool) -> None:

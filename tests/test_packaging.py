@@ -72,7 +72,15 @@ def test_public_names() -> None:
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", "CONTRIBUTING.md", "docs/benchmarks.md", "docs/results.md", "indexes/README.md", "train/README.md"],
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/benchmarks.md",
+        "docs/results.md",
+        "docs/scale.md",
+        "indexes/README.md",
+        "train/README.md",
+    ],
 )
 def test_what_a_page_links_or_names_is_there(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")

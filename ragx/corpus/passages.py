@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from ragx.config import Chunking
 from ragx.corpus.document import Document
 from ragx.errors import CorpusError
+from ragx.seen import Seen
 from ragx.types import Passage
 
 if TYPE_CHECKING:
@@ -61,22 +61,22 @@ def unique_passages(
     passages: Iterable[Passage], counts: PassageCounts, earlier: Iterable[str] = ()
 ) -> Iterator[Passage]:
     """The passages that are neither empty nor repeat one before, or an `earlier` text; `counts` is kept up to date."""
-    seen = {_digest(text) for text in earlier}
+    seen = Seen()
+    for text in earlier:
+        seen.add(_words(text))
     for passage in passages:
         counts.documents += passage.position == 0
-        digest = _digest(passage.text)
         if not any(character.isalnum() for character in passage.text):
             counts.empty += 1
-        elif digest in seen:
-            counts.duplicates += 1
-        else:
-            seen.add(digest)
+        elif seen.add(_words(passage.text)):
             counts.passages += 1
             yield passage
+        else:
+            counts.duplicates += 1
 
 
-def _digest(text: str) -> bytes:
-    return blake2b(" ".join(text.split()).encode(), digest_size=16).digest()
+def _words(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _split(document: Document, chunking: Chunking, tokenizer: PreTrainedTokenizerBase | None) -> Iterator[Passage]:

@@ -19,6 +19,7 @@ from ragx.corpus.parser import Parser
 from ragx.corpus.rows import read_dpr, read_jsonl
 from ragx.corpus.text import read_text
 from ragx.errors import CorpusError
+from ragx.seen import Seen
 
 
 def read_documents(
@@ -58,15 +59,14 @@ def read_documents(
 
 
 def _unique(documents: Iterator[Document | Skipped], on_skip: Callable[[Skipped], None]) -> Iterator[Document]:
-    ids: set[str] = set()
+    ids = Seen()
     for document in documents:
         if isinstance(document, Skipped):
             source, reason = without_surrogates(document.source), without_surrogates(document.reason)
             on_skip(replace(document, source=source, reason=reason))
-        elif document.id in ids:
+        elif not ids.add(document.id):
             on_skip(Skipped(document.source, f"its id {document.id!r} is that of an earlier document"))
         else:
-            ids.add(document.id)
             source = without_surrogates(document.source)
             yield document if source == document.source else replace(document, source=source)
 

@@ -7,9 +7,11 @@
     staging.py    the generation that is being written
     index.py      Index: an opened generation
     upkeep.py     verify, repair, compact, collect garbage, remove
+    tuning.py     how thoroughly to search, from measured recall and latency
     retriever.py  Retriever: a question to hits (dense, BM25, hybrid)
     dense.py      FAISS: one index a shard, exact re-scoring
-    bm25.py       BM25 over all shards
+    vectors.py    vectors as they are stored: float32, float16, int8
+    bm25.py       BM25 over all shards; postings.py counts and merges its words on disk
     passages.py   passages as Arrow files
     manifest.py   manifest.json: what a generation holds
     durable.py    files that survive a crash, and the writer's lock
@@ -22,6 +24,7 @@ from ragx.retrieval.encoder import Encoder, TextEncoder
 from ragx.retrieval.index import Index
 from ragx.retrieval.manifest import Manifest, read_manifest
 from ragx.retrieval.retriever import METHODS, Method, Retriever
+from ragx.retrieval.tuning import tune_index
 from ragx.retrieval.update import update_index
 from ragx.retrieval.upkeep import collect_garbage, compact_index, remove, repair_index, verify
 
@@ -39,6 +42,7 @@ __all__ = [
     "read_manifest",
     "remove",
     "repair_index",
+    "tune_index",
     "update_index",
     "verify",
 ]

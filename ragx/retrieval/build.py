@@ -12,8 +12,8 @@ their own: `update_index` takes them too.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +22,19 @@ from tqdm import tqdm
 from ragx.config import IndexSettings
 from ragx.errors import CorpusError, IndexFolderError, ModelError
 from ragx.retrieval.bm25 import build_bm25
-from ragx.retrieval.dense import build_faiss, check_trainable, new_index, write_faiss
+from ragx.retrieval.dense import build_faiss, check_trainable, factory, new_index, write_faiss
 from ragx.retrieval.durable import durable_file, sync_folder, writer_lock, writing
 from ragx.retrieval.encoder import Encoder
 from ragx.retrieval.index import open_vectors, shard_folder
 from ragx.retrieval.manifest import Counts, EncoderEntry, Manifest, ShardEntry, is_index_folder
-from ragx.retrieval.passages import all_passages, digest, embedded_text, open_passages, write_passages
+from ragx.retrieval.passages import all_passages, embedded_text, open_passages, write_passages
 from ragx.retrieval.staging import Staging
+from ragx.retrieval.vectors import stored
 from ragx.types import Passage
 
 NONE: np.ndarray = np.empty(0, np.int64)
+EMBEDDED_AT_ONCE = 8192
+"""Passages that are read from the disk and given to the encoder at a time."""
 
 
 def build_index(
@@ -46,14 +49,14 @@ def build_index(
 ) -> Manifest:
     """Build an index in the folder `out` and publish it; readers of an earlier generation are not disturbed.
 
-    Memory holds the passages and vectors of one shard, and the word numbers of all passages for BM25. A build that died
-    is continued when called again: shards that were finished, from the same passages by the same encoder, are kept.
+    Memory holds the vectors of one shard and its FAISS index, whatever the number of shards. A build that died is
+    continued when called again: shards that were finished, from the same passages by the same encoder, are kept.
 
     Args:
         passages: read once, in order; their ids must be unique.
         out: created if it is not there.
         encoder: makes the vectors.
-        settings: `faiss` and `shard_size` are used here, the rest is recorded.
+        settings: `faiss`, `vectors` and `shard_size` are used here, the rest is recorded.
         counts: called when the passages are read: any of `documents`, `duplicates`, `empty` and `skipped`.
         quiet: no progress bars on stderr.
         on_progress: told how many passages are embedded, and of how many.
@@ -64,7 +67,7 @@ def build_index(
         IndexFolderError: `out` holds something else, cannot be written, or another process is writing to it.
         ModelError: the encoder gave vectors that are not finite.
     """
-    new_index(settings.faiss, encoder.dimension)
+    new_index(factory(settings.faiss, settings.vectors, 1, encoder.dimension), encoder.dimension)
     check_out(out)
     with writer_lock(out):
         staging = Staging(out, EncoderEntry.of(encoder), settings)
@@ -75,7 +78,7 @@ def build_index(
         if not total.passages:
             staging.discard()
             raise CorpusError("there are no passages to index")
-        check_trainable(settings.faiss, encoder.dimension, [shard.passages for shard in staging.shards])
+        check_trainable(settings, encoder.dimension, max(shard.passages for shard in staging.shards))
         embed_shards(staging, encoder, quiet=quiet, on_progress=on_progress)
         index_words(staging, quiet=quiet)
         return staging.publish(total)
@@ -94,32 +97,28 @@ def check_out(out: Path) -> None:
 
 def write_shards(staging: Staging, passages: Iterable[Passage], first: int = 0) -> None:
     """Write passages into shards of `shard_size`, numbered from `first` on, the last of the generation."""
+    stream = iter(passages)
     count = first
-    for number, chunk in enumerate(_chunks(passages, staging.settings.shard_size), start=first):
-        folder = shard_folder(staging.folder, number)
+    while (head := next(stream, None)) is not None:
+        folder = shard_folder(staging.folder, count)
         name = f"{folder.name}/passages.arrow"
-        entry = ShardEntry(passages=len(chunk), digest=digest(chunk))
-        count += 1
-        if staging.shards[number : number + 1] == [entry] and staging.has(name):
-            continue
-        staging.forget(f"{folder.name}/")
         with writing(folder):
             folder.mkdir(exist_ok=True)
             sync_folder(staging.folder)
-        write_passages(chunk, folder / "passages.arrow")
-        staging.shards[number : number + 1] = [entry]
-        staging.record(name)
+        shard = chain([head], islice(stream, staging.settings.shard_size - 1))
+        number, digest = write_passages(shard, folder / "passages.arrow")
+        entry = ShardEntry(passages=number, digest=digest)
+        if staging.shards[count : count + 1] != [entry]:
+            staging.forget(f"{folder.name}/")
+            staging.shards[count : count + 1] = [entry]
+        if not staging.has(name):
+            staging.record(name)
+        count += 1
     for number in range(count, len(staging.shards)):
         folder = shard_folder(staging.folder, number)
         staging.forget(f"{folder.name}/")
         shutil.rmtree(folder, ignore_errors=True)
     del staging.shards[count:]
-
-
-def _chunks(passages: Iterable[Passage], size: int) -> Iterator[list[Passage]]:
-    stream = iter(passages)
-    while chunk := list(islice(stream, size)):
-        yield chunk
 
 
 def embed_shards(
@@ -152,29 +151,40 @@ def embed_shards(
 
         for folder, finished in zip(folders, embedded, strict=True):
             if not finished:
-                passages = all_passages(open_passages(folder / "passages.arrow"))
-                vectors = np.empty((len(passages), staging.encoder.dimension), np.float32)
-                new = []
-                for row, passage in enumerate(passages):
-                    if (vector := known(passage.id)) is None:
-                        new.append(row)
-                    else:
-                        vectors[row] = vector
-                embedded_more(len(passages) - len(new))
-                if new:
-                    if encoder is None:
-                        raise ValueError("new passages need an encoder")
-                    vectors[new] = encoder.encode_passages([passages[row] for row in new], embedded_more)
-                if not np.isfinite(vectors).all():
-                    name = staging.encoder.name
-                    raise ModelError(f"encoder {name} gives vectors that are not finite: use another dtype")
-                with durable_file(folder / "vectors.npy") as file:
-                    np.save(file, vectors, allow_pickle=False)
-                staging.record(f"{folder.name}/vectors.npy")
+                table = open_passages(folder / "passages.arrow")
+                vectors = np.empty((len(table), staging.encoder.dimension), np.float32)
+                numbered = enumerate(all_passages(table))
+                while batch := list(islice(numbered, EMBEDDED_AT_ONCE)):
+                    new = []
+                    for row, passage in batch:
+                        if (vector := known(passage.id)) is None:
+                            new.append((row, passage))
+                        else:
+                            vectors[row] = vector
+                    embedded_more(len(batch) - len(new))
+                    if new:
+                        if encoder is None:
+                            raise ValueError("new passages need an encoder")
+                        rows = [row for row, _ in new]
+                        vectors[rows] = encoder.encode_passages([passage for _, passage in new], embedded_more)
+                _write_vectors(vectors, folder / "vectors.npy", staging)
+                del vectors
             if not staging.has(f"{folder.name}/faiss.index"):
-                vectors = open_vectors(folder / "vectors.npy")
-                write_faiss(build_faiss(vectors, staging.settings.faiss), folder / "faiss.index")
+                rows_stored = open_vectors(folder / "vectors.npy")
+                write_faiss(build_faiss(rows_stored, staging.settings), folder / "faiss.index")
                 staging.record(f"{folder.name}/faiss.index")
+
+
+def _write_vectors(vectors: np.ndarray, path: Path, staging: Staging) -> None:
+    name, format = staging.encoder.name, staging.settings.vectors
+    if not np.isfinite(vectors).all():
+        raise ModelError(f"encoder {name} gives vectors that are not finite: use another dtype")
+    rows = stored(vectors, format)
+    if format == "float16" and not np.isfinite(rows).all():
+        raise ModelError(f"encoder {name} gives numbers too large for float16: store its vectors as float32 or int8")
+    with durable_file(path) as file:
+        np.save(file, rows, allow_pickle=False)
+    staging.record(f"{path.parent.name}/{path.name}")
 
 
 def index_words(staging: Staging, deleted: np.ndarray = NONE, *, quiet: bool = False) -> None:

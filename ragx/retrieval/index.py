@@ -17,6 +17,7 @@ from ragx.retrieval.dense import open_faiss
 from ragx.retrieval.durable import sha256
 from ragx.retrieval.manifest import DELETED, FileEntry, Manifest, current_generation, load_manifest
 from ragx.retrieval.passages import all_passages, is_unicode, open_passages, passage_at
+from ragx.retrieval.vectors import as_float32, dimension
 from ragx.types import Passage
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Shard:
     """Row of its first passage in the whole index."""
     passages: pa.Table
     vectors: np.ndarray
-    """(n, d) float32."""
+    """As `ragx.retrieval.vectors` stores them."""
     faiss: faiss.Index
     live: np.ndarray | None
     """(n,) bool: which passages have not been deleted; None: all."""
@@ -112,9 +113,10 @@ class Index:
         for number, (listed, passages) in enumerate(zip(manifest.shards, tables, strict=True)):
             shard = shard_folder(generation, number)
             vectors = _opened(open_vectors, shard / "vectors.npy")
-            faiss_index = _opened(open_faiss, shard / "faiss.index")
+            faiss_index = _opened(lambda path: open_faiss(path, manifest.settings.search), shard / "faiss.index")
             if not (
-                listed.passages == faiss_index.ntotal and vectors.shape == (listed.passages, manifest.encoder.dimension)
+                len(vectors) == listed.passages == faiss_index.ntotal
+                and dimension(vectors) == manifest.encoder.dimension
             ):
                 raise IndexFolderError(f"the files of {shard} do not belong together: {ADVICE}")
             alive = live[offset : offset + listed.passages]
@@ -156,6 +158,13 @@ class Index:
                 if shard.live is None or shard.live[row]:
                     yield entry
 
+    def live_passages(self) -> Iterator[Passage]:
+        """Every passage that is not deleted, in the order of rows."""
+        for shard in self.shards:
+            for row, passage in enumerate(all_passages(shard.passages)):
+                if shard.live is None or shard.live[row]:
+                    yield passage
+
     def passages(self, rows: Sequence[int]) -> Iterator[Passage]:
         """The passages in these rows, which ascend."""
         for shard in self.shards:
@@ -180,7 +189,7 @@ class Index:
             IndexError: there is no such row.
         """
         shard = self._shard(row)
-        return np.array(shard.vectors[row - shard.offset])
+        return as_float32(shard.vectors[row - shard.offset])
 
     def _shard(self, row: int) -> Shard:
         if not 0 <= row < self.total:
@@ -194,7 +203,7 @@ def shard_folder(generation: Path, number: int) -> Path:
 
 
 def open_vectors(path: Path) -> np.ndarray:
-    """Map an array into memory: a shard's vectors, (n, d) float32, or the deleted rows.
+    """Map an array into memory: a shard's vectors, as stored, or the deleted rows.
 
     Raises:
         OSError, ValueError: the file is missing or damaged.

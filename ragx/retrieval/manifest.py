@@ -17,7 +17,7 @@ from ragx.retrieval.durable import durable_file
 if TYPE_CHECKING:
     from ragx.retrieval.encoder import Encoder
 
-FORMAT = 2
+FORMAT = 3
 """Version of the on-disk format that this code writes."""
 READABLE = (1, FORMAT)
 """Versions that it reads."""

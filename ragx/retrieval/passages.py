@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROWS_PER_BATCH = 8192
+CHARACTERS_PER_BATCH = 16_000_000
 
 
 def embedded_text(passage: Passage) -> str:
@@ -24,16 +25,11 @@ def embedded_text(passage: Passage) -> str:
     return f"{passage.title} {passage.text}" if passage.title else passage.text
 
 
-def digest(passages: Sequence[Passage]) -> str:
-    """SHA-256 over all fields of all passages, in order."""
-    total = hashlib.sha256()
-    for passage in passages:
-        total.update(json.dumps(astuple(passage)).encode("ascii") + b"\n")
-    return total.hexdigest()
+def write_passages(passages: Iterable[Passage], path: Path) -> tuple[int, str]:
+    """Write the passages durably, a batch at a time.
 
-
-def write_passages(passages: Sequence[Passage], path: Path) -> None:
-    """Write the passages durably.
+    Returns:
+        How many there are, and the SHA-256 over all their fields in order (`indexes/README.md`).
 
     Raises:
         CorpusError: a passage holds a character that is not valid Unicode.
@@ -44,14 +40,35 @@ def write_passages(passages: Sequence[Passage], path: Path) -> None:
     # large_string: a batch of whole documents may hold more than the 2 GiB that 32-bit offsets reach.
     types = {"str": pa.large_string(), "int": pa.int64()}
     schema = pa.schema([pa.field(field.name, types[str(field.type)], nullable=False) for field in fields(Passage)])
-    try:
-        columns = [[getattr(passage, name) for passage in passages] for name in schema.names]
-        table = pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema)
-    except UnicodeEncodeError:
-        bad = next(passage for passage in passages if not is_unicode("".join(map(str, astuple(passage)))))
-        raise CorpusError(f"passage {bad.id!a} holds a lone surrogate, which is not valid Unicode text") from None
+    number = 0
+    digest = hashlib.sha256()
     with durable_file(path) as file, pa.ipc.new_file(file, schema) as writer:
-        writer.write_table(table, max_chunksize=ROWS_PER_BATCH)
+        for batch in _batches(passages):
+            for passage in batch:
+                digest.update(json.dumps(astuple(passage)).encode("ascii") + b"\n")
+            try:
+                columns = [[getattr(passage, name) for passage in batch] for name in schema.names]
+                writer.write_table(pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema))
+            except UnicodeEncodeError:
+                bad = next(passage for passage in batch if not is_unicode("".join(map(str, astuple(passage)))))
+                raise CorpusError(
+                    f"passage {bad.id!a} holds a lone surrogate, which is not valid Unicode text"
+                ) from None
+            number += len(batch)
+    return number, digest.hexdigest()
+
+
+def _batches(passages: Iterable[Passage]) -> Iterator[list[Passage]]:
+    batch: list[Passage] = []
+    characters = 0
+    for passage in passages:
+        batch.append(passage)
+        characters += len(passage.text) + len(passage.metadata)
+        if len(batch) == ROWS_PER_BATCH or characters >= CHARACTERS_PER_BATCH:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
 
 
 def open_passages(path: Path) -> pa.Table:
@@ -71,9 +88,10 @@ def passage_at(table: pa.Table, row: int) -> Passage:
     return Passage(**{name: table[name][row].as_py() for name in table.column_names})
 
 
-def all_passages(table: pa.Table) -> list[Passage]:
-    """Every passage of the table, in order."""
-    return [Passage(**row) for row in table.to_pylist()]
+def all_passages(table: pa.Table) -> Iterator[Passage]:
+    """Every passage of the table, in order; one batch of them is in memory."""
+    for batch in table.to_batches():
+        yield from (Passage(**row) for row in batch.to_pylist())
 
 
 def is_unicode(text: str) -> bool:

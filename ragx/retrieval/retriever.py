@@ -60,13 +60,18 @@ class Retriever:
             raise ConfigError(f"method {method!r} is not one of {', '.join(METHODS)}")
         return [Hit(self.index.passage(row), score) for row, score in ranking]
 
-    def nearest(self, vector: np.ndarray, k: int) -> Ranking:
-        """The k rows of greatest inner product with a vector, (d,) float32; best first, ties by row."""
+    def nearest(self, vector: np.ndarray, k: int, rerank: int | None = None) -> Ranking:
+        """The k rows of greatest inner product with a vector, (d,) float32; best first, ties by row.
+
+        `rerank`: candidates that an approximate index proposes, in multiples of k; None: as the index is set to.
+        """
         if not self.index.shards:
             return []
 
+        multiple = self.index.manifest.settings.search.rerank if rerank is None else rerank
+
         def search(shard: Shard) -> tuple[np.ndarray, np.ndarray]:
-            rows, scores = nearest(shard.faiss, shard.vectors, vector, k, shard.live)
+            rows, scores = nearest(shard.faiss, shard.vectors, vector, k, shard.live, rerank=multiple)
             return rows + shard.offset, scores
 
         found = list(self._threads.map(search, self.index.shards))

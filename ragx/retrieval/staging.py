@@ -59,7 +59,9 @@ class Staging:
             return
         self.shards = list(earlier.shards)
         self.files = dict(earlier.files)
-        if earlier.settings.faiss != settings.faiss:
+        if earlier.settings.vectors != settings.vectors:
+            self.forget("shard-", "/vectors.npy")
+        if (earlier.settings.faiss, earlier.settings.vectors) != (settings.faiss, settings.vectors):
             self.forget("shard-", "/faiss.index")
         self.forget(DELETED)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from ragx.config import Search
 from ragx.errors import IndexFolderError
 from ragx.retrieval.build import NONE, embed_shards, index_words
 from ragx.retrieval.durable import durable_file, sync_folder, writer_lock, writing
@@ -86,6 +87,22 @@ def _restore_current(folder: Path) -> str:
                 file.write(f"{generation.name}\n".encode())
             return "CURRENT"
     raise IndexFolderError(f"no generation in {folder} is whole: rebuild the index")
+
+
+def publish_search(folder: Path, search: Search) -> Manifest:
+    """Publish the index as it is, to be searched in another way.
+
+    Raises:
+        IndexFolderError: there is no index in `folder`, it cannot be written, or another process is writing to it.
+    """
+    current_generation(folder)  # before the lock, which would make a folder
+    with writer_lock(folder):
+        manifest = load_manifest(current_generation(folder))
+        staging = Staging(folder, manifest.encoder, manifest.settings.model_copy(update={"search": search}))
+        staging.forget("")
+        staging.shards = list(manifest.shards)
+        staging.adopt(list(manifest.files))
+        return staging.publish(manifest.counts)
 
 
 def compact_index(folder: Path, *, quiet: bool = False) -> Manifest:

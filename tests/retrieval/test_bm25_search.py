@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+import Stemmer
+from bm25s import BM25
+from bm25s.tokenization import Tokenized, Tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_encoders import WordEncoder, passage, passages
 
 from ragx.config import IndexSettings
-from ragx.retrieval import Index, Retriever, build_index
+from ragx.retrieval import Index, Retriever, bm25, build_index, postings
 from ragx.types import Passage
 
 WORDS = ["snow", "albedo", "soil", "cloud", "light"]  # their stems are themselves
@@ -77,3 +81,43 @@ def test_a_question_without_a_known_word_has_no_hits(tmp_path: Path, question: s
 
 def test_a_corpus_without_words_has_no_hits(tmp_path: Path) -> None:
     assert found(build(tmp_path, passages(["the", "?", "of"])), "the snow") == []
+
+
+def by_word(index: BM25) -> dict[str, tuple[list[int], list[float]]]:
+    starts = index.scores["indptr"]
+    columns = {word: slice(*starts[column : column + 2]) for word, column in index.vocab_dict.items()}
+    return {
+        word: (index.scores["indices"][where].tolist(), index.scores["data"][where].tolist())
+        for word, where in columns.items()
+    }
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.lists(st.sampled_from([*WORDS, "the", "Schnee", "é1", "雪"]), max_size=8).map(" ".join), max_size=20),
+    st.integers(1, 30),
+    st.integers(1, 12),
+)
+def test_an_index_merged_from_blocks_of_any_size_is_the_one_that_bm25s_makes_in_memory(
+    texts: list[str], block: int, merged: int
+) -> None:
+    tokenizer = Tokenizer(stopwords="english", stemmer=Stemmer.Stemmer("english"))
+    tokens = list(tokenizer.tokenize(texts, return_as="stream", update_vocab=True, allow_empty=False))
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+        patch.setattr(bm25, "TOKENS_IN_BLOCK", block)
+        patch.setattr(postings, "POSTINGS_MERGED", merged)
+        patch.setattr(postings, "READ_AT_ONCE", block)
+        written = bm25.build_bm25(texts, Path(folder) / "bm25")
+        if not any(tokens):
+            assert written == []
+            assert not (Path(folder) / "bm25").exists()
+            return
+        expected = BM25(method="lucene")
+        vocabulary = tokenizer.get_vocab_dict()
+        expected.index(Tokenized(ids=tokens, vocab=vocabulary), create_empty_token=False, show_progress=False)
+        assert {path.name for path in (Path(folder) / "bm25").iterdir()} == set(written)
+        found = bm25.open_bm25(Path(folder) / "bm25")
+        assert by_word(found) == by_word(expected)
+        expected.save(Path(folder) / "theirs", show_progress=False)
+        params = [json.loads((Path(folder) / name / "params.index.json").read_text()) for name in ("bm25", "theirs")]
+        assert params[0] == params[1]

@@ -394,8 +394,8 @@ def test_a_damaged_manifest_is_named(folder: Path) -> None:
 
 def test_another_format_version_asks_for_a_rebuild(folder: Path) -> None:
     path = folder / "gen-0001" / "manifest.json"
-    path.write_text(path.read_text().replace('"format": 2', '"format": 3'))
-    with pytest.raises(IndexFolderError, match="format version 3, this ragx reads 1 to 2: rebuild the index"):
+    path.write_text(path.read_text().replace('"format": 3', '"format": 4'))
+    with pytest.raises(IndexFolderError, match="format version 4, this ragx reads 1 to 3: rebuild the index"):
         Index.open(folder)
 
 

@@ -1,0 +1,51 @@
+"""Vectors as they are stored: float32, float16, or int8 with a scale a vector.
+
+Storing what was stored gives the same bits, so a vector can move from shard to shard.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+VectorFormat = Literal["float32", "float16", "int8"]
+
+_LARGEST = 127
+_DROPPED_BITS = 13
+"""Of a scale's mantissa, so that `_LARGEST` times the scale has no rounding error."""
+
+
+def stored(vectors: np.ndarray, format: VectorFormat) -> np.ndarray:
+    """Vectors, (n, d) float32, as `vectors.npy` holds them.
+
+    Returns:
+        (n, d) float32 or float16; for int8 (n,) of the fields `scale`, float32, and `values`, (d,) int8: their product
+        differs from the vector by at most 0.4% of its largest number.
+    """
+    if format != "int8":
+        with np.errstate(over="ignore"):  # the caller looks for what is not finite
+            return vectors.astype("<f2" if format == "float16" else "<f4", copy=False)
+    rows = np.empty(len(vectors), np.dtype([("scale", "<f4"), ("values", "i1", (vectors.shape[1],))]))
+    largest = np.abs(vectors).max(axis=1, initial=0)
+    bits = np.ascontiguousarray(largest / np.float32(_LARGEST), np.float32).view(np.uint32)
+    rounded_up = (bits + np.uint32((1 << _DROPPED_BITS) - 1)) >> _DROPPED_BITS << _DROPPED_BITS
+    rows["scale"] = rounded_up.view(np.float32)
+    divisor = np.where(rows["scale"] > 0, rows["scale"], np.float32(1))
+    rows["values"] = np.rint(vectors / divisor[:, None])
+    return rows
+
+
+def as_float32(rows: np.ndarray) -> np.ndarray:
+    """Stored vectors, one or several, as float32: (d,) or (n, d)."""
+    if rows.dtype.names is None:
+        return np.asarray(rows, np.float32)
+    return np.asarray(rows["values"], np.float32) * np.asarray(rows["scale"], np.float32)[..., None]
+
+
+def dimension(rows: np.ndarray) -> int | None:
+    """The d of stored vectors, or None if they are no vectors."""
+    if rows.ndim == 1 and rows.dtype.names == ("scale", "values"):
+        shape = rows.dtype["values"].shape
+        return int(shape[0]) if len(shape) == 1 else None
+    return int(rows.shape[1]) if rows.ndim == 2 and rows.dtype.kind == "f" else None
