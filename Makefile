@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 INDEX := .cache/wikipedia-sample
 Q ?= How much of the sunlight that reaches it does fresh snow reflect?
 
-.PHONY: help install ask test lint bench bench-reader bench-serve torture clean
+.PHONY: help install ask test lint bench bench-reader bench-serve bench-ray torture clean
 
 help: ## Show the verbs.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ bench-reader: $(INSTALLED) ## Measure the CEPE reader against its decoder.
 
 bench-serve: $(INSTALLED) $(INDEX)/CURRENT ## Measure the HTTP server under load.
 	$(BIN)/python -m benchmarks.serve
+
+bench-ray: $(INSTALLED) ## Measure an index build on Ray against the local engine.
+	$(BIN)/python -m benchmarks.ray_build
 
 torture: $(INSTALLED) ## Kill, starve and damage an index, as docs/reliability.md reports.
 	$(BIN)/python tests/retrieval/torture.py
