@@ -402,6 +402,7 @@ def test_without_ray_its_engine_says_what_to_install(
 ) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "ray" or name.startswith("ragx.distributed")]:
         monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("ragx.distributed", raising=False)
     monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not there
     run = ragx("index", "build", notes, "--out", tmp_path / "index", "--engine", "ray")
     assert run == Run(2, "", "ragx: `--engine ray` needs another package: pip install 'ragx[ray]'\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
@@ -23,7 +24,7 @@ def cluster(address: str | None = None, *, cpus: int | None = None, object_store
 
     Args:
         address: `auto` for the cluster that runs on this machine or that `RAY_ADDRESS` names, or `HOST:PORT`; None: a
-            local one, which lives as long as the block and listens on 127.0.0.1 alone.
+            local one, which lives as long as the block and obeys those alone who hold this user's Ray token.
         cpus: workers of a local cluster; None: one a core.
         object_store: bytes that a local cluster's workers pass on in memory, and beyond them on disk; None: Ray's own.
 
@@ -33,6 +34,8 @@ def cluster(address: str | None = None, *, cpus: int | None = None, object_store
     if ray.is_initialized():
         yield
         return
+    if address not in (None, "auto"):
+        _knock(address)
     # nothing that ragx starts reports to others; a cluster of the user's own has its own setting
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -41,7 +44,7 @@ def cluster(address: str | None = None, *, cpus: int | None = None, object_store
         if address is None:
             # a folder that goes when the cluster goes: Ray's own would keep the logs of every run
             folder = stack.enter_context(TemporaryDirectory(prefix="ragx-", ignore_cleanup_errors=True))
-            options |= {"_temp_dir": folder, "_node_ip_address": "127.0.0.1", "include_dashboard": False}
+            options |= {"_temp_dir": folder, "include_dashboard": False}
             options |= {"num_cpus": cpus, "object_store_memory": object_store}
         stack.callback(ray.shutdown)
         try:
@@ -51,6 +54,17 @@ def cluster(address: str | None = None, *, cpus: int | None = None, object_store
                 raise RagxError(f"Ray does not start: {one_line(error)}") from None
             raise ConfigError(f"no Ray cluster at {address} ({one_line(error)}): {START}") from None
         yield
+
+
+def _knock(address: str) -> None:
+    """Raise a `ConfigError` where nobody listens: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal()):
+        raise ConfigError(f"--address {address} is neither auto nor HOST:PORT")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"no Ray cluster at {address} ({one_line(error)}): {START}") from None
 
 
 def worker_device(device: str | None) -> str:

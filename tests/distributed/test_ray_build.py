@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -166,3 +168,11 @@ def test_devices_that_the_cluster_lacks(tmp_path: Path) -> None:
         distributed.worker_device("cuda")
     with pytest.raises(ConfigError, match="cannot be had"):
         distributed.worker_device("cuda:1")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere.invalid:6379"])
+def test_an_address_where_nobody_listens_is_one_line_at_once(address: str) -> None:
+    code = f"from ragx.distributed import cluster\nwith cluster({address!r}): pass"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert f"ConfigError: no Ray cluster at {address}" in done.stderr
+    assert "start one with `ray start --head`, or leave out --address" in done.stderr
