@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 from toy_encoders import WordEncoder
@@ -14,14 +15,14 @@ from ragx.types import Passage
 
 
 class SlowEncoder(WordEncoder):
-    """A WordEncoder that leaves a file named after its process in `folder` whenever it has begun a piece."""
+    """A WordEncoder that leaves a file named after its process in `folder` for each piece that it has begun."""
 
     def __init__(self, folder: str, seconds: float) -> None:
         super().__init__()
         self.folder, self.seconds = Path(folder), seconds
 
     def encode_passages(self, passages: Sequence[Passage], on_progress: Callable[[int], object]) -> np.ndarray:
-        (self.folder / str(os.getpid())).touch()
+        (self.folder / f"{os.getpid()}-{uuid4().hex}").touch()
         time.sleep(self.seconds)
         return super().encode_passages(passages, on_progress)
 
