@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 INDEX := .cache/wikipedia-sample
 Q ?= How much of the sunlight that reaches it does fresh snow reflect?
 
-.PHONY: help install ask test lint bench bench-reader bench-serve bench-index memory torture clean
+.PHONY: help install ask test lint bench bench-reader bench-serve bench-index bench-ray memory torture clean
 
 help: ## Show the verbs.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ bench-index: $(INSTALLED) ## Measure indexes of 1M vectors: Flat, HNSW, IVF-PQ, 
 
 memory: $(INSTALLED) ## Measure the memory that a build of 1M passages takes.
 	$(BIN)/python tests/retrieval/build_memory.py
+
+bench-ray: $(INSTALLED) ## Measure an index build on Ray against the local engine.
+	$(BIN)/python -m benchmarks.ray_build
 
 torture: $(INSTALLED) ## Kill, starve and damage an index, as docs/reliability.md reports.
 	$(BIN)/python tests/retrieval/torture.py

@@ -6,6 +6,7 @@ commands, so that `ragx --help` answers at once.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -21,7 +22,7 @@ import typer.core
 from ragx.errors import RagxError
 from ragx.evaluation.commands import app as eval_app
 from ragx.index_commands import app as index_app
-from ragx.options import Bits, CacheSize, Device, Dtype, Encodings, IndexFolder, Json, Offline, Reader
+from ragx.options import Address, Bits, CacheSize, Device, Dtype, Encodings, Engine, IndexFolder, Json, Offline, Reader
 from ragx.terminal import notice, plain, waiting
 
 
@@ -165,6 +166,8 @@ def search(
     index: IndexFolder = None,
     k: Annotated[int, typer.Option("--k", "-k", help="How many passages to show.")] = 10,
     retriever: Annotated[str, typer.Option(help="dense, bm25 or hybrid.")] = "hybrid",
+    engine: Engine = "local",
+    address: Address = None,
     device: Device = None,
     dtype: Dtype = "auto",
     as_json: Json = False,
@@ -172,11 +175,23 @@ def search(
 ) -> None:
     """Show the passages an index holds for a question."""
     from ragx import display
+    from ragx.indexing import check_engine
     from ragx.rag import check_search, open_retriever
 
     check_search(question, k, retriever)
+    check_engine(engine, address)
     method: Any = retriever  # checked above
-    hits = open_retriever(index, method=method, device=device, dtype=dtype).search(question, k, method)
+    with contextlib.ExitStack() as stack:
+        if engine == "ray":
+            from ragx import distributed
+
+            stack.enter_context(distributed.cluster(address))
+        opened = open_retriever(index, method=method, device=device, dtype=dtype)
+        if engine == "ray":
+            opened = stack.enter_context(distributed.RayRetriever(opened.index, opened.encoder))
+        hits = opened.search(question, k, method)
+    for note in hits.notes:
+        notice(note)
     if as_json:
         print(display.hits_json(question, hits))
     elif hits:

@@ -13,7 +13,7 @@ from ragx.terminal import plain
 from ragx.types import Answer, Citation, Hit
 
 if TYPE_CHECKING:
-    from ragx.retrieval import Manifest
+    from ragx.retrieval import Found, Manifest
 
 _WIDTH = 100
 
@@ -73,9 +73,9 @@ def answer_json(question: str, answer: Answer) -> str:
     return json.dumps(values, indent=2)
 
 
-def hits_json(question: str, hits: Sequence[Hit]) -> str:
+def hits_json(question: str, hits: Found[Hit]) -> str:
     """One JSON object with the search results, best first."""
-    return json.dumps({"question": question, "hits": [_hit(hit) for hit in hits]}, indent=2)
+    return json.dumps({"question": question, "hits": [_hit(hit) for hit in hits], "notes": hits.notes}, indent=2)
 
 
 def report(findings: Mapping[str, object]) -> str:

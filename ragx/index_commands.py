@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ragx.errors import ConfigError, RagxError
-from ragx.options import Bits, CacheSize, Device, Dtype, Encodings, IndexFolder, Json, Offline, Reader
+from ragx.options import Address, Bits, CacheSize, Device, Dtype, Encodings, Engine, IndexFolder, Json, Offline, Reader
 from ragx.terminal import notice, waiting
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def index_build(
     include: Annotated[list[str] | None, typer.Option(help="Glob of files to read in folders; may repeat.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Glob of files to leave out; may repeat.")] = None,
     strict: Strict = False,
+    engine: Engine = "local",
+    address: Address = None,
     encode: Annotated[bool, typer.Option("--encode", help="Then encode all passages, as `index encode` does.")] = False,
     model: Reader = None,
     cache_size: CacheSize = 4.0,
@@ -50,7 +52,7 @@ def index_build(
 ) -> None:
     """Index files: text, Markdown, HTML, PDF, Word, JSON lines, Parquet, DPR passages, MediaWiki dumps."""
     from ragx.config import IndexSettings, load_settings
-    from ragx.indexing import absolute, build
+    from ragx.indexing import absolute, build, check_engine
     from ragx.rag import default_index
     from ragx.retrieval import read_manifest
 
@@ -74,6 +76,8 @@ def index_build(
     for path in sources:
         if path.startswith("-"):
             raise ConfigError(f"unknown option {path}; a path that begins with - is written ./{path}")
+    check_engine(engine, address)
+    way: Any = engine  # checked
     folder = out or default_index()
     with contextlib.suppress(RagxError):  # no index there yet
         held = [str(source) for source in read_manifest(folder).settings.sources]
@@ -83,7 +87,7 @@ def index_build(
         ]:
             notice(f"{folder} was built from {', '.join(held)}: this build replaces it once it is whole")
     reader = _encoding_reader(model, cache_size, encodings, device, dtype, bits) if encode else None
-    report = build(sources, folder, settings, strict=strict, device=device, dtype=dtype)
+    report = build(sources, folder, settings, strict=strict, device=device, dtype=dtype, engine=way, address=address)
     _tell_skipped(report)
     notice(
         f"{report.counts.documents} documents, {report.counts.passages} passages indexed in {folder}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from ragx import models
 from ragx.config import DatasetSource, IndexSettings, WheelFile
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     import torch
 
     from ragx.retrieval import TextEncoder
+    from ragx.retrieval.build import MakeShards
+
+Engine = Literal["local", "ray"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 
 @dataclass
@@ -51,6 +57,8 @@ def build(
     strict: bool = False,
     device: str | None = None,
     dtype: str | torch.dtype | None = None,
+    engine: Engine = "local",
+    address: str | None = None,
     on_progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> BuildReport:
     """Index `paths`, and the sources that `settings` names, in the folder `out`.
@@ -62,13 +70,16 @@ def build(
         strict: stop at the first file or row that cannot be read.
         device: a torch device for the encoder; None: a GPU where there is one.
         dtype: number format of the encoder; None: what the device multiplies fastest.
+        engine: `ray`: the workers of a Ray cluster embed and build the shards; `device` is theirs, and `out` must lie
+            where they all see it.
+        address: of the cluster, as of `ragx.distributed.cluster`; None: a local one.
         on_progress: told how many passages are embedded, and of how many.
 
     Returns:
         Counts, and what was skipped with its reason.
 
     Raises:
-        ConfigError: there is nothing to read, or a setting is out of range.
+        ConfigError: there is nothing to read, a setting is out of range, Ray is not installed or not at `address`.
         CorpusError: a path does not exist, no passage is left, or with `strict` something cannot be read.
         ModelError: the encoder is missing or unusable.
         IndexFolderError: `out` cannot be written or another process is writing to it.
@@ -89,11 +100,44 @@ def build(
 
     from ragx.retrieval import build_index
 
-    encoder = load_encoder(settings.encoder, device, dtype)
-    passages = unique_passages(split_passages(documents, settings.chunking, encoder.tokenizer), report.counts)
-
-    build_index(passages, out, encoder, settings, counts=report.left_out, on_progress=on_progress)
+    with _opened(engine, address, settings.encoder, device, dtype) as (encoder, make_shards):
+        passages = unique_passages(split_passages(documents, settings.chunking, encoder.tokenizer), report.counts)
+        build_index(
+            passages,
+            out,
+            encoder,
+            settings,
+            counts=report.left_out,
+            on_progress=on_progress,
+            make_shards=make_shards,
+        )
     return report
+
+
+@contextmanager
+def _opened(
+    engine: Engine, address: str | None, name: str, device: str | None, dtype: str | torch.dtype | None
+) -> Iterator[tuple[TextEncoder, MakeShards | None]]:
+    """The encoder, and who makes the shards: None for this process."""
+    check_engine(engine, address)
+    if engine == "local":
+        yield load_encoder(name, device, dtype), None
+        return
+    from ragx import distributed
+
+    with distributed.cluster(address):
+        theirs = distributed.worker_device(device)
+        encoder = load_encoder(name, "cpu", dtype)  # cuts passages into tokens and says what the workers' must be
+        source = distributed.Source(load_encoder, (name, theirs, dtype), theirs)
+        yield encoder, partial(distributed.make_shards, source=source)
+
+
+def check_engine(engine: str, address: str | None) -> None:
+    """Raise a `ConfigError` where there is no such engine, or an address for the local one."""
+    if engine not in ENGINES:
+        raise ConfigError(f"engine {engine!r} is not one of {', '.join(ENGINES)}")
+    if address is not None and engine != "ray":
+        raise ConfigError("--address is that of a Ray cluster: give --engine ray too")
 
 
 def load_encoder(name: str, device: str | None, dtype: str | torch.dtype | None) -> TextEncoder:

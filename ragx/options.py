@@ -27,4 +27,6 @@ Bits = Annotated[int | None, typer.Option(help="4 or 8 hold the decoder in so ma
 Reader = Annotated[str | None, typer.Option("--model", help="Decoder or CEPE reader: a name, a folder or a Hub id.")]
 CacheSize = Annotated[float, typer.Option(min=0, help="GB of passage encodings kept on disk.")]
 Encodings = Annotated[str, typer.Option(help="How they are kept: bfloat16, or int8 in half the space.")]
+Engine = Annotated[str, typer.Option(help="local, or ray: the workers of a Ray cluster (docs/ray.md).")]
+Address = Annotated[str | None, typer.Option(help="The Ray cluster: auto or HOST:PORT. Default: a local one.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

@@ -172,7 +172,7 @@ class RAG:
             hits,
             timings,
             shares=None if shares is None else shares[0].tolist(),
-            notes=self._notes(hits, k) + reading.notes,
+            notes=hits.notes + self._notes(hits, k) + reading.notes,
             finish=stream.finish,
             prompt_tokens=len(reading.prompt.ids),
             answer_tokens=stream.tokens,

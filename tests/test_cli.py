@@ -380,3 +380,29 @@ def test_what_cannot_be_encoded_is_one_line(ragx, index: Path, trained_reader, t
     done = ragx("index", "encode", "--index", index, "--model", trained_reader, *options)
     assert (done.code, done.out) == (2, "")
     assert message in done.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--engine", "spark"], "engine 'spark' is not one of local, ray"),
+        (["--address", "auto"], "--address is that of a Ray cluster: give --engine ray too"),
+    ],
+)
+def test_an_engine_that_is_not_there_is_one_line(
+    ragx: Callable[..., Run], notes: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    for command in (["index", "build", notes, "--out", tmp_path / "index"], ["search", "snow", "--index", tmp_path]):
+        assert ragx(*command, *options) == Run(2, "", f"ragx: {message}\n")
+    assert not (tmp_path / "index").exists()
+
+
+def test_without_ray_its_engine_says_what_to_install(
+    ragx: Callable[..., Run], notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "ray" or name.startswith("ragx.distributed")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("ragx.distributed", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not there
+    run = ragx("index", "build", notes, "--out", tmp_path / "index", "--engine", "ray")
+    assert run == Run(2, "", "ragx: `--engine ray` needs another package: pip install 'ragx[ray]'\n")

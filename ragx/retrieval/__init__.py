@@ -23,7 +23,7 @@ from ragx.retrieval.build import build_index
 from ragx.retrieval.encoder import Encoder, TextEncoder
 from ragx.retrieval.index import Index
 from ragx.retrieval.manifest import Manifest, read_manifest
-from ragx.retrieval.retriever import METHODS, Method, Retriever
+from ragx.retrieval.retriever import METHODS, Found, Method, Retriever
 from ragx.retrieval.tuning import tune_index
 from ragx.retrieval.update import update_index
 from ragx.retrieval.upkeep import collect_garbage, compact_index, remove, repair_index, verify
@@ -31,6 +31,7 @@ from ragx.retrieval.upkeep import collect_garbage, compact_index, remove, repair
 __all__ = [
     "METHODS",
     "Encoder",
+    "Found",
     "Index",
     "Manifest",
     "Method",

@@ -12,9 +12,11 @@ their own: `update_index` takes them too.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -29,12 +31,21 @@ from ragx.retrieval.index import open_vectors, shard_folder
 from ragx.retrieval.manifest import Counts, EncoderEntry, Manifest, ShardEntry, is_index_folder
 from ragx.retrieval.passages import all_passages, embedded_text, open_passages, write_passages
 from ragx.retrieval.staging import Staging
-from ragx.retrieval.vectors import stored
+from ragx.retrieval.vectors import VectorFormat, stored
 from ragx.types import Passage
 
 NONE: np.ndarray = np.empty(0, np.int64)
 EMBEDDED_AT_ONCE = 8192
 """Passages that are read from the disk and given to the encoder at a time."""
+
+
+class MakeShards(Protocol):
+    """Makes the vectors and the FAISS index of each shard that has none: `embed_shards`, or other machines do it."""
+
+    def __call__(
+        self, staging: Staging, encoder: Encoder, *, quiet: bool, on_progress: Callable[[int, int], object]
+    ) -> None:
+        """Arguments and errors as `embed_shards`."""
 
 
 def build_index(
@@ -46,6 +57,7 @@ def build_index(
     counts: Callable[[], Mapping[str, int]] = dict,
     quiet: bool = False,
     on_progress: Callable[[int, int], object] = lambda done, total: None,
+    make_shards: MakeShards | None = None,
 ) -> Manifest:
     """Build an index in the folder `out` and publish it; readers of an earlier generation are not disturbed.
 
@@ -60,6 +72,7 @@ def build_index(
         counts: called when the passages are read: any of `documents`, `duplicates`, `empty` and `skipped`.
         quiet: no progress bars on stderr.
         on_progress: told how many passages are embedded, and of how many.
+        make_shards: where the work on the shards is done; None: here, by `embed_shards`.
 
     Raises:
         ConfigError: the FAISS factory string is invalid or needs more passages. Found before anything is embedded.
@@ -79,7 +92,7 @@ def build_index(
             staging.discard()
             raise CorpusError("there are no passages to index")
         check_trainable(settings, encoder.dimension, max(shard.passages for shard in staging.shards))
-        embed_shards(staging, encoder, quiet=quiet, on_progress=on_progress)
+        (make_shards or embed_shards)(staging, encoder, quiet=quiet, on_progress=on_progress)
         index_words(staging, quiet=quiet)
         return staging.publish(total)
 
@@ -137,20 +150,10 @@ def embed_shards(
         ModelError: the encoder gave vectors that are not finite.
         ValueError: there is something to embed and no encoder.
     """
-    folders = [shard_folder(staging.folder, number) for number in range(len(staging.shards))]
-    embedded = [staging.has(f"{folder.name}/vectors.npy") for folder in folders]
-    done = sum(shard.passages for shard, finished in zip(staging.shards, embedded, strict=True) if finished)
-    total = sum(shard.passages for shard in staging.shards)
-    with tqdm(total=total, initial=done, desc="embedding", unit=" passages", disable=quiet or None) as bar:
-
-        def embedded_more(number: int) -> None:
-            nonlocal done
-            done += number
-            bar.update(number)
-            on_progress(done, total)
-
-        for folder, finished in zip(folders, embedded, strict=True):
-            if not finished:
+    with embedding(staging, quiet=quiet, on_progress=on_progress) as embedded_more:
+        for number in range(len(staging.shards)):
+            folder = shard_folder(staging.folder, number)
+            if not staging.has(f"{folder.name}/vectors.npy"):
                 table = open_passages(folder / "passages.arrow")
                 vectors = np.empty((len(table), staging.encoder.dimension), np.float32)
                 numbered = enumerate(all_passages(table))
@@ -167,24 +170,55 @@ def embed_shards(
                             raise ValueError("new passages need an encoder")
                         rows = [row for row, _ in new]
                         vectors[rows] = encoder.encode_passages([passage for _, passage in new], embedded_more)
-                _write_vectors(vectors, folder / "vectors.npy", staging)
+                write_vectors(vectors, folder / "vectors.npy", staging.encoder.name, staging.settings.vectors)
+                staging.record(f"{folder.name}/vectors.npy")
                 del vectors
             if not staging.has(f"{folder.name}/faiss.index"):
-                rows_stored = open_vectors(folder / "vectors.npy")
-                write_faiss(build_faiss(rows_stored, staging.settings), folder / "faiss.index")
+                make_faiss(folder / "vectors.npy", staging.settings, folder / "faiss.index")
                 staging.record(f"{folder.name}/faiss.index")
 
 
-def _write_vectors(vectors: np.ndarray, path: Path, staging: Staging) -> None:
-    name, format = staging.encoder.name, staging.settings.vectors
+@contextmanager
+def embedding(
+    staging: Staging, *, quiet: bool, on_progress: Callable[[int, int], object]
+) -> Iterator[Callable[[int], None]]:
+    """Show how far the embedding of a generation's passages is; what is yielded is told how many more are done."""
+    done = sum(
+        shard.passages
+        for number, shard in enumerate(staging.shards)
+        if staging.has(f"{shard_folder(staging.folder, number).name}/vectors.npy")
+    )
+    total = sum(shard.passages for shard in staging.shards)
+    with tqdm(total=total, initial=done, desc="embedding", unit=" passages", disable=quiet or None) as bar:
+
+        def embedded_more(number: int) -> None:
+            nonlocal done
+            done += number
+            bar.update(number)
+            on_progress(done, total)
+
+        yield embedded_more
+
+
+def write_vectors(vectors: np.ndarray, path: Path, encoder: str, format: VectorFormat) -> None:
+    """Write a shard's vectors, (n, d) float32, durably in a number format.
+
+    Raises:
+        ModelError: they are not finite, or too large for the format; names the encoder.
+        IndexFolderError: they cannot be written.
+    """
     if not np.isfinite(vectors).all():
-        raise ModelError(f"encoder {name} gives vectors that are not finite: use another dtype")
+        raise ModelError(f"encoder {encoder} gives vectors that are not finite: use another dtype")
     rows = stored(vectors, format)
     if format == "float16" and not np.isfinite(rows).all():
-        raise ModelError(f"encoder {name} gives numbers too large for float16: store its vectors as float32 or int8")
+        raise ModelError(f"encoder {encoder} gives numbers too large for float16: store its vectors as float32 or int8")
     with durable_file(path) as file:
         np.save(file, rows, allow_pickle=False)
-    staging.record(f"{path.parent.name}/{path.name}")
+
+
+def make_faiss(vectors: Path, settings: IndexSettings, path: Path) -> None:
+    """Write the FAISS index of a shard's vectors file durably; errors as `build_faiss` and `write_faiss`."""
+    write_faiss(build_faiss(open_vectors(vectors), settings), path)
 
 
 def index_words(staging: Staging, deleted: np.ndarray = NONE, *, quiet: bool = False) -> None:

@@ -46,6 +46,10 @@ class Shard:
     live: np.ndarray | None
     """(n,) bool: which passages have not been deleted; None: all."""
 
+    def __len__(self) -> int:
+        """How many passages there are, without the deleted ones."""
+        return len(self.vectors) if self.live is None else int(np.count_nonzero(self.live))
+
 
 class Index:
     """A generation, kept open: later ones do not change what it returns.
@@ -54,10 +58,18 @@ class Index:
     """
 
     def __init__(
-        self, folder: Path, manifest: Manifest, shards: list[Shard], bm25: bm25s.BM25 | None, deleted: np.ndarray
+        self,
+        folder: Path,
+        manifest: Manifest,
+        shards: list[Shard],
+        bm25: bm25s.BM25 | None,
+        deleted: np.ndarray,
+        generation: str = "",
     ) -> None:
         """Use `Index.open`."""
         self.folder = folder
+        self.generation = generation
+        """Name of its folder; empty where nothing is on disk yet."""
         self.manifest = manifest
         self.shards = shards
         self.bm25 = bm25
@@ -69,8 +81,8 @@ class Index:
         self._offsets = [shard.offset for shard in shards]
 
     @classmethod
-    def open(cls, folder: Path) -> Index:
-        """Open the current generation of an index folder, mapping its files into memory.
+    def open(cls, folder: Path, generation: str | None = None) -> Index:
+        """Open a generation of an index folder, by default the current one, mapping its files into memory.
 
         Checks the manifest, the size and header of every file and, of an index that is not larger than
         `READ_WHEN_OPENED`, the contents. A larger one is read by `verify`.
@@ -78,13 +90,15 @@ class Index:
         Raises:
             IndexFolderError: there is no index, a file of it is missing or damaged, or its format is another.
         """
+        if generation is not None:
+            return cls._open(folder, folder / generation)
         while True:
-            generation = current_generation(folder)
+            current = current_generation(folder)
             try:
-                return cls._open(folder, generation)
+                return cls._open(folder, current)
             except IndexFolderError:
                 # two writers may have published since: then this generation was deleted while it was being opened
-                if current_generation(folder) == generation:
+                if current_generation(folder) == current:
                     raise
 
     @classmethod
@@ -126,7 +140,7 @@ class Index:
         bm25 = _opened(open_bm25, generation / "bm25") if has_words else None
         if bm25 is not None and bm25.scores["num_docs"] != offset:
             raise IndexFolderError(f"the files of {generation / 'bm25'} do not belong to its shards: {ADVICE}")
-        return cls(folder, manifest, shards, bm25, deleted)
+        return cls(folder, manifest, shards, bm25, deleted, generation.name)
 
     def __len__(self) -> int:
         """How many passages there are, without the deleted ones."""

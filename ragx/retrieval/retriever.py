@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 
@@ -26,6 +27,24 @@ FUSION_DEPTH = 100
 Ranking = list[tuple[int, float]]
 """Rows and scores, best first."""
 
+T = TypeVar("T")
+
+
+class Found(list[T]):
+    """What a search found, best first, and how much it left out."""
+
+    def __init__(self, found: Iterable[T] = (), unsearched: float = 0.0) -> None:
+        super().__init__(found)
+        self.unsearched = unsearched
+        """Share of the passages, 0 to 1, whose vectors could not be searched because those who hold them are lost."""
+
+    @property
+    def notes(self) -> list[str]:
+        """One line each: what the user should know about these hits."""
+        if not self.unsearched:
+            return []
+        return [f"{self.unsearched:.1%} of the passages were not searched by vector: their workers are lost"]
+
 
 class Retriever:
     """Searches one opened generation. Safe to share between threads."""
@@ -36,7 +55,7 @@ class Retriever:
         self.encoder = encoder
         self._threads = ThreadPoolExecutor(min(len(index.shards), os.cpu_count() or 1) or 1, "ragx-search")
 
-    def search(self, question: str, k: int, method: Method = "hybrid") -> list[Hit]:
+    def search(self, question: str, k: int, method: Method = "hybrid") -> Found[Hit]:
         """The k best passages for the question, best first; ties come in passage order.
 
         Fewer when the index is smaller, or when BM25 finds fewer passages with a word of the question. Scores: inner
@@ -49,37 +68,28 @@ class Retriever:
         if k < 1:
             raise ConfigError(f"k must be at least 1, not {k}")
         question = question.encode("utf-8", "replace").decode("utf-8")  # lone surrogates are no text
-        if method == "dense":
-            ranking = self._dense(question, k)
-        elif method == "bm25":
-            ranking = self._bm25(question, k)
-        elif method == "hybrid":
-            depth = max(k, FUSION_DEPTH)
-            ranking = fuse([self._dense(question, depth), self._bm25(question, depth)])[:k]
-        else:
+        if method not in METHODS:
             raise ConfigError(f"method {method!r} is not one of {', '.join(METHODS)}")
-        return [Hit(self.index.passage(row), score) for row, score in ranking]
+        depth = max(k, FUSION_DEPTH) if method == "hybrid" else k
+        dense = Found() if method == "bm25" else self._dense(question, depth)
+        words = [] if method == "dense" else self._bm25(question, depth)
+        ranking = fuse([dense, words])[:k] if method == "hybrid" else [*dense, *words]
+        return Found((Hit(self.index.passage(row), score) for row, score in ranking), dense.unsearched)
 
-    def nearest(self, vector: np.ndarray, k: int, rerank: int | None = None) -> Ranking:
+    def nearest(self, vector: np.ndarray, k: int, rerank: int | None = None) -> Found[tuple[int, float]]:
         """The k rows of greatest inner product with a vector, (d,) float32; best first, ties by row.
 
         `rerank`: candidates that an approximate index proposes, in multiples of k; None: as the index is set to.
         """
-        if not self.index.shards:
-            return []
+        multiple = self.rerank(rerank)
+        parts = self._threads.map(lambda shard: search_shard(shard, vector, k, multiple), self.index.shards)
+        return Found(best_of(parts, k))
 
-        multiple = self.index.manifest.settings.search.rerank if rerank is None else rerank
+    def rerank(self, wanted: int | None) -> int:
+        """What `nearest` takes for `rerank`, where that may be None."""
+        return self.index.manifest.settings.search.rerank if wanted is None else wanted
 
-        def search(shard: Shard) -> tuple[np.ndarray, np.ndarray]:
-            rows, scores = nearest(shard.faiss, shard.vectors, vector, k, shard.live, rerank=multiple)
-            return rows + shard.offset, scores
-
-        found = list(self._threads.map(search, self.index.shards))
-        rows, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        best = np.lexsort((rows, -scores))[:k]
-        return list(zip(rows[best].tolist(), scores[best].tolist(), strict=True))
-
-    def _dense(self, question: str, k: int) -> Ranking:
+    def _dense(self, question: str, k: int) -> Found[tuple[int, float]]:
         return self.nearest(self._checked_encoder().encode_question(question), k)
 
     def _bm25(self, question: str, k: int) -> Ranking:
@@ -93,6 +103,22 @@ class Retriever:
             raise IndexFolderError(f"{_made_by(self.index)}: load it, or search with method bm25")
         check_encoder(self.index, self.encoder)
         return self.encoder
+
+
+def search_shard(shard: Shard, vector: np.ndarray, k: int, rerank: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k rows of a shard of greatest inner product with a vector, (d,): rows of the whole index and scores, (k,)."""
+    rows, scores = nearest(shard.faiss, shard.vectors, vector, k, shard.live, rerank=rerank)
+    return rows + shard.offset, scores
+
+
+def best_of(parts: Iterable[tuple[np.ndarray, np.ndarray]], k: int) -> Ranking:
+    """The k best of the rows and scores that several searches found; best first, ties by row."""
+    found = list(parts)
+    if not found:
+        return []
+    rows, scores = (np.concatenate(part) for part in zip(*found, strict=True))
+    best = np.lexsort((rows, -scores))[:k]
+    return list(zip(rows[best].tolist(), scores[best].tolist(), strict=True))
 
 
 def check_encoder(index: Index, encoder: Encoder) -> None:

@@ -47,6 +47,7 @@ class Staging:
         with writing(self.folder):
             self._take_back_unpublished()
             self.folder.mkdir(exist_ok=True)
+            shutil.rmtree(self.drafts, ignore_errors=True)
         try:
             earlier = load_manifest(self.folder)
         except IndexFolderError:
@@ -77,6 +78,21 @@ class Staging:
             with writing(path):
                 self.files[name] = FileEntry(size=path.stat().st_size, sha256=sha256(path))
         self._write(Counts())
+
+    @property
+    def drafts(self) -> Path:
+        """Where other processes write, each attempt into a folder of its own; `take` gives its files their names."""
+        return self.folder / "drafts"
+
+    def take(self, draft: Path, folder: Path) -> None:
+        """Move the files of a finished draft into a shard's folder, and note them as finished."""
+        with writing(folder):
+            names = sorted(path.name for path in draft.iterdir())
+            for name in names:
+                (draft / name).replace(folder / name)
+            draft.rmdir()
+            sync_folder(folder)
+        self.record(*(f"{folder.name}/{name}" for name in names))
 
     def forget(self, prefix: str, suffix: str = "") -> None:
         """Note the files of such names as unfinished: before they are written again."""
@@ -128,6 +144,7 @@ class Staging:
     def publish(self, counts: Counts) -> Manifest:
         """Make this the current generation, keep the one before it and delete older ones."""
         manifest = self._write(counts)
+        shutil.rmtree(self.drafts, ignore_errors=True)
         with writing(self.folder):
             for path in list(self.folder.rglob("*")):
                 if path.is_file() and path.relative_to(self.folder).as_posix() not in {*self.files, "manifest.json"}:

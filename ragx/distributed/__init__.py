@@ -1,0 +1,21 @@
+"""The work of an index spread over a Ray cluster.
+
+    cluster.py    connect to a cluster, or start a local one
+    shards.py     make_shards: embedding and FAISS indexes as tasks
+    retriever.py  RayRetriever: actors that own shards search them
+
+Needs `pip install 'ragx[ray]'`; see `docs/ray.md`.
+"""
+
+from ragx.errors import ConfigError
+
+try:
+    import ray  # noqa: F401
+except ImportError:
+    raise ConfigError("`--engine ray` needs another package: pip install 'ragx[ray]'") from None
+
+from ragx.distributed.cluster import cluster, worker_device
+from ragx.distributed.retriever import RayRetriever
+from ragx.distributed.shards import Source, make_shards
+
+__all__ = ["RayRetriever", "Source", "cluster", "make_shards", "worker_device"]

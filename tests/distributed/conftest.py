@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+HELPERS = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "retrieval")]
+sys.path[:0] = HELPERS
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'ragx[ray]'")
+
+
+@pytest.fixture(scope="package")
+def cluster() -> Iterator[None]:
+    """A local cluster of two workers, which import what the tests import."""
+    from ragx.distributed import cluster
+
+    paths = [*HELPERS, *filter(None, [os.environ.get("PYTHONPATH")])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
+        with cluster(cpus=2, object_store=80 << 20):
+            yield
+
+
+@pytest.fixture(scope="session")
+def kill_worker() -> Callable[[int], None]:
+    """Kill a process and wait until it is gone."""
+
+    def kill(pid: int) -> None:
+        process = psutil.Process(pid)
+        os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 20
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    return kill

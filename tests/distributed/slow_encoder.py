@@ -1,0 +1,38 @@
+"""An encoder that takes its time, and says in which process it works."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+from toy_encoders import WordEncoder
+
+from ragx.types import Passage
+
+
+class SlowEncoder(WordEncoder):
+    """A WordEncoder that leaves a file named after its process in `folder` for each piece that it has begun."""
+
+    def __init__(self, folder: str, seconds: float) -> None:
+        super().__init__()
+        self.folder, self.seconds = Path(folder), seconds
+
+    def encode_passages(self, passages: Sequence[Passage], on_progress: Callable[[int], object]) -> np.ndarray:
+        (self.folder / f"{os.getpid()}-{uuid4().hex}").touch()
+        time.sleep(self.seconds)
+        return super().encode_passages(passages, on_progress)
+
+
+class BrokenEncoder(WordEncoder):
+    """Gives vectors that are not finite."""
+
+    def encode_passages(self, passages: Sequence[Passage], on_progress: Callable[[int], object]) -> np.ndarray:
+        return np.full((len(passages), self.dimension), np.nan, np.float32)
+
+
+def another() -> WordEncoder:
+    return WordEncoder("x" * 64)
