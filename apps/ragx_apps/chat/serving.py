@@ -49,7 +49,7 @@ HEADERS = {
 _HERE = Path(__file__).parent
 
 
-class Blocks(gr.Blocks):  # type: ignore[misc]  # without types
+class Blocks(gr.Blocks):
     """Gradio's page, but it fetches no URL for a visitor who sends one in the place of an uploaded file."""
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *rest: Any, **options: Any) -> Any:
