@@ -12,16 +12,17 @@ import json
 import os
 import sys
 from dataclasses import asdict
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import typer.core
 
-from ragx.errors import RagxError
+from ragx.errors import ConfigError, RagxError
 from ragx.evaluation.commands import app as eval_app
 from ragx.index_commands import app as index_app
+from ragx.opening import open_rag
 from ragx.options import Address, Bits, CacheSize, Device, Dtype, Encodings, Engine, IndexFolder, Json, Offline, Reader
 from ragx.terminal import notice, plain, waiting
 
@@ -102,28 +103,20 @@ def ask(
 ) -> None:
     """Answer a question from an index, with citations."""
     from ragx import display
-    from ragx.models import resolve
-    from ragx.rag import DEFAULT_MODEL, RAG, check_question
+    from ragx.rag import check_question
 
     check_question(question, k, n_decoder, reader, retriever)
-    method: Any = retriever  # checked above
-    way: Any = attend  # checked by from_index, as is the next
-    kept: Any = encodings
-    resolve(model or DEFAULT_MODEL)  # a download shows its own progress
-    with waiting("loading models …"):
-        rag = RAG.from_index(
-            index,
-            model=model or DEFAULT_MODEL,
-            retriever=method,
-            attend=way,
-            cache_size=cache_size,
-            encodings=kept,
-            device=device,
-            dtype=dtype,
-            bits=bits,
-        )
-    for note in rag.notes:
-        notice(note)
+    rag = open_rag(
+        index,
+        model,
+        retriever=retriever,
+        attend=attend,
+        cache_size=cache_size,
+        encodings=encodings,
+        device=device,
+        dtype=dtype,
+        bits=bits,
+    )
 
     with waiting(f"reading {k} passages …") as done_waiting:
 
@@ -260,10 +253,26 @@ def doctor(
     print(display.report(findings))
 
 
+def _add(command: EntryPoint) -> None:
+    """Add the command of an entry point, or one that says why it cannot be had: the others work without it."""
+    try:
+        command.load()(app)
+    except (ImportError, AttributeError) as error:
+        package = command.dist.name if command.dist else "ragx"
+        extra = f"[{command.name}]" if package == "ragx" else ""
+        mend = f"`ragx {command.name}` cannot be loaded ({error}): pip install '{package}{extra}'"
+
+        @app.command(
+            command.name, help=mend, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+        )
+        def missing() -> None:
+            raise ConfigError(mend)
+
+
 def main() -> None:
     """Run the CLI; a user's mistake is one line on stderr and an exit code, never a traceback."""
     for command in entry_points(group="ragx.commands"):
-        command.load()(app)
+        _add(command)
     try:
         app()
         sys.stdout.flush()

@@ -88,6 +88,8 @@ class RAG:
             ModelError: a model is missing, unusable or too large for the memory.
             ConfigError: an argument is not one of those listed.
         """
+        if retriever not in METHODS:
+            raise ConfigError(f"retriever {retriever!r} is not one of {', '.join(METHODS)}")
         if attend not in ATTEND:
             raise ConfigError(f"attend {attend!r} is not one of {', '.join(ATTEND)}")
         opened = open_retriever(index, method=retriever, device=device, dtype=dtype)

@@ -406,3 +406,31 @@ def test_without_ray_its_engine_says_what_to_install(
     monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not there
     run = ragx("index", "build", notes, "--out", tmp_path / "index", "--engine", "ray")
     assert run == Run(2, "", "ragx: `--engine ray` needs another package: pip install 'ragx[ray]'\n")
+
+
+def write_package(folder: Path, name: str, command: str) -> None:
+    """A package, as pip would install it in `folder`, whose command's module needs another that is not there."""
+    about = folder / f"{name}-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[ragx.commands]\n{command} = needs_{command}:add_to\n")
+    (folder / f"needs_{command}.py").write_text("import nowhere_to_be_found\n")
+
+
+@pytest.mark.parametrize(("package", "mend"), [("ragx", "ragx[sing]"), ("ragx-songs", "ragx-songs")])
+def test_a_command_that_cannot_be_loaded_says_what_to_install(tmp_path: Path, package: str, mend: str) -> None:
+    write_package(tmp_path, package, "sing")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+        command = [sys.executable, "-m", "ragx", *arguments]
+        return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+
+    failed = run("sing", "--loud", "a song")
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert failed.stderr == (
+        f"ragx: `ragx sing` cannot be loaded (No module named 'nowhere_to_be_found'): pip install '{mend}'\n"
+    )
+    others = run("models", "list")
+    assert others.returncode == 0
+    assert "smollm2-135m-instruct" in others.stdout

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from ragx.errors import ConfigError, RagxError
+from ragx.opening import open_rag
 from ragx.options import CacheSize, Device, Dtype, IndexFolder, Offline, Reader
-from ragx.terminal import notice
 from ragx.types import Citation, Hit
 
 if TYPE_CHECKING:
@@ -47,19 +47,14 @@ def mcp(
     offline: Offline = False,
 ) -> None:
     """Offer `search` and `ask` to agents over stdio (Model Context Protocol)."""
-    from ragx.rag import DEFAULT_MODEL, RAG, check_search
+    from ragx.rag import check_search
 
     try:
         import mcp  # noqa: F401
     except ImportError:
         raise ConfigError("`ragx mcp` needs another package: pip install 'ragx[mcp]'") from None
     check_search("-", 1, retriever)
-    method: Any = retriever  # checked above
-    rag = RAG.from_index(
-        index, model=model or DEFAULT_MODEL, retriever=method, cache_size=cache_size, device=device, dtype=dtype
-    )
-    for note in rag.notes:
-        notice(note)
+    rag = open_rag(index, model, retriever=retriever, cache_size=cache_size, device=device, dtype=dtype)
     create_server(rag).run("stdio")
 
 

@@ -13,8 +13,9 @@ from typing import Annotated
 import typer
 
 from ragx.errors import ConfigError
+from ragx.opening import open_rag
 from ragx.options import Bits, CacheSize, Device, Dtype, IndexFolder, Offline, Reader
-from ragx.terminal import notice, waiting
+from ragx.terminal import notice
 
 
 def add_to(app: typer.Typer) -> None:
@@ -40,9 +41,6 @@ def chat(
     offline: Offline = False,
 ) -> None:
     """Talk with an index in the browser."""
-    from ragx.models import resolve
-    from ragx.rag import DEFAULT_MODEL, RAG
-
     # read when gradio is imported: it counts its users unless told not to
     os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
     try:
@@ -52,13 +50,7 @@ def chat(
     from ragx_apps.chat.serving import check_address, launch
 
     visitors = check_address(host, auth)
-    resolve(model or DEFAULT_MODEL)  # a download shows its own progress
-    with waiting("loading models …"):
-        rag = RAG.from_index(
-            index, model=model or DEFAULT_MODEL, cache_size=cache_size, device=device, dtype=dtype, bits=bits
-        )
-    for note in rag.notes:
-        notice(note)
+    rag = open_rag(index, model, cache_size=cache_size, device=device, dtype=dtype, bits=bits)
 
     from ragx_apps.chat.indexes import Indexes
     from ragx_apps.chat.page import build_page

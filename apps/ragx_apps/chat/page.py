@@ -25,6 +25,7 @@ from ragx_apps.chat.conversation import (
     whole_reply,
 )
 from ragx_apps.chat.indexes import Indexes
+from ragx_apps.chat.serving import Blocks
 from ragx_apps.chat.uploads import TYPES, Visitor
 
 OWN_FILES = "your files"
@@ -197,7 +198,7 @@ def build_page(indexes: Indexes, uploads: Path) -> gr.Blocks:
     """The page over these indexes; visitors' files lie in the folder `uploads`."""
     page = Page(indexes, uploads)
     name = indexes.first.name
-    with gr.Blocks(title="ragx", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as blocks:
+    with Blocks(title="ragx", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as blocks:
         kept = gr.BrowserState([], storage_key="ragx-chat", secret="ragx-chat")  # noqa: S106  (the page's own, no secret)
         with gr.Sidebar(label="Settings", open=False, elem_id="settings"):
             gr.HTML("<h2>Settings</h2>")

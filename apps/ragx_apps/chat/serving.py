@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, NoReturn
 
 import gradio as gr
+from gradio_client.utils import is_file_obj, is_http_url_like, traverse
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
@@ -47,6 +49,15 @@ HEADERS = {
 _HERE = Path(__file__).parent
 
 
+class Blocks(gr.Blocks):
+    """Gradio's page, but it fetches no URL for a visitor who sends one in the place of an uploaded file."""
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *rest: Any, **options: Any) -> Any:
+        """Take what a visitor sent."""
+        traverse(inputs, _refuse_url, _names_url)
+        return await super().preprocess_data(block_fn, inputs, *rest, **options)
+
+
 class Guard:
     """An ASGI middleware: security headers on every answer, and no way to Gradio's file routes."""
 
@@ -73,6 +84,14 @@ def is_closed(path: str) -> bool:
     parts = [part for part in path.split("/") if part]
     inner = parts[1] if parts[:1] == ["gradio_api"] and len(parts) > 1 else ""
     return inner.startswith(CLOSED) or parts[:1] == ["monitoring"]
+
+
+def _names_url(value: Any) -> bool:
+    return bool(is_file_obj(value) and is_http_url_like(value["path"]))
+
+
+def _refuse_url(_: Any) -> NoReturn:
+    raise gr.Error("upload the file itself: no address is fetched here", print_exception=False)
 
 
 def check_address(host: str, auth: str | None) -> tuple[str, str] | None:

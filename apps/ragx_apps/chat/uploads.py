@@ -64,6 +64,8 @@ def check(uploaded: Sequence[Path], held: Sequence[Path]) -> None:
     for path in uploaded:
         if path.suffix.lower() not in TYPES:
             raise ConfigError(f"{path.name} is of no type that can be read here: {' '.join(TYPES)}")
+        if not path.is_file():  # another visitor sent the same one, and Gradio keeps it once
+            raise ConfigError(f"{path.name} is no longer there: upload it again")
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ConfigError(f"{path.name} is too large: a file may have {MAX_FILE_BYTES // 10**6} MB")
     files = {path.name: path for path in [*held, *uploaded]}.values()

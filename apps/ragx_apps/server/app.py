@@ -15,6 +15,7 @@ import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from tokenizers import Tokenizer
 
 from ragx import __version__
 from ragx.retrieval import Method, TextEncoder
@@ -73,6 +74,8 @@ def create_app(
     created = int(time.time())
     rag, metrics = asking.rag, asking.metrics
     encoder = rag.retriever.encoder if isinstance(rag.retriever.encoder, TextEncoder) else None
+    if encoder is not None:
+        tokenizer, window = _whole_text_tokenizer(encoder), encoder.tokenizer.model_max_length
     models = [Model(id=name, created=created) for name in (model, *([encoder.name] if encoder else []))]
 
     @asynccontextmanager
@@ -177,7 +180,16 @@ def create_app(
         passages = [Passage("", "", "", text, 0, 0, len(text), "") for text in texts]
 
         def embed() -> tuple[np.ndarray, int]:
-            return encoder.encode_passages(passages), encoder.count_tokens(texts)
+            tokens = [len(encoded.ids) for encoded in tokenizer.encode_batch(texts)]
+            for place, number in enumerate(tokens):
+                if number > window:  # the encoder would read its beginning alone
+                    raise ApiError(
+                        400,
+                        f"input {place} has {number} tokens, but {encoder.name} reads {window}: split it",
+                        param="input",
+                        code="context_length_exceeded",
+                    )
+            return encoder.encode_passages(passages), sum(tokens)
 
         vectors, tokens = await asking.run(embed)
         as_text = asked.encoding_format == "base64"
@@ -253,6 +265,16 @@ def _event(value: dict[str, Any]) -> str:
 
 def _json(value: ChatCompletion | Completion) -> Response:
     return Response(value.model_dump_json(), media_type="application/json")
+
+
+def _whole_text_tokenizer(encoder: TextEncoder) -> Tokenizer:
+    """The encoder's tokenizer, but it cuts nothing; threads may share it."""
+    own: Any = encoder.tokenizer
+    copied = Tokenizer.from_str(own.backend_tokenizer.to_str())
+    copied.no_truncation()
+    copied.no_padding()
+    copied.encode_special_tokens = True  # a control string in a text is text
+    return copied
 
 
 def _base64(vector: np.ndarray) -> str:

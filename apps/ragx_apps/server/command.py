@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 import socket
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ragx.errors import ConfigError, RagxError
+from ragx.opening import open_rag
 from ragx.options import Bits, CacheSize, Device, Dtype, Encodings, IndexFolder, Offline, Reader
-from ragx.terminal import notice, waiting
+from ragx.terminal import notice
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -45,8 +46,7 @@ def serve(
     offline: Offline = False,
 ) -> None:
     """Answer over HTTP, as OpenAI's API does: /v1/chat/completions, /v1/embeddings, /v1/search and more."""
-    from ragx.models import resolve
-    from ragx.rag import DEFAULT_MODEL, RAG, check_question
+    from ragx.rag import DEFAULT_MODEL, check_question
 
     try:
         import fastapi  # noqa: F401
@@ -57,25 +57,17 @@ def serve(
     check_question("-", k, n_decoder, "cepe", retriever)
     if token is not None and not (token and token.isascii() and token.isprintable()):
         raise ConfigError("the token must be one or more printable ASCII characters")
-    name = model or DEFAULT_MODEL
-    resolve(name)  # a download shows its own progress
-    method: Any = retriever  # checked above
-    way: Any = attend  # checked by from_index, as is the next
-    kept: Any = encodings
-    with waiting("loading models …"):
-        rag = RAG.from_index(
-            index,
-            model=name,
-            retriever=method,
-            attend=way,
-            cache_size=cache_size,
-            encodings=kept,
-            device=device,
-            dtype=dtype,
-            bits=bits,
-        )
-    for note in rag.notes:
-        notice(note)
+    rag = open_rag(
+        index,
+        model,
+        retriever=retriever,
+        attend=attend,
+        cache_size=cache_size,
+        encodings=encodings,
+        device=device,
+        dtype=dtype,
+        bits=bits,
+    )
     if token is None and not _is_loopback(host):
         notice(f"whoever reaches {host} can ask: --token or RAGX_TOKEN asks them for a token")
 
@@ -85,7 +77,9 @@ def serve(
 
     asking = Asking(rag, Metrics(), batch=batch, queue=queue, time_limit=time_limit)
     try:
-        listen(create_app(asking, name, k=k, n_decoder=n_decoder, token=token), host, port, time_limit)
+        listen(
+            create_app(asking, model or DEFAULT_MODEL, k=k, n_decoder=n_decoder, token=token), host, port, time_limit
+        )
     finally:
         asking.close()
 

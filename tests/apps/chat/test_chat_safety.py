@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
 import pytest
 from chat_page import SENTENCE, serving_page
+from gradio import processing_utils
+from gradio.utils import get_upload_folder
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from ragx_apps.chat.serving import check_address
@@ -59,6 +65,61 @@ def test_a_file_that_was_not_uploaded_cannot_be_indexed(address: str, tmp_path: 
             said = "".join(events.iter_text())
         assert '"success":false' in said
         assert "swordfish" not in said
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """Another server, which notes what it is asked."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"The password is swordfish.")
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a server that Gradio takes for one of the internet."""
+    monkeypatch.setattr(processing_utils, "PUBLIC_HOSTNAME_WHITELIST", ["127.0.0.1"])
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    Elsewhere.asked.clear()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("more", [{}, {"is_stream": True}, {"url": "http://127.0.0.1:9/a.txt"}], ids=str)
+def test_no_address_that_a_visitor_sends_is_fetched(address: str, elsewhere: str, more: dict[str, object]) -> None:
+    config = httpx.get(address + "config").json()
+    sent = {"path": f"{elsewhere}/secret.txt", "meta": {"_type": "gradio.FileData"}, **more}
+    for place, each in enumerate(config["dependencies"]):
+        if not each["backend_fn"] or not each["inputs"]:
+            continue
+        data = [[sent] if number == 0 else None for number, _ in enumerate(each["inputs"])]
+        session = f"visitor{place}"
+        body = {"data": data, "fn_index": each["id"], "session_hash": session}
+        assert httpx.post(address + "gradio_api/queue/join", json=body).status_code == 200
+        with httpx.stream("GET", f"{address}gradio_api/queue/data?session_hash={session}", timeout=60) as events:
+            said = "".join(events.iter_text())
+        assert "no address is fetched here" in said
+    history = [{"role": "user", "content": "?", **sent}]
+    with pytest.raises(AppError, match="no address is fetched here"):
+        Client(address, verbose=False).predict(QUESTION, history=history, api_name="/ask")
+    assert Elsewhere.asked == []
+
+
+@pytest.mark.parametrize("name", ["../../../evil.txt", "/etc/evil.txt", "..", "a/../../evil.txt"])
+def test_an_upload_stays_in_its_folder(address: str, name: str) -> None:
+    sent = httpx.post(address + "gradio_api/upload", files={"files": (name, b"x")})
+    if sent.status_code == 200:
+        assert [Path(path).resolve().is_relative_to(get_upload_folder()) for path in sent.json()] == [True]
+    else:
+        assert sent.status_code == 400
 
 
 def test_uploads_are_limited_in_size(address: str) -> None:

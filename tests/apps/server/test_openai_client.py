@@ -11,6 +11,7 @@ import pytest
 from served import MODEL, QUESTION, Server
 
 from ragx.rag import RAG
+from ragx.retrieval import TextEncoder
 
 CHAT: list[Any] = [{"role": "user", "content": QUESTION}]
 
@@ -109,6 +110,19 @@ def test_models_and_embeddings(client: openai.OpenAI, rag: RAG) -> None:
     raw = client.embeddings.with_raw_response.create(model=encoder.name, input="a", encoding_format="base64")
     body: Any = raw.http_response.json()
     assert len(base64.b64decode(body["data"][0]["embedding"])) == 4 * encoder.dimension
+
+
+def test_a_text_is_embedded_whole_or_not_at_all(client: openai.OpenAI, rag: RAG) -> None:
+    encoder = rag.retriever.encoder
+    assert isinstance(encoder, TextEncoder)
+    window = encoder.tokenizer.model_max_length
+    fits = " ".join(["snow"] * (window - 2))  # and the two tokens around each text
+    assert client.embeddings.create(model=encoder.name, input=fits).usage.total_tokens == window
+    with pytest.raises(openai.BadRequestError) as raised:
+        client.embeddings.create(model=encoder.name, input=["snow", f"{fits} snow"])
+    body: Any = raised.value.body
+    assert body["message"] == f"input 1 has {window + 1} tokens, but {encoder.name} reads {window}: split it"
+    assert (body["param"], body["code"]) == ("input", "context_length_exceeded")
 
 
 @pytest.mark.parametrize(
