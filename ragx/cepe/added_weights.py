@@ -7,6 +7,7 @@ model.safetensors    the added weights by their state-dict keys; a matrix may be
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,14 @@ from ragx.errors import ModelError
 SCALE = ".scale"
 
 
-def save_reader(model: CepeModel, folder: Path, *, decoder: str) -> None:
+def save_reader(model: CepeModel, folder: Path, *, decoder: str, added: Mapping[str, Tensor] | None = None) -> None:
     """Write what `model` adds to its decoder.
 
     Args:
         model: the reader.
         folder: made where it is missing; a reader that is there is replaced.
         decoder: name, folder or Hub id of the frozen decoder, whose weights are not written.
+        added: the added weights by their state-dict keys, where `model` holds only a part of each.
 
     Raises:
         ModelError: there is no such decoder.
@@ -49,7 +51,8 @@ def save_reader(model: CepeModel, folder: Path, *, decoder: str) -> None:
     }
     if getattr(config, "trained_context_tokens", None):
         values["trained_context_tokens"] = config.trained_context_tokens
-    tensors = {key: tensor.detach().contiguous() for key, tensor in model.state_dict().items() if is_added(key, config)}
+    state = model.state_dict() if added is None else added
+    tensors = {key: tensor.detach().contiguous() for key, tensor in state.items() if is_added(key, config)}
     _write(folder, values, tensors)
 
 

@@ -29,7 +29,7 @@ from ragx_train.example import Example, micro_batches
 from ragx_train.losses import next_token_loss
 from ragx_train.model import READER, trained
 from ragx_train.settings import LoopSettings, RecipeSettings
-from ragx_train.sharding import gather, shard
+from ragx_train.sharding import shard, whole_state
 from ragx_train.signals import Interrupted, stop_on_signals
 from ragx_train.step import Loss, NotFiniteError, Objective, batches_of_steps, total, update, validate
 
@@ -160,10 +160,10 @@ def train(
             raise Interrupted(f"stopped by a signal after step {progress.step}: --resume goes on from there")
     if any(".cross_attn." in name for name in weights):  # what the encoder alone reads is no context
         model.config.trained_context_tokens = max(earlier_context, progress.context_tokens)
-    gather(model, keep=main)
+    added = whole_state(model)
     if main:
         record.plot(run.out)
-        save_reader(model, run.out / READER, decoder=settings.model.decoder)
+        save_reader(model, run.out / READER, decoder=settings.model.decoder, added=added)
     accelerator.end_training()
 
 

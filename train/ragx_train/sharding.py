@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from ragx.cepe.fresh import is_added
 from ragx.cepe.model import CepeModel
 
 
@@ -16,14 +17,9 @@ def shard(objective: nn.Module, model: CepeModel) -> None:
     fully_shard(objective)
 
 
-def gather(model: CepeModel, *, keep: bool) -> None:
-    """Put all weights whole into the memory of processes that are to `keep` them; every process calls it."""
-    for module in model.modules():
-        for name, parameter in list(module.named_parameters(recurse=False)):
-            if isinstance(parameter, DTensor):
-                weight = parameter.full_tensor().detach()
-                if keep:
-                    setattr(module, name, nn.Parameter(weight.cpu(), requires_grad=parameter.requires_grad))
+def whole_state(model: CepeModel) -> dict[str, Tensor]:
+    """The state dict of what a reader adds to its decoder; every process calls it."""
+    return {key: whole(tensor) for key, tensor in model.state_dict().items() if is_added(key, model.config)}
 
 
 def whole(tensor: Tensor) -> Tensor:
