@@ -91,6 +91,8 @@ def test_text_in_the_encoder_is_copied() -> None:
 def test_answers_are_read_from_the_encoder_alone() -> None:
     assert sum(answers(lambda _: [])) == 0
     assert sum(answers(lambda told: [told])) >= 3
+    everything = [passage(title, text) for title, text, _, _ in FACTS]
+    assert sum(answers(lambda _: everything)) >= 4
 
 
 def test_the_order_of_passages_changes_nothing() -> None:
