@@ -28,7 +28,7 @@ from benchmarks import sample
 from ragx.rag import DEFAULT_MODEL
 
 CLIENTS = 8
-ROUNDS = 3
+ROUNDS = 2
 QUESTIONS = [
     sample.QUESTION,
     "What is an abacus used for?",
@@ -60,7 +60,9 @@ def serve(*options: str) -> Iterator[Served]:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
-            line = next(line for line in process.stderr if "listening on" in line)
+            line = next((line for line in process.stderr if "listening on" in line), None)
+            if line is None:
+                raise SystemExit("the server did not start: `ragx serve` says why")
             yield Served(line.split()[2].removesuffix("/v1;"), psutil.Process(process.pid))
         finally:
             process.terminate()
@@ -90,7 +92,7 @@ async def ask(client: httpx.AsyncClient, request: dict[str, Any]) -> tuple[float
         async for line in response.aiter_lines():
             if line.startswith("data: {"):
                 first = first or time.perf_counter() - start
-                if spent := json.loads(line[6:])["usage"]:
+                if spent := json.loads(line[6:]).get("usage"):
                     tokens = spent["completion_tokens"]
     return first, tokens
 
@@ -128,7 +130,7 @@ async def load(served: Served, clients: int, turns: int, seed: int) -> Counter[s
         history: list[dict[str, str]] = []
         async with httpx.AsyncClient(base_url=served.url, timeout=600) as client:
             for turn in range(turns):
-                asked = question(number + turn, max_tokens=24, n_decoder=1, history=history)
+                asked = question(number + turn, max_tokens=8, n_decoder=1, history=history[-2:])
                 fate = chance.random()
                 if fate < 0.1:
                     try:
@@ -184,7 +186,7 @@ def run_load(clients: int, turns: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serve", description=__doc__.partition("\n")[0])
     parser.add_argument("only", nargs="?", choices=["throughput", "load"])
-    parser.add_argument("--max-tokens", type=int, default=128)
+    parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--turns", type=int, default=10)
     options = parser.parse_args()
