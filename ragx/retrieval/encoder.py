@@ -112,11 +112,6 @@ class TextEncoder:
             vector: np.ndarray = self._model.encode_query(question, show_progress_bar=False)
         return vector
 
-    def count_tokens(self, texts: Sequence[str]) -> int:
-        """How many tokens it reads of the texts together."""
-        with self._lock:
-            return sum(len(ids) for ids in self.tokenizer(list(texts), truncation=True).input_ids)
-
 
 def _float32_output(_module: object, _inputs: object, features: dict[str, Any]) -> dict[str, Any]:
     import torch
