@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 INDEX := .cache/wikipedia-sample
 Q ?= How much of the sunlight that reaches it does fresh snow reflect?
 
-.PHONY: help install ask test lint bench bench-reader bench-serve bench-index bench-ray memory torture clean
+.PHONY: help install ask test lint bench bench-reader bench-serve bench-index bench-ray memory torture screenshots clean
 
 help: ## Show the verbs.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ bench-ray: $(INSTALLED) ## Measure an index build on Ray against the local engin
 
 torture: $(INSTALLED) ## Kill, starve and damage an index, as docs/reliability.md reports.
 	$(BIN)/python tests/retrieval/torture.py
+
+screenshots: $(INSTALLED) $(INDEX)/CURRENT ## Take the documentation's pictures of the chat.
+	$(BIN)/python -m benchmarks.screenshots
 
 clean: ## Remove .venv and the sample index.
 	rm -rf .venv $(INDEX)

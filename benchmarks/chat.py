@@ -11,6 +11,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from statistics import median
 
 from benchmarks import sample
@@ -28,26 +30,15 @@ def run() -> str:
         page.get_by_label("Question").wait_for(timeout=120_000)
         return time.perf_counter() - begin
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}/"
-    command = [sys.executable, "-m", "ragx", "chat", "--index", str(sample.INDEX), "--port", str(port), "--offline"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page()
         start = time.perf_counter()
-        server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        try:
-            assert server.stderr is not None
-            next(line for line in server.stderr if address in line)
+        with serving() as address:
             listening = time.perf_counter() - start
             first = load(page)
             again = [load(page) for _ in range(LOADS)]
-        finally:
-            server.terminate()
-            server.wait()
-            browser.close()
+        browser.close()
     rows = [
         ("`ragx chat` to its address", listening),
         ("page, first load", first),
@@ -55,3 +46,21 @@ def run() -> str:
         (f"page, later loads (median of {LOADS})", median(again)),
     ]
     return "\n".join(["| | s |", "|---|---|", *(f"| {name} | {seconds:.2f} |" for name, seconds in rows)])
+
+
+@contextmanager
+def serving() -> Iterator[str]:
+    """`ragx chat` over the sample index, in a process of its own; its address, once it listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}/"
+    command = [sys.executable, "-m", "ragx", "chat", "--index", str(sample.INDEX), "--port", str(port), "--offline"]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert server.stderr is not None
+        next(line for line in server.stderr if address in line)
+        yield address
+    finally:
+        server.terminate()
+        server.wait()

@@ -1,0 +1,43 @@
+"""Take the screenshots of the chat that the documentation shows: `make screenshots`.
+
+The default models answer over the sample index, in Debian's Chromium.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from benchmarks import sample
+from benchmarks.chat import serving
+
+DOCS = Path(__file__).parents[1] / "docs"
+WINDOWS = {"": (1600, 900, 0.75), "-narrow": (400, 800, 1.0)}
+"""Width and height in CSS pixels, and the share of them that is kept, by what the file's name says."""
+
+
+def main() -> None:
+    with serving() as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        for window, (width, height, scale) in WINDOWS.items():
+            for theme in ("light", "dark"):
+                page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=theme)
+                page.goto(f"{address}?__theme={theme}")
+                page.get_by_label("Question").fill(sample.QUESTION)
+                page.get_by_label("Question").press("Enter")
+                page.locator("#past .figures").wait_for(timeout=300_000)
+                page.locator("a.citation").first.click()
+                path = DOCS / f"chat{window}-{theme}.webp"
+                with Image.open(io.BytesIO(page.screenshot())) as image:
+                    image.resize((int(width * scale), int(height * scale))).save(path, quality=80, method=6)
+                print(path)
+                page.close()
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
