@@ -79,7 +79,8 @@ class RAG:
             attend: how decoding attends to passages: `project`, `cached`, `latent`, or `auto` for the cheapest.
             cache_size: bound on the passage encodings kept on disk, in GB; 0 keeps none.
             encodings: their number format: `bfloat16`, or `int8` in half the space.
-            device: a torch device, or `auto` to spread the decoder over all GPUs; None: a GPU where there is one.
+            device: a torch device, or `auto` to spread the decoder over all GPUs; None: a GPU where there is one. Shards
+                are searched on GPUs if it is `cuda` (all) or `cuda:N`, and faiss-gpu is installed.
             dtype: number format of the models; None: what the device multiplies fastest.
             bits: 8 or 4 hold the decoder's matrices in so many bits (bitsandbytes).
 
@@ -262,7 +263,8 @@ def open_retriever(
     opened = Index.open(Path(index) if index is not None else default_index())
     if method == "bm25":
         return Retriever(opened)
-    return Retriever(opened, open_encoder(opened.manifest.encoder.name, device=device, dtype=dtype))
+    encoder = open_encoder(opened.manifest.encoder.name, device=device, dtype=dtype)
+    return Retriever(opened, encoder, device=device)
 
 
 def check_search(question: str, k: int, retriever: str) -> None:
