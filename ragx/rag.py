@@ -79,8 +79,8 @@ class RAG:
             attend: how decoding attends to passages: `project`, `cached`, `latent`, or `auto` for the cheapest.
             cache_size: bound on the passage encodings kept on disk, in GB; 0 keeps none.
             encodings: their number format: `bfloat16`, or `int8` in half the space.
-            device: a torch device, or `auto` to spread the decoder over all GPUs; None: a GPU where there is one. Shards
-                are searched on GPUs if it is `cuda` (all) or `cuda:N`, and faiss-gpu is installed.
+            device: a torch device, or `auto` to spread the decoder over all GPUs; None: a GPU where there is one.
+                `cuda` (all GPUs) and `cuda:N` also search shards there, where FAISS can.
             dtype: number format of the models; None: what the device multiplies fastest.
             bits: 8 or 4 hold the decoder's matrices in so many bits (bitsandbytes).
 

@@ -51,7 +51,7 @@ class Retriever:
     """Searches one opened generation. Safe to share between threads."""
 
     def __init__(self, index: Index, encoder: Encoder | None = None, *, device: str | None = None) -> None:
-        """Without an encoder only BM25 can search. `device`: `cuda` or `cuda:N` copies shards to GPUs that FAISS has."""
+        """Without an encoder only BM25 can search; `device`: where shards are searched, as of `copy_to_gpus`."""
         self.index = index
         self.encoder = encoder
         self._copies = copy_to_gpus([shard.faiss for shard in index.shards], device)
