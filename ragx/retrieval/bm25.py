@@ -151,8 +151,13 @@ def open_counted(folder: Path, passages: int) -> Counted | None:
     """
     if not (folder / TOKENIZER).exists() or json.loads((folder / TOKENIZER).read_text()) != _tokenizer():
         return None
-    arrays = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in (INDPTR, INDICES, COUNTS, LENGTHS))
-    return Counted(passages, list(json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))), *arrays)
+    starts, rows, counts, lengths = (
+        np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in (INDPTR, INDICES, COUNTS, LENGTHS)
+    )
+    words = list(json.loads((folder / VOCABULARY).read_text(encoding="utf-8")))
+    if len(starts) != len(words) + 1 or not len(rows) == len(counts) == starts[-1] or len(lengths) < passages:
+        raise ValueError("the files do not belong together")
+    return Counted(passages, words, starts, rows, counts, lengths)
 
 
 def open_bm25(folder: Path) -> bm25s.BM25:

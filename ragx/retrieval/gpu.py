@@ -45,7 +45,8 @@ class OnGpu:
 
     def __init__(self, original: faiss.Index, copy: faiss.Index, gpu: Gpu) -> None:
         """Of the `original` on the CPU there is a `copy` on the GPU."""
-        self._original, self._copy, self._gpu = original, copy, gpu
+        self._original, self._gpu = original, gpu
+        self._copy: faiss.Index | None = copy
 
     def search(self, questions: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The k best candidates for each question, (n, d) float32: scores and rows, (n, k), as `faiss.Index.search`.
@@ -56,13 +57,13 @@ class OnGpu:
             with self._gpu.lock:
                 if self._copy is not None:
                     try:
-                        return self._copy.search(questions, k)  # type: ignore[no-any-return]
+                        return self._copy.search(questions, k)
                     except RuntimeError as error:
                         self._copy = None  # gives its memory back, which the others may do with
                         if not self._gpu.told:
                             notice(f"GPU {self._gpu.number} cannot search a shard, the CPU does: {_reason(error)}")
                         self._gpu.told = True
-        return self._original.search(questions, k)  # type: ignore[no-any-return]
+        return self._original.search(questions, k)
 
 
 def asked(device: str | None) -> list[int]:

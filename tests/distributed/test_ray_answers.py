@@ -40,7 +40,9 @@ def test_ask_answers_as_with_the_local_engine(
     for engine in ("local", "ray"):
         options = ["--model", str(tiny_decoder), "-k", "4", "--n-decoder", "1", "--max-new-tokens", "3", "--json"]
         monkeypatch.setattr(sys, "argv", ["ragx", "ask", QUESTION, "--index", str(index), "--engine", engine, *options])
-        cli.main()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert not ended.value.code
         answers.append(json.loads(capsys.readouterr().out))
     here, there = answers
     assert len(here["hits"]) == 4
