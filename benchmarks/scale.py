@@ -32,7 +32,7 @@ def disk() -> str:
         lines.append(f"| {what} | {each:,.0f} | {size(each * PASSAGES)} |")
 
     row("passages: text, title, ids, offsets", TEXT_BYTES)
-    row("BM25 postings", 8 * POSTINGS)
+    row("BM25 postings", 9 * POSTINGS)
     for d in DIMENSIONS:
         row(f"vectors d = {d}, float32", 4 * d)
         row(f"vectors d = {d}, float16", 2 * d)

@@ -22,7 +22,7 @@ import typer.core
 from ragx.errors import ConfigError, RagxError
 from ragx.evaluation.commands import app as eval_app
 from ragx.index_commands import app as index_app
-from ragx.opening import open_rag
+from ragx.opening import connected, open_rag
 from ragx.options import Address, Bits, CacheSize, Device, Dtype, Encodings, Engine, IndexFolder, Json, Offline, Reader
 from ragx.terminal import notice, plain, waiting
 
@@ -95,6 +95,8 @@ def ask(
     cache_size: CacheSize = 4.0,
     encodings: Encodings = "bfloat16",
     why: Annotated[bool, typer.Option("--why", help="Show each passage's share of the attention.")] = False,
+    engine: Engine = "local",
+    address: Address = None,
     device: Device = None,
     dtype: Dtype = "auto",
     bits: Bits = None,
@@ -106,19 +108,21 @@ def ask(
     from ragx.rag import check_question
 
     check_question(question, k, n_decoder, reader, retriever)
-    rag = open_rag(
-        index,
-        model,
-        retriever=retriever,
-        attend=attend,
-        cache_size=cache_size,
-        encodings=encodings,
-        device=device,
-        dtype=dtype,
-        bits=bits,
-    )
-
-    with waiting(f"reading {k} passages …") as done_waiting:
+    with contextlib.ExitStack() as stack:
+        spread = stack.enter_context(connected(engine, address))
+        rag = open_rag(
+            index,
+            model,
+            retriever=retriever,
+            attend=attend,
+            cache_size=cache_size,
+            encodings=encodings,
+            device=device,
+            dtype=dtype,
+            bits=bits,
+        )
+        rag.retriever = spread(rag.retriever)
+        done_waiting = stack.enter_context(waiting(f"reading {k} passages …"))
 
         def show(text: str) -> None:
             done_waiting()
@@ -168,21 +172,12 @@ def search(
 ) -> None:
     """Show the passages an index holds for a question."""
     from ragx import display
-    from ragx.indexing import check_engine
     from ragx.rag import check_search, open_retriever
 
     check_search(question, k, retriever)
-    check_engine(engine, address)
     method: Any = retriever  # checked above
-    with contextlib.ExitStack() as stack:
-        if engine == "ray":
-            from ragx import distributed
-
-            stack.enter_context(distributed.cluster(address))
-        opened = open_retriever(index, method=method, device=device, dtype=dtype)
-        if engine == "ray":
-            opened = stack.enter_context(distributed.RayRetriever(opened.index, opened.encoder))
-        hits = opened.search(question, k, method)
+    with connected(engine, address) as spread:
+        hits = spread(open_retriever(index, method=method, device=device, dtype=dtype)).search(question, k, method)
     for note in hits.notes:
         notice(note)
     if as_json:

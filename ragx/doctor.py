@@ -34,6 +34,7 @@ def report() -> dict[str, object]:
             "features": sorted(cpu_flags().intersection(_FLAGS)),
         },
         "gpus": _gpus(),
+        "vectors": _vector_search(),
         "memory": f"{_gib(psutil.virtual_memory().available)} free of {_gib(psutil.virtual_memory().total)}",
         "disk": f"{_gib(shutil.disk_usage(_existing(models.home())).free)} free for {models.home()}",
         "hub": _hub(),
@@ -76,6 +77,17 @@ def _gpus() -> list[str]:
         f" {_gib(torch.cuda.get_device_properties(i).total_memory)}"
         for i in range(torch.cuda.device_count())
     ]
+
+
+def _vector_search() -> str:
+    import faiss
+    import torch
+
+    if gpus := faiss.get_num_gpus():
+        return f"searched on the CPU, with --device cuda on {gpus} GPUs"
+    if not torch.cuda.is_available():
+        return "searched on the CPU"
+    return "searched on the CPU, with --device cuda too: FAISS has no GPU (docs/scale.md says how to get faiss-gpu)"
 
 
 def _indexes() -> list[str]:

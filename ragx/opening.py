@@ -1,7 +1,9 @@
-"""What `ask` and the commands that stay (`chat`, `serve`, `mcp`) begin with: an index and the models that answer."""
+"""What commands begin with: an index, who searches it, and the models that answer."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ from ragx.terminal import notice, waiting
 
 if TYPE_CHECKING:
     from ragx.rag import RAG
+    from ragx.retrieval import Retriever
 
 
 def open_rag(index: Path | None, model: str | None, **options: Any) -> RAG:
@@ -32,3 +35,22 @@ def open_rag(index: Path | None, model: str | None, **options: Any) -> RAG:
     for note in rag.notes:
         notice(note)
     return rag
+
+
+@contextmanager
+def connected(engine: str, address: str | None) -> Iterator[Callable[[Retriever], Retriever]]:
+    """Connect to what an engine searches with; until the block ends, what is yielded puts it in a retriever's place.
+
+    Raises:
+        ConfigError: there is no such engine, Ray is not installed, or there is no cluster at the address.
+    """
+    from ragx.indexing import check_engine
+
+    check_engine(engine, address)
+    if engine == "local":
+        yield lambda retriever: retriever
+        return
+    from ragx import distributed
+
+    with distributed.cluster(address), ExitStack() as actors:
+        yield lambda retriever: actors.enter_context(distributed.RayRetriever(retriever.index, retriever.encoder))

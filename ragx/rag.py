@@ -80,6 +80,7 @@ class RAG:
             cache_size: bound on the passage encodings kept on disk, in GB; 0 keeps none.
             encodings: their number format: `bfloat16`, or `int8` in half the space.
             device: a torch device, or `auto` to spread the decoder over all GPUs; None: a GPU where there is one.
+                `cuda` (all GPUs) and `cuda:N` also search shards there, where FAISS can.
             dtype: number format of the models; None: what the device multiplies fastest.
             bits: 8 or 4 hold the decoder's matrices in so many bits (bitsandbytes).
 
@@ -262,7 +263,8 @@ def open_retriever(
     opened = Index.open(Path(index) if index is not None else default_index())
     if method == "bm25":
         return Retriever(opened)
-    return Retriever(opened, open_encoder(opened.manifest.encoder.name, device=device, dtype=dtype))
+    encoder = open_encoder(opened.manifest.encoder.name, device=device, dtype=dtype)
+    return Retriever(opened, encoder, device=device)
 
 
 def check_search(question: str, k: int, retriever: str) -> None:

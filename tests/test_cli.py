@@ -288,6 +288,7 @@ def test_doctor_says_what_ask_would_use(ragx: Callable[..., Run]) -> None:
     assert findings["hub"] == "not tried: offline"
     assert "smollm2-135m-instruct" in findings["models"]
     assert findings["packages"]["torch"]
+    assert findings["vectors"].startswith("searched on the CPU")
 
 
 def test_a_question_that_is_not_valid_text_is_answered_all_the_same(
@@ -392,7 +393,8 @@ def test_what_cannot_be_encoded_is_one_line(ragx, index: Path, trained_reader, t
 def test_an_engine_that_is_not_there_is_one_line(
     ragx: Callable[..., Run], notes: Path, tmp_path: Path, options: list[str], message: str
 ) -> None:
-    for command in (["index", "build", notes, "--out", tmp_path / "index"], ["search", "snow", "--index", tmp_path]):
+    asking = [[command, "snow", "--index", tmp_path] for command in ("search", "ask")]
+    for command in (["index", "build", notes, "--out", tmp_path / "index"], *asking):
         assert ragx(*command, *options) == Run(2, "", f"ragx: {message}\n")
     assert not (tmp_path / "index").exists()
 

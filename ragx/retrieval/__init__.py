@@ -10,6 +10,7 @@
     tuning.py     how thoroughly to search, from measured recall and latency
     retriever.py  Retriever: a question to hits (dense, BM25, hybrid)
     dense.py      FAISS: one index a shard, exact re-scoring
+    gpu.py        FAISS indexes on GPUs
     vectors.py    vectors as they are stored: float32, float16, int8
     bm25.py       BM25 over all shards; postings.py counts and merges its words on disk
     passages.py   passages as Arrow files

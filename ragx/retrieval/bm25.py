@@ -15,22 +15,28 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from ragx.retrieval.durable import sync_file, sync_folder, writing
-from ragx.retrieval.postings import TOKENS_IN_BLOCK, Postings
+from ragx.retrieval.postings import TOKENS_IN_BLOCK, Counted, Postings
 
 if TYPE_CHECKING:
     import bm25s
 
 DATA, INDICES, INDPTR = (f"{name}.csc.index.npy" for name in ("data", "indices", "indptr"))
 PARAMS, VOCABULARY = "params.index.json", "vocab.index.json"
+COUNTS, LENGTHS, TOKENIZER = "counts.npy", "lengths.npy", "tokenizer.json"
+"""What updates read and searches do not: how often a word stands in a passage, words of passages, who cut them."""
+FILES = [DATA, INDICES, INDPTR, PARAMS, VOCABULARY, COUNTS, LENGTHS, TOKENIZER]
 K1 = 1.5
 B = 0.75
 
 
-def build_bm25(texts: Iterable[str], folder: Path) -> list[str]:
+def build_bm25(
+    texts: Iterable[str], folder: Path, counted: Counted | None = None, deleted: np.ndarray | None = None
+) -> list[str]:
     """Index the texts, stemmed and without stop words, into a new `folder`; returns the names of the files written.
 
     Texts without a single word give no files. Memory does not grow with the texts; the disk holds 12 bytes for every
-    word of a text while it runs, beside the 8 that stay.
+    word of a text while it runs, beside the 9 or more that stay. What was `counted` stands before the texts, as if it
+    were read again, `deleted` rows of it as if they were empty.
 
     Raises:
         IndexFolderError: the files cannot be written.
@@ -38,10 +44,12 @@ def build_bm25(texts: Iterable[str], folder: Path) -> list[str]:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with closing(Postings(folder)) as postings:
+        if counted is not None:
+            postings.take(counted, np.empty(0, np.int64) if deleted is None else deleted)
         _count(texts, postings)
         if postings.tokens:
             _write(postings, folder)
-            return [DATA, INDICES, INDPTR, PARAMS, VOCABULARY]
+            return FILES
     with writing(folder):
         folder.rmdir()
     return []
@@ -65,14 +73,18 @@ def _count(texts: Iterable[str], postings: Postings) -> None:
 
 
 def _write(postings: Postings, folder: Path) -> None:
-    """The files of a bm25s index, as `bm25s.BM25.save` writes them."""
+    """The files of a bm25s index, as `bm25s.BM25.save` writes them, and what the next update needs."""
     average = np.float64(postings.tokens / postings.passages)
     total = column = 0
     with writing(folder), ExitStack() as stack:
-        data, indices, words = (stack.enter_context((folder / name).open("wb")) for name in (DATA, INDICES, VOCABULARY))
+        data, indices, words, counts = (
+            stack.enter_context((folder / name).open("wb")) for name in (DATA, INDICES, VOCABULARY, COUNTS)
+        )
+        smallest = np.min_scalar_type(postings.most).newbyteorder("<")
         starts = stack.enter_context(TemporaryFile(dir=folder))
         _write_header(data, "<f4", postings.total)
         _write_header(indices, "<i4", postings.total)
+        _write_header(counts, smallest.str, postings.total)
         starts.write(np.zeros(1, "<i8").data)
         for part, frequencies, found in postings.merged():
             lines = (f"{json.dumps(word, ensure_ascii=False)}: {column + n}" for n, word in enumerate(part))
@@ -82,12 +94,18 @@ def _write(postings: Postings, folder: Path) -> None:
             total += sum(frequencies)
             for entries, passages in found:
                 indices.write(np.ascontiguousarray(entries["row"]).data)
+                counts.write(entries["count"].astype(smallest).data)
                 data.write(_scores(entries, passages, postings.passages, average).data)
         words.write(b"}")
         starts.seek(0)
         with (folder / INDPTR).open("wb") as indptr:
             _write_header(indptr, "<i8", column + 1)
             shutil.copyfileobj(starts, indptr)
+        postings.lengths.seek(0)
+        with (folder / LENGTHS).open("wb") as lengths:
+            _write_header(lengths, "<i4", postings.passages)
+            shutil.copyfileobj(postings.lengths, lengths)
+        (folder / TOKENIZER).write_text(json.dumps(_tokenizer()), encoding="utf-8")
         params = {
             "k1": K1,
             "b": B,
@@ -102,7 +120,7 @@ def _write(postings: Postings, folder: Path) -> None:
         }
         (folder / PARAMS).write_text(json.dumps(params, indent=4), encoding="utf-8")
     with writing(folder):
-        for name in (DATA, INDICES, INDPTR, PARAMS, VOCABULARY):
+        for name in FILES:
             sync_file(folder / name)
         sync_folder(folder)
 
@@ -118,6 +136,28 @@ def _scores(entries: np.ndarray, frequencies: np.ndarray, passages: int, average
 def _write_header(file: BinaryIO, dtype: str, number: int) -> None:
     header: dict[str, Any] = {"descr": dtype, "fortran_order": False, "shape": (number,)}
     np.lib.format.write_array_header_1_0(file, header)
+
+
+def _tokenizer() -> dict[str, str]:
+    """What decides which words a text has."""
+    return {package: version(package) for package in ("bm25s", "PyStemmer")}
+
+
+def open_counted(folder: Path, passages: int) -> Counted | None:
+    """What an index counted of its first `passages`; None where it does not say, or a new build may count otherwise.
+
+    Raises:
+        OSError, ValueError: a file is missing or damaged.
+    """
+    if not (folder / TOKENIZER).exists() or json.loads((folder / TOKENIZER).read_text()) != _tokenizer():
+        return None
+    starts, rows, counts, lengths = (
+        np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in (INDPTR, INDICES, COUNTS, LENGTHS)
+    )
+    words = list(json.loads((folder / VOCABULARY).read_text(encoding="utf-8")))
+    if len(starts) != len(words) + 1 or not len(rows) == len(counts) == starts[-1] or len(lengths) < passages:
+        raise ValueError("the files do not belong together")
+    return Counted(passages, words, starts, rows, counts, lengths)
 
 
 def open_bm25(folder: Path) -> bm25s.BM25:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import chain, islice
+from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +30,7 @@ from ragx.retrieval.encoder import Encoder
 from ragx.retrieval.index import open_vectors, shard_folder
 from ragx.retrieval.manifest import Counts, EncoderEntry, Manifest, ShardEntry, is_index_folder
 from ragx.retrieval.passages import all_passages, embedded_text, open_passages, write_passages
+from ragx.retrieval.postings import Counted
 from ragx.retrieval.staging import Staging
 from ragx.retrieval.vectors import VectorFormat, stored
 from ragx.types import Passage
@@ -221,20 +222,25 @@ def make_faiss(vectors: Path, settings: IndexSettings, path: Path) -> None:
     write_faiss(build_faiss(open_vectors(vectors), settings), path)
 
 
-def index_words(staging: Staging, deleted: np.ndarray = NONE, *, quiet: bool = False) -> None:
-    """Build BM25 over all shards, in which `deleted` rows have no words."""
+def index_words(
+    staging: Staging, deleted: np.ndarray = NONE, counted: Counted | None = None, *, quiet: bool = False
+) -> None:
+    """Build BM25 over all shards, in which `deleted` rows have no words; those of the first shards may be `counted`."""
     staging.forget("bm25/")
     folder = staging.folder / "bm25"
     with writing(folder):
         # bm25s writes into the files that are there, which may be a published generation's too
         if folder.is_dir():
             shutil.rmtree(folder)
+    first = counted.passages if counted else 0
+    *starts, total = accumulate((shard.passages for shard in staging.shards), initial=0)
     tables = (
-        open_passages(shard_folder(staging.folder, number) / "passages.arrow") for number in range(len(staging.shards))
+        open_passages(shard_folder(staging.folder, number) / "passages.arrow")
+        for number, start in enumerate(starts)
+        if start >= first
     )
     passages = (passage for table in tables for passage in all_passages(table))
     gone = set(deleted.tolist())
-    texts = ("" if row in gone else embedded_text(passage) for row, passage in enumerate(passages))
-    total = sum(shard.passages for shard in staging.shards)
-    bar = tqdm(texts, total=total, desc="counting words", unit=" passages", disable=quiet or None)
-    staging.record(*(f"bm25/{name}" for name in build_bm25(bar, folder)))
+    texts = ("" if row in gone else embedded_text(passage) for row, passage in enumerate(passages, start=first))
+    bar = tqdm(texts, total=total - first, desc="counting words", unit=" passages", disable=quiet or None)
+    staging.record(*(f"bm25/{name}" for name in build_bm25(bar, folder, counted, deleted)))

@@ -2,7 +2,8 @@
 
 FAISS proposes candidates; their scores are computed again from the vectors, in float64. So a passage has the same
 score in any sharding, and compressed indexes (PQ, SQ) rank by exact scores. With `flat` the result is exact for the
-vectors as they are stored in float32 or float16, ties included: passages of equal score come in passage order.
+vectors as they are stored in float32 or float16, on a GPU too, ties included: passages of equal score come in passage
+order.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from ragx.config import IndexSettings, Search
 from ragx.errors import ConfigError
 from ragx.retrieval.durable import durable_file
+from ragx.retrieval.gpu import OnGpu
 from ragx.retrieval.vectors import VectorFormat, as_float32
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ IVF_PROBED = 1 / 16
 """Share of an IVF index's lists that a search visits, at least 16 lists, where no number is set."""
 ROUNDING = 1e-5
 """Bound on FAISS's float32 rounding error in an inner product, relative to the norms of the two vectors."""
+GPU_ROUNDING = 1e-3
+"""The same on a GPU, which rounds both vectors to 11 bits where it multiplies them as float16 or TF32."""
 IVF_PQ_TABLE = 256
 """Bound on the size of a table that FAISS may make when it reads IVF-PQ, in multiples of the centroids' size."""
 ROWS_AT_ONCE = 8192
@@ -192,18 +196,21 @@ def nearest(
     live: np.ndarray | None = None,
     *,
     rerank: int,
+    gpu: OnGpu | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k rows of greatest inner product with the question, (d,) float32: rows (k,) int64, scores (k,) float64.
 
     Fewer than k where the shard is smaller or an approximate index finds fewer. Best first, ties by row. Only rows that
     `live`, (n,) bool, names take part; None: all. An approximate index is asked for `rerank` times k candidates, whose
-    scores are computed again from the vectors; 0: for k, and its own scores are taken.
+    scores are computed again from the vectors; 0: for k, and its own scores are taken. `gpu` is searched in the place
+    of `index`.
     """
     exact = is_exact(index, vectors)
+    rounding = ROUNDING if gpu is None else GPU_ROUNDING
     fetch = k + SPARE if exact else max(rerank, 1) * k
     while True:
         fetch = min(fetch, index.ntotal)
-        approximate, found = index.search(question[None], fetch)
+        approximate, found = (gpu or index).search(question[None], fetch)
         rows = found[0][found[0] >= 0]
         exhausted = fetch == index.ntotal or len(rows) < fetch
         approximate = approximate[0, : len(rows)]
@@ -221,7 +228,7 @@ def nearest(
             if not exact:
                 break
             # What FAISS left out scores below its worst candidate, up to rounding: can it still be among the best k?
-            error = ROUNDING * float(np.linalg.norm(question) * np.linalg.norm(candidates, axis=1).max())
+            error = rounding * float(np.linalg.norm(question) * np.linalg.norm(candidates, axis=1).max())
             if scores[best[-1]] > worst[0] + error:
                 break
         fetch *= 4

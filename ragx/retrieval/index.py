@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from ragx.errors import IndexFolderError
-from ragx.retrieval.bm25 import open_bm25
+from ragx.retrieval.bm25 import open_bm25, open_counted
 from ragx.retrieval.dense import open_faiss
 from ragx.retrieval.durable import sha256
 from ragx.retrieval.manifest import DELETED, FileEntry, Manifest, current_generation, load_manifest
 from ragx.retrieval.passages import all_passages, is_unicode, open_passages, passage_at
+from ragx.retrieval.postings import Counted
 from ragx.retrieval.vectors import as_float32, dimension
 from ragx.types import Passage
 
@@ -145,6 +146,14 @@ class Index:
     def __len__(self) -> int:
         """How many passages there are, without the deleted ones."""
         return self.manifest.counts.passages
+
+    def counted(self, passages: int) -> Counted | None:
+        """What BM25 counted of the first `passages`; None where that cannot be relied on, so that they must be read."""
+        generation = self.folder / self.generation
+        files = {name: entry for name, entry in self.manifest.files.items() if name.startswith("bm25/")}
+        if not passages or not files or any(problems(generation, self.manifest.model_copy(update={"files": files}))):
+            return None
+        return _opened(lambda folder: open_counted(folder, passages), generation / "bm25")
 
     def rows(self) -> np.ndarray:
         """The rows of all passages that are not deleted, ascending."""

@@ -15,7 +15,7 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,23 @@ READ_AT_ONCE = 8192
 """Bytes of a block's words."""
 POSTING = np.dtype([("row", "<i4"), ("count", "<i4"), ("length", "<i4")])
 """A word in a passage: which, how often, and how many words the passage has."""
+
+
+class Counted(NamedTuple):
+    """The words of the first passages of an index, as it counted them."""
+
+    passages: int
+    """How many of them."""
+    words: list[str]
+    """Of the whole index, in alphabetical order."""
+    starts: np.ndarray
+    """(words + 1,): where the postings of each word begin, and the last end."""
+    rows: np.ndarray
+    """(postings,): ascending for each word."""
+    counts: np.ndarray
+    """(postings,)."""
+    lengths: np.ndarray
+    """Words of each passage of the whole index."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +95,18 @@ class Postings:
         self.tokens = 0
         self.total = 0
         """Different words of a passage, over all passages."""
+        self.most = 0
+        """How often a word stands in a passage, at most."""
         self._blocks: list[_Block] = []
         with writing(folder):
             self._words: BinaryIO = TemporaryFile(dir=folder)  # noqa: SIM115
             self._postings: BinaryIO = TemporaryFile(dir=folder)  # noqa: SIM115
+            self.lengths: BinaryIO = TemporaryFile(dir=folder)  # noqa: SIM115
+            """Words of each passage, int32."""
 
     def close(self) -> None:
         """Give the disk space back."""
+        self.lengths.close()
         self._words.close()
         self._postings.close()
 
@@ -101,16 +123,53 @@ class Postings:
         postings["row"] = keys % width + self.passages
         postings["count"] = counts
         postings["length"] = passages[keys % width]
-        numbers = np.bincount(keys // width, minlength=len(words)).tolist()
-        text = "".join(f"{word}\t{number}\n" for word, number in zip(words, numbers, strict=True)).encode()
+        numbers = np.bincount(keys // width, minlength=len(words))
+        self._add_block(words, numbers, [postings])
+        self._add_passages(passages)
+
+    def take(self, counted: Counted, deleted: np.ndarray) -> None:
+        """Add what another index counted as the first block, in which `deleted` rows have no words."""
+        alive = np.ones(counted.passages, bool)
+        alive[deleted] = False
+        numbers = np.zeros(len(counted.words), np.int64)
+
+        def parts() -> Iterator[np.ndarray]:
+            for start in range(0, len(counted.rows), POSTINGS_MERGED):
+                rows = np.asarray(counted.rows[start : start + POSTINGS_MERGED])
+                kept = np.flatnonzero(rows < counted.passages)
+                kept = kept[alive[rows[kept]]]
+                words = np.searchsorted(counted.starts, kept + start, side="right") - 1
+                np.add(numbers, np.bincount(words, minlength=len(numbers)), out=numbers)
+                postings = np.empty(len(kept), POSTING)
+                postings["row"] = rows[kept]
+                postings["count"] = counted.counts[kept + start]
+                postings["length"] = counted.lengths[rows[kept]]
+                yield postings
+
+        self._add_block(counted.words, numbers, parts())
+        for start in range(0, counted.passages, POSTINGS_MERGED):
+            part = slice(start, min(start + POSTINGS_MERGED, counted.passages))
+            self._add_passages(np.where(alive[part], counted.lengths[part], 0))
+
+    def _add_block(self, words: list[str], numbers: np.ndarray, parts: Iterable[np.ndarray]) -> None:
+        """Write postings, part by part; `numbers`, how many each word has, are read after the last."""
         with writing(self.folder):
+            first = self._postings.tell()
+            for postings in parts:
+                self._postings.write(postings.data)
+                self.total += len(postings)
+                self.most = max(self.most, int(postings["count"].max(initial=0)))
+            held = ((word, number) for word, number in zip(words, numbers.tolist(), strict=True) if number)
+            text = "".join(f"{word}\t{number}\n" for word, number in held).encode()
             start = self._words.tell()
             self._words.write(text)
-            self._blocks.append(_Block(range(start, self._words.tell()), self._postings.tell()))
-            self._postings.write(postings.data)
-        self.passages += len(passages)
-        self.tokens += len(tokens)
-        self.total += len(postings)
+            self._blocks.append(_Block(range(start, self._words.tell()), first))
+
+    def _add_passages(self, lengths: np.ndarray) -> None:
+        with writing(self.folder):
+            self.lengths.write(lengths.astype("<i4").data)
+        self.passages += len(lengths)
+        self.tokens += int(lengths.sum())
 
     def merged(self) -> Iterator[tuple[list[str], list[int], Iterator[tuple[np.ndarray, np.ndarray]]]]:
         """Words in alphabetical order, some at a time.

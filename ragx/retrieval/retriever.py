@@ -13,6 +13,7 @@ from ragx.errors import ConfigError, IndexFolderError
 from ragx.retrieval.bm25 import best_matches
 from ragx.retrieval.dense import nearest
 from ragx.retrieval.encoder import Encoder
+from ragx.retrieval.gpu import OnGpu, copy_to_gpus
 from ragx.retrieval.index import Index, Shard
 from ragx.types import Hit
 
@@ -49,10 +50,11 @@ class Found(list[T]):
 class Retriever:
     """Searches one opened generation. Safe to share between threads."""
 
-    def __init__(self, index: Index, encoder: Encoder | None = None) -> None:
-        """Without an encoder only BM25 can search."""
+    def __init__(self, index: Index, encoder: Encoder | None = None, *, device: str | None = None) -> None:
+        """Without an encoder only BM25 can search; `device`: where shards are searched, as of `copy_to_gpus`."""
         self.index = index
         self.encoder = encoder
+        self._copies = copy_to_gpus([shard.faiss for shard in index.shards], device)
         self._threads = ThreadPoolExecutor(min(len(index.shards), os.cpu_count() or 1) or 1, "ragx-search")
 
     def search(self, question: str, k: int, method: Method = "hybrid") -> Found[Hit]:
@@ -82,7 +84,8 @@ class Retriever:
         `rerank`: candidates that an approximate index proposes, in multiples of k; None: as the index is set to.
         """
         multiple = self.rerank(rerank)
-        parts = self._threads.map(lambda shard: search_shard(shard, vector, k, multiple), self.index.shards)
+        shards = zip(self.index.shards, self._copies, strict=True)
+        parts = self._threads.map(lambda pair: search_shard(pair[0], vector, k, multiple, pair[1]), shards)
         return Found(best_of(parts, k))
 
     def rerank(self, wanted: int | None) -> int:
@@ -105,9 +108,11 @@ class Retriever:
         return self.encoder
 
 
-def search_shard(shard: Shard, vector: np.ndarray, k: int, rerank: int) -> tuple[np.ndarray, np.ndarray]:
+def search_shard(
+    shard: Shard, vector: np.ndarray, k: int, rerank: int, gpu: OnGpu | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The k rows of a shard of greatest inner product with a vector, (d,): rows of the whole index and scores, (k,)."""
-    rows, scores = nearest(shard.faiss, shard.vectors, vector, k, shard.live, rerank=rerank)
+    rows, scores = nearest(shard.faiss, shard.vectors, vector, k, shard.live, rerank=rerank, gpu=gpu)
     return rows + shard.offset, scores
 
 

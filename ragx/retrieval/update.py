@@ -4,7 +4,7 @@
 2. What is added becomes new shards, together with the last shards that are smaller than it, without what was deleted
    from those. So there are few shards however often a little is added, and a passage moves a logarithmic number of
    times. Vectors move along: only new passages are embedded.
-3. BM25 is built again over all shards, unless no shard has changed.
+3. BM25 is written again, unless no shard has changed; words are counted in the new shards alone.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def publish_update(
         staging.forget("bm25/")
         staging.adopt([name for name in manifest.files if name.startswith("bm25/")])
     else:
-        index_words(staging, deleted, quiet=quiet)
+        index_words(staging, deleted, index.counted(start), quiet=quiet)
     documents = {*_documents(kept, deleted), *(passage.document for passage in index.passages(moved))}
     documents |= {passage.document for passage in added}
     counts = {

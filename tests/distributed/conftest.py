@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 HELPERS = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "retrieval")]
-sys.path[:0] = HELPERS
+sys.path[:0] = [*HELPERS, str(Path(__file__).parents[1] / "apps" / "server")]
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'ragx[ray]'")
 

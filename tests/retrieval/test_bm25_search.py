@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 import Stemmer
 from bm25s import BM25
@@ -17,7 +18,10 @@ from hypothesis import strategies as st
 from toy_encoders import WordEncoder, passage, passages
 
 from ragx.config import IndexSettings
-from ragx.retrieval import Index, Retriever, bm25, build_index, postings
+from ragx.retrieval import Index, Retriever, bm25, build_index, postings, read_manifest, update_index, verify
+from ragx.retrieval import build as building
+from ragx.retrieval import index as opening
+from ragx.retrieval.manifest import write_manifest
 from ragx.types import Passage
 
 WORDS = ["snow", "albedo", "soil", "cloud", "light"]  # their stems are themselves
@@ -121,3 +125,91 @@ def test_an_index_merged_from_blocks_of_any_size_is_the_one_that_bm25s_makes_in_
         expected.save(Path(folder) / "theirs", show_progress=False)
         params = [json.loads((Path(folder) / name / "params.index.json").read_text()) for name in ("bm25", "theirs")]
         assert params[0] == params[1]
+
+
+some_texts = st.lists(st.lists(st.sampled_from([*WORDS, "the", "Schnee", "é1"]), max_size=8).map(" ".join), max_size=12)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
+
+
+@settings(deadline=None, max_examples=60)
+@given(some_texts, some_texts, st.data(), st.integers(1, 12))
+def test_what_was_counted_and_new_texts_give_the_files_that_a_build_of_all_gives(
+    before: list[str], after: list[str], data: st.DataObject, size: int
+) -> None:
+    kept = data.draw(st.integers(0, len(before)))
+    gone = sorted(data.draw(st.sets(st.integers(0, max(0, kept - 1)), max_size=kept)))
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as name:
+        first, updated, anew = (Path(name) / part for part in ("first", "updated", "anew"))
+        patch.setattr(bm25, "TOKENS_IN_BLOCK", size)
+        patch.setattr(postings, "POSTINGS_MERGED", size)
+        bm25.build_bm25(before, first)
+        counted = bm25.open_counted(first, kept)
+        assert (counted is None) == (not first.exists())
+        if counted is None:
+            return
+        bm25.build_bm25(after, updated, counted, np.array(gone, np.int64))
+        bm25.build_bm25(["" if row in gone else text for row, text in enumerate(before[:kept])] + after, anew)
+        assert contents(updated) == contents(anew)
+
+
+def test_a_word_may_stand_in_a_passage_more_often_than_a_byte_can_say(tmp_path: Path) -> None:
+    bm25.build_bm25(["snow " * 300, "snow"], tmp_path / "first")
+    counted = bm25.open_counted(tmp_path / "first", 2)
+    assert counted is not None
+    assert counted.counts.tolist() == [300, 1]
+    bm25.build_bm25(["soil"], tmp_path / "updated", counted)
+    bm25.build_bm25(["snow " * 300, "snow", "soil"], tmp_path / "anew")
+    assert contents(tmp_path / "updated") == contents(tmp_path / "anew")
+
+
+@pytest.fixture
+def counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts whose words are counted from now on."""
+    read: list[str] = []
+
+    def embedded_text(passage: Passage) -> str:
+        read.append(passage.text)
+        return passage.text
+
+    monkeypatch.setattr(building, "embedded_text", embedded_text)
+    return read
+
+
+def test_an_update_counts_the_words_of_new_shards_alone(tmp_path: Path, counting: list[str]) -> None:
+    build(tmp_path, passages(["snow soil", "snow", "cloud", "light light"]), shard_size=2)
+    counting.clear()
+    update_index(tmp_path, WordEncoder(), add=[passage(4, "soil")], delete=["doc1#0"], quiet=True)
+    assert counting == ["soil"]
+    bm25.build_bm25(["snow soil", "", "cloud", "light light", "soil"], tmp_path.parent / "anew")
+    assert contents(tmp_path / "gen-0002" / "bm25") == contents(tmp_path.parent / "anew")
+    verify(tmp_path)
+
+
+@pytest.mark.parametrize("case", ["absent", "damaged", "another tokenizer"])
+def test_words_are_counted_anew_where_the_earlier_counts_cannot_be_relied_on(
+    tmp_path: Path, counting: list[str], monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    build(tmp_path, passages(["snow soil", "cloud"]), shard_size=2)
+    generation = tmp_path / "gen-0001"
+    counts = generation / "bm25" / "counts.npy"
+    if case == "absent":  # as ragx wrote indexes before it kept them
+        kept = {"bm25/counts.npy", "bm25/lengths.npy", "bm25/tokenizer.json"}
+        manifest = read_manifest(tmp_path)
+        files = {name: entry for name, entry in manifest.files.items() if name not in kept}
+        write_manifest(manifest.model_copy(update={"files": files}), generation)
+        for name in kept:
+            (generation / name).unlink()
+    elif case == "damaged":
+        monkeypatch.setattr(opening, "READ_WHEN_OPENED", 0)  # as of a large index
+        counts.write_bytes(counts.read_bytes()[:-1] + b"\7")
+    else:
+        monkeypatch.setattr(bm25, "version", lambda package: "0")
+    counting.clear()
+    update_index(tmp_path, WordEncoder(), add=[passage(2, "soil")], quiet=True)
+    assert counting == ["snow soil", "cloud", "soil"]
+    bm25.build_bm25(["snow soil", "cloud", "soil"], tmp_path.parent / "anew")
+    assert contents(tmp_path / "gen-0002" / "bm25") == contents(tmp_path.parent / "anew")
+    verify(tmp_path)

@@ -206,7 +206,9 @@ def create_app(
         if not asked.query.strip():
             raise ApiError(400, "the query is empty", param="query")
         method: Method = asked.retriever or rag.method
-        return HitList(data=await asking.run(lambda: rag.retriever.search(asked.query, asked.k, method)))
+        hits = await asking.run(lambda: rag.retriever.search(asked.query, asked.k, method))
+        metrics.searched(hits)
+        return HitList(data=hits, notes=hits.notes)
 
     @app.get("/v1/models")
     async def list_models() -> ModelList:

@@ -140,6 +140,7 @@ class Asking:
         return future
 
     def _count(self, answer: Answer) -> None:
+        self.metrics.searched(answer.hits)
         self.metrics.ended.labels(answer.finish).inc()
         if answer.answer_tokens:
             self.metrics.first_token.observe(answer.timings.first_token)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ragx.errors import ConfigError, RagxError
-from ragx.opening import open_rag
-from ragx.options import Bits, CacheSize, Device, Dtype, Encodings, IndexFolder, Offline, Reader
+from ragx.opening import connected, open_rag
+from ragx.options import Address, Bits, CacheSize, Device, Dtype, Encodings, Engine, IndexFolder, Offline, Reader
 from ragx.terminal import notice
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def serve(
     attend: Annotated[str, typer.Option(help="How decoding attends: auto, project, cached or latent.")] = "auto",
     cache_size: CacheSize = 4.0,
     encodings: Encodings = "bfloat16",
+    engine: Engine = "local",
+    address: Address = None,
     device: Device = None,
     dtype: Dtype = "auto",
     bits: Bits = None,
@@ -57,31 +59,32 @@ def serve(
     check_question("-", k, n_decoder, "cepe", retriever)
     if token is not None and not (token and token.isascii() and token.isprintable()):
         raise ConfigError("the token must be one or more printable ASCII characters")
-    rag = open_rag(
-        index,
-        model,
-        retriever=retriever,
-        attend=attend,
-        cache_size=cache_size,
-        encodings=encodings,
-        device=device,
-        dtype=dtype,
-        bits=bits,
-    )
-    if token is None and not _is_loopback(host):
-        notice(f"whoever reaches {host} can ask: --token or RAGX_TOKEN asks them for a token")
-
-    from ragx_apps.server.app import create_app
-    from ragx_apps.server.asking import Asking
-    from ragx_apps.server.metrics import Metrics
-
-    asking = Asking(rag, Metrics(), batch=batch, queue=queue, time_limit=time_limit)
-    try:
-        listen(
-            create_app(asking, model or DEFAULT_MODEL, k=k, n_decoder=n_decoder, token=token), host, port, time_limit
+    with connected(engine, address) as spread:
+        rag = open_rag(
+            index,
+            model,
+            retriever=retriever,
+            attend=attend,
+            cache_size=cache_size,
+            encodings=encodings,
+            device=device,
+            dtype=dtype,
+            bits=bits,
         )
-    finally:
-        asking.close()
+        rag.retriever = spread(rag.retriever)
+        if token is None and not _is_loopback(host):
+            notice(f"whoever reaches {host} can ask: --token or RAGX_TOKEN asks them for a token")
+
+        from ragx_apps.server.app import create_app
+        from ragx_apps.server.asking import Asking
+        from ragx_apps.server.metrics import Metrics
+
+        asking = Asking(rag, Metrics(), batch=batch, queue=queue, time_limit=time_limit)
+        name = model or DEFAULT_MODEL
+        try:
+            listen(create_app(asking, name, k=k, n_decoder=n_decoder, token=token), host, port, time_limit)
+        finally:
+            asking.close()
 
 
 def listen(app: FastAPI, host: str, port: int, time_limit: float) -> None:

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ragx.retrieval import Found
+from ragx.types import Hit
+
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
@@ -26,6 +29,14 @@ class Metrics:
         self.prompt_tokens = Counter("ragx_prompt_tokens", "Tokens of prompts read.", registry=self.registry)
         self.answer_tokens = Counter("ragx_answer_tokens", "Tokens decoded.", registry=self.registry)
         self.ended = Counter("ragx_answers", "Answers by how they ended.", ["finish"], registry=self.registry)
+        self.partial = Counter(
+            "ragx_partial_searches", "Searches that some passages were lost to.", registry=self.registry
+        )
+
+    def searched(self, hits: list[Hit]) -> None:
+        """Count a search that left passages out."""
+        if isinstance(hits, Found) and hits.unsearched:
+            self.partial.inc()
 
     def gauge(self, name: str, about: str, value: Callable[[], float]) -> None:
         """A number that is read when it is asked for."""

@@ -121,6 +121,8 @@ class HitList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[Hit]
+    notes: list[str]
+    """What was not searched, if anything."""
 
 
 class Health(BaseModel):

@@ -99,7 +99,7 @@ def test_encodings_are_shared_between_requests(server: Server, rag: RAG) -> None
 
 def test_search_shows_passages(server: Server) -> None:
     found = httpx.post(f"{server.url}/v1/search", json={"query": QUESTION, "k": 2}, timeout=60).json()
-    assert found["object"] == "list"
+    assert (found["object"], found["notes"]) == ("list", [])
     assert [set(hit) for hit in found["data"]] == [{"passage", "score"}] * 2
     assert "90 percent" in found["data"][0]["passage"]["text"]
     assert httpx.post(f"{server.url}/v1/search", json={"query": " "}).status_code == 400

@@ -1,0 +1,77 @@
+"""`ask` and `serve` with actors that search: the answers are those of local search, or say what was not searched."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+import ray
+from served import LONG, QUESTION, eventually, serving
+
+from ragx import cli
+from ragx.config import IndexSettings
+from ragx.indexing import build
+from ragx.rag import RAG
+
+distributed = pytest.importorskip("ragx.distributed")
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+LOST = "50.0% of the passages were not searched by vector: their workers are lost"
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four notes, each in a shard of its own."""
+    notes, folder = (tmp_path_factory.mktemp(name) for name in ("notes", "index"))
+    for name in ("snow", "soil", "sea", "sand"):
+        (notes / f"{name}.txt").write_text(f"How much light {name} reflects was measured.\n", encoding="utf-8")
+    build([str(notes)], folder, IndexSettings(shard_size=1))
+    return folder
+
+
+def test_ask_answers_as_with_the_local_engine(
+    index: Path, tiny_decoder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = []
+    for engine in ("local", "ray"):
+        options = ["--model", str(tiny_decoder), "-k", "4", "--n-decoder", "1", "--max-new-tokens", "3", "--json"]
+        monkeypatch.setattr(sys, "argv", ["ragx", "ask", QUESTION, "--index", str(index), "--engine", engine, *options])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert not ended.value.code
+        answers.append(json.loads(capsys.readouterr().out))
+    here, there = answers
+    assert len(here["hits"]) == 4
+    assert [there[key] for key in ("answer", "citations", "hits", "notes")] == [
+        here[key] for key in ("answer", "citations", "hits", "notes")
+    ]
+
+
+def test_a_server_says_with_each_answer_what_was_not_searched(index: Path, tiny_decoder: Path) -> None:
+    rag = RAG.from_index(index, model=str(tiny_decoder), dtype="float32", device="cpu")
+    chat = {**LONG, "max_tokens": 2, "ragx": {"k": 4, "n_decoder": 1}}
+    with distributed.RayRetriever(rag.retriever.index, rag.retriever.encoder, actors=2) as retriever:
+        rag.retriever = retriever
+        with serving(rag) as server, httpx.Client(base_url=server.url, timeout=120) as client:
+
+            def notes(path: str, body: dict[str, object]) -> list[str]:
+                answer = client.post(path, json=body).raise_for_status().json()
+                found = answer.get("ragx", answer)["notes"]
+                assert isinstance(found, list)
+                return found
+
+            def partial_searches() -> float:
+                return server.asking.metrics.registry.get_sample_value("ragx_partial_searches_total") or 0
+
+            assert LOST not in notes("/v1/chat/completions", chat) + notes("/v1/search", {"query": QUESTION})
+            assert partial_searches() == 0
+            ray.kill(retriever._actors[1])
+            assert eventually(lambda: notes("/v1/search", {"query": QUESTION}) == [LOST], 60)  # Ray takes its time
+            before = partial_searches()
+            assert before >= 1
+            assert LOST in notes("/v1/chat/completions", chat)
+            assert partial_searches() == before + 1
