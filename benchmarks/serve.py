@@ -2,7 +2,8 @@
 
 throughput: 8 clients at once against the same questions one after another, in turn.
 load: 50 clients of 10 turns each, of whom 30% leave amid an answer and 10% before it begins; what they were told, what
-is still decoded a second after the last has gone, and how the server's memory grows.
+is still decoded a second after the last has gone, and how the server's memory grows. Exits with 1 where a target is
+missed.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import json
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import quantiles
@@ -40,6 +42,14 @@ QUESTIONS = [
     "What is algebra?",
 ]
 CHAT = "/v1/chat/completions"
+SHORT, LONG = 8, 512
+"""Tokens of an answer: of one that is read, and of one whose client leaves, which nobody but the server ends soon."""
+LEFT_AMID, LEFT_BEFORE = "left amid the answer", "left before it"
+PATIENCE = 0.2
+"""Seconds after which a client leaves before its answer."""
+CANCELLED = 'ragx_answers_total{finish="cancelled"}'
+MAX_DRIFT = 0.02
+"""Of the server's memory, per 1,000 requests."""
 
 
 @dataclass
@@ -49,26 +59,38 @@ class Served:
     url: str
     process: psutil.Process
 
-    def gauge(self, name: str) -> float:
+    def metric(self, name: str) -> float:
         lines = httpx.get(f"{self.url}/metrics", timeout=60).text.splitlines()
-        return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+        return next((float(line.split()[-1]) for line in lines if line.startswith(f"{name} ")), 0.0)
+
+    def alive(self) -> float:
+        """Answers being decoded or about to be."""
+        return self.metric("ragx_answers_running") + self.metric("ragx_answers_waiting")
 
 
 @contextmanager
 def serve(*options: str) -> Iterator[Served]:
+    """A server whose messages appear among ours."""
     command = [sys.executable, "-m", "ragx", "serve", "--index", str(sample.INDEX), "--port", "0", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
+        stderr = process.stderr
+        assert stderr is not None
         try:
-            line = next((line for line in process.stderr if "listening on" in line), None)
-            if line is None:
-                raise SystemExit("the server did not start: `ragx serve` says why")
+            for line in stderr:
+                sys.stderr.write(line)
+                if "listening on" in line:
+                    break
+            else:
+                raise SystemExit("the server did not start")
+            threading.Thread(target=lambda: sys.stderr.writelines(stderr), daemon=True).start()
             yield Served(line.split()[2].removesuffix("/v1;"), psutil.Process(process.pid))
         finally:
             process.terminate()
 
 
-def question(number: int, *, max_tokens: int, n_decoder: int, history: list[dict[str, str]]) -> dict[str, Any]:
+def question(
+    number: int, *, max_tokens: int, n_decoder: int, k: int = 60, history: Sequence[dict[str, str]] = ()
+) -> dict[str, Any]:
     """A request. Sampled at a high temperature, answers go on until they are cut, as those of larger models do."""
     asked = {"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}
     return {
@@ -79,7 +101,7 @@ def question(number: int, *, max_tokens: int, n_decoder: int, history: list[dict
         "seed": number,
         "stream": True,
         "stream_options": {"include_usage": True},
-        "ragx": {"n_decoder": n_decoder},
+        "ragx": {"n_decoder": n_decoder, "k": k},
     }
 
 
@@ -99,7 +121,7 @@ async def ask(client: httpx.AsyncClient, request: dict[str, Any]) -> tuple[float
 
 async def throughput(served: Served, n_decoder: int, max_tokens: int) -> list[str]:
     """Rows of a Markdown table."""
-    requests = [question(n, max_tokens=max_tokens, n_decoder=n_decoder, history=[]) for n in range(CLIENTS)]
+    requests = [question(n, max_tokens=max_tokens, n_decoder=n_decoder) for n in range(CLIENTS)]
     seconds = {"one after another": 0.0, f"{CLIENTS} at once": 0.0}
     answers: dict[str, list[tuple[float, int]]] = {how: [] for how in seconds}
     async with httpx.AsyncClient(base_url=served.url, timeout=600) as client:
@@ -121,6 +143,36 @@ async def throughput(served: Served, n_decoder: int, max_tokens: int) -> list[st
     return rows
 
 
+async def attempt(client: httpx.AsyncClient, asked: dict[str, Any], leaves: str) -> tuple[str, str, float]:
+    """What became of a request, the text that came, and after how many seconds to try again.
+
+    `leaves`: `LEFT_AMID` or `LEFT_BEFORE`, or empty where the client stays.
+    """
+    text = ""
+    try:
+        async with (
+            asyncio.timeout(PATIENCE if leaves == LEFT_BEFORE else None),
+            client.stream("POST", CHAT, json=asked) as response,
+        ):
+            if response.status_code != 200:
+                return str(response.status_code), "", float(response.headers.get("Retry-After", 1))
+            async for line in response.aiter_lines():
+                if line == "data: [DONE]":
+                    return "200", text, 0
+                if line.startswith("data: "):
+                    event = json.loads(line[6:])
+                    if error := event.get("error"):
+                        return f"200, then {error['message']}", text, 0
+                    text += "".join(choice["delta"].get("content", "") for choice in event["choices"])
+                    if text and leaves:
+                        return leaves, text, 0
+    except TimeoutError:
+        return LEFT_BEFORE, "", 0
+    except httpx.TransportError as error:
+        return type(error).__name__, text, 0
+    return "200, cut short", text, 0
+
+
 async def load(served: Served, clients: int, turns: int, seed: int) -> Counter[str]:
     """What became of the requests: by status, or how the client left."""
     outcomes: Counter[str] = Counter()
@@ -130,33 +182,32 @@ async def load(served: Served, clients: int, turns: int, seed: int) -> Counter[s
         history: list[dict[str, str]] = []
         async with httpx.AsyncClient(base_url=served.url, timeout=600) as client:
             for turn in range(turns):
-                asked = question(number + turn, max_tokens=8, n_decoder=1, history=history[-2:])
-                fate = chance.random()
-                if fate < 0.1:
-                    try:
-                        await client.post(CHAT, json=asked, timeout=httpx.Timeout(600, read=0.2))
-                    except httpx.ReadTimeout:
-                        outcomes["dropped"] += 1
-                    continue
-                text = ""
-                while True:
-                    async with client.stream("POST", CHAT, json=asked) as response:
-                        outcomes[str(response.status_code)] += 1
-                        pieces = 0
-                        async for line in response.aiter_lines():
-                            if line.startswith("data: {") and (choices := json.loads(line[6:]).get("choices")):
-                                text += choices[0]["delta"].get("content", "")
-                                pieces += 1
-                                if fate < 0.4 and pieces > 3:
-                                    outcomes["cancelled"] += 1
-                                    break
-                        if response.status_code != 429:
-                            break
-                        await asyncio.sleep(float(response.headers["Retry-After"]))
-                history += [asked["messages"][-1], {"role": "assistant", "content": text}]
+                leaves = chance.choices(["", LEFT_AMID, LEFT_BEFORE], [60, 30, 10])[0]
+                asked = question(
+                    number + turn,
+                    max_tokens=LONG if leaves else SHORT,
+                    n_decoder=2 if number % 4 == 0 else 0,  # some prompts take several steps
+                    k=10,
+                    history=history[-2:],
+                )
+                outcome, text, wait = await attempt(client, asked, leaves)
+                while outcome == "429":
+                    outcomes["429"] += 1
+                    await asyncio.sleep(wait)
+                    outcome, text, wait = await attempt(client, asked, leaves)
+                outcomes[outcome] += 1
+                if text:
+                    history += [asked["messages"][-1], {"role": "assistant", "content": text}]
 
     await asyncio.gather(*(converse(number) for number in range(clients)))
     return outcomes
+
+
+async def leave_together(served: Served) -> None:
+    """As many clients as are answered at once leave amid long answers."""
+    async with httpx.AsyncClient(base_url=served.url, timeout=600) as client:
+        asked = [question(number, max_tokens=LONG, n_decoder=0, k=10) for number in range(CLIENTS)]
+        await asyncio.gather(*(attempt(client, each, LEFT_AMID) for each in asked))
 
 
 def run_throughput(max_tokens: int) -> None:
@@ -167,20 +218,36 @@ def run_throughput(max_tokens: int) -> None:
             print("\n".join(asyncio.run(throughput(served, n_decoder, max_tokens))), flush=True)
 
 
-def run_load(clients: int, turns: int) -> None:
+def run_load(clients: int, turns: int) -> list[str]:
+    """Prints what was seen; returns the targets that were missed."""
     with serve() as served:
-        asyncio.run(load(served, clients, turns, seed=0))  # memory is taken for the first time
-        before = served.process.memory_info().rss
+        asyncio.run(load(served, clients, max(1, turns // 2), seed=0))  # memory is taken for the first time
+        time.sleep(1)
+        before, cancelled = served.process.memory_info().rss, served.metric(CANCELLED)
         start = time.perf_counter()
         outcomes = asyncio.run(load(served, clients, turns, seed=1))
         seconds = time.perf_counter() - start
+        print(f"\n{clients} clients of {turns} turns in {seconds:.0f} s: {dict(sorted(outcomes.items()))}", flush=True)
         time.sleep(1)
-        alive = served.gauge("ragx_answers_running") + served.gauge("ragx_answers_waiting")
-        after = served.process.memory_info().rss
+        alive = [served.alive()]
+        after, cancelled = served.process.memory_info().rss, served.metric(CANCELLED) - cancelled
+        for _ in range(3):
+            asyncio.run(leave_together(served))
+            time.sleep(1)
+            alive.append(served.alive())
     drift = (after - before) / before * 1000 / (clients * turns)
-    print(f"\n{clients} clients of {turns} turns in {seconds:.0f} s: {dict(sorted(outcomes.items()))}")
-    print(f"decoded a second after the last client: {alive:.0f}")
+    left = outcomes[LEFT_AMID] + outcomes[LEFT_BEFORE]
+    print(f"of the answers to the {left} clients that left, {cancelled:.0f} were stopped")
+    print(f"decoded a second after the last client, then after {CLIENTS} that left together: {alive}")
     print(f"resident memory: {before / 1e6:.0f} MB, then {after / 1e6:.0f} MB; {drift:+.1%} per 1,000 requests")
+    told = outcomes.keys() - {"200", "429", "503", LEFT_AMID, LEFT_BEFORE}
+    targets = {
+        f"nothing but 200, 429 and 503, and not {sorted(told)}": not told,
+        "whole answers among them": outcomes["200"] > 0,
+        "nothing decoded a second after its client has gone": not any(alive),
+        f"memory drift below {MAX_DRIFT:.0%} per 1,000 requests": drift < MAX_DRIFT,
+    }
+    return [target for target, reached in targets.items() if not reached]
 
 
 def main() -> None:
@@ -192,8 +259,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.only != "load":
         run_throughput(options.max_tokens)
-    if options.only != "throughput":
-        run_load(options.clients, options.turns)
+    if options.only != "throughput" and (missed := run_load(options.clients, options.turns)):
+        sys.exit("missed: " + "; ".join(missed))
 
 
 if __name__ == "__main__":

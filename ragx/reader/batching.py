@@ -161,10 +161,7 @@ class BatchDecoder:
             self._running.append(request)
             self._take(cache, request, output.logits[:, -1])
         except Exception as error:  # raised where the answer is awaited; the others go on
-            if request in self._running:
-                self._leave(cache, request, error)
-            else:
-                request.tokens.put(error)
+            request.tokens.put(error)
         request.cache = DynamicCache()
         self._reading = None
 
@@ -191,8 +188,12 @@ class BatchDecoder:
                 self._leave(cache, request, error)
 
     def _take(self, cache: BatchCache, request: _Request, logits: Tensor) -> None:
-        """Choose the next token from logits (1, V); the request leaves with its last."""
-        token = request.sampler.choose(logits, [request.prompt, request.answer])
+        """Choose the next token from logits (1, V); the request leaves with its last, or where none can be chosen."""
+        try:
+            token = request.sampler.choose(logits, [request.prompt, request.answer])
+        except Exception as error:  # its own settings': the others go on
+            self._leave(cache, request, error)
+            return
         request.answer.append(token)
         request.tokens.put(token)
         if token in self._ends or len(request.answer) == request.generation.max_new_tokens:

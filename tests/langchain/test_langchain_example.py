@@ -1,4 +1,4 @@
-"""The example that the README points to runs as it is written."""
+"""The examples that the README points to run as they are written."""
 
 from __future__ import annotations
 
@@ -6,12 +6,31 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).parents[2] / "apps" / "examples"
+CITED = "[1] Snow: Fresh snow reflects up to 90 percent of the sunlight that reaches it."
+
+
+def said(example: str) -> list[str]:
+    """The lines that an example prints."""
+    done = subprocess.run([sys.executable, EXAMPLES / example], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
 
 
 def test_the_chain_answers_cites_and_reads_what_is_bound() -> None:
-    done = subprocess.run([sys.executable, EXAMPLES / "langchain_chain.py"], capture_output=True, text=True, check=True)
-    answer, *rest = done.stdout.splitlines()
+    answer, *rest = said("langchain_chain.py")
     assert "90 percent" in answer
-    assert "[1] Snow: Fresh snow reflects up to 90 percent of the sunlight that reaches it." in rest
+    assert CITED in rest
     assert "sunlight" in rest[-1]
+
+
+@pytest.mark.parametrize(
+    ("example", "package"), [("qdrant_store.py", "langchain_qdrant"), ("lancedb_store.py", "lancedb")]
+)
+def test_another_store_serves_the_passages(example: str, package: str) -> None:
+    pytest.importorskip(package, reason=f"{package} is not among ragx's packages: the README says how to install it")
+    answer, *citations = said(example)
+    assert "90 percent" in answer
+    assert CITED in citations

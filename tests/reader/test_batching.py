@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from ragx import cepe
 from ragx.errors import ModelError
@@ -20,6 +21,7 @@ from ragx.reader.base import Generation
 from ragx.reader.batching import BatchDecoder
 from ragx.reader.cepe import CepeReader
 from ragx.reader.full import FullReader
+from ragx.reader.sampling import Sampler
 from ragx.tokenization import load_tokenizer
 from ragx.types import Passage
 
@@ -199,6 +201,25 @@ def test_an_error_is_raised_to_its_asker_alone(reader: CepeReader, together: Cep
         with pytest.raises(IndexError):
             list(together.stream(broken, generation))
         assert beside.result() == ask(reader, 14)
+
+
+def test_a_token_that_cannot_be_chosen_ends_its_own_answer_alone(
+    reader: CepeReader, together: CepeReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FailsLater(Sampler):
+        def choose(self, logits: Tensor, before: Sequence[Sequence[int]]) -> int:
+            if self.penalises and len(before[1]) == 3:
+                raise ArithmeticError("not a number")
+            return super().choose(logits, before)
+
+    monkeypatch.setattr(batching, "Sampler", FailsLater)
+    generation = Generation(max_new_tokens=200)
+    reading = together.prepare("Why?", [], n_decoder=0, generation=generation)
+    other = together.stream(reading, generation)
+    first = next(other)
+    with pytest.raises(ArithmeticError):
+        ask(together, 1, repetition_penalty=2.0)
+    assert "".join([first, *other]) == "".join(reader.stream(reading, generation))
 
 
 def test_closing_ends_every_answer(reader: CepeReader) -> None:

@@ -4,7 +4,8 @@
 |---|---|
 | command.py | the command |
 | page.py | the page and what its controls do |
-| conversation.py | turns, replies and sources; an answer as it grows |
+| asking.py | many visitors at once: answers decoded together, others wait their turn |
+| conversation.py | turns, replies and sources |
 | indexes.py | the indexes that may be asked, by name |
 | uploads.py | one visitor's own files |
 | markup.py | a conversation as HTML: all text is escaped here |

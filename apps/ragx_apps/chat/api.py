@@ -12,13 +12,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from ragx.display import answer_json
 from ragx.errors import ConfigError, RagxError
-from ragx.types import Message
-from ragx_apps.chat.conversation import stream_answer
+from ragx.types import Answer, Message
+from ragx_apps.chat.asking import Asking
 from ragx_apps.chat.indexes import Indexes
 
 
-def ask_with(indexes: Indexes) -> Callable[..., Iterator[dict[str, Any]]]:
-    """The endpoint over these indexes."""
+def ask_with(indexes: Indexes, asking: Asking) -> Callable[..., Iterator[dict[str, Any]]]:
+    """The endpoint over these indexes, which `asking` answers from."""
 
     def ask(
         question: str,
@@ -47,12 +47,12 @@ def ask_with(indexes: Indexes) -> Callable[..., Iterator[dict[str, Any]]]:
         try:
             options["history"] = _messages(history or [])
             rag = indexes.open(index)
-            for event in stream_answer(rag, indexes.turn, question, threading.Event(), why=True, **options):
-                if isinstance(event, str):
-                    text += event
-                    yield {"answer": text}
-                else:
+            for event in asking.stream(rag, question, threading.Event(), why=True, **options):
+                if isinstance(event, Answer):
                     yield json.loads(answer_json(question, event))
+                else:
+                    text += event or ""
+                    yield {"answer": text}
         except RagxError as error:
             raise gr.Error(str(error), print_exception=False) from None
 

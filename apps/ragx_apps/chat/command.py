@@ -52,17 +52,19 @@ def chat(
     visitors = check_address(host, auth)
     rag = open_rag(index, model, cache_size=cache_size, device=device, dtype=dtype, bits=bits)
 
+    from ragx_apps.chat.asking import Asking
     from ragx_apps.chat.indexes import Indexes
     from ragx_apps.chat.page import build_page
 
     with tempfile.TemporaryDirectory(prefix="ragx-chat-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploaded")
-        blocks = build_page(Indexes(rag, index), Path(folder) / "visitors")
-        address = launch(blocks, host, port, visitors)
-        notice(f"the page is at {address}; Ctrl-C stops")
-        if browser:
-            typer.launch(address)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # visitors' files are deleted then, too
-        with contextlib.suppress(KeyboardInterrupt):
-            threading.Event().wait()
+        with contextlib.closing(Asking(rag)) as asking:
+            blocks = build_page(Indexes(rag, index), asking, Path(folder) / "visitors")
+            address = launch(blocks, host, port, visitors)
+            notice(f"the page is at {address}; Ctrl-C stops")
+            if browser:
+                typer.launch(address)
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # visitors' files are deleted then, too
+            with contextlib.suppress(KeyboardInterrupt):
+                threading.Event().wait()
         blocks.close(verbose=False)

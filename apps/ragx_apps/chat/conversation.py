@@ -1,15 +1,12 @@
-"""A conversation: turns of a question and its replies, kept in the browser; and a reply as it grows."""
+"""A conversation: turns of a question and its replies, kept in the browser."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Sequence
-from queue import SimpleQueue
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from ragx.rag import RAG
 from ragx.reader import ReaderName
 from ragx.types import Answer, Citation, Message
 
@@ -41,6 +38,8 @@ class Reply(_Kept):
 
     reader: ReaderName
     text: str = ""
+    waits: bool = False
+    """Its turn has not come: others are answered first."""
     finished: bool = False
     stopped: bool = False
     sources: list[Source] = []
@@ -86,47 +85,6 @@ def messages(turns: Sequence[Turn], index: str) -> list[Message]:
         if turn.index == index and said is not None:
             found += [Message("user", turn.question), Message("assistant", said)]
     return found
-
-
-def stream_answer(
-    rag: RAG, turn: threading.Lock, question: str, cancel: threading.Event, **options: Any
-) -> Iterator[str | Answer]:
-    """Ask in a thread of its own; yields the pieces of the answer as they come, then the answer.
-
-    Args:
-        rag: the index and its models.
-        turn: held while the models answer: they answer one question at a time.
-        question: the question.
-        cancel: set it to stop the answer where it is. Closing the iterator sets it.
-        options: of `RAG.ask`.
-
-    Raises:
-        RagxError: as `RAG.ask`.
-    """
-    events: SimpleQueue[str | Answer | Exception | None] = SimpleQueue()
-
-    def ask() -> None:
-        while not turn.acquire(timeout=0.1):
-            if cancel.is_set():
-                events.put(None)
-                return
-        try:
-            events.put(rag.ask(question, on_text=events.put, cancel=cancel, **options))
-        except Exception as error:  # raised to whoever reads the answer
-            events.put(error)
-        finally:
-            turn.release()
-
-    threading.Thread(target=ask, name="ragx-chat", daemon=True).start()
-    try:
-        while (event := events.get()) is not None:
-            if isinstance(event, Exception):
-                raise event
-            yield event
-            if isinstance(event, Answer):
-                return
-    finally:
-        cancel.set()
 
 
 def whole_reply(reader: ReaderName, answer: Answer) -> Reply:

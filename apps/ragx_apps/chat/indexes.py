@@ -17,8 +17,6 @@ class Indexes:
     def __init__(self, rag: RAG, folder: Path | None) -> None:
         """`rag` has the models and the first index, which lies in `folder` (None: the default index)."""
         self.first = (folder or default_index()).resolve()
-        self.turn = threading.Lock()
-        """Held while the models answer."""
         self._rag = rag
         self._opened: dict[Path, RAG] = {self.first: rag}
         self._opening = threading.Lock()
@@ -59,6 +57,9 @@ class Indexes:
         Raises:
             IndexFolderError, ModelError: it cannot be used.
         """
+        opened = self._opened.get(folder)  # one that is open waits for no other
+        if opened is not None:
+            return opened
         with self._opening:
             if folder not in self._opened:
                 self._opened[folder] = RAG(

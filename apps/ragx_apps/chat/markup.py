@@ -10,6 +10,7 @@ from ragx.terminal import plain
 from ragx_apps.chat.conversation import Reply, Source, Turn
 
 READERS: dict[ReaderName, str] = {"cepe": "CEPE reader", "full": "Full prompt"}
+WAITING = "Other questions are being answered; this one waits its turn …"
 SNIPPET = 100
 """Characters of a passage beside its title; a cited one shows where its span begins."""
 EMPTY = """<div class="empty"><h2>Ask the index a question</h2>
@@ -21,9 +22,9 @@ def conversation(turns: Sequence[Turn]) -> str:
     return "".join(turn_html(number, turn) for number, turn in enumerate(turns)) if turns else EMPTY
 
 
-def turn_html(number: int, turn: Turn, waiting: str = "") -> str:
-    """A turn; `waiting` says what is being done while its last reply has no text yet."""
-    replies = [_reply(f"t{number}r{place}", reply, waiting) for place, reply in enumerate(turn.replies)]
+def turn_html(number: int, turn: Turn, reading: str = "") -> str:
+    """A turn; `reading` says what is being done while a reply has no text yet."""
+    replies = [_reply(f"t{number}r{place}", reply, reading) for place, reply in enumerate(turn.replies)]
     compared = " compared" if len(turn.replies) > 1 else ""
     return (
         f'<article class="turn{compared}"><h2 class="question">{_text(turn.question)}</h2>'
@@ -31,7 +32,7 @@ def turn_html(number: int, turn: Turn, waiting: str = "") -> str:
     )
 
 
-def _reply(name: str, reply: Reply, waiting: str) -> str:
+def _reply(name: str, reply: Reply, reading: str) -> str:
     label = READERS[reply.reader]
     body = [f'<p class="reader">{label}</p>']
     if reply.error:
@@ -41,7 +42,7 @@ def _reply(name: str, reply: Reply, waiting: str) -> str:
     elif reply.finished:
         body.append(f'<p class="text none">{"Stopped before the first word." if reply.stopped else "No answer."}</p>')
     else:
-        body.append(f'<p class="waiting" role="status">{_text(waiting)}</p>')
+        body.append(f'<p class="waiting" role="status">{WAITING if reply.waits else _text(reading)}</p>')
     if reply.finished and not reply.error:
         body += [_citations(name, reply.sources), _figures(reply)]
         body += [f'<p class="note">{_text(note)}</p>' for note in reply.notes]

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import logging
 import secrets
+import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.events import api as offer
+from pydantic.dataclasses import dataclass
 
 from ragx.errors import RagxError
 from ragx.reader import READERS, ReaderName
 from ragx.retrieval import METHODS
+from ragx.types import Answer
 from ragx_apps.chat import api, markup
-from ragx_apps.chat.conversation import (
-    Reply,
-    Turn,
-    dump_turns,
-    load_turns,
-    messages,
-    stream_answer,
-    whole_reply,
-)
+from ragx_apps.chat.asking import Asking
+from ragx_apps.chat.conversation import Reply, Turn, dump_turns, load_turns, messages, whole_reply
 from ragx_apps.chat.indexes import Indexes
 from ragx_apps.chat.serving import Blocks
 from ragx_apps.chat.uploads import TYPES, Visitor
@@ -41,15 +38,41 @@ EXAMPLES = {
     ]
 }
 """Questions that an index of this name answers."""
+AT_A_TIME: dict[str, Any] = {"concurrency_id": "ask", "concurrency_limit": 32}
+"""Questions that are answered or told to wait: each holds a thread, and Gradio has 40 for them and all else."""
 DEFECT = "This answer failed by a defect of ragx; the terminal that runs it says more."
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a visitor has set, in the order of the controls."""
+
+    index: str
+    k: int
+    n_decoder: int
+    retriever: str
+    reader: str
+    """A reader's name, or `BOTH`."""
+    max_new_tokens: int
+    temperature: float
+
+    @property
+    def readers(self) -> list[ReaderName]:
+        """Who answers, one after another."""
+        return [each for each in READERS if self.reader in (each, BOTH)]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """For `RAG.ask`."""
+        return {name: value for name, value in asdict(self).items() if name not in ("index", "reader")}
 
 
 class Page:
     """The handlers of the page, for many visitors."""
 
-    def __init__(self, indexes: Indexes, uploads: Path) -> None:
-        """`uploads` is a folder of ours: each visitor gets one in it."""
-        self.indexes, self.uploads = indexes, uploads
+    def __init__(self, indexes: Indexes, asking: Asking, uploads: Path) -> None:
+        """`asking` answers from `indexes`; `uploads` is a folder of ours: each visitor gets one in it."""
+        self.indexes, self.asking, self.uploads = indexes, asking, uploads
         self.visitors: dict[str, Visitor] = {}
 
     def visitor(self, request: gr.Request) -> Visitor:
@@ -63,8 +86,8 @@ class Page:
         """The page was closed: stop its answer and delete its files."""
         visitor = self.visitors.pop(str(request.session_hash), None)
         if visitor is not None:
-            self.indexes.close(visitor.index)
             visitor.close()
+            self.indexes.close(visitor.index)  # after its files: nobody opens it again
 
     def choices(self, request: gr.Request) -> list[str]:
         """Names of the indexes this visitor may ask."""
@@ -76,81 +99,49 @@ class Page:
         choices = self.choices(request)
         return gr.Dropdown(choices, value=choices[0]), markup.conversation(load_turns(kept))
 
-    def ask(
-        self,
-        question: str,
-        kept: Any,
-        index: str,
-        k: int,
-        n_decoder: int,
-        method: str,
-        reader: str,
-        max_new_tokens: int,
-        temperature: float,
-        request: gr.Request,
-    ) -> Iterator[tuple[Any, ...]]:
+    def ask(self, request: gr.Request, question: str, kept: Any, *controls: Any) -> Iterator[tuple[Any, ...]]:
         """Answer, and show the answer as it grows: past turns, this turn, the turns to keep, the question box."""
         visitor = self.visitor(request)
         if not question.strip() or not visitor.answering.acquire(blocking=False):  # one answer at a time
             yield gr.skip(), gr.skip(), gr.skip(), gr.skip()
             return
         try:
-            settings = (k, n_decoder, method, reader, max_new_tokens, temperature)
-            yield from self._turn(question.strip(), load_turns(kept), index, visitor, *settings)
+            yield from self._turn(visitor, question.strip(), load_turns(kept), Settings(*controls))
         finally:
             visitor.answering.release()
 
     def _turn(
-        self,
-        question: str,
-        turns: list[Turn],
-        index: str,
-        visitor: Visitor,
-        k: int,
-        n_decoder: int,
-        method: str,
-        reader: str,
-        max_new_tokens: int,
-        temperature: float,
+        self, visitor: Visitor, question: str, turns: list[Turn], settings: Settings
     ) -> Iterator[tuple[Any, ...]]:
-        visitor.cancel.clear()
-        readers: list[ReaderName] = [each for each in READERS if reader in (each, BOTH)]
-        turn = Turn(question=question, index=index, replies=[Reply(reader=each) for each in readers])
-        waiting = f"Searching “{index}” and reading {k} passages …"
+        visitor.cancel = threading.Event()  # what was stopped before may still be ending
+        replies = [Reply(reader=each) for each in settings.readers]
+        turn = Turn(question=question, index=settings.index, replies=replies)
+        reading = f"Searching “{settings.index}” and reading {settings.k} passages …"
         busy = gr.Textbox(value="", submit_btn=False, stop_btn="Stop")
-        shown = markup.turn_html(len(turns), turn, waiting)
-        yield (gr.skip() if turns else ""), shown, gr.skip(), busy
-        options = {
-            "history": messages(turns, index),
-            "k": int(k),
-            "n_decoder": int(n_decoder),
-            "retriever": method,
-            "max_new_tokens": int(max_new_tokens),
-            "temperature": temperature,
-        }
-        for place, each in enumerate(readers):
-            for reply in self._replies(question, index, each, visitor, options):
-                turn = _with_reply(turn, place, reply)
-                yield gr.skip(), markup.turn_html(len(turns), turn, waiting), gr.skip(), gr.skip()
+        yield (gr.skip() if turns else ""), markup.turn_html(len(turns), turn, reading), gr.skip(), busy
+        options = {**settings.options, "history": messages(turns, settings.index)}
+        for place, each in enumerate(settings.readers):
+            for reply in self._replies(visitor, turn, each, options):
+                grown = _with_reply(turn, place, reply)
+                shown = gr.skip() if grown == turn else markup.turn_html(len(turns), grown, reading)
+                turn = grown
+                yield gr.skip(), shown, gr.skip(), gr.skip()
         turns = load_turns(dump_turns([*turns, turn]))
         yield markup.conversation(turns), "", dump_turns(turns), gr.Textbox(submit_btn="Ask", stop_btn=False)
 
-    def _replies(
-        self, question: str, index: str, reader: ReaderName, visitor: Visitor, options: dict[str, Any]
-    ) -> Iterator[Reply]:
+    def _replies(self, visitor: Visitor, turn: Turn, reader: ReaderName, options: dict[str, Any]) -> Iterator[Reply]:
         text = ""
-        cancel = visitor.cancel
         try:
-            own = index == OWN_FILES and visitor.names
-            rag = self.indexes.open_folder(visitor.index) if own else self.indexes.open(index)
-            for event in stream_answer(rag, self.indexes.turn, question, cancel, reader=reader, why=True, **options):
-                if isinstance(event, str):
-                    text += event
-                    yield Reply(reader=reader, text=text)
-                else:
+            own = turn.index == OWN_FILES and visitor.names
+            rag = self.indexes.open_folder(visitor.index) if own else self.indexes.open(turn.index)
+            events = self.asking.stream(rag, turn.question, visitor.cancel, reader=reader, why=True, **options)
+            for event in events:
+                if isinstance(event, Answer):
                     yield whole_reply(reader, event)
                     return
-            yield Reply(reader=reader, finished=True, stopped=True)
+                text += event or ""
+                yield Reply(reader=reader, text=text, waits=event is None)
+            yield Reply(reader=reader, text=text, finished=True, stopped=True)
         except RagxError as error:
             yield Reply(reader=reader, finished=True, error=f"{error}.")
         except Exception:
@@ -194,9 +185,9 @@ def _with_reply(turn: Turn, place: int, reply: Reply) -> Turn:
     return turn.model_copy(update={"replies": replies})
 
 
-def build_page(indexes: Indexes, uploads: Path) -> gr.Blocks:
-    """The page over these indexes; visitors' files lie in the folder `uploads`."""
-    page = Page(indexes, uploads)
+def build_page(indexes: Indexes, asking: Asking, uploads: Path) -> gr.Blocks:
+    """The page over these indexes, which `asking` answers from; visitors' files lie in the folder `uploads`."""
+    page = Page(indexes, asking, uploads)
     name = indexes.first.name
     with Blocks(title="ragx", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as blocks:
         kept = gr.BrowserState([], storage_key="ragx-chat", secret="ragx-chat")  # noqa: S106  (the page's own, no secret)
@@ -239,14 +230,14 @@ def build_page(indexes: Indexes, uploads: Path) -> gr.Blocks:
                 container=False,
                 elem_id="question",
             )
-        offer(api.ask_with(indexes), api_name="ask")  # the first to take this name
+        offer(api.ask_with(indexes, asking), api_name="ask", **AT_A_TIME)  # the first to take this name
         hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         settings = [kept, index, k, n_decoder, method, reader, length, temperature]
         shown = [past, current, kept, question]
         blocks.load(page.arrive, [kept], [index, past], **hidden)
-        question.submit(page.ask, [question, *settings], shown, trigger_mode="once", **hidden)
+        question.submit(page.ask, [question, *settings], shown, trigger_mode="once", **hidden, **AT_A_TIME)
         for example in examples:
-            example.click(page.ask, [example, *settings], shown, trigger_mode="once", **hidden)
+            example.click(page.ask, [example, *settings], shown, trigger_mode="once", **hidden, **AT_A_TIME)
         index.change(
             lambda chosen: (markup.head(chosen, indexes.notes), gr.Row(visible=chosen in EXAMPLES)),
             [index],

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from chat_page import NOTES, save_reciting_decoder, serving_page
 from playwright.sync_api import Browser, Page, sync_playwright
+from ragx_apps.chat.asking import Asking
 
 from ragx.config import IndexSettings
 from ragx.indexing import build
@@ -45,15 +47,22 @@ def chat_rag(chat_index: Path, tiny_decoder: Path, tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture(scope="session")
+def asking(chat_rag: RAG) -> Iterator[Asking]:
+    """Answers for all visitors of all pages."""
+    with closing(Asking(chat_rag)) as answering:
+        yield answering
+
+
+@pytest.fixture(scope="session")
 def uploads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where visitors' files lie."""
     return tmp_path_factory.mktemp("visitors")
 
 
 @pytest.fixture(scope="session")
-def address(chat_rag: RAG, chat_index: Path, uploads: Path) -> Iterator[str]:
+def address(chat_rag: RAG, asking: Asking, chat_index: Path, uploads: Path) -> Iterator[str]:
     """Of the page."""
-    with serving_page(chat_rag, chat_index, uploads) as url:
+    with serving_page(chat_rag, asking, chat_index, uploads) as url:
         yield url
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from pathlib import Path
 
 from chat_page import HOSTILE, NOTES, SENTENCE
 from playwright.sync_api import Browser, Page, expect
+from ragx_apps.chat.asking import Asking
 
 QUESTION = "How much of the sunlight does fresh snow reflect?"
 
@@ -64,22 +64,29 @@ def test_a_citation_opens_its_passage_with_the_span_marked(page: Page) -> None:
     expect(mark).to_be_hidden()
 
 
-def test_stop_ends_the_answer_where_it_is(page: Page) -> None:
+def is_idle(asking: Asking, within: float) -> bool:
+    """Whether nothing is decoded any more, at the latest after some seconds."""
+    assert asking.decoder is not None
+    deadline = time.monotonic() + within
+    while asking.decoder.running and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not asking.decoder.running
+
+
+def test_stop_ends_the_answer_where_it_is(page: Page, asking: Asking) -> None:
     set_longest_answer(page, 1024)
     ask(page)
     page.locator("#current .growing .text").wait_for()
     page.get_by_role("button", name="Stop").click()
     answered(page)
     expect(page.locator(".figures")).to_contain_text("stopped")
-    deadline = time.monotonic() + 1
-    while any(thread.name == "ragx-generate" for thread in threading.enumerate()):
-        assert time.monotonic() < deadline
+    assert is_idle(asking, within=1)
     ask(page, "And now?")  # the box takes questions again
     page.locator("#current .growing .text").wait_for()
 
 
 def test_closing_the_page_ends_its_answer_and_deletes_its_files(
-    browser: Browser, address: str, uploads: Path, tmp_path: Path
+    browser: Browser, address: str, asking: Asking, uploads: Path, tmp_path: Path
 ) -> None:
     context = browser.new_context()
     page = context.new_page()
@@ -91,10 +98,30 @@ def test_closing_the_page_ends_its_answer_and_deletes_its_files(
     ask(page)
     page.locator("#current .growing .text").wait_for(timeout=60_000)
     context.close()
+    assert is_idle(asking, within=1)
     deadline = time.monotonic() + 15
-    while any(thread.name == "ragx-generate" for thread in threading.enumerate()) or any(f.exists() for f in held):
+    while any(file.exists() for file in held):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_two_visitors_are_answered_at_once_and_each_stops_their_own(page: Page, browser: Browser, address: str) -> None:
+    other = browser.new_context().new_page()
+    other.goto(address)
+    other.get_by_label("Question").wait_for()
+    growing = "#current .growing .text"
+    for visitor in (page, other):
+        set_longest_answer(visitor, 1024)
+    for visitor in (page, other):
+        ask(visitor)
+    other.locator(growing).wait_for()
+    expect(page.locator(growing)).to_be_visible()
+    page.get_by_role("button", name="Stop").click()
+    answered(page)
+    expect(page.locator(".figures")).to_contain_text("stopped")
+    answered(other)
+    expect(other.locator(".figures")).not_to_contain_text("stopped")
+    other.context.close()
 
 
 def test_a_conversation_is_there_after_a_reload_until_a_new_one_begins(page: Page) -> None:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from chat_page import SENTENCE
 from hypothesis import given
 from hypothesis import strategies as st
 from ragx_apps.chat import markup
@@ -23,14 +19,10 @@ from ragx_apps.chat.conversation import (
     load_turns,
     messages,
     sources,
-    stream_answer,
 )
-from ragx_apps.chat.indexes import Indexes
-from ragx_apps.chat.page import Page
 from ragx_apps.chat.uploads import MAX_BYTES, MAX_FILE_BYTES, MAX_FILES, check
 
 from ragx.errors import ConfigError
-from ragx.rag import RAG
 from ragx.terminal import plain
 from ragx.types import Answer, Citation, Hit, Message, Passage, Timings
 
@@ -147,27 +139,6 @@ def test_without_attention_sources_come_as_they_were_retrieved() -> None:
     assert all(source.share is None for source in found)
 
 
-def test_questions_wait_their_turn_and_can_be_given_up_while_they_wait(chat_rag: RAG) -> None:
-    turn, cancel = threading.Lock(), threading.Event()
-    with turn:
-        waiting = stream_answer(chat_rag, turn, "snow?", cancel, k=2, max_new_tokens=4)
-        cancel.set()
-        assert [*waiting] == []
-    *pieces, answer = stream_answer(chat_rag, turn, "snow?", threading.Event(), k=2, max_new_tokens=4)
-    assert isinstance(answer, Answer)
-    assert "".join(map(str, pieces)).strip() == answer.text
-    assert SENTENCE.strip().startswith(answer.text)
-    assert not turn.locked()
-
-
-def test_an_answer_nobody_reads_any_more_is_stopped(chat_rag: RAG) -> None:
-    turn, cancel = threading.Lock(), threading.Event()
-    answering = stream_answer(chat_rag, turn, "snow?", cancel, k=2, max_new_tokens=4000)
-    next(answering)
-    answering.close()
-    assert turn.acquire(timeout=10)
-
-
 def sparse(path: Path, size: int) -> Path:
     with path.open("wb") as file:
         file.truncate(size)
@@ -191,15 +162,3 @@ def test_uploads_are_limited(tmp_path: Path) -> None:
     ]:
         with pytest.raises(ConfigError, match=message):
             check(files, held)
-
-
-def test_a_page_has_one_answer_at_a_time(chat_rag: RAG, chat_index: Path, tmp_path: Path) -> None:
-    page = Page(Indexes(chat_rag, chat_index), tmp_path)
-    request: Any = SimpleNamespace(session_hash="a page")
-    settings = (chat_index.name, 2, 1, "hybrid", "cepe", 8, 0.0)
-    first = page.ask("What reflects light?", [], *settings, request)
-    next(first)
-    assert len(list(page.ask("And what else?", [], *settings, request))) == 1, "nothing is shown of a second one"
-    (*_, (_, _, kept, _)) = first
-    assert [turn.question for turn in load_turns(kept)] == ["What reflects light?"]
-    assert len(list(page.ask("And what else?", kept, *settings, request))) > 2

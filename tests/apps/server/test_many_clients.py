@@ -166,9 +166,10 @@ def test_many_clients_of_whom_some_leave(server: Server) -> None:
     assert server.is_idle(within=1)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGTERM is POSIX")
-def test_sigterm_answers_what_is_under_way_and_takes_nothing_new(
-    notes_index: Path, talkative: Path, tmp_path: Path
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+@pytest.mark.parametrize(("ending", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_server_that_is_told_to_end_answers_what_is_under_way_and_takes_nothing_new(
+    notes_index: Path, talkative: Path, ending: signal.Signals, code: int
 ) -> None:
     command = [sys.executable, "-m", "ragx", "serve", "--index", str(notes_index), "--model", str(talkative)]
     process = subprocess.Popen(
@@ -185,13 +186,13 @@ def test_sigterm_answers_what_is_under_way_and_takes_nothing_new(
         with httpx.stream("POST", f"{url}{CHAT}", json=request, timeout=60) as response:
             received = response.iter_lines()
             next(received)
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(ending)
             time.sleep(0.5)
             with pytest.raises(httpx.ConnectError):
                 httpx.get(f"{url}/healthz")
             assert list(received)[-2:] == ["data: [DONE]", ""]
-        assert process.wait(timeout=30) == 0
-        assert "Traceback" not in process.stderr.read()
+        assert process.wait(timeout=30) == code
+        assert process.stderr.read() == ("" if code == 0 else "ragx: interrupted\n")
     finally:
         process.kill()
         process.wait()

@@ -1,0 +1,36 @@
+"""Notes in Qdrant, read by ragx: `pip install langchain-qdrant`, then `python apps/examples/qdrant_store.py`.
+
+Here Qdrant runs within this process and keeps nothing; `url="http://…"` in the place of `location` asks a server.
+"""
+
+from __future__ import annotations
+
+from langchain_qdrant import QdrantVectorStore
+
+from ragx.langchain import ChatRagx, RagxEmbeddings
+
+NOTES = {
+    "Snow": "Fresh snow reflects up to 90 percent of the sunlight that reaches it.",
+    "Soil": "Dark soil absorbs most of the sunlight and warms up quickly.",
+    "Sea": "The open sea looks blue because red light is absorbed in it.",
+}
+
+
+def main() -> None:
+    """Put the notes into a collection and ask a question of the two that fit it best."""
+    store = QdrantVectorStore.from_texts(
+        list(NOTES.values()),
+        RagxEmbeddings(),
+        [{"title": title} for title in NOTES],
+        location=":memory:",
+        collection_name="notes",
+    )
+    chat = ChatRagx(retriever=store.as_retriever(search_kwargs={"k": 2}), max_tokens=40)
+    answer = chat.invoke("How much sunlight does fresh snow reflect?")
+    print(answer.text)
+    for citation in answer.response_metadata["citations"]:
+        print(f"[{citation['number']}] {citation['title']}: {citation['text']}")
+
+
+if __name__ == "__main__":
+    main()
