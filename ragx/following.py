@@ -11,7 +11,7 @@ from ragx.config import DatasetSource, IndexSettings
 from ragx.corpus import Document, Skipped, read_documents, split_passages, unique_passages
 from ragx.corpus.document import without_surrogates
 from ragx.errors import ConfigError, CorpusError, IndexFolderError
-from ragx.indexing import BuildReport, absolute, load_encoder, readable
+from ragx.indexing import BuildReport, Engine, absolute, load_embedder, readable
 from ragx.retrieval import Index, read_manifest, update_index
 from ragx.types import Passage
 
@@ -38,6 +38,7 @@ def update(
     strict: bool = False,
     device: str | None = None,
     dtype: str | torch.dtype | None = None,
+    engine: Engine = "local",
 ) -> UpdateReport:
     """Read `paths` again and let the index hold what they hold now, with the settings that it was built with.
 
@@ -54,6 +55,7 @@ def update(
         strict: change nothing if a file or row cannot be read.
         device: a torch device for the encoder; None: a GPU where there is one.
         dtype: number format of the encoder; None: what the device multiplies fastest.
+        engine: `ray`: the workers of the Ray cluster that the program is connected to embed; `device` is theirs.
 
     Returns:
         Counts, and what was skipped with its reason.
@@ -69,10 +71,10 @@ def update(
     report = UpdateReport(strict=strict)
     settings = read_manifest(folder).settings
     reading = _Reading(folder, settings, paths, report, keep)
-    encoder = load_encoder(settings.encoder, device, dtype)
+    encoder, embedder = load_embedder(engine, settings.encoder, device, dtype)
     split = split_passages(reading.documents(), settings.chunking, encoder.tokenizer)
     passages = unique_passages(split, report.counts, reading.other_texts())
-    done = update_index(folder, encoder, add=reading.noted(passages), delete=reading.vanished())
+    done = update_index(folder, embedder, add=reading.noted(passages), delete=reading.vanished())
     report.added, report.deleted = done.added, done.deleted
     report.unchanged = done.manifest.counts.passages - done.added
     return report

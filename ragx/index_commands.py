@@ -106,13 +106,15 @@ def index_update(
         list[Path] | None, typer.Argument(help="Files and folders. Default: what the index was built from.")
     ] = None,
     strict: Strict = False,
+    engine: Engine = "local",
+    address: Address = None,
     device: Device = None,
     dtype: Dtype = "auto",
     as_json: Json = False,
     offline: Offline = False,
 ) -> None:
     """Read files again: index what is new or has changed, delete what is no longer there."""
-    _follow(index, paths or [], False, strict, device, dtype, as_json)
+    _follow(index, paths or [], False, strict, engine, address, device, dtype, as_json)
 
 
 @app.command("add")
@@ -120,21 +122,34 @@ def index_add(
     index: Folder,
     paths: Annotated[list[Path], typer.Argument(help="Files and folders.")],
     strict: Strict = False,
+    engine: Engine = "local",
+    address: Address = None,
     device: Device = None,
     dtype: Dtype = "auto",
     as_json: Json = False,
     offline: Offline = False,
 ) -> None:
     """Index more files; a document of the same name and place is replaced."""
-    _follow(index, paths, True, strict, device, dtype, as_json)
+    _follow(index, paths, True, strict, engine, address, device, dtype, as_json)
 
 
 def _follow(
-    index: Path, paths: list[Path], keep: bool, strict: bool, device: str | None, dtype: str, as_json: bool
+    index: Path,
+    paths: list[Path],
+    keep: bool,
+    strict: bool,
+    engine: str,
+    address: str | None,
+    device: str | None,
+    dtype: str,
+    as_json: bool,
 ) -> None:
     from ragx.following import update
+    from ragx.opening import connected
 
-    report = update(index, paths, keep=keep, strict=strict, device=device, dtype=dtype)
+    with connected(engine, address):
+        way: Any = engine  # checked
+        report = update(index, paths, keep=keep, strict=strict, device=device, dtype=dtype, engine=way)
     _tell_skipped(report)
     done = {"added": report.added, "deleted": report.deleted, "unchanged": report.unchanged}
     if as_json:

@@ -18,7 +18,8 @@ from ragx.errors import ConfigError, CorpusError
 if TYPE_CHECKING:
     import torch
 
-    from ragx.retrieval import TextEncoder
+    from ragx.distributed import Source
+    from ragx.retrieval import Encoder, TextEncoder
     from ragx.retrieval.build import MakeShards
 
 Engine = Literal["local", "ray"]
@@ -126,10 +127,33 @@ def _opened(
     from ragx import distributed
 
     with distributed.cluster(address):
-        theirs = distributed.worker_device(device)
-        encoder = load_encoder(name, "cpu", dtype)  # cuts passages into tokens and says what the workers' must be
-        source = distributed.Source(load_encoder, (name, theirs, dtype), theirs)
+        encoder, source = _source(name, device, dtype)
         yield encoder, partial(distributed.make_shards, source=source)
+
+
+def load_embedder(
+    engine: Engine, name: str, device: str | None, dtype: str | torch.dtype | None
+) -> tuple[TextEncoder, Encoder]:
+    """The encoder of this name, and what embeds passages: the same, or the workers of the Ray cluster connected to.
+
+    Raises:
+        ModelError, ConfigError: the encoder is missing or unusable, or there is no such device.
+    """
+    if engine == "local":
+        encoder = load_encoder(name, device, dtype)
+        return encoder, encoder
+    from ragx.distributed import RayEncoder
+
+    encoder, source = _source(name, device, dtype)
+    return encoder, RayEncoder(encoder, source)
+
+
+def _source(name: str, device: str | None, dtype: str | torch.dtype | None) -> tuple[TextEncoder, Source]:
+    """The encoder that cuts passages into tokens and says what the workers' must be, and how they get theirs."""
+    from ragx.distributed import Source, worker_device
+
+    theirs = worker_device(device)
+    return load_encoder(name, "cpu", dtype), Source(load_encoder, (name, theirs, dtype), theirs)
 
 
 def check_engine(engine: str, address: str | None) -> None:

@@ -393,8 +393,12 @@ def test_what_cannot_be_encoded_is_one_line(ragx, index: Path, trained_reader, t
 def test_an_engine_that_is_not_there_is_one_line(
     ragx: Callable[..., Run], notes: Path, tmp_path: Path, options: list[str], message: str
 ) -> None:
-    asking = [[command, "snow", "--index", tmp_path] for command in ("search", "ask")]
-    for command in (["index", "build", notes, "--out", tmp_path / "index"], *asking):
+    others = [
+        ["search", "snow", "--index", tmp_path],
+        ["ask", "snow", "--index", tmp_path],
+        ["index", "update", tmp_path],
+    ]
+    for command in (["index", "build", notes, "--out", tmp_path / "index"], *others):
         assert ragx(*command, *options) == Run(2, "", f"ragx: {message}\n")
     assert not (tmp_path / "index").exists()
 

@@ -13,10 +13,9 @@ worker through Ray's object store. Ray runs the task of a worker that dies again
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
-from functools import lru_cache
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -24,28 +23,17 @@ import ray
 
 from ragx.config import IndexSettings
 from ragx.distributed.cluster import errors_in_one_line, node, workers
-from ragx.errors import IndexFolderError, ModelError
+from ragx.distributed.encoder import PIECE, Source, checked_encoder
+from ragx.errors import IndexFolderError
 from ragx.retrieval.build import embedding, make_faiss, write_vectors
 from ragx.retrieval.durable import writing
-from ragx.retrieval.encoder import PASSAGES_PER_CALL, Encoder
+from ragx.retrieval.encoder import Encoder
 from ragx.retrieval.index import shard_folder
 from ragx.retrieval.passages import all_passages, open_passages
 from ragx.retrieval.staging import Staging
 
-PIECE = PASSAGES_PER_CALL
-"""Passages in a task."""
 AHEAD = 4
 """Pieces a worker that wait for it, so that none waits for the driver; they bound what the object store holds."""
-
-
-class Source(NamedTuple):
-    """How a worker gets its encoder. A worker calls it once for all sources that are equal."""
-
-    load: Callable[..., Encoder]
-    """Importable by name on every node."""
-    arguments: tuple[Hashable, ...] = ()
-    device: str = "cpu"
-    """`cuda`: a worker takes a GPU."""
 
 
 def make_shards(
@@ -73,7 +61,7 @@ def make_shards(
     """Those being embedded, and how many passages each holds."""
     shards: dict[ray.ObjectRef[str], int] = {}
     """Those being finished."""
-    embed: Any = _embed.options(num_gpus=1 if source.device == "cuda" else 0)  # Ray's types know one result, not two
+    embed: Any = _embed.options(num_gpus=source.gpus)  # Ray's types know one result, not two
     most = AHEAD * workers(source.device)
     with errors_in_one_line(), embedding(staging, quiet=quiet, on_progress=on_progress) as embedded_more:
         while waiting or pieces or shards:
@@ -111,17 +99,10 @@ def _take(staging: Staging, draft: Path, number: int) -> None:
     staging.take(draft, shard_folder(staging.folder, number))
 
 
-@lru_cache(maxsize=1)
-def _loaded(source: Source) -> Encoder:
-    return source.load(*source.arguments)
-
-
 @ray.remote(num_returns=2)
 def _embed(source: Source, fingerprint: str, name: str, path: str, size: int, first: int) -> tuple[np.ndarray, None]:
     """Embed `PIECE` passages of a file of `size` bytes, from row `first` on: (n, d) float32, and that it is done."""
-    encoder = _loaded(source)
-    if encoder.fingerprint != fingerprint:
-        raise ModelError(f"encoder {name} on node {node()} is another one than here: give all nodes the same")
+    encoder = checked_encoder(source, fingerprint, name)
     try:
         same = Path(path).stat().st_size == size
         passages = list(all_passages(open_passages(Path(path)).slice(first, PIECE)))

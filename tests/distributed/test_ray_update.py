@@ -1,0 +1,78 @@
+"""An update whose passages the workers of a cluster embed is the one that this process makes."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from slow_encoder import BrokenEncoder, SlowEncoder, another
+from toy_encoders import WordEncoder, passages
+
+from ragx import cli
+from ragx.config import IndexSettings
+from ragx.errors import ModelError
+from ragx.indexing import build
+from ragx.retrieval import build_index, read_manifest, update_index, verify
+
+distributed = pytest.importorskip("ragx.distributed")
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+OLD, NEW = passages([f"snow {n}" for n in range(50)]), passages([f"soil {n}" for n in range(700)])
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """The checksum of every file of the index, after comparing the files with them."""
+    verify(folder)
+    return {name: entry.sha256 for name, entry in read_manifest(folder).files.items()}
+
+
+def test_every_file_is_that_of_a_local_update_and_only_new_passages_are_embedded(tmp_path: Path) -> None:
+    here, there, seen = (tmp_path / name for name in ("here", "there", "seen"))
+    seen.mkdir()
+    for folder in (here, there):
+        build_index(OLD, folder, WordEncoder(), IndexSettings(shard_size=400), quiet=True)
+    encoder = distributed.RayEncoder(WordEncoder(), distributed.Source(SlowEncoder, (str(seen), 0.0)))
+    added = [*OLD[:10], *NEW[50:]]
+    for folder, embedder in ((here, WordEncoder()), (there, encoder)):
+        assert update_index(folder, embedder, add=added, quiet=True).added == 650
+    assert contents(there) == contents(here)
+    assert len(list(seen.iterdir())) == 4  # pieces: two shards, the first of them with what was there
+
+
+def test_progress_is_told_and_questions_are_embedded_here() -> None:
+    encoder = distributed.RayEncoder(WordEncoder(), distributed.Source(WordEncoder))
+    told: list[int] = []
+    vectors = encoder.encode_passages(NEW, told.append)
+    assert vectors.tolist() == WordEncoder().encode_passages(NEW, lambda _: None).tolist()
+    assert sorted(told) == [700 - 2 * 256, 256, 256]
+    assert encoder.encode_question("snow").tolist() == WordEncoder().encode_question("snow").tolist()
+    assert encoder.encode_passages([], told.append).shape == (0, 16)
+
+
+def test_a_workers_mistake_is_one_line_and_changes_nothing(tmp_path: Path) -> None:
+    build_index(OLD, tmp_path, WordEncoder(), IndexSettings(), quiet=True)
+    before = contents(tmp_path)
+    for load, message in ((another, "words on node .* is another one than here"), (BrokenEncoder, "not finite")):
+        encoder = distributed.RayEncoder(WordEncoder(), distributed.Source(load))
+        with pytest.raises(ModelError, match=message):
+            update_index(tmp_path, encoder, add=NEW[50:], quiet=True)
+    assert contents(tmp_path) == before
+
+
+def test_the_command_updates_as_with_the_local_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes, local, ray = (tmp_path / name for name in ("notes", "local", "ray"))
+    notes.mkdir()
+    (notes / "snow.txt").write_text("Fresh snow reflects light.\n")
+    build([notes], local, IndexSettings())
+    shutil.copytree(local, ray)
+    (notes / "soil.txt").write_text("Dark soil absorbs light.\n")
+    for folder in (local, ray):
+        monkeypatch.setattr(sys, "argv", ["ragx", "index", "update", str(folder), "--engine", folder.name])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert not ended.value.code
+    assert contents(ray) == contents(local)
+    assert read_manifest(ray).counts.passages == 2
