@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ragx import following, indexing
+from ragx import indexing
 from ragx.config import IndexSettings
 from ragx.errors import ConfigError, CorpusError, IndexFolderError
 from ragx.following import delete, update
@@ -40,8 +40,7 @@ class LengthEncoder:
 def encoder(monkeypatch: pytest.MonkeyPatch) -> LengthEncoder:
     """Stands in the place of a downloaded model."""
     encoder = LengthEncoder()
-    for module in (indexing, following):
-        monkeypatch.setattr(module, "load_encoder", lambda *_: encoder)
+    monkeypatch.setattr(indexing, "load_encoder", lambda *_: encoder)
     return encoder
 
 
