@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 """Version of the on-disk format that this code writes."""
-READABLE = (1, FORMAT)
+READABLE = range(1, FORMAT + 1)
 """Versions that it reads."""
 STAGING = "gen-building"
 """Folder of the generation that is being built."""

@@ -392,13 +392,6 @@ def test_a_damaged_manifest_is_named(folder: Path) -> None:
                 check(folder)
 
 
-def test_another_format_version_asks_for_a_rebuild(folder: Path) -> None:
-    path = folder / "gen-0001" / "manifest.json"
-    path.write_text(path.read_text().replace('"format": 3', '"format": 4'))
-    with pytest.raises(IndexFolderError, match="format version 4, this ragx reads 1 to 3: rebuild the index"):
-        Index.open(folder)
-
-
 @pytest.mark.parametrize("name", ["", "gen-0001\ngen-0002\n", "../gen-0001\n", "gen-1\n", "MANIFEST-4\n", "\xff\n"])
 def test_a_damaged_current_is_named(folder: Path, name: str) -> None:
     (folder / "CURRENT").write_text(name, encoding="latin-1")
