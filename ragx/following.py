@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ragx.config import DatasetSource, IndexSettings
-from ragx.corpus import Document, Skipped, read_documents, split_passages, unique_passages
+from ragx.config import DatasetSource
+from ragx.corpus import Document, Skipped, read_documents
 from ragx.corpus.document import without_surrogates
 from ragx.errors import ConfigError, CorpusError, IndexFolderError
 from ragx.indexing import BuildReport, Engine, absolute, load_embedder, readable
-from ragx.retrieval import Index, read_manifest, update_index
+from ragx.retrieval import Index, Manifest, read_manifest, update_index
+from ragx.retrieval.manifest import SOURCES
+from ragx.source_files import Known, SourceFiles, read_records, reading_version, record_lines
 from ragx.types import Passage
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class UpdateReport(BuildReport):
-    """What became of the files, and of the index."""
+    """What became of the files, and of the index; `counts` tell of files that were not parsed only the passages."""
 
     added: int = 0
     """Passages that are new or replace another."""
@@ -42,10 +44,12 @@ def update(
 ) -> UpdateReport:
     """Read `paths` again and let the index hold what they hold now, with the settings that it was built with.
 
-    Every file is read and cut into passages; those that the index has, equal in every field, stay as they are, the rest
-    is embedded, and what came from `paths` and is no longer there is deleted. What was indexed of other places stays,
-    and so does what came from a file that cannot be read just now. Documents get the ids that a build of what the index
-    was built from gives them; those of another folder begin with its name.
+    The index then holds what it would if every file were parsed and cut into passages; a file with the SHA-256 that it
+    had when this was last done is not, unless something of it was skipped (`ragx.source_files`). Passages that the
+    index has, equal in every field, stay as they are, the rest is embedded, and what came from `paths` and is no longer
+    there is deleted. What was indexed of other places stays, and so does what came from a file that cannot be read just
+    now. Documents get the ids that a build of what the index was built from gives them; those of another folder begin
+    with its name.
 
     Args:
         folder: an index.
@@ -69,12 +73,15 @@ def update(
             to it.
     """
     report = UpdateReport(strict=strict)
-    settings = read_manifest(folder).settings
-    reading = _Reading(folder, settings, paths, report, keep)
-    encoder, embedder = load_embedder(engine, settings.encoder, device, dtype)
-    split = split_passages(reading.documents(), settings.chunking, encoder.tokenizer)
-    passages = unique_passages(split, report.counts, reading.other_texts())
-    done = update_index(folder, embedder, add=reading.noted(passages), delete=reading.vanished())
+    manifest = read_manifest(folder)
+    reading = _Reading(folder, manifest, paths, report, keep)
+    encoder, embedder = load_embedder(engine, manifest.settings.encoder, device, dtype)
+    passages = reading.files.passages(
+        reading.documents(), manifest.settings.chunking, encoder.tokenizer, report.counts, reading.other_texts()
+    )
+    done = update_index(
+        folder, embedder, add=reading.new(passages), delete=reading.vanished(), sources=reading.source_lines
+    )
     report.added, report.deleted = done.added, done.deleted
     report.unchanged = done.manifest.counts.passages - done.added
     return report
@@ -94,19 +101,27 @@ def delete(folder: Path, names: Collection[str]) -> int:
     wanted = {without_surrogates(name): without_surrogates(absolute(name)) for name in names}
     found: set[str] = set()
     ids = []
+    sources: set[str] = set()
     for id, document, source in index.entries():
         matches = {
             name for name, path in wanted.items() if document == name or source == name or _lies_in(source, [path])
         }
         if matches:
             ids.append(id)
+            sources.add(source)
             found |= matches
     if missing := sorted(wanted.keys() - found):
         raise IndexFolderError(
             f"{folder} holds no document {missing[0]!r} and nothing from such a file or folder: nothing was deleted"
             " (`ragx search --json` shows documents and sources)"
         )
-    return update_index(folder, delete=ids).deleted
+
+    def source_lines() -> Iterator[bytes]:
+        reading, records = read_records(Index.open(folder))
+        return record_lines(reading, [record for record in records if record.source not in sources])
+
+    noted = SOURCES in index.manifest.files
+    return update_index(folder, delete=ids, sources=source_lines if noted else None).deleted
 
 
 @dataclass
@@ -114,7 +129,7 @@ class _Reading:
     """What one update reads, and what it has seen so far. The index is opened when the lock is held."""
 
     folder: Path
-    settings: IndexSettings
+    manifest: Manifest
     paths: Sequence[str | Path]
     report: UpdateReport
     keep: bool
@@ -124,7 +139,8 @@ class _Reading:
     """Ids of the passages."""
 
     def __post_init__(self) -> None:
-        built = [readable(source) for source in self.settings.sources]
+        settings = self.manifest.settings
+        built = [readable(source) for source in settings.sources]
         given = [Path(absolute(path)) for path in self.paths]
         self.whole = not given or any(path in built for path in given)
         if self.whole and not built:
@@ -142,15 +158,18 @@ class _Reading:
             groups.append(others)
         self.sources = [source for group in groups for source in group]
         self._names = [without_surrogates(_name(source)) for source in self.sources]
+        self._version = reading_version(settings.chunking, self.manifest.encoder.fingerprint)
+        self.files = SourceFiles(self.report.skip, lambda: Known.of(Index.open(self.folder), self._version))
         gone = self._gone()
         self._documents = [  # raises at once when a path does not exist
             read_documents(
                 group,
-                include=self.settings.include,
-                exclude=self.settings.exclude,
+                include=settings.include,
+                exclude=settings.exclude,
                 gone=gone,
                 prefixed=group is others,
-                on_skip=self.report.skip,
+                unchanged=self.files.unchanged,
+                on_skip=self.files.skip,
             )
             for group in groups
         ]
@@ -175,9 +194,8 @@ class _Reading:
             for document in group:
                 if document.id in elsewhere or document.id in self.read:
                     owner = elsewhere.get(document.id, "what the index was built from")
-                    self.report.skip(
-                        Skipped(document.source, f"its id {document.id!r} is that of a document of {owner}")
-                    )
+                    reason = f"its id {document.id!r} is that of a document of {owner}"
+                    self.files.skip(Skipped(document.source, reason))
                 else:
                     self.read.add(document.id)
                     yield document
@@ -189,10 +207,17 @@ class _Reading:
         others = [row for row, (_, _, source) in rows if not _lies_in(source, self._names)]
         return (passage.text for passage in index.passages(others))
 
-    def noted(self, passages: Iterator[Passage]) -> Iterator[Passage]:
+    def new(self, passages: Iterator[Passage]) -> Iterator[Passage]:
+        """Those that are not the index's own; all are noted."""
         for passage in passages:
             self.seen.add(passage.id)
-            yield passage
+            if not self.files.is_held(passage):
+                yield passage
+
+    def source_lines(self) -> Iterator[bytes]:
+        """What is known of the files now: of those read, and of those elsewhere."""
+        elsewhere = (r for r in self.files.known.records.values() if not _lies_in(r.source, self._names))
+        return record_lines(self._version, [*elsewhere, *self.files.records()])
 
     def vanished(self) -> Iterator[str]:
         """The ids of passages that are no longer there; known when all documents have been read."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from ragx import models
 from ragx.config import DatasetSource, IndexSettings, WheelFile
-from ragx.corpus import PassageCounts, Skipped, read_documents, split_passages, unique_passages
+from ragx.corpus import PassageCounts, Skipped, read_documents
 from ragx.errors import ConfigError, CorpusError
 
 if TYPE_CHECKING:
@@ -85,6 +85,9 @@ def build(
         ModelError: the encoder is missing or unusable.
         IndexFolderError: `out` cannot be written or another process is writing to it.
     """
+    from ragx.retrieval import build_index
+    from ragx.source_files import SourceFiles, reading_version, record_lines
+
     sources = [
         source if isinstance(source, WheelFile | DatasetSource) else absolute(source) for source in settings.sources
     ]
@@ -92,25 +95,25 @@ def build(
     if not settings.sources:
         raise ConfigError("nothing to index: name files or folders, or a recipe with sources")
     report = BuildReport(strict=strict)
+    files = SourceFiles(report.skip)
     documents = read_documents(  # raises at once when a path does not exist
         [readable(source) for source in settings.sources],
         include=settings.include,
         exclude=settings.exclude,
-        on_skip=report.skip,
+        unchanged=files.unchanged,
+        on_skip=files.skip,
     )
-
-    from ragx.retrieval import build_index
-
     with _opened(engine, address, settings.encoder, device, dtype) as (encoder, make_shards):
-        passages = unique_passages(split_passages(documents, settings.chunking, encoder.tokenizer), report.counts)
+        reading = reading_version(settings.chunking, encoder.fingerprint)
         build_index(
-            passages,
+            files.passages(documents, settings.chunking, encoder.tokenizer, report.counts),
             out,
             encoder,
             settings,
             counts=report.left_out,
             on_progress=on_progress,
             make_shards=make_shards,
+            sources=lambda: record_lines(reading, files.records()),
         )
     return report
 

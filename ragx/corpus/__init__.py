@@ -4,14 +4,17 @@
 """
 
 from ragx.corpus.document import Document, Skipped
-from ragx.corpus.passages import PassageCounts, split_passages, unique_passages
+from ragx.corpus.passages import PassageCounts, split_passages, text_key, unique_passages
 from ragx.corpus.sources import read_documents
+from ragx.corpus.version import parsing_version
 
 __all__ = [
     "Document",
     "PassageCounts",
     "Skipped",
+    "parsing_version",
     "read_documents",
     "split_passages",
+    "text_key",
     "unique_passages",
 ]

@@ -8,6 +8,8 @@ import sys
 import unicodedata
 from dataclasses import dataclass
 
+from ragx.types import Passage
+
 MAX_ID_CHARS = 1000
 """Each passage of a document repeats its id, so that a longer one would multiply."""
 _LONGEST_RUN = 30
@@ -27,6 +29,8 @@ class Document:
     """Absolute path of the file, or name of the dataset."""
     whole: bool = False
     """The text is a ready-made passage (DPR) and is never split."""
+    passages: tuple[Passage, ...] | None = None
+    """What it was cut into when it was last read, without what was dropped; `text` is then empty."""
 
 
 @dataclass(frozen=True, slots=True)

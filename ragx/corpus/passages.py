@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,8 @@ def split_passages(
 ) -> Iterator[Passage]:
     """Cut each document into passages whose text is verbatim `document.text[start:end]`.
 
-    A document gives at least one passage, be it an empty one. `tokenizer`: the encoder's, for `chunking.unit: tokens`.
+    A document gives at least one passage, be it an empty one, or those that it brings. `tokenizer`: the encoder's, for
+    `chunking.unit: tokens`.
 
     Raises:
         CorpusError: the unit is tokens and the tokenizer does not say where in the text its tokens are.
@@ -58,28 +60,41 @@ def split_passages(
 
 
 def unique_passages(
-    passages: Iterable[Passage], counts: PassageCounts, earlier: Iterable[str] = ()
+    passages: Iterable[Passage],
+    counts: PassageCounts,
+    earlier: Iterable[str] = (),
+    *,
+    seen: Seen | None = None,
+    on_duplicate: Callable[[Passage], object] = lambda _: None,
 ) -> Iterator[Passage]:
-    """The passages that are neither empty nor repeat one before, or an `earlier` text; `counts` is kept up to date."""
-    seen = Seen()
+    """The passages that are neither empty nor repeat one before, or an `earlier` text; `counts` is kept up to date.
+
+    `seen` gets the `text_key` of every text that comes by, and `on_duplicate` every passage that repeats another.
+    """
+    seen = Seen() if seen is None else seen
     for text in earlier:
-        seen.add(_words(text))
+        seen.add(text_key(text))
     for passage in passages:
         counts.documents += passage.position == 0
         if not any(character.isalnum() for character in passage.text):
             counts.empty += 1
-        elif seen.add(_words(passage.text)):
+        elif seen.add(text_key(passage.text)):
             counts.passages += 1
             yield passage
         else:
             counts.duplicates += 1
+            on_duplicate(passage)
 
 
-def _words(text: str) -> str:
-    return " ".join(text.split())
+def text_key(text: str) -> str:
+    """The same, in hexadecimal, for texts that differ in whitespace alone."""
+    return blake2b(" ".join(text.split()).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _split(document: Document, chunking: Chunking, tokenizer: PreTrainedTokenizerBase | None) -> Iterator[Passage]:
+    if document.passages is not None:
+        yield from document.passages
+        return
     text = document.text
     whole = (0, len(text))
     spans: Iterable[Span]

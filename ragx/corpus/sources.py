@@ -13,13 +13,16 @@ from ragx.config import DatasetSource
 from ragx.corpus.dataset import open_dataset
 from ragx.corpus.document import Document, Skipped, one_line, without_surrogates
 from ragx.corpus.folder import walk
-from ragx.corpus.formats import KNOWN, UNREADABLE, format_of
+from ragx.corpus.formats import KNOWN, UNREADABLE, Format, format_of
 from ragx.corpus.mediawiki import read_mediawiki
 from ragx.corpus.parser import Parser
 from ragx.corpus.rows import read_dpr, read_jsonl
 from ragx.corpus.text import read_text
 from ragx.errors import CorpusError
 from ragx.seen import Seen
+
+Unchanged = Callable[[Path, str], Iterable[Document] | None]
+"""Of a file, and the id that a document of the whole file has: its documents, if it need not be parsed for them."""
 
 
 def read_documents(
@@ -29,6 +32,7 @@ def read_documents(
     exclude: Sequence[str] = (),
     gone: Collection[Path] = (),
     prefixed: bool = False,
+    unchanged: Unchanged = lambda path, id: None,
     on_skip: Callable[[Skipped], None],
 ) -> Iterator[Document]:
     """The documents of files, folders and datasets, in the order given, folders sorted by name.
@@ -40,6 +44,7 @@ def read_documents(
     formats are passed over. What else cannot be read goes to `on_skip`, and so does a document with an id used before.
     Sources that are `gone` are files that were there once: they are not read, but other files keep the names that tell
     them apart from these.
+    `unchanged` is asked about each file of a known format when everything before it has been read.
 
     Raises:
         CorpusError: a path or dataset does not exist. While iterating: the connection to a dataset broke.
@@ -55,7 +60,7 @@ def read_documents(
             except OSError as error:
                 raise CorpusError(f"cannot read {source}: {error.strerror}") from None
             opened.append(path)
-    return _unique(_read(opened, include, exclude, gone, prefixed), on_skip)
+    return _unique(_read(opened, include, exclude, gone, prefixed, unchanged), on_skip)
 
 
 def _unique(documents: Iterator[Document | Skipped], on_skip: Callable[[Skipped], None]) -> Iterator[Document]:
@@ -77,6 +82,7 @@ def _read(
     exclude: Sequence[str],
     gone: Collection[Path],
     prefixed: bool,
+    unchanged: Unchanged,
 ) -> Iterator[Document | Skipped]:
     paths = [source for source in opened if isinstance(source, Path)]
     folders = _names([path for path in paths if path.is_dir()])
@@ -94,9 +100,9 @@ def _read(
                         yield found
                     else:
                         path, relative = found
-                        yield from _read_file(path, prefix + relative, parser, wanted=bool(include))
+                        yield from _read_file(path, prefix + relative, parser, unchanged, wanted=bool(include))
             elif source.is_file():
-                yield from _read_file(source, files[source], parser, wanted=True, look_inside=True)
+                yield from _read_file(source, files[source], parser, unchanged, wanted=True, look_inside=True)
             else:
                 yield Skipped(str(source), "is not a regular file")
 
@@ -111,26 +117,35 @@ def _names(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def _read_file(
-    path: Path, id: str, parser: Parser, *, wanted: bool, look_inside: bool = False
+    path: Path, id: str, parser: Parser, unchanged: Unchanged, *, wanted: bool, look_inside: bool = False
 ) -> Iterator[Document | Skipped]:
     """`wanted`: the user asked for this very file, so that an unknown format is worth a word."""
     id = without_surrogates(id)
     try:
-        match format_of(path, look_inside=look_inside):
-            case "text":
-                yield read_text(path, id)
-            case "html" | "pdf" | "docx" as format:
-                yield parser.read_file(path, id, format)
-            case "jsonl":
-                yield from read_jsonl(path)
-            case "parquet":
-                yield from parser.read_rows(path, "parquet")
-            case "dpr":
-                yield from read_dpr(path)
-            case "mediawiki":
-                yield from read_mediawiki(path, parser)
-            case None if wanted:
+        format = format_of(path, look_inside=look_inside)
+        if format is None:
+            if wanted:
                 yield Skipped(str(path), f"is of an unknown format; known are {KNOWN}")
+        elif (documents := unchanged(path, id)) is not None:
+            yield from documents
+        else:
+            yield from _parse(path, id, parser, format)
     except UNREADABLE as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         yield Skipped(str(path), f"cannot be read: {one_line(reason)}", unreadable=True)
+
+
+def _parse(path: Path, id: str, parser: Parser, format: Format) -> Iterator[Document | Skipped]:
+    match format:
+        case "text":
+            yield read_text(path, id)
+        case "html" | "pdf" | "docx":
+            yield parser.read_file(path, id, format)
+        case "jsonl":
+            yield from read_jsonl(path)
+        case "parquet":
+            yield from parser.read_rows(path, "parquet")
+        case "dpr":
+            yield from read_dpr(path)
+        case "mediawiki":
+            yield from read_mediawiki(path, parser)

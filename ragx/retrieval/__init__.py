@@ -6,6 +6,7 @@
     update.py     update_index: passages added and deleted, as the next generation
     staging.py    the generation that is being written
     index.py      Index: an opened generation
+    by_source.py  BySource: the passages of an opened generation by the file that they came from
     upkeep.py     verify, repair, compact, collect garbage, remove
     tuning.py     how thoroughly to search, from measured recall and latency
     retriever.py  Retriever: a question to hits (dense, BM25, hybrid)

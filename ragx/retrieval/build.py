@@ -59,6 +59,7 @@ def build_index(
     quiet: bool = False,
     on_progress: Callable[[int, int], object] = lambda done, total: None,
     make_shards: MakeShards | None = None,
+    sources: Callable[[], Iterable[bytes]] | None = None,
 ) -> Manifest:
     """Build an index in the folder `out` and publish it; readers of an earlier generation are not disturbed.
 
@@ -74,6 +75,7 @@ def build_index(
         quiet: no progress bars on stderr.
         on_progress: told how many passages are embedded, and of how many.
         make_shards: where the work on the shards is done; None: here, by `embed_shards`.
+        sources: called when the passages are read: the lines of `sources.jsonl`; None: there will be none.
 
     Raises:
         ConfigError: the FAISS factory string is invalid or needs more passages. Found before anything is embedded.
@@ -93,6 +95,8 @@ def build_index(
             staging.discard()
             raise CorpusError("there are no passages to index")
         check_trainable(settings, encoder.dimension, max(shard.passages for shard in staging.shards))
+        if sources is not None:
+            staging.note_sources(sources())
         (make_shards or embed_shards)(staging, encoder, quiet=quiet, on_progress=on_progress)
         index_words(staging, quiet=quiet)
         return staging.publish(total)

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 """Version of the on-disk format that this code writes."""
-READABLE = (1, FORMAT)
+READABLE = range(1, FORMAT + 1)
 """Versions that it reads."""
 STAGING = "gen-building"
 """Folder of the generation that is being built."""
 DELETED = "deleted.npy"
 """File of a generation that lists its deleted rows, where there are any."""
+SOURCES = "sources.jsonl"
+"""File of a generation that says what each file gave that it was made from; nothing but an update needs it."""
 
 CURRENT_ADVICE = "run `ragx index repair`, which goes back to the newest generation that is whole"
 _NAME_BYTES = 64

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +19,17 @@ if TYPE_CHECKING:
 
 ROWS_PER_BATCH = 8192
 CHARACTERS_PER_BATCH = 16_000_000
+_FIELDS = attrgetter(*(field.name for field in fields(Passage)))
 
 
 def embedded_text(passage: Passage) -> str:
     """What is embedded and indexed of a passage: its title, if any, and its text."""
     return f"{passage.title} {passage.text}" if passage.title else passage.text
+
+
+def passage_line(passage: Passage) -> bytes:
+    """All fields of a passage, as digests take them (`indexes/README.md`)."""
+    return json.dumps(_FIELDS(passage)).encode("ascii") + b"\n"
 
 
 def write_passages(passages: Iterable[Passage], path: Path) -> tuple[int, str]:
@@ -45,7 +52,7 @@ def write_passages(passages: Iterable[Passage], path: Path) -> tuple[int, str]:
     with durable_file(path) as file, pa.ipc.new_file(file, schema) as writer:
         for batch in _batches(passages):
             for passage in batch:
-                digest.update(json.dumps(astuple(passage)).encode("ascii") + b"\n")
+                digest.update(passage_line(passage))
             try:
                 columns = [[getattr(passage, name) for passage in batch] for name in schema.names]
                 writer.write_table(pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from ragx.errors import IndexFolderError
 from ragx.retrieval.durable import durable_file, sha256, sync_file, sync_folder, writing
 from ragx.retrieval.manifest import (
     DELETED,
+    SOURCES,
     STAGING,
     Counts,
     EncoderEntry,
@@ -65,6 +66,7 @@ class Staging:
         if (earlier.settings.faiss, earlier.settings.vectors) != (settings.faiss, settings.vectors):
             self.forget("shard-", "/faiss.index")
         self.forget(DELETED)
+        self.forget(SOURCES)
 
     def has(self, name: str) -> bool:
         """Whether a file is finished."""
@@ -135,6 +137,13 @@ class Staging:
             with durable_file(self.folder / DELETED) as file:
                 np.save(file, rows.astype("<i8"), allow_pickle=False)
             self.record(DELETED)
+
+    def note_sources(self, lines: Iterable[bytes]) -> None:
+        """Write down what each file gave."""
+        with durable_file(self.folder / SOURCES) as file:
+            for line in lines:
+                file.write(line)
+        self.record(SOURCES)
 
     def discard(self) -> None:
         """Delete everything."""

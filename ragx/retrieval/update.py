@@ -9,7 +9,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from ragx.retrieval.build import check_out, embed_shards, index_words, write_sha
 from ragx.retrieval.durable import writer_lock
 from ragx.retrieval.encoder import Encoder
 from ragx.retrieval.index import Index, Shard, shard_folder
-from ragx.retrieval.manifest import Counts, EncoderEntry, Manifest, current_generation
+from ragx.retrieval.manifest import SOURCES, Counts, EncoderEntry, Manifest, current_generation
 from ragx.retrieval.passages import embedded_text
 from ragx.retrieval.retriever import check_encoder
 from ragx.retrieval.staging import Staging
@@ -47,20 +48,23 @@ def update_index(
     *,
     add: Iterable[Passage] = (),
     delete: Iterable[str] = (),
+    sources: Callable[[], Iterable[bytes]] | None = None,
     create: IndexSettings | None = None,
     quiet: bool = False,
 ) -> Update:
     """Delete passages from the index in `out`, then add some, and publish that; readers are not disturbed.
 
     A passage added under an id that is there replaces the one that has it; one that is there already, the same in every
-    field, stays as it is. Where nothing changes, nothing is published. After a crash the index is what it was, and the
-    same update can be run again. Memory holds the passages that are new, and the words of all as in `build_index`.
+    field, stays as it is. Where nothing changes, `sources` included, nothing is published. After a crash the index is
+    what it was, and the same update can be run again. Memory holds the passages that are new, and the words of all as
+    in `build_index`.
 
     Args:
         out: an index folder.
         encoder: the one that the index was built with; None will do where nothing is added.
         add: passages; the last of those with one id counts.
         delete: passage ids, asked for after those to add have been read; those that are not there are passed over.
+        sources: called after that, maybe twice: the lines of `sources.jsonl`; None: those that the index has.
         create: settings of the index that is made where `out` has none; None: there must be one.
         quiet: no progress bars on stderr.
 
@@ -86,10 +90,11 @@ def update_index(
             check_encoder(index, encoder)
         added, same = _changed(index, add)
         gone = [row for row in index.find({*delete, *added}).values() if not same[row]]
-        if added or gone:
+        if added or gone or (sources is not None and not _has(index.manifest, sources())):
             deleted = np.union1d(index.deleted, np.array(gone, np.int64))
             kept = _kept_shards(index.shards, len(added), deleted, index.manifest.settings.shard_size)
-            manifest = publish_update(out, index, kept, list(added.values()), deleted, encoder, quiet=quiet)
+            new = list(added.values())
+            manifest = publish_update(out, index, kept, new, deleted, encoder, sources=sources, quiet=quiet)
         else:
             manifest = index.manifest
         return Update(manifest, len(added), len(gone))
@@ -114,6 +119,14 @@ def _changed(index: Index, passages: Iterable[Passage]) -> tuple[dict[str, Passa
     return changed, same
 
 
+def _has(manifest: Manifest, lines: Iterable[bytes]) -> bool:
+    """Whether these are the lines of the generation's `sources.jsonl`."""
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line)
+    return SOURCES in manifest.files and manifest.files[SOURCES].sha256 == digest.hexdigest()
+
+
 def _empty(out: Path, settings: IndexSettings, encoder: Encoder | None) -> Index:
     if encoder is None:
         raise ValueError("a new index needs an encoder")
@@ -131,6 +144,7 @@ def publish_update(
     deleted: np.ndarray,
     encoder: Encoder | None,
     *,
+    sources: Callable[[], Iterable[bytes]] | None = None,
     quiet: bool,
 ) -> Manifest:
     """Publish the first `keep` shards, and the passages of the others, without `deleted` rows, before those `added`.
@@ -159,6 +173,10 @@ def publish_update(
     write_shards(staging, chain(index.passages(moved), added), first=len(kept))
     embed_shards(staging, encoder, known, quiet=quiet)
     staging.delete(deleted)
+    if sources is not None:
+        staging.note_sources(sources())
+    else:
+        staging.adopt([name for name in manifest.files if name == SOURCES])
     if len(kept) == len(index.shards) and not added:
         staging.forget("bm25/")
         staging.adopt([name for name in manifest.files if name.startswith("bm25/")])

@@ -12,6 +12,7 @@ from ragx.retrieval.durable import durable_file, sync_folder, writer_lock, writi
 from ragx.retrieval.index import ADVICE, Index, open_vectors, problems
 from ragx.retrieval.manifest import (
     DELETED,
+    SOURCES,
     STAGING,
     Manifest,
     current_generation,
@@ -38,7 +39,8 @@ def verify(folder: Path) -> None:
 def repair_index(folder: Path, *, quiet: bool = False) -> list[str]:
     """Make damaged FAISS and BM25 files again, from passages and vectors, and publish them as the next generation.
 
-    A `CURRENT` that names no generation that is there is made to name the newest one that is whole.
+    A damaged `sources.jsonl` becomes an empty one: the next update reads every file. A `CURRENT` that names no
+    generation that is there is made to name the newest one that is whole.
 
     Returns:
         The names of the files that were damaged; where there are none, nothing is published.
@@ -56,9 +58,7 @@ def repair_index(folder: Path, *, quiet: bool = False) -> list[str]:
             return [_restore_current(folder)]
         manifest = load_manifest(generation)
         damaged = dict(problems(generation, manifest))
-        lost = [
-            problem for name, problem in damaged.items() if not name.endswith("faiss.index") and name[:5] != "bm25/"
-        ]
+        lost = [problem for name, problem in damaged.items() if not _can_be_made_again(name)]
         if lost:
             raise IndexFolderError(f"{'; '.join(lost)}: this cannot be made again from other files: rebuild the index")
         if not damaged:
@@ -72,8 +72,14 @@ def repair_index(folder: Path, *, quiet: bool = False) -> list[str]:
         if words:
             gone = open_vectors(generation / DELETED) if DELETED in manifest.files else NONE
             index_words(staging, gone, quiet=quiet)
+        if SOURCES in damaged:
+            staging.note_sources([])
         staging.publish(manifest.counts)
         return sorted(damaged)
+
+
+def _can_be_made_again(name: str) -> bool:
+    return name.endswith("faiss.index") or name.startswith("bm25/") or name == SOURCES
 
 
 def _restore_current(folder: Path) -> str:

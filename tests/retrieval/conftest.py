@@ -3,4 +3,23 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+from small_indexes import SNOW, Interrupted, build
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An index of `SNOW`."""
+    build(tmp_path / "index", SNOW)
+    return tmp_path / "index"
+
+
+@pytest.fixture
+def unfinished(tmp_path: Path) -> Path:
+    """A build of `SNOW` that stopped after two of three shards."""
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "index", SNOW, Interrupted())
+    return tmp_path / "index"

@@ -224,34 +224,6 @@ def test_deleted_rows_that_cannot_be_are_damage(folder: Path, rows: list[object]
         Index.open(folder)
 
 
-def test_an_index_of_format_1_can_be_read_and_updated(folder: Path) -> None:
-    """It differs from format 2 in that passages have no metadata and nothing is deleted."""
-    import json
-
-    import pyarrow as pa
-
-    from ragx.retrieval.durable import sha256
-    from ragx.retrieval.manifest import _checksum
-
-    generation = folder / "gen-0001"
-    values = json.loads((generation / "manifest.json").read_text())
-    values.pop("checksum")
-    for path in generation.glob("*/passages.arrow"):
-        table = pa.ipc.open_file(path).read_all().drop_columns("metadata")
-        with pa.ipc.new_file(path, table.schema) as writer:
-            writer.write_table(table)
-        entry = {"size": path.stat().st_size, "sha256": sha256(path)}
-        values["files"][path.relative_to(generation).as_posix()] = entry
-    values["format"] = 1
-    (generation / "manifest.json").write_text(json.dumps(values | {"checksum": _checksum(values)}))
-    assert [*held(folder).values()] == passages(TEXTS)
-    encoder = WordEncoder()
-    update_index(folder, encoder, add=[passage(7, "soil")], delete=["doc0#0"], quiet=True)
-    assert encoder.encoded == 1
-    assert [*held(folder).values()] == [*passages(TEXTS)[1:], passage(7, "soil")]
-    verify(folder)
-
-
 def test_compacting_writes_shards_without_what_was_deleted_and_embeds_nothing(folder: Path) -> None:
     before = held(folder)
     update_index(folder, delete=["doc4#0"], quiet=True)

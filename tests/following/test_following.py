@@ -2,46 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
+from notes import LengthEncoder, generation, held, write
 
-from ragx import indexing
 from ragx.config import IndexSettings
 from ragx.errors import ConfigError, CorpusError, IndexFolderError
 from ragx.following import delete, update
 from ragx.indexing import build
-from ragx.retrieval import Index, collect_garbage, verify
-from ragx.types import Passage
-
-
-class LengthEncoder:
-    """The vector of a text is its number of words and of characters; `embedded` tells what was embedded."""
-
-    name = "lengths"
-    fingerprint = "l" * 64
-    dimension = 2
-    tokenizer = None
-
-    def __init__(self) -> None:
-        self.embedded: list[str] = []
-
-    def encode_passages(self, passages: Sequence[Passage], on_progress) -> np.ndarray:
-        self.embedded += [passage.id for passage in passages]
-        return np.array([self.encode_question(passage.text) for passage in passages], np.float32)
-
-    def encode_question(self, question: str) -> np.ndarray:
-        return np.array([len(question.split()), len(question)], np.float32)
-
-
-@pytest.fixture(autouse=True)
-def encoder(monkeypatch: pytest.MonkeyPatch) -> LengthEncoder:
-    """Stands in the place of a downloaded model."""
-    encoder = LengthEncoder()
-    monkeypatch.setattr(indexing, "load_encoder", lambda *_: encoder)
-    return encoder
+from ragx.retrieval import collect_garbage
 
 
 @pytest.fixture
@@ -63,22 +33,6 @@ def index(corpus: Path, tmp_path: Path, encoder: LengthEncoder) -> Path:
 
 def settings(**values: object) -> IndexSettings:
     return IndexSettings.model_validate({"chunking": {"size": 5}, "shard_size": 2, **values})
-
-
-def write(folder: Path, texts: dict[str, str]) -> None:
-    for name, text in texts.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-
-
-def held(folder: Path) -> dict[str, Passage]:
-    verify(folder)
-    index = Index.open(folder)
-    return {passage.id: passage for passage in index.passages(index.rows().tolist())}
-
-
-def generation(folder: Path) -> str:
-    return (folder / "CURRENT").read_text()
 
 
 def test_new_changed_and_vanished_documents(index: Path, corpus: Path, tmp_path: Path, encoder: LengthEncoder) -> None:
@@ -204,7 +158,7 @@ def test_the_text_of_a_deleted_document_leaves_the_disk(index: Path, corpus: Pat
     assert delete(index, ["sea.txt", str(corpus / "deep")]) == 2
     assert sorted(held(index)) == ["snow.txt#0", "snow.txt#1", "snow.txt#2"]
     collect_garbage(index, quiet=True)
-    assert {path.name for path in index.iterdir()} == {"CURRENT", "LOCK", generation(index).strip()}
+    assert {path.name for path in index.iterdir()} == {"CURRENT", "LOCK", generation(index).name}
     for path in index.rglob("*"):
         assert path.is_dir() or not any(word in path.read_bytes() for word in (b"Dark soil", b"Blue sea", b'"soil"'))
 
