@@ -177,29 +177,30 @@ async def load(served: Served, clients: int, turns: int, seed: int) -> Counter[s
     """What became of the requests: by status, or how the client left."""
     outcomes: Counter[str] = Counter()
 
-    async def converse(number: int) -> None:
+    async def converse(client: httpx.AsyncClient, number: int) -> None:
         chance = random.Random(f"{seed} {number}")
         history: list[dict[str, str]] = []
-        async with httpx.AsyncClient(base_url=served.url, timeout=600) as client:
-            for turn in range(turns):
-                leaves = chance.choices(["", LEFT_AMID, LEFT_BEFORE], [60, 30, 10])[0]
-                asked = question(
-                    number + turn,
-                    max_tokens=LONG if leaves else SHORT,
-                    n_decoder=2 if number % 4 == 0 else 0,  # some prompts take several steps
-                    k=10,
-                    history=history[-2:],
-                )
+        for turn in range(turns):
+            leaves = chance.choices(["", LEFT_AMID, LEFT_BEFORE], [60, 30, 10])[0]
+            asked = question(
+                number + turn,
+                max_tokens=LONG if leaves else SHORT,
+                n_decoder=2 if number % 4 == 0 else 0,  # some prompts take several steps
+                k=10,
+                history=history[-2:],
+            )
+            outcome, text, wait = await attempt(client, asked, leaves)
+            while outcome == "429":
+                outcomes["429"] += 1
+                await asyncio.sleep(wait)
                 outcome, text, wait = await attempt(client, asked, leaves)
-                while outcome == "429":
-                    outcomes["429"] += 1
-                    await asyncio.sleep(wait)
-                    outcome, text, wait = await attempt(client, asked, leaves)
-                outcomes[outcome] += 1
-                if text:
-                    history += [asked["messages"][-1], {"role": "assistant", "content": text}]
+            outcomes[outcome] += 1
+            if text:
+                history += [asked["messages"][-1], {"role": "assistant", "content": text}]
 
-    await asyncio.gather(*(converse(number) for number in range(clients)))
+    connections = httpx.Limits(max_connections=clients)
+    async with httpx.AsyncClient(base_url=served.url, timeout=600, limits=connections) as client:
+        await asyncio.gather(*(converse(client, number) for number in range(clients)))
     return outcomes
 
 
