@@ -88,3 +88,9 @@ def test_no_distractor_holds_an_answer(questions: Path) -> None:
     drawn = distractors(asked, normalised_passages(rows), 9)
     assert drawn == [rows[2].gold[0]]
     assert not any(contains(passage.title + passage.text, asked.answers) for passage in drawn)
+
+
+def test_the_questions_about_the_sample_index_are_thirty_with_answers() -> None:
+    questions = read_questions(Path(__file__).parents[2] / "indexes" / "wikipedia-sample-questions.jsonl")
+    assert len({question.text for question in questions}) == len(questions) == 30
+    assert all(question.answers and question.text.endswith("?") for question in questions)

@@ -97,15 +97,6 @@ def test_at_most_so_many_questions_stand_side_by_side(decoder: Path, tmp_path: P
     assert len(alone) == 16
 
 
-def test_what_the_prompt_s_passages_answer_is_asked_first(decoder: Path, tmp_path: Path) -> None:
-    _, _, alone = made(decoder, tmp_path, "data.questions=3", "data.prompt_passages=[1,1]", passages="[4,4]")
-    tokenizer = load_tokenizer(decoder)
-    assert len(alone) == 24
-    for each in alone:
-        words = tokenizer.decode(each.passages[each.gold[0][0]]).split()
-        assert " ".join(words[-8:]) in " ".join(tokenizer.decode(each.ids).split())
-
-
 def test_the_gold_passage_s_share_of_the_attention_is_that_of_the_definition(decoder: Path, tmp_path: Path) -> None:
     model, together, alone = made(decoder, tmp_path)
     with torch.no_grad():

@@ -124,11 +124,9 @@ def asked(
         read += _shuffled(others, random)[: max(0, room - len(read))]
         candidates += group
     read = _shuffled(read, random)
+    questions = _shuffled(candidates, random)[: settings.questions]
     count = int(random.integers(settings.prompt_passages[0], settings.prompt_passages[1] + 1))
     in_prompt = _shuffled(read, random)[:count]
-    # a retriever ranks gold passages high: what the prompt's passages answer is asked first
-    candidates = sorted(_shuffled(candidates, random), key=lambda question: question.gold[0] not in in_prompt)
-    questions = _shuffled(candidates[: settings.questions], random)
     prompts, answers = [], []
     for question in questions:
         prompts.append(build_prompt(tokenizer, question.text, in_prompt, max_tokens=settings.max_prompt_tokens).ids)
