@@ -1,4 +1,4 @@
-"""`ragx index`: build an index, keep it up to date, look after it. Heavy imports happen inside the commands."""
+"""`ragx index`: build an index and keep it up to date. Heavy imports happen inside the commands."""
 
 from __future__ import annotations
 
@@ -10,19 +10,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ragx.errors import ConfigError, RagxError
-from ragx.options import Address, Bits, CacheSize, Device, Dtype, Encodings, Engine, IndexFolder, Json, Offline, Reader
+from ragx.index_upkeep_commands import app as upkeep
+from ragx.options import (
+    Address,
+    Bits,
+    CacheSize,
+    Device,
+    Dtype,
+    Encodings,
+    Engine,
+    Folder,
+    IndexFolder,
+    Json,
+    Offline,
+    Reader,
+)
 from ragx.terminal import notice, waiting
 
 if TYPE_CHECKING:
     from ragx.indexing import BuildReport
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The index folder.")]
-DefaultFolder = Annotated[
-    Path | None, typer.Argument(metavar="[DIR]", help="The index folder. Default: as --index of `ragx ask`.")
-]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")]
 
 app = typer.Typer(no_args_is_help=True, help="Build indexes, keep them up to date and look after them.")
+app.add_typer(upkeep)
 
 
 @app.command("build", context_settings={"ignore_unknown_options": True})
@@ -161,88 +172,6 @@ def _follow(
         raise typer.Exit(3)
 
 
-@app.command("delete")
-def index_delete(
-    index: Folder,
-    names: Annotated[list[str], typer.Argument(help="Ids of documents, or the files or folders that they came from.")],
-    as_json: Json = False,
-) -> None:
-    """Delete documents from an index; `ragx index gc` then wipes their text from the disk."""
-    from ragx.following import delete
-
-    _tell(index, {"deleted": delete(index, names)}, "passages deleted from", as_json)
-
-
-@app.command("compact")
-def index_compact(index: DefaultFolder = None, as_json: Json = False) -> None:
-    """Write shards that hold deleted passages, or are small, again without them; nothing is embedded."""
-    from ragx.rag import default_index
-    from ragx.retrieval import compact_index
-
-    folder = index or default_index()
-    _tell(folder, {"shards": compact_index(folder).counts.shards}, "shards now in", as_json)
-
-
-@app.command("gc")
-def index_gc(index: DefaultFolder = None, as_json: Json = False) -> None:
-    """Wipe deleted passages, earlier generations and unfinished builds from the disk."""
-    from ragx.rag import default_index
-    from ragx.retrieval import collect_garbage
-
-    folder = index or default_index()
-    _tell(folder, {"bytes": collect_garbage(folder)}, "bytes given back by", as_json)
-
-
-@app.command("repair")
-def index_repair(index: DefaultFolder = None, as_json: Json = False) -> None:
-    """Make damaged FAISS and BM25 files again from the passages and vectors."""
-    from ragx.rag import default_index
-    from ragx.retrieval import repair_index
-
-    folder = index or default_index()
-    repaired = repair_index(folder)
-    if as_json:
-        print(json.dumps({"folder": str(folder), "repaired": repaired}, indent=2))
-    else:
-        notice(f"{folder}: made again: {', '.join(repaired)}" if repaired else f"{folder}: every file is whole")
-
-
-@app.command("tune")
-def index_tune(
-    index: DefaultFolder = None,
-    recall: Annotated[float, typer.Option(help="Share of what exact search finds that is to be found.")] = 0.95,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many passages a search is to find.")] = 10,
-    as_json: Json = False,
-) -> None:
-    """Measure how thoroughly an approximate index must be searched, and keep the fastest way that finds enough."""
-    from dataclasses import asdict
-
-    from ragx.rag import default_index
-    from ragx.retrieval import tune_index
-    from ragx.retrieval.tuning import describe
-
-    folder = index or default_index()
-    with waiting("measuring …"):
-        tuning = tune_index(folder, recall, k=k)
-    if as_json:
-        trials = [{**asdict(t), "search": t.search.model_dump()} for t in tuning.trials]
-        print(
-            json.dumps({"folder": str(folder), "search": tuning.chosen.search.model_dump(), "trials": trials}, indent=2)
-        )
-        return
-    print(f"{f'recall@{k}':>10}  {'p50 ms':>8}  {'p95 ms':>8}")
-    for trial in tuning.trials:
-        mark = "  <- chosen" if trial is tuning.chosen else ""
-        print(f"{trial.recall:>10.3f}  {trial.p50:>8.2f}  {trial.p95:>8.2f}  {describe(trial.search)}{mark}")
-
-
-def _tell(folder: Path, done: dict[str, int], what: str, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({"folder": str(folder), **done}, indent=2))
-    else:
-        notice(f"{next(iter(done.values())):,} {what} {folder}")
-
-
 def _tell_skipped(report: BuildReport) -> None:
     for skipped in report.skipped:
         notice(f"skipped {skipped.source}: {skipped.reason}")
@@ -301,42 +230,3 @@ def _setting(argument: str) -> str:
     if "=" not in argument:
         raise ConfigError(f"unknown option {argument}; see `ragx index build --help`, settings are --a.b=value")
     return argument
-
-
-@app.command("info")
-def index_info(index: IndexFolder = None, as_json: Json = False) -> None:
-    """Say what an index holds."""
-    from ragx import display
-    from ragx.rag import default_index
-    from ragx.retrieval import read_manifest
-
-    folder = index or default_index()
-    info = display.index_info(folder, read_manifest(folder))
-    if as_json:
-        print(json.dumps(info, indent=2))
-        return
-    print(display.report(info))
-
-
-@app.command("verify")
-def index_verify(index: IndexFolder = None) -> None:
-    """Check every file of an index against its checksum."""
-    from ragx.rag import default_index
-    from ragx.retrieval import verify
-
-    folder = index or default_index()
-    verify(folder)
-    print(f"{folder}: every file is as it was written")
-
-
-@app.command("rm")
-def index_rm(
-    index: Annotated[Path, typer.Argument(help="The index folder.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-) -> None:
-    """Delete an index."""
-    from ragx.retrieval import remove
-
-    if not yes:
-        typer.confirm(f"Delete the index {index}?", abort=True, err=True)
-    remove(index)

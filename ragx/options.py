@@ -18,6 +18,7 @@ def _go_offline(value: bool) -> bool:
 Offline = Annotated[
     bool, typer.Option("--offline", callback=_go_offline, help="Never try the network (also RAGX_OFFLINE=1).")
 ]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The index folder.")]
 IndexFolder = Annotated[
     Path | None, typer.Option("--index", help="The index folder. Default: RAGX_INDEX, or ragx's own default index.")
 ]
