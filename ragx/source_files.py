@@ -131,8 +131,7 @@ class SourceFiles:
         self._file: _File | None = None
         self._took = False
         """Whether a passage of the document at hand was taken."""
-        self._records: dict[str, FileRecord | None] = {}
-        """Of the files met; None: of no use."""
+        self._records: dict[str, FileRecord] = {}
 
     @cached_property
     def known(self) -> Known:
@@ -143,15 +142,10 @@ class SourceFiles:
         """The documents of a file that is to be read now, if it need not be parsed: what `read_documents` asks for."""
         self._finish()
         source = without_surrogates(str(path))
-        again = source in self._records  # two folders that were given hold it
-        self._records[source] = None
         try:
-            file = _File(path, source, name, _status(path), sha256(path))
+            file = self._file = _File(path, source, name, _status(path), sha256(path))
         except OSError:
             return None
-        if again:
-            return None
-        self._file = file
         record = self.known.records.get(source)
         if record is None or (record.name, record.sha256) != (name, file.sha256) or not self._is_held(record):
             return None
@@ -184,10 +178,10 @@ class SourceFiles:
             self._file.skipped = True
         self._on_skip(skipped)
 
-    def records(self) -> Iterator[FileRecord]:
+    def records(self) -> Iterable[FileRecord]:
         """Of the files read, when all are."""
         self._finish()
-        return (record for record in self._records.values() if record is not None)
+        return self._records.values()
 
     def _is_held(self, record: FileRecord) -> bool:
         """Whether the index holds the passages of a file that it took, and would again not take the others."""

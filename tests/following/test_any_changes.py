@@ -42,7 +42,7 @@ UPKEEP: dict[str, Callable[[Path], object]] = {
 
 
 @given(st.lists(st.tuples(EDITS, st.sampled_from(sorted(UPKEEP))), min_size=1, max_size=4))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_after_any_edits_an_update_gives_what_a_build_gives(
     tmp_path_factory: pytest.TempPathFactory, rounds: list[tuple[Edits, str]]
 ) -> None:
@@ -68,7 +68,7 @@ STEP = st.tuples(EDITS, EDITS, st.booleans(), st.sampled_from(PLACES), st.boolea
 
 
 @given(st.lists(STEP, min_size=1, max_size=4))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_after_any_updates_an_index_is_as_one_that_parses_every_file(
     tmp_path_factory: pytest.TempPathFactory,
     steps: list[tuple[Edits, Edits, bool, list[str], bool]],

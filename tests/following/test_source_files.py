@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from notes import built, generation, held, record, rows, write
+from notes import TWO_WORDS, LengthEncoder, built, generation, held, record, rows, write
 
 from ragx import source_files
 from ragx.config import Chunking
 from ragx.corpus import sources
 from ragx.errors import IndexFolderError
 from ragx.following import delete, update
-from ragx.retrieval import collect_garbage, compact_index, read_manifest, repair_index
+from ragx.indexing import build
+from ragx.retrieval import collect_garbage, compact_index, read_manifest, repair_index, update_index
 from ragx.retrieval.manifest import SOURCES, write_manifest
 
 
@@ -141,6 +143,45 @@ def test_a_deleted_document_is_parsed_again_while_its_file_is_there(
     update(folder)
     assert parsed == ["c.jsonl"]
     assert held(folder) == before
+
+
+def test_what_an_addition_left_is_deleted_by_the_next_update(folder: Path, corpus: Path) -> None:
+    """The file is as it was then, but the index holds more of its source than the file gave."""
+    write(corpus, {"c.jsonl": rows(("1", "Fresh snow"))})
+    update(folder, [corpus], keep=True)
+    assert "4#0" in held(folder)
+    assert update(folder).deleted == 1
+    assert "4#0" not in held(folder)
+
+
+def test_what_a_program_changed_is_put_right(folder: Path, parsed: list[str]) -> None:
+    before = held(folder)
+    changed = replace(before["a.txt#0"], text="Red sea.")
+    update_index(folder, LengthEncoder(), add=[changed], delete=["1#0"], quiet=True)
+    update(folder)
+    assert parsed == ["a.txt", "c.jsonl"]
+    assert held(folder) == before
+
+
+def test_another_place_is_known_beside_the_first(folder: Path, tmp_path: Path, parsed: list[str]) -> None:
+    write(tmp_path / "more", {"e.txt": "Warm rain", "f.txt": "Blue sea."})
+    for keep in (True, False):
+        for _ in range(2):
+            update(folder, [tmp_path / "more"], keep=keep)
+            update(folder)
+    assert parsed == ["e.txt", "f.txt"]
+
+
+def test_a_file_that_is_reached_by_two_ways_stays_as_a_build_has_it(corpus: Path, tmp_path: Path) -> None:
+    (corpus / "link.txt").symlink_to("a.txt")
+    build([corpus, corpus / "deep", corpus / "c.jsonl"], tmp_path / "index", TWO_WORDS)
+    before = held(tmp_path / "index")
+    for text in ("Grey sea.", "Blue sea."):
+        write(corpus, {"a.txt": text})
+        update(tmp_path / "index")
+        build([corpus, corpus / "deep", corpus / "c.jsonl"], tmp_path / "anew", TWO_WORDS)
+        assert held(tmp_path / "index") == held(tmp_path / "anew")
+    assert held(tmp_path / "index") == before
 
 
 def test_upkeep_keeps_what_is_known(folder: Path, corpus: Path, parsed: list[str]) -> None:
