@@ -14,6 +14,8 @@ VectorFormat = Literal["float32", "float16", "int8"]
 _LARGEST = 127
 _DROPPED_BITS = 13
 """Of a scale's mantissa, so that `_LARGEST` times the scale has no rounding error."""
+_SMALLEST = _LARGEST * np.finfo(np.float32).tiny
+"""Scales below the smallest normal number would have one."""
 
 
 def stored(vectors: np.ndarray, format: VectorFormat) -> np.ndarray:
@@ -21,13 +23,14 @@ def stored(vectors: np.ndarray, format: VectorFormat) -> np.ndarray:
 
     Returns:
         (n, d) float32 or float16; for int8 (n,) of the fields `scale`, float32, and `values`, (d,) int8: their product
-        differs from the vector by at most 0.4% of its largest number.
+        differs from the vector by at most 0.4% of its largest number, unless that is below 1.5e-36: then all are 0.
     """
     if format != "int8":
         with np.errstate(over="ignore"):  # the caller looks for what is not finite
             return vectors.astype("<f2" if format == "float16" else "<f4", copy=False)
     rows = np.empty(len(vectors), np.dtype([("scale", "<f4"), ("values", "i1", (vectors.shape[1],))]))
     largest = np.abs(vectors).max(axis=1, initial=0)
+    largest = np.where(largest < _SMALLEST, np.float32(0), largest)
     bits = np.ascontiguousarray(largest / np.float32(_LARGEST), np.float32).view(np.uint32)
     rounded_up = (bits + np.uint32((1 << _DROPPED_BITS) - 1)) >> _DROPPED_BITS << _DROPPED_BITS
     rows["scale"] = rounded_up.view(np.float32)

@@ -39,7 +39,7 @@ def test_a_failing_write_publishes_nothing_half_and_names_the_path(figures: Figu
 
 def test_damage_to_any_file_is_found_and_gives_no_wrong_answer(figures: Figures) -> None:
     found = figures["mutations"]
-    assert found["kinds"] == 11
+    assert found["kinds"] == 14
     assert found["mutations"] == 4 * found["kinds"]
     assert (found["undetected"], found["silently_wrong"], found["tracebacks"]) == (0, 0, 0)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from toy_encoders import NumberEncoder, WordEncoder, passages
@@ -24,6 +24,7 @@ some_vectors = st.tuples(st.integers(0, 5), st.integers(1, 9)).flatmap(lambda s:
 
 @pytest.mark.parametrize("format", FORMATS)
 @given(vectors=some_vectors)
+@example(vectors=np.array([[3.14e-43, 0], [1e-37, -1.6e-36], [1.4e-36, 1]], np.float32))
 def test_what_was_stored_is_stored_again_as_the_same_bits(format: VectorFormat, vectors: np.ndarray) -> None:
     rows = stored(vectors, format)
     assert stored(as_float32(rows), format).tobytes() == rows.tobytes()
