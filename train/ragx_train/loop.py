@@ -164,6 +164,7 @@ def train(
     if main:
         record.plot(run.out)
         save_reader(model, run.out / READER, decoder=settings.model.decoder, added=added)
+    accelerator.wait_for_everyone()  # a thread of gloo that is amid a collective may never end
     accelerator.end_training()
 
 
