@@ -118,7 +118,7 @@ def test_the_split_is_written_by_the_settings_of_retdoc(app: typer.Typer, tmp_pa
     [
         (
             ["dance", "--out", "x"],
-            "there is no recipe 'dance'; choose one of mlm, warmup, cepe, ceped, retdoc, qa, or split",
+            "there is no recipe 'dance'; choose one of mlm, warmup, cepe, ceped, retdoc, qa, split or answers",
         ),
         (["warmup"], "--out is missing"),
         (["split"], "split takes --out, the file to write"),

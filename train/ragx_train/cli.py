@@ -31,14 +31,21 @@ def add_to(app: typer.Typer) -> None:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help=f"{', '.join(RECIPES)}; or split, to write retdoc's corpus.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(help=f"{', '.join(RECIPES)}; or split, to write retdoc's corpus; or answers, to write qa's."),
+    ],
     overrides: Annotated[list[str] | None, typer.Argument(help="Settings as --loop.steps=100.")] = None,
     out: Annotated[Path | None, typer.Option(help="The folder for checkpoints, log and reader.")] = None,
     config: Annotated[Path | None, typer.Option(help="Settings: a YAML file; a resumed run has its own.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     time_limit: Annotated[str | None, typer.Option(help="Stop in time, with a checkpoint: 45m, 1h30m.")] = None,
 ) -> None:
-    """Train a reader; or write the documents that are kept to retrieve from to the file --out, to index them."""
+    """Train a reader; or write to the file --out what a recipe reads.
+
+    That is with split the documents that are kept to retrieve from, to index them for retdoc; with answers the
+    decoder's own right answers to the questions of qa, to learn these instead.
+    """
     from ragx_train.settings import parse_duration
 
     began = time.monotonic()
@@ -49,6 +56,12 @@ def train(
         _split(out, config, chosen)
         return
     limit = None if time_limit is None else parse_duration(time_limit)
+    deadline = None if limit is None else began + limit
+    if recipe == "answers":
+        if out is None or config is None or resume:
+            raise ConfigError("answers takes --out, the file to write, and --config and settings of qa")
+        _answers(out, config, chosen, deadline)
+        return
     if out is None:
         raise ConfigError("--out is missing: the folder for checkpoints, log and reader")
     if config is None and resume and (out / "settings.yaml").exists():
@@ -58,7 +71,6 @@ def train(
     settings = load_recipe(recipe, config, chosen)
     from ragx_train.loop import Run
 
-    deadline = None if limit is None else began + limit
     import_module(f"ragx_train.{recipe}").run(settings, Run(out, resume, deadline))
 
 
@@ -70,6 +82,15 @@ def _split(out: Path, config: Path | None, overrides: list[str]) -> None:
     notice(f"{write_retrieval_split(settings.data, out):,} documents in {out}")
 
 
+def _answers(out: Path, config: Path, overrides: list[str], deadline: float | None) -> None:
+    from ragx.terminal import notice
+    from ragx_train.own_answers import write_own_answers
+
+    settings: Any = load_recipe("qa", config, overrides)
+    written, asked = write_own_answers(settings, out, deadline)
+    notice(f"{written:,} right answers to {asked:,} questions in {out}")
+
+
 def load_recipe(recipe: str, config: Path | None, overrides: list[str]) -> RecipeSettings:
     """The settings of a recipe from a YAML file and overrides.
 
@@ -79,7 +100,7 @@ def load_recipe(recipe: str, config: Path | None, overrides: list[str]) -> Recip
     from ragx.config import load_settings
 
     if recipe not in RECIPES:
-        raise ConfigError(f"there is no recipe {recipe!r}; choose one of {', '.join(RECIPES)}, or split")
+        raise ConfigError(f"there is no recipe {recipe!r}; choose one of {', '.join(RECIPES)}, split or answers")
     model: Any = getattr(import_module(f"ragx_train.{recipe}"), RECIPES[recipe])
     settings: RecipeSettings = load_settings(model, config, overrides)
     return settings

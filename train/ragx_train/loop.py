@@ -6,6 +6,7 @@ with more devices, or one with smaller micro-batches sees the same ones in the s
 
 from __future__ import annotations
 
+import gc
 import math
 import sys
 import time
@@ -164,7 +165,11 @@ def train(
     if main:
         record.plot(run.out)
         save_reader(model, run.out / READER, decoder=settings.model.decoder, added=added)
-    accelerator.wait_for_everyone()  # a thread of gloo that is amid a collective may never end
+    # What holds the process group besides torch must let go of it first: as its last holder, DDP's reducer would wait
+    # for gloo's threads with Python's lock held, and one of them may wait for that lock.
+    del objective
+    accelerator.free_memory()
+    gc.collect()
     accelerator.end_training()
 
 

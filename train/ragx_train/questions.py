@@ -152,15 +152,24 @@ def _question(
     text, answers = row.get("question"), row.get("answers")
     if not isinstance(text, str) or not isinstance(answers, list) or not all(isinstance(each, str) for each in answers):
         raise CorpusError(f"{where} is no question: it needs a `question` and a list of `answers`")
-    contexts = row.get("ctxs") or []
-    gold = [_passage(each, where) for each in contexts if each.get("is_gold")]
-    if not gold and row.get("context"):
-        gold = [_passage({"title": row.get("title"), "text": row["context"]}, where)]
+    gold = gold_passages(row, where)
     ids = [each for each in plain_ids(tokenizer, answers) if 0 < len(each) <= settings.max_answer_tokens]
     if not gold or not ids or not text.strip():
         return None
-    distractors = [_passage(each, where) for each in contexts if not each.get("is_gold")]
+    distractors = [_passage(each, where) for each in row.get("ctxs") or [] if not each.get("is_gold")]
     return Question(text, ids, gold, distractors, where)
+
+
+def gold_passages(row: dict[str, Any], where: str) -> list[Passage]:
+    """The passages that answer a row's question; `where` the row stands is for messages.
+
+    Raises:
+        CorpusError: one of them has no text.
+    """
+    gold = [_passage(each, where) for each in row.get("ctxs") or [] if each.get("is_gold")]
+    if not gold and row.get("context"):
+        gold = [_passage({"title": row.get("title"), "text": row["context"]}, where)]
+    return gold
 
 
 def _passage(row: dict[str, Any], where: str) -> Passage:
