@@ -16,7 +16,7 @@ from ragx.retrieval.bm25 import open_bm25, open_counted
 from ragx.retrieval.dense import open_faiss
 from ragx.retrieval.durable import sha256
 from ragx.retrieval.manifest import DELETED, FileEntry, Manifest, current_generation, load_manifest
-from ragx.retrieval.passages import all_passages, is_unicode, open_passages, passage_at
+from ragx.retrieval.passages import all_passages, is_unicode, open_passages, passage_at, passages_at
 from ragx.retrieval.postings import Counted
 from ragx.retrieval.vectors import as_float32, dimension
 from ragx.types import Passage
@@ -30,7 +30,6 @@ T = TypeVar("T")
 
 READ_WHEN_OPENED = 256 << 20
 """Bytes: the files of an index up to this size are compared with their checksums whenever it is opened."""
-ROWS_AT_ONCE = 8192
 ADVICE = "run `ragx index repair`, or rebuild the index"
 
 
@@ -192,9 +191,7 @@ class Index:
         """The passages in these rows, which ascend."""
         for shard in self.shards:
             first, last = (bisect_left(rows, row) for row in (shard.offset, shard.offset + len(shard.vectors)))
-            for start in range(first, last, ROWS_AT_ONCE):
-                part = [row - shard.offset for row in rows[start : min(start + ROWS_AT_ONCE, last)]]
-                yield from all_passages(shard.passages.take(part))
+            yield from passages_at(shard.passages, [row - shard.offset for row in rows[first:last]])
 
     def passage(self, row: int) -> Passage:
         """The passage in a row, from 0.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, fields
 from operator import attrgetter
 from pathlib import Path
@@ -99,6 +100,20 @@ def all_passages(table: pa.Table) -> Iterator[Passage]:
     """Every passage of the table, in order; one batch of them is in memory."""
     for batch in table.to_batches():
         yield from (Passage(**row) for row in batch.to_pylist())
+
+
+def passages_at(table: pa.Table, rows: Sequence[int]) -> Iterator[Passage]:
+    """The passages in these rows, which ascend; those of one batch are in memory.
+
+    A table's own `take` would copy whole columns first.
+    """
+    offset = done = 0
+    for batch in table.to_batches():
+        offset, first = offset + len(batch), offset
+        done, start = bisect_left(rows, offset, lo=done), done
+        if start < done:
+            wanted = batch.take([row - first for row in rows[start:done]])
+            yield from (Passage(**row) for row in wanted.to_pylist())
 
 
 def is_unicode(text: str) -> bool:

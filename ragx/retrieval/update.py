@@ -208,5 +208,5 @@ def _kept_shards(shards: list[Shard], added: int, deleted: np.ndarray, size: int
 
 def _documents(shards: list[Shard], deleted: np.ndarray) -> Iterator[str]:
     for shard in shards:
-        rows = np.setdiff1d(np.arange(len(shard.vectors)), deleted - shard.offset)
-        yield from shard.passages["document"].take(rows).unique().to_pylist()
+        live = np.isin(np.arange(len(shard.vectors)) + shard.offset, deleted, invert=True)
+        yield from shard.passages["document"].filter(live).unique().to_pylist()

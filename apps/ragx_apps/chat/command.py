@@ -64,7 +64,9 @@ def chat(
             notice(f"the page is at {address}; Ctrl-C stops")
             if browser:
                 typer.launch(address)
-            signal.signal(signal.SIGTERM, signal.default_int_handler)  # visitors' files are deleted then, too
-            with contextlib.suppress(KeyboardInterrupt):
-                threading.Event().wait()
-        blocks.close(verbose=False)
+            told_to_end = threading.Event()
+            signal.signal(signal.SIGTERM, lambda *_: told_to_end.set())  # visitors' files are deleted then, too
+            try:
+                told_to_end.wait()
+            finally:
+                blocks.close(verbose=False)

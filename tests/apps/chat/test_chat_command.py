@@ -23,9 +23,9 @@ from ragx.errors import RagxError
 from ragx.rag import RAG
 
 
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("ending", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_it_answers_at_its_address_until_it_is_told_to_end(
-    chat_index: Path, chat_rag: RAG, tmp_path: Path, ending: signal.Signals
+    chat_index: Path, chat_rag: RAG, tmp_path: Path, ending: signal.Signals, code: int
 ) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -53,7 +53,7 @@ def test_it_answers_at_its_address_until_it_is_told_to_end(
             assert httpx.get(address).status_code == 200
         assert [*tmp_path.glob("ragx-chat-*")]
         process.send_signal(ending)
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=30) == code
         assert "Traceback" not in process.stderr.read()
         assert [*tmp_path.glob("ragx-chat-*")] == [], "visitors' files are deleted"
     finally:
