@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,3 +101,17 @@ def parse_dtype(name: str | torch.dtype | None, device: str) -> torch.dtype:
     if name not in names:
         raise ConfigError(f"dtype {name!r} is not one of auto, {', '.join(names)}")
     return names[name]
+
+
+def keep_freed_memory() -> None:
+    """Let glibc's malloc keep what is freed for what comes next, for the rest of the process; elsewhere nothing.
+
+    It gives large blocks back to the system at once, and the system clears each page anew when it is touched again: of
+    a training step on a CPU that is a third of the time.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, -1)
+        libc.mallopt(top_pad, 64 << 20)

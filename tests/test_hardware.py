@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -28,3 +32,21 @@ def test_a_failed_allocation_is_one_line_and_other_errors_pass() -> None:
         torch.empty(2**60, dtype=torch.uint8)
     with pytest.raises(RuntimeError, match="shape"), out_of_memory_is_one_line():
         torch.ones(2) @ torch.ones(3, 3).reshape(2, 2)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another malloc")
+def test_memory_that_is_kept_is_not_cleared_by_the_system_again() -> None:
+    script = """
+import resource, sys
+from ragx.hardware import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+for _ in range(20):
+    bytearray(64 << 20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+    faults = {}
+    for how in ("keep", "give back"):
+        done = subprocess.run([sys.executable, "-c", script, how], check=True, capture_output=True, text=True)
+        faults[how] = int(done.stdout)
+    assert faults["keep"] < faults["give back"] / 2

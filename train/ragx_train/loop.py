@@ -23,6 +23,7 @@ from tqdm import tqdm
 from ragx.cepe.added_weights import save_reader
 from ragx.cepe.model import CepeModel
 from ragx.errors import ConfigError, RagxError
+from ragx.hardware import keep_freed_memory
 from ragx.terminal import notice
 from ragx_train import checkpoint, record
 from ragx_train.checkpoint import Progress
@@ -71,6 +72,8 @@ def train(
     """
     loop = settings.loop
     accelerator = Accelerator(mixed_precision="no")  # the objective sees to it
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     if accelerator.distributed_type == DistributedType.FSDP:  # accelerate would wrap what is not a layer
         raise ConfigError("launch without accelerate's FSDP: --loop.shard=true spreads the weights over the GPUs")
     if -(-loop.batch_size // loop.micro_batch) % accelerator.num_processes:
