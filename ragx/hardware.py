@@ -106,8 +106,8 @@ def parse_dtype(name: str | torch.dtype | None, device: str) -> torch.dtype:
 def keep_freed_memory() -> None:
     """Let glibc's malloc keep what is freed for what comes next, for the rest of the process; elsewhere nothing.
 
-    It gives large blocks back to the system at once, and the system clears each page anew when it is touched again: of
-    a training step on a CPU that is a third of the time.
+    It gives large blocks back to the system at once, and the system clears each page anew when it is touched again,
+    which is much of the time of a training step on a CPU.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
