@@ -1,0 +1,79 @@
+"""`ragx ask`: answer, sources, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from command import QUESTION, Run
+
+
+def test_an_answer_with_its_sources(ragx: Callable[..., Run], index: Path, notes: Path) -> None:
+    run = ragx("ask", QUESTION, "--index", index, "--max-new-tokens", 40)
+    assert run.code == 0, run.err
+    answer, sources = run.out.split("\n\nSources:\n")
+    assert "90" in answer
+    assert "[1] Snow  (score " in sources
+    assert f"{notes}/snow.md, characters " in sources
+    assert "“Fresh snow reflects up to 90 percent" in sources
+    assert "untrained" in run.err
+    assert "k is 60, but the index has 4 passages; all of them are read" in run.err
+    assert "tokens/s" in run.err
+
+
+def test_json_holds_the_answer_its_citations_hits_and_timings(
+    ragx: Callable[..., Run], index: Path, notes: Path
+) -> None:
+    run = ragx("ask", QUESTION, "--index", index, "--json", "-k", 3, "--n-decoder", 1, "--max-new-tokens", 40)
+    values = json.loads(run.out)
+    assert set(values) == {"question", "answer", "citations", "hits", "timings", "tokens_per_second", "shares", "notes"}
+    assert set(values["timings"]) >= {"retrieve", "encode", "first_token", "total"}
+    assert len(values["hits"]) == 3
+    retrieved = {hit["document"] for hit in values["hits"]}
+    assert values["citations"]
+    for citation in values["citations"]:
+        document = unicodedata.normalize("NFC", (notes / citation["document"]).read_text(encoding="utf-8"))
+        assert document[citation["start"] : citation["end"]] == citation["text"]
+        assert citation["document"] in retrieved
+
+
+@pytest.mark.parametrize("reader", ["cepe", "full"])
+@pytest.mark.parametrize("retriever", ["dense", "bm25", "hybrid"])
+def test_every_reader_answers_over_every_retriever(
+    ragx: Callable[..., Run], index: Path, tiny_decoder: Path, reader: str, retriever: str
+) -> None:
+    run = ragx(
+        *("ask", QUESTION, "--index", index, "--model", tiny_decoder, "--reader", reader, "--retriever", retriever),
+        *("--max-new-tokens", 3, "-k", 2, "--n-decoder", 1, "--json"),
+    )
+    assert run.code == 0, run.err
+    assert len(json.loads(run.out)["hits"]) == 2
+
+
+def test_a_question_that_is_not_valid_text_is_answered_all_the_same(
+    ragx: Callable[..., Run], index: Path, tiny_decoder: Path
+) -> None:
+    run = ragx("ask", "snow \udcff?", "--index", index, "--model", tiny_decoder, "--max-new-tokens", 2, "--why")
+    assert run.code == 0, run.err
+    assert "Attention: this reader attends to no passage" in run.out
+
+
+def test_ctrl_c_ends_cleanly(index: Path) -> None:
+    # so hot that every token is as likely as the end of the answer, which may not come first
+    command = [sys.executable, "-m", "ragx", "ask", QUESTION, "--index", str(index), "--temperature", "100"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.read(1)  # the answer has begun
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "ragx: interrupted"
+    assert "Traceback" not in err

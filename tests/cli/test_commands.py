@@ -1,0 +1,162 @@
+"""All commands: help, mistakes, what is not installed, and what they say of models and machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from command import QUESTION, Run
+
+
+def test_help_answers_without_loading_torch() -> None:
+    probe = (
+        "import sys; from ragx import cli; sys.argv = ['ragx', '--help']\ntry: cli.main()\nexcept SystemExit: pass\n"
+    )
+    heavy = "print(sorted({'torch', 'transformers', 'faiss', 'numpy', 'datasets'} & set(sys.modules)), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", probe + heavy], capture_output=True, text=True, check=True)
+    assert "ask" in done.stdout
+    assert done.stderr.strip() == "[]"
+
+
+def test_models_are_listed_with_their_sources(ragx: Callable[..., Run]) -> None:
+    rows = {row["name"]: row for row in json.loads(ragx("models", "list", "--json").out)}
+    assert set(rows) >= {
+        *("ceped-smollm2-135m", "smollm2-135m-instruct", "all-minilm-l6-v2", "contriever", "contriever-msmarco"),
+        *("cepe-llama-2-7b", "ceped-llama-2-chat-7b"),
+    }
+    path = ragx("models", "path", "smollm2-135m-instruct").out.strip()
+    assert (Path(path) / "model.safetensors").is_file()
+
+
+def test_doctor_says_what_ask_would_use(ragx: Callable[..., Run]) -> None:
+    findings = json.loads(ragx("doctor", "--json", "--offline").out)
+    assert findings["ask uses"]["model"] == "smollm2-135m-instruct"
+    assert findings["hub"] == "not tried: offline"
+    assert "smollm2-135m-instruct" in findings["models"]
+    assert findings["packages"]["torch"]
+    assert findings["vectors"].startswith("searched on the CPU")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ask", "  "], "the question is empty"),
+        (["ask", QUESTION, "-k", "0"], "k must be a whole number from 1 on, not 0"),
+        (["ask", QUESTION, "--n-decoder", "-1"], "n_decoder must not be negative"),
+        (["ask", QUESTION, "--reader", "owl"], "reader 'owl' is not one of cepe, full"),
+        (["ask", QUESTION, "--retriever", "owl"], "retriever 'owl' is not one of dense, bm25, hybrid"),
+        (["ask", QUESTION, "--index", "absent"], "no index at absent"),
+        (["ask", QUESTION, "--index", "INDEX", "--model", "no such model"], "unknown model 'no such model'"),
+        (["ask", QUESTION, "--index", "INDEX", "--dtype", "int3"], "dtype 'int3' is not one of"),
+        (["ask", QUESTION, "--index", "INDEX", "--attend", "owl"], "attend 'owl' is not one of auto, project"),
+        (["ask", QUESTION, "--index", "INDEX", "--top-p", "2"], "top_p: "),
+        (["ask", QUESTION, "--index", "INDEX", "--device", "owl"], "device 'owl' cannot be used"),
+        (["search", "", "--index", "INDEX"], "the question is empty"),
+        (["index", "build", ".", "--shard-sze", "3"], "unknown option --shard-sze"),
+        (["index", "build"], "nothing to index"),
+        (["index", "build", "absent"], "absent: No such file or directory"),
+        (["index", "build", ".", "--chunking.sise=3"], "unknown setting 'chunking.sise'"),
+        (["index", "build", ".", "--faiss", "Flatt"], "Flatt"),
+        (["index", "build", ".", "--encoder", "smollm2-135m-instruct"], "encoder"),
+        (["index", "info", "--index", "absent"], "no index at absent"),
+        (["index", "rm", "absent", "--yes"], "no index at absent"),
+        (["index", "update", "absent"], "no index at absent"),
+        (["index", "update", "INDEX", "absent"], "absent: No such file or directory"),
+        (["index", "delete", "INDEX", "owl"], "holds no document 'owl'"),
+        (["index", "gc", "absent"], "no index at absent"),
+        (["index", "compact", "absent"], "no index at absent"),
+        (["index", "repair", "absent"], "no index at absent"),
+        (["models", "path", "owl"], "unknown model 'owl'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    ragx: Callable[..., Run],
+    index: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("Some text.")
+    run = ragx(*(str(index) if argument == "INDEX" else argument for argument in arguments))
+    assert run.code == 2
+    assert run.out == ""
+    (line,) = [line for line in run.err.splitlines() if not line.startswith("the reader around")]
+    assert line.startswith("ragx: ")
+    assert message in line
+
+
+def test_output_that_cannot_be_written_is_no_traceback(index: Path) -> None:
+    command = f"{sys.executable} -m ragx index info --index {index}"
+    gone = subprocess.run(
+        f"{command} | true; exit ${{PIPESTATUS[0]}}", shell=True, executable="/bin/bash", capture_output=True
+    )
+    assert (gone.returncode, gone.stderr) == (0, b"")
+    full = subprocess.run(f"{command} >/dev/full", shell=True, capture_output=True)
+    assert full.returncode == 2
+    assert full.stderr == b"ragx: cannot write: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--engine", "spark"], "engine 'spark' is not one of local, ray"),
+        (["--address", "auto"], "--address is that of a Ray cluster: give --engine ray too"),
+    ],
+)
+def test_an_engine_that_is_not_there_is_one_line(
+    ragx: Callable[..., Run], notes: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    others = [
+        ["search", "snow", "--index", tmp_path],
+        ["ask", "snow", "--index", tmp_path],
+        ["index", "update", tmp_path],
+    ]
+    for command in (["index", "build", notes, "--out", tmp_path / "index"], *others):
+        assert ragx(*command, *options) == Run(2, "", f"ragx: {message}\n")
+    assert not (tmp_path / "index").exists()
+
+
+def test_without_ray_its_engine_says_what_to_install(
+    ragx: Callable[..., Run], notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "ray" or name.startswith("ragx.distributed")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("ragx.distributed", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not there
+    run = ragx("index", "build", notes, "--out", tmp_path / "index", "--engine", "ray")
+    assert run == Run(2, "", "ragx: `--engine ray` needs another package: pip install 'ragx[ray]'\n")
+
+
+def write_package(folder: Path, name: str, command: str) -> None:
+    """A package, as pip would install it in `folder`, whose command's module needs another that is not there."""
+    about = folder / f"{name}-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[ragx.commands]\n{command} = needs_{command}:add_to\n")
+    (folder / f"needs_{command}.py").write_text("import nowhere_to_be_found\n")
+
+
+@pytest.mark.parametrize(("package", "mend"), [("ragx", "ragx[sing]"), ("ragx-songs", "ragx-songs")])
+def test_a_command_that_cannot_be_loaded_says_what_to_install(tmp_path: Path, package: str, mend: str) -> None:
+    write_package(tmp_path, package, "sing")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+        command = [sys.executable, "-m", "ragx", *arguments]
+        return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+
+    failed = run("sing", "--loud", "a song")
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert failed.stderr == (
+        f"ragx: `ragx sing` cannot be loaded (No module named 'nowhere_to_be_found'): pip install '{mend}'\n"
+    )
+    others = run("models", "list")
+    assert others.returncode == 0
+    assert "smollm2-135m-instruct" in others.stdout
