@@ -224,11 +224,14 @@ def models_path(name: str) -> None:
 def models_quantize(
     reader: Annotated[Path, typer.Argument(help="The folder of a trained reader.")],
     out: Annotated[Path, typer.Argument(help="Where the smaller one is written.")],
+    prompted_gain: Annotated[
+        float, typer.Option(help="Scales what cross-attention adds beside passages in the prompt.")
+    ] = 1.0,
 ) -> None:
     """Write a trained reader's added weights in int8, a quarter of their size."""
     from ragx.cepe.added_weights import quantize_reader
 
-    quantize_reader(reader, out)
+    quantize_reader(reader, out, prompted_gain)
     print(out)
 
 

@@ -34,6 +34,8 @@ class Context:
     """How a decoding step attends. All three are exact; a prefill re-projects unless keys and values are kept."""
     trained_tokens: int | None = None
     """M in training: scores are sharpened for a longer context (paper appendix D, after YaRN); None: never."""
+    gain: float = 1.0
+    """What the attention's output is scaled by; at 0 the decoder is as without passages."""
     watch: bool = False
     """Whether to note how much of the attention each passage receives; see `shares`."""
     _keys_values: dict[int, KeysValues] = field(default_factory=dict, repr=False)

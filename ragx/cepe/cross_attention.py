@@ -61,7 +61,7 @@ class CrossAttention(nn.Module):
             _, lse = self._attend(query[:, :, -1:], context, watch=True)
         if lse is not None:
             context.see(lse)
-        return attended
+        return attended if context.gain == 1 else context.gain * attended
 
     def _attend(self, query: Tensor, context: Context, *, watch: bool) -> tuple[Tensor, Tensor | None]:
         keys_values = None

@@ -41,7 +41,8 @@ class CepeModel(PreTrainedModel, GenerationMixin):
     """What `cepe_class` adds to a decoder class. Its config is the decoder's with more attributes:
 
     `encoder_config`, `cross_attention_layers` (indices), `shared_embeddings`, `shared_encoder_layers` (how many of the
-    encoder's layers are the decoder's own) and perhaps `trained_context_tokens`.
+    encoder's layers are the decoder's own) and perhaps `trained_context_tokens` and `prompted_gain`, the `gain` of
+    contexts where passages stand in the prompt too.
     """
 
     model: Any

@@ -51,6 +51,8 @@ class CepeReader(Reader):
         ids = [passage[:window] for passage in ids]
         with self._encoding, torch.inference_mode():
             context = self.store.encode(self.model, ids) if self.store else self.model.encode_passages(ids)
+        if prompt.passages:
+            context.gain = getattr(self.model.config, "prompted_gain", 1.0)
         return Reading(prompt, context, notes)
 
     def encode_ahead(self, passages: Iterable[Passage], on_progress: Callable[[int], object]) -> Filled:

@@ -104,6 +104,21 @@ def test_int8_takes_a_quarter_of_float32_and_stays_close(tmp_path: Path, decoder
     torch.testing.assert_close(logits(loaded).softmax(-1), logits(reader).softmax(-1), rtol=0, atol=0.02)
 
 
+def test_the_gain_beside_passages_in_the_prompt_is_kept(tmp_path: Path, decoder: Path, reader: CepeModel) -> None:
+    save_reader(reader, tmp_path / "float32", decoder=str(decoder))
+    quantize_reader(tmp_path / "float32", tmp_path / "half", prompted_gain=0.5)
+    assert load(tmp_path / "float32").config.prompted_gain == 1
+    assert load(tmp_path / "half").config.prompted_gain == 0.5
+
+
+@pytest.mark.parametrize("gain", [-1.0, float("nan"), float("inf")])
+def test_a_gain_that_is_none_is_refused(tmp_path: Path, decoder: Path, reader: CepeModel, gain: float) -> None:
+    save_reader(reader, tmp_path / "float32", decoder=str(decoder))
+    with pytest.raises(ConfigError, match="prompted_gain must be a number from 0 on"):
+        quantize_reader(tmp_path / "float32", tmp_path / "int8", gain)
+    assert not (tmp_path / "int8").exists()
+
+
 def test_only_a_reader_in_floating_point_is_quantized(tmp_path: Path, decoder: Path, reader: CepeModel) -> None:
     save_reader(reader, tmp_path / "float32", decoder=str(decoder))
     quantize_reader(tmp_path / "float32", tmp_path / "int8")

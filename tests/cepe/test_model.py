@@ -214,6 +214,23 @@ def test_scores_are_sharpened_beyond_the_trained_length_only(model: CepeModel) -
     assert context.scale(16) == pytest.approx(0.25 * (1 + math.log(4) / 10) ** 2)
 
 
+def test_a_gain_scales_what_each_row_s_passages_add(model: CepeModel) -> None:
+    prompt, passages, gains = tokens(1, 6), tokens(1, 2, 5, seed=4), (0.0, 0.5, 1.0)
+    contexts = [trained(model, passages, "cached") for _ in gains]
+    for context, gain in zip(contexts, gains, strict=True):
+        context.gain = gain
+    cross_attention = next(layer.cross_attn for layer in model.model.layers if layer.cross_attn is not None)
+    hidden = torch.randn(3, 6, 32)
+    with torch.no_grad():
+        added, whole = cross_attention(hidden, contexts), cross_attention(hidden, contexts[2:] * 3)
+        rows = model(prompt.expand(3, -1), context=contexts).logits
+        none, all_of_it = model(prompt).logits, model(prompt, context=contexts[2]).logits
+    torch.testing.assert_close(added, torch.tensor(gains)[:, None, None] * whole)
+    torch.testing.assert_close(rows[:1], none)
+    torch.testing.assert_close(rows[2:], all_of_it)
+    assert not torch.allclose(rows[:1], all_of_it)
+
+
 def test_gradients_reach_encoder_and_cross_attention(folder: Path) -> None:
     reader = load(folder)
     reader(tokens(1, 5), encoder_input_ids=tokens(1, 2, 6), labels=tokens(1, 5)).loss.backward()

@@ -51,6 +51,16 @@ def test_the_cepe_reader_encodes_all_passages_and_prompts_with_the_top_ones(cepe
     assert reading.context.phi.shape == (1, tokens, 32)
 
 
+@pytest.mark.parametrize(("n_decoder", "gain"), [(0, 1.0), (1, 0.5), (5, 0.5)])
+def test_cross_attention_is_scaled_beside_passages_in_the_prompt_alone(
+    n_decoder: int, gain: float, cepe_reader: CepeReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cepe_reader.model.config, "prompted_gain", 0.5, raising=False)
+    reading = cepe_reader.prepare("Why?", PASSAGES, n_decoder=n_decoder, generation=GENERATION)
+    assert reading.context is not None
+    assert reading.context.gain == gain
+
+
 def test_the_full_reader_prompts_with_all_passages(full_reader: FullReader) -> None:
     reading = full_reader.prepare("Why?", PASSAGES[:2], n_decoder=0, generation=GENERATION)
     prompt = text_of(full_reader, reading.prompt.ids)
