@@ -38,8 +38,8 @@ EXAMPLES = {
     ]
 }
 """Questions that an index of this name answers."""
-AT_A_TIME: dict[str, Any] = {"concurrency_id": "ask", "concurrency_limit": 32}
-"""Questions that are answered or told to wait: each holds a thread, and Gradio has 40 for them and all else."""
+AT_A_TIME: dict[str, Any] = {"concurrency_id": "ask", "concurrency_limit": 64}
+"""Questions that are answered or told to wait: each holds one of serving.py's `THREADS`."""
 DEFECT = "This answer failed by a defect of ragx; the terminal that runs it says more."
 
 

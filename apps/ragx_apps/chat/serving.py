@@ -16,6 +16,8 @@ from ragx.errors import ConfigError, RagxError
 from ragx_apps.chat.uploads import MAX_FILE_BYTES
 
 LOCAL = ("127.0.0.1", "localhost")
+THREADS = 80
+"""For Gradio: a question holds one from when it is asked until it is answered, all else but for moments."""
 CLOSED = (
     "file",
     "proxy",
@@ -135,6 +137,7 @@ def launch(blocks: gr.Blocks, host: str, port: int, auth: tuple[str, str] | None
             ssr_mode=False,
             allowed_paths=[],
             max_file_size=MAX_FILE_BYTES,
+            max_threads=THREADS,
             app_kwargs={"middleware": guards},
             theme=theme(),
             css=(_HERE / "page.css").read_text(encoding="utf-8"),
