@@ -105,6 +105,18 @@ def test_as_many_passages_stand_in_the_prompt_as_were_asked_for(decoder: Path, t
     assert seen == {1, 2, 3}
 
 
+def test_questions_about_passages_of_the_prompt_come_first(decoder: Path, tmp_path: Path) -> None:
+    write_questions(tmp_path)
+    settings, tokenizer = told(tmp_path, prompt_passages=(2, 2), passages=(4, 4), questions=2), load_tokenizer(decoder)
+    among = loaded(decoder, settings)
+    for seed in range(10):
+        made = example(decoder, settings, among.groups, seed)
+        prompt = tokenizer.decode(made.ids)
+        about = [tokenizer.decode(made.passages[place]).partition("\n")[2] for (place,) in made.gold]
+        assert len(about) == 2
+        assert all(text in prompt for text in about)
+
+
 @pytest.mark.parametrize(("room", "read"), [(2, {"A", "B"}), (3, {"A", "B", "?"}), (9, {"A", "B", "C", "D"})])
 def test_a_row_s_own_distractors_fill_the_room(room: int, read: set[str], decoder: Path, tmp_path: Path) -> None:
     write_rows(tmp_path / "questions.jsonl", [ROW])

@@ -124,9 +124,11 @@ def asked(
         read += _shuffled(others, random)[: max(0, room - len(read))]
         candidates += group
     read = _shuffled(read, random)
-    questions = _shuffled(candidates, random)[: settings.questions]
     count = int(random.integers(settings.prompt_passages[0], settings.prompt_passages[1] + 1))
     in_prompt = _shuffled(read, random)[:count]
+    # retrieval puts what tells the answer into the prompt more often than not
+    prompt_first = sorted(_shuffled(candidates, random), key=lambda each: each.gold[0] not in in_prompt)
+    questions = prompt_first[: settings.questions]
     prompts, answers = [], []
     for question in questions:
         prompts.append(build_prompt(tokenizer, question.text, in_prompt, max_tokens=settings.max_prompt_tokens).ids)

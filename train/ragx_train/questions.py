@@ -43,7 +43,7 @@ class QuestionSettings(Settings):
     test: Share = 0.05
     """Share of the articles kept for validation, by the SHA-256 of their title (of their text where they have none)."""
     questions: int = Field(default=32, ge=1)
-    """At most so many questions make up an example, drawn from all those about the passages it reads."""
+    """At most so many questions make up an example; those about passages of the prompt come first, then others."""
     passages: tuple[int, int] = (4, 24)
     """Least and most passages in the encoder. Each is what some question is about, or a row's own distractor."""
     same_article: int = Field(default=4, ge=1)
