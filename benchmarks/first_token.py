@@ -14,11 +14,13 @@ from statistics import median
 from benchmarks import sample
 from ragx.hardware import default_device, default_dtype
 from ragx.models import resolve
-from ragx.rag import DEFAULT_MODEL, open_retriever
+from ragx.rag import open_retriever
 from ragx.reader.prompt import build_prompt
 from ragx.tokenization import load_tokenizer
 
 ROUNDS = 5
+DECODER = "smollm2-135m-instruct"
+"""Of the default reader."""
 BARE = """
 import sys, torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -34,7 +36,7 @@ print(tokenizer.decode(out[0, -1:]), flush=True)
 def run() -> str:
     """A Markdown table."""
     hits = open_retriever(sample.INDEX).search(sample.QUESTION, 10)
-    folder = resolve(DEFAULT_MODEL)
+    folder = resolve(DECODER)
     prompt = build_prompt(load_tokenizer(folder), sample.QUESTION, [hit.passage for hit in hits], max_tokens=10**6)
     dtype = str(default_dtype(default_device())).removeprefix("torch.")
     commands = {

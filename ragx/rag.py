@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 ATTEND: tuple[Attend, ...] = ("auto", "project", "cached", "latent")
 ENCODINGS: tuple[Format, ...] = ("bfloat16", "int8")
-DEFAULT_MODEL = "smollm2-135m-instruct"
+DEFAULT_MODEL = "ceped-smollm2-135m"
 """The decoder (or whole CEPE reader) that answers when none is named."""
 
 

@@ -60,7 +60,7 @@ def answers(read: Callable[[Passage], list[Passage]]) -> list[bool]:
     """Which of the facts are answered, with these passages for each in the encoder and none in the prompt."""
     right = []
     for title, text, question, answer in FACTS:
-        generation = Generation(max_new_tokens=12)
+        generation = Generation(max_new_tokens=24)
         passages = read(passage(title, text))
         reading = reader().prepare(question, passages, n_decoder=0, generation=generation)
         right.append(contains("".join(reader().stream(reading, generation)), [answer]))

@@ -35,7 +35,7 @@ def test_models_are_listed_with_their_sources(ragx: Callable[..., Run]) -> None:
 
 def test_doctor_says_what_ask_would_use(ragx: Callable[..., Run]) -> None:
     findings = json.loads(ragx("doctor", "--json", "--offline").out)
-    assert findings["ask uses"]["model"] == "smollm2-135m-instruct"
+    assert findings["ask uses"]["model"] == "ceped-smollm2-135m"
     assert findings["hub"] == "not tried: offline"
     assert "smollm2-135m-instruct" in findings["models"]
     assert findings["packages"]["torch"]
