@@ -12,10 +12,10 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from benchmarks import sample
 from benchmarks.chat import serving
 
 DOCS = Path(__file__).parents[1] / "docs"
+QUESTION = "Where was Andre Agassi born?"
 WINDOWS = {"": (1600, 900, 0.75), "-narrow": (400, 800, 1.0)}
 """Width and height in CSS pixels, and the share of them that is kept, by what the file's name says."""
 
@@ -27,7 +27,7 @@ def main() -> None:
             for theme in ("light", "dark"):
                 page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=theme)
                 page.goto(f"{address}?__theme={theme}")
-                page.get_by_label("Question").fill(sample.QUESTION)
+                page.get_by_label("Question").fill(QUESTION)
                 page.get_by_label("Question").press("Enter")
                 page.locator("#past .figures").wait_for(timeout=300_000)
                 page.locator("a.citation").first.click()

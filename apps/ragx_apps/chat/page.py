@@ -32,8 +32,8 @@ MAX_QUESTION = 4000
 """Characters."""
 EXAMPLES = {
     "wikipedia-sample": [
-        "How much of the sunlight that reaches it does fresh snow reflect?",
-        "What do aardvarks eat?",
+        "Where was Andre Agassi born?",
+        "Who wrote Animal Farm?",
         "When did Apollo 11 land on the Moon?",
     ]
 }
