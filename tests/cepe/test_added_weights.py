@@ -111,6 +111,15 @@ def test_the_gain_beside_passages_in_the_prompt_is_kept(tmp_path: Path, decoder:
     assert load(tmp_path / "half").config.prompted_gain == 0.5
 
 
+@pytest.mark.parametrize("key", ["prompted_gain", "trained_context_tokens"])
+def test_a_setting_that_is_no_number_is_one_line(tmp_path: Path, decoder: Path, reader: CepeModel, key: str) -> None:
+    save_reader(reader, tmp_path / "reader", decoder=str(decoder))
+    path = tmp_path / "reader" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: "much"}))
+    with pytest.raises(ModelError, match=r"config\.json is damaged: .*much"):
+        load(tmp_path / "reader")
+
+
 @pytest.mark.parametrize("gain", [-1.0, float("nan"), float("inf")])
 def test_a_gain_that_is_none_is_refused(tmp_path: Path, decoder: Path, reader: CepeModel, gain: float) -> None:
     save_reader(reader, tmp_path / "float32", decoder=str(decoder))

@@ -25,7 +25,8 @@ from ragx.models import resolve
 from ragx.reader.prompt import build_prompt
 from ragx.retrieval.durable import durable_file
 from ragx.tokenization import load_tokenizer
-from ragx_train.questions import QuestionSettings, gold_passages
+from ragx.types import Passage
+from ragx_train.questions import gold_passages, question_and_answers
 from ragx_train.sources import rows
 
 if TYPE_CHECKING:
@@ -62,15 +63,17 @@ def write_own_answers(settings: QaSettings, out: Path, deadline: float | None = 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model: Any = AutoModelForCausalLM.from_pretrained(decoder, dtype=dtype, local_files_only=True)
     model.to(device)
-    asked: list[tuple[dict[str, Any], list[int]]] = []
+    asked: list[tuple[dict[str, Any], list[Passage]]] = []
     for file in settings.data.files:
         path = Path(settings.data.folder, file.path).expanduser()
         if not path.is_file():
             raise ConfigError(f"data.files: there is no {path}")
         for number, row in enumerate(rows(path), start=1):
-            prompt = _prompt(row, f"{path}:{number}", settings.data, tokenizer)
-            if prompt:
-                asked.append((row, prompt))
+            where = f"{path}:{number}"
+            _, answers = question_and_answers(row, where)
+            evidence = [replace(each, text=telling(each.text, answers)) for each in gold_passages(row, where)]
+            if evidence:
+                asked.append((row, evidence))
     order = np.random.default_rng(settings.loop.seed).permutation(len(asked)).tolist()
     done = written = 0
     with durable_file(out) as lines, tqdm(desc=f"writing {out.name}", total=len(asked), unit=" questions") as progress:
@@ -78,7 +81,11 @@ def write_own_answers(settings: QaSettings, out: Path, deadline: float | None = 
             if deadline is not None and time.monotonic() > deadline:
                 break
             batch = [asked[place] for place in order[start : start + TOGETHER]]
-            said = answer(model, tokenizer, [prompt for _, prompt in batch], settings.data.max_answer_tokens)
+            prompts = [
+                build_prompt(tokenizer, row["question"], evidence, max_tokens=settings.data.max_prompt_tokens).ids
+                for row, evidence in batch
+            ]
+            said = answer(model, tokenizer, prompts, settings.data.max_answer_tokens)
             for (row, _), text in zip(batch, said, strict=True):
                 if text is not None and contains(text, row["answers"]):
                     lines.write(json.dumps({**row, "answers": [text]}).encode() + b"\n")
@@ -115,16 +122,6 @@ def answer(
         else None
         for row in said
     ]
-
-
-def _prompt(
-    row: dict[str, Any], where: str, settings: QuestionSettings, tokenizer: PreTrainedTokenizerFast
-) -> list[int]:
-    gold, question = gold_passages(row, where), row.get("question")
-    if not gold or not isinstance(question, str) or not isinstance(row.get("answers"), list):
-        return []
-    evidence = [replace(passage, text=telling(passage.text, row["answers"])) for passage in gold]
-    return build_prompt(tokenizer, question, evidence, max_tokens=settings.max_prompt_tokens).ids
 
 
 def telling(text: str, answers: Sequence[str]) -> str:

@@ -149,15 +149,25 @@ def _question(
     row: dict[str, Any], where: str, settings: QuestionSettings, tokenizer: PreTrainedTokenizerFast
 ) -> Question | None:
     """The row's question, or None where it has no gold passage or no answer that is short enough."""
-    text, answers = row.get("question"), row.get("answers")
-    if not isinstance(text, str) or not isinstance(answers, list) or not all(isinstance(each, str) for each in answers):
-        raise CorpusError(f"{where} is no question: it needs a `question` and a list of `answers`")
+    text, answers = question_and_answers(row, where)
     gold = gold_passages(row, where)
     ids = [each for each in plain_ids(tokenizer, answers) if 0 < len(each) <= settings.max_answer_tokens]
     if not gold or not ids or not text.strip():
         return None
     distractors = [_passage(each, where) for each in row.get("ctxs") or [] if not each.get("is_gold")]
     return Question(text, ids, gold, distractors, where)
+
+
+def question_and_answers(row: dict[str, Any], where: str) -> tuple[str, list[str]]:
+    """A row's question and its answers; `where` the row stands is for messages.
+
+    Raises:
+        CorpusError: it has none.
+    """
+    text, answers = row.get("question"), row.get("answers")
+    if not isinstance(text, str) or not isinstance(answers, list) or not all(isinstance(each, str) for each in answers):
+        raise CorpusError(f"{where} is no question: it needs a `question` and a list of `answers`")
+    return text, answers
 
 
 def gold_passages(row: dict[str, Any], where: str) -> list[Passage]:
