@@ -14,8 +14,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from command import Run
 
-from ragx import cli
-
 NOTES = {
     "snow.md": "# Snow\n\nFresh snow reflects up to 90 percent of the sunlight that reaches it.\n",
     "soil.txt": "Dark soil absorbs most of the sunlight and warms up quickly.\n",
@@ -25,22 +23,11 @@ NOTES = {
 
 
 @pytest.fixture
-def ragx(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Run]:
+def ragx(monkeypatch: pytest.MonkeyPatch, run_command: Callable[..., tuple[int, str, str]]) -> Callable[..., Run]:
     """Run a command in this process."""
     for name in ("RAGX_OFFLINE", "HF_HUB_OFFLINE"):  # put back after a test that used --offline
         monkeypatch.setenv(name, os.environ.get(name, ""))
-
-    def run(*arguments: str | Path) -> Run:
-        monkeypatch.setattr(sys, "argv", ["ragx", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return Run(code, captured.out, captured.err)
-
-    return run
+    return lambda *arguments: Run(*run_command(*arguments))
 
 
 @pytest.fixture(scope="session")

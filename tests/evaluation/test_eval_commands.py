@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from ragx import cli
 from ragx.cepe.added_weights import save_reader
 from ragx.reader.cepe import CepeReader
 
@@ -31,20 +29,13 @@ def model(reader: CepeReader, tiny_decoder: Path, tmp_path_factory: pytest.TempP
 
 @pytest.fixture
 def evaluate(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path
+    monkeypatch: pytest.MonkeyPatch, run_command: Callable[..., tuple[int, str, str]], tmp_path: Path, model: Path
 ) -> Callable[..., Run]:
     monkeypatch.setenv("RAGX_HOME", str(tmp_path / "home"))
 
     def run(task: str, *arguments: str | Path) -> Run:
-        given = ["ragx", "eval", task, "--model", model, "--device", "cpu", "--dtype", "float32", *arguments]
-        monkeypatch.setattr(sys, "argv", list(map(str, given)))
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return Run(code, captured.out, captured.err)
+        given = ("eval", task, "--model", model, "--device", "cpu", "--dtype", "float32", *arguments)
+        return Run(*run_command(*given))
 
     return run
 

@@ -59,10 +59,6 @@ def write_own_answers(settings: QaSettings, out: Path, deadline: float | None = 
         raise ConfigError(f"{out} exists already: give --out another name")
     decoder = resolve(settings.model.decoder, "decoder")
     tokenizer = load_tokenizer(decoder)
-    dtype = torch.bfloat16 if settings.loop.precision == "bf16" else torch.float32
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model: Any = AutoModelForCausalLM.from_pretrained(decoder, dtype=dtype, local_files_only=True)
-    model.to(device)
     asked: list[tuple[dict[str, Any], list[Passage]]] = []
     for file in settings.data.files:
         path = Path(settings.data.folder, file.path).expanduser()
@@ -74,6 +70,10 @@ def write_own_answers(settings: QaSettings, out: Path, deadline: float | None = 
             evidence = [replace(each, text=telling(each.text, answers)) for each in gold_passages(row, where)]
             if evidence:
                 asked.append((row, evidence))
+    dtype = torch.bfloat16 if settings.loop.precision == "bf16" else torch.float32
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model: Any = AutoModelForCausalLM.from_pretrained(decoder, dtype=dtype, local_files_only=True)
+    model.to(device)
     order = np.random.default_rng(settings.loop.seed).permutation(len(asked)).tolist()
     done = written = 0
     with durable_file(out) as lines, tqdm(desc=f"writing {out.name}", total=len(asked), unit=" questions") as progress:
