@@ -64,6 +64,7 @@ def index_build(
     """Index files: text, Markdown, HTML, PDF, Word, JSON lines, Parquet, DPR passages, MediaWiki dumps."""
     from ragx.config import IndexSettings, load_settings
     from ragx.indexing import absolute, build, check_engine
+    from ragx.opening import connected
     from ragx.rag import default_index
     from ragx.retrieval import read_manifest
 
@@ -97,15 +98,17 @@ def index_build(
             *(absolute(s) if isinstance(s, str) else str(s) for s in settings.sources),
         ]:
             notice(f"{folder} was built from {', '.join(held)}: this build replaces it once it is whole")
-    reader = _encoding_reader(model, cache_size, encodings, device, dtype, bits) if encode else None
-    report = build(sources, folder, settings, strict=strict, device=device, dtype=dtype, engine=way, address=address)
-    _tell_skipped(report)
-    notice(
-        f"{report.counts.documents} documents, {report.counts.passages} passages indexed in {folder}"
-        f" ({report.counts.duplicates} duplicate and {report.counts.empty} empty passages dropped{_skipped(report)})"
-    )
-    if reader is not None:
-        _encode(folder, reader)
+    reader = _encoding_reader(model, cache_size, encodings, engine, device, dtype, bits) if encode else None
+    with connected(engine, address):
+        report = build(sources, folder, settings, strict=strict, device=device, dtype=dtype, engine=way)
+        _tell_skipped(report)
+        counts = report.counts
+        notice(
+            f"{counts.documents} documents, {counts.passages} passages indexed in {folder}"
+            f" ({counts.duplicates} duplicate and {counts.empty} empty passages dropped{_skipped(report)})"
+        )
+        if reader is not None:
+            _encode(folder, reader, model, engine, device, bits)
     if report.skipped:
         raise typer.Exit(3)
 
@@ -187,19 +190,32 @@ def index_encode(
     model: Reader = None,
     cache_size: CacheSize = 4.0,
     encodings: Encodings = "bfloat16",
+    engine: Engine = "local",
+    address: Address = None,
     device: Device = None,
     dtype: Dtype = "auto",
     bits: Bits = None,
     offline: Offline = False,
 ) -> None:
     """Encode an index's passages ahead of time, so that `ask` finds them on disk; continues where it was stopped."""
+    from ragx.indexing import check_engine
+    from ragx.opening import connected
     from ragx.rag import default_index
 
-    _encode(index or default_index(), _encoding_reader(model, cache_size, encodings, device, dtype, bits))
+    check_engine(engine, address)
+    reader = _encoding_reader(model, cache_size, encodings, engine, device, dtype, bits)
+    with connected(engine, address):
+        _encode(index or default_index(), reader, model, engine, device, bits)
 
 
 def _encoding_reader(
-    model: str | None, cache_size: float, encodings: str, device: str | None, dtype: str, bits: int | None
+    model: str | None,
+    cache_size: float,
+    encodings: str,
+    engine: str,
+    device: str | None,
+    dtype: str,
+    bits: int | None,
 ) -> Any:
     from ragx.encoding import open_encoding_reader
     from ragx.models import resolve
@@ -211,16 +227,20 @@ def _encoding_reader(
             model or DEFAULT_MODEL,
             cache_size=cache_size,
             encodings=encodings,
-            device=device,
+            device=device if engine == "local" else "cpu",  # else the workers encode
             dtype=dtype,
             bits=bits,
         )
 
 
-def _encode(folder: Path, reader: Any) -> None:
-    from ragx.encoding import encode_index
+def _encode(folder: Path, reader: Any, model: str | None, engine: str, device: str | None, bits: int | None) -> None:
+    from ragx.encoding import cluster_encoding, encode_index
+    from ragx.rag import DEFAULT_MODEL
 
-    filled = encode_index(folder, reader)
+    encode = None
+    if engine == "ray":
+        encode = cluster_encoding(model or DEFAULT_MODEL, reader, device=device, bits=bits)
+    filled = encode_index(folder, reader, encode)
     notice(f"{filled.encoded} passages encoded, {filled.present} were on disk already")
     if not filled.complete:
         notice("not all of them fit on disk: `ask` encodes the rest when it needs them; a larger --cache-size may help")

@@ -19,10 +19,10 @@ PIECE = PASSAGES_PER_CALL
 
 
 class Source(NamedTuple):
-    """How a worker gets its encoder. A worker calls it once for all sources that are equal."""
+    """How a worker gets its model. A worker calls it once for all sources that are equal."""
 
-    load: Callable[..., Encoder]
-    """Importable by name on every node."""
+    load: Callable[..., Any]
+    """Gives an `Encoder`, or a `CepeModel` for `encode_batches`; importable by name on every node."""
     arguments: tuple[Hashable, ...] = ()
     device: str = "cpu"
     """`cuda`: a worker takes a GPU."""
@@ -71,14 +71,14 @@ def checked_encoder(source: Source, fingerprint: str, name: str) -> Encoder:
     Raises:
         ModelError: it is not the one of that fingerprint.
     """
-    encoder = _loaded(source)
+    encoder: Encoder = _loaded(source)
     if encoder.fingerprint != fingerprint:
         raise ModelError(f"encoder {name} on node {node()} is another one than here: give all nodes the same")
     return encoder
 
 
 @lru_cache(maxsize=1)
-def _loaded(source: Source) -> Encoder:
+def _loaded(source: Source) -> Any:
     return source.load(*source.arguments)
 
 

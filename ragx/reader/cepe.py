@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from ragx.cepe.model import CepeModel
-    from ragx.cepe.store import Filled, PassageStore
+    from ragx.cepe.store import EncodeBatches, Filled, PassageStore
 
 TOKENIZED_AT_A_TIME = 256
 """Passages."""
@@ -55,12 +55,15 @@ class CepeReader(Reader):
             context.gain = getattr(self.model.config, "prompted_gain", 1.0)
         return Reading(prompt, context, notes)
 
-    def encode_ahead(self, passages: Iterable[Passage], on_progress: Callable[[int], object]) -> Filled:
+    def encode_ahead(
+        self, passages: Iterable[Passage], on_progress: Callable[[int], object], encode: EncodeBatches | None = None
+    ) -> Filled:
         """Put the encodings of passages on disk that are not there yet.
 
         Args:
             passages: in any number; read as they are needed.
             on_progress: told how many more passages are done.
+            encode: who encodes them; None: this reader.
 
         Raises:
             ValueError: this reader keeps no encodings.
@@ -73,7 +76,7 @@ class CepeReader(Reader):
             while batch := list(islice(rest, TOKENIZED_AT_A_TIME)):
                 yield from (passage[: self.window] for passage in self.encoder_ids(batch))
 
-        return self.store.fill(self.model, ids(), on_progress)
+        return self.store.fill(self.model, ids(), on_progress, encode)
 
     @property
     def window(self) -> int:

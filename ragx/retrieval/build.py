@@ -119,7 +119,6 @@ def write_shards(staging: Staging, passages: Iterable[Passage], first: int = 0) 
     count = first
     while (head := next(stream, None)) is not None:
         folder = shard_folder(staging.folder, count)
-        name = f"{folder.name}/passages.arrow"
         with writing(folder):
             folder.mkdir(exist_ok=True)
             sync_folder(staging.folder)
@@ -129,8 +128,7 @@ def write_shards(staging: Staging, passages: Iterable[Passage], first: int = 0) 
         if staging.shards[count : count + 1] != [entry]:
             staging.forget(f"{folder.name}/")
             staging.shards[count : count + 1] = [entry]
-        if not staging.has(name):
-            staging.record(name)
+        staging.record(f"{folder.name}/passages.arrow")
         count += 1
     for number in range(count, len(staging.shards)):
         folder = shard_folder(staging.folder, number)

@@ -1,4 +1,4 @@
-"""An encoder that takes its time, and says in which process it works."""
+"""An encoder and a reader that take their time, and say in which process they work."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from uuid import uuid4
 import numpy as np
 from toy_encoders import WordEncoder
 
+from ragx import cepe
+from ragx.cepe.context import Context
+from ragx.cepe.model import CepeModel
 from ragx.types import Passage
 
 
@@ -36,3 +39,17 @@ class BrokenEncoder(WordEncoder):
 
 def another() -> WordEncoder:
     return WordEncoder("x" * 64)
+
+
+def slow_reader(folder: str, seen: str, seconds: float) -> CepeModel:
+    """A reader that leaves a file named after its process whenever it encodes, and takes so long."""
+    model = cepe.load(folder, dtype="float32", device="cpu")
+    encode = model.encode_passages
+
+    def slow(passages: Sequence[Sequence[int]]) -> Context:
+        (Path(seen) / f"{os.getpid()}-{uuid4().hex}").touch()
+        time.sleep(seconds)
+        return encode(passages)
+
+    model.encode_passages = slow  # type: ignore[method-assign]
+    return model

@@ -11,6 +11,7 @@ from ragx_train.settings import LoopSettings, ModelSettings
 from tiny_runs import run_recipe, tiny_settings, write_documents
 
 from ragx import cepe
+from ragx.cepe.added_weights import quantize_reader
 from ragx.cepe.model import CepeModel
 from ragx.errors import ConfigError
 
@@ -88,9 +89,22 @@ def test_a_stage_starts_from_the_exact_weights_of_the_one_before(decoder: Path, 
             assert torch.equal(weight, stored[name])
 
 
+def test_a_stage_starts_from_a_named_reader_in_int8(
+    decoder: Path, earlier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quantize_reader(earlier / "reader", tmp_path / "carried" / "small")
+    monkeypatch.setattr("ragx.models.local.CARRIED", tmp_path / "carried")
+    stored = cepe.load("small", dtype="float32", device="cpu").state_dict()
+    weights = trained(reader(decoder, start="small", encoder_layers=[0]))
+    assert {weight.dtype for weight in weights.values()} == {torch.float32}
+    for name, weight in weights.items():
+        assert torch.equal(weight, stored[name])
+
+
 def test_a_start_that_does_not_fit_is_said(decoder: Path, earlier: Path, tiny_decoder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds no reader"):
-        reader(decoder, start=str(tmp_path))
+    for start in (str(tmp_path), "runs/untrained", "smollm2-135m-instruct"):
+        with pytest.raises(ConfigError, match="holds no reader"):
+            reader(decoder, start=start)
     with pytest.raises(ConfigError, match=r"number of encoder_layers of .* is 1, in the settings it is 2"):
         reader(decoder, start=str(earlier))
     with pytest.raises(ConfigError, match=r"cross_attention_layers of .* is \[0, 1\], in the settings it is \[1\]"):

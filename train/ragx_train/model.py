@@ -15,7 +15,7 @@ from ragx.cepe.loading import decoder_config, read_config
 from ragx.cepe.model import CepeModel
 from ragx.cepe.placement import Placement
 from ragx.errors import ConfigError
-from ragx.models import resolve
+from ragx.models import list_models, resolve
 from ragx.tokenization import load_tokenizer
 from ragx_train.settings import EncoderSettings, LoopSettings, ModelSettings
 
@@ -101,6 +101,8 @@ def _reader_folder(start: str) -> Path:
         return folder / READER
     if (folder / "config.json").is_file():
         return folder
+    if start in {model.name for model in list_models() if model.kind == "reader"}:
+        return resolve(start, "reader")
     raise ConfigError(f"model.start: {start} holds no reader; finish the earlier stage, or set it to null")
 
 

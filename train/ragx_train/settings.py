@@ -37,7 +37,7 @@ class ModelSettings(Settings):
     decoder: str
     """A Llama-family decoder: a name, a folder or a Hub id."""
     start: str | None = None
-    """The out folder of an earlier stage, or a reader's folder, to go on from; null: fresh from the decoder."""
+    """The out folder of an earlier stage, a reader's folder or name, to go on from; null: fresh from the decoder."""
     encoder_layers: Layers = Field(default=[])
     """The decoder's layers that start the encoder (their number and order are its architecture)."""
     encoder: EncoderSettings | None = None

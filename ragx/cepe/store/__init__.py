@@ -3,7 +3,7 @@
 `passages` is the store, `rows` the two number formats, `records` the files.
 """
 
-from ragx.cepe.store.passages import Filled, PassageStore, Stats
+from ragx.cepe.store.passages import EncodeBatches, Filled, PassageStore, Stats, encode_rows
 from ragx.cepe.store.rows import Format, Rows
 
-__all__ = ["Filled", "Format", "PassageStore", "Rows", "Stats"]
+__all__ = ["EncodeBatches", "Filled", "Format", "PassageStore", "Rows", "Stats", "encode_rows"]

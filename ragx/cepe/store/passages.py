@@ -26,6 +26,8 @@ FILL_TOKENS = 16_384
 
 Passages = Sequence[Sequence[int]]
 """Token ids of each passage."""
+EncodeBatches = Callable[[Iterable[Passages]], Iterable[tuple[Passages, Rows]]]
+"""Gives each batch of passages with the rows of all of them, in any order; see `encode_rows`."""
 
 
 @dataclass(frozen=True)
@@ -123,30 +125,50 @@ class PassageStore:
         return model.ready(context)
 
     def fill(
-        self, model: CepeModel, passages: Iterable[Sequence[int]], on_progress: Callable[[int], object] = lambda _: None
+        self,
+        model: CepeModel,
+        passages: Iterable[Sequence[int]],
+        on_progress: Callable[[int], object] = lambda _: None,
+        encode: EncodeBatches | None = None,
     ) -> Filled:
         """Encode and store the passages that are not there yet; stops where the cache could not keep them all.
 
         Args:
             model: the reader that `fingerprint` tells of.
             passages: token ids, in any number.
-            on_progress: told how many more passages are done, after each batch.
+            on_progress: told how many more passages are done.
+            encode: who encodes, batch by batch and in any order; None: `model`.
         """
         encoded = present = size = 0
-        for batch in _batches(passages):
-            if not self._records.writable:
-                return Filled(encoded, present, complete=False)
-            size += sum(segment.record_bytes(len(passage) * row_bytes(self.width, self.format)) for passage in batch)
-            if size > self._records.kept_bytes:  # more would push out what was stored before
-                return Filled(encoded, present, complete=False)
-            keys = {self._key(passage): passage for passage in batch}
-            stored = self._records.touch(list(keys))
-            missing = [passage for key, passage in keys.items() if key not in stored]
-            self._encode(model, missing)
-            encoded += len(missing)
-            present += len(batch) - len(missing)
+        complete = True
+
+        def missing() -> Iterator[Passages]:
+            nonlocal present, size, complete
+            for batch in _batches(passages):
+                size += sum(
+                    segment.record_bytes(len(passage) * row_bytes(self.width, self.format)) for passage in batch
+                )
+                # what is more than it keeps would push out what was stored before
+                complete = self._records.writable and size <= self._records.kept_bytes
+                if not complete:
+                    return
+                keys = {self._key(passage): passage for passage in batch}
+                stored = self._records.touch(list(keys))
+                new = [passage for key, passage in keys.items() if key not in stored]
+                if len(new) < len(batch):
+                    present += len(batch) - len(new)
+                    on_progress(len(batch) - len(new))
+                if new:
+                    yield new
+
+        def here(batches: Iterable[Passages]) -> Iterator[tuple[Passages, Rows]]:
+            return ((batch, encode_rows(model, batch, self.format)) for batch in batches)
+
+        for batch, rows in (encode or here)(missing()):
+            self._put(batch, rows.split([len(passage) for passage in batch]))
+            encoded += len(batch)
             on_progress(len(batch))
-        return Filled(encoded, present, complete=self._records.writable)
+        return Filled(encoded, present, complete and self._records.writable)
 
     def _key(self, passage: Sequence[int]) -> bytes:
         return hashlib.sha256(self._name + np.asarray(passage, "<i8").tobytes()).digest()
@@ -154,9 +176,7 @@ class PassageStore:
     def _encode(self, model: CepeModel, passages: Passages) -> list[Rows]:
         if not passages:
             return []
-        with torch.no_grad():
-            phi = model.encode_passages([list(passage) for passage in passages]).phi[0]  # (M, E)
-        rows = pack(phi, self.format).split([len(passage) for passage in passages])
+        rows = encode_rows(model, passages, self.format).split([len(passage) for passage in passages])
         self._put(passages, rows)
         return rows
 
@@ -165,6 +185,13 @@ class PassageStore:
             if kept.values.shape != (len(passage), self.width):
                 raise ValueError(f"rows of shape {tuple(kept.values.shape)} for {len(passage)} tokens of {self.width}")
         self._records.write((self._key(passage), kept.buffers()) for passage, kept in zip(passages, rows, strict=True))
+
+
+def encode_rows(model: CepeModel, passages: Passages, format: Format) -> Rows:
+    """The rows of all passages (M, E), one passage after another, as they are stored; encoded in one batch."""
+    with torch.no_grad():
+        phi = model.encode_passages([list(passage) for passage in passages]).phi[0]  # (M, E)
+    return pack(phi, format)
 
 
 def _batches(passages: Iterable[Sequence[int]]) -> Iterator[list[Sequence[int]]]:

@@ -1,0 +1,151 @@
+"""Passages that a Ray cluster encodes: what is on disk then is what this process would have put there."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from slow_encoder import slow_reader
+from torch import Tensor
+
+from ragx.cepe.added_weights import save_reader
+from ragx.cepe.fresh import fresh
+from ragx.cepe.placement import Placement
+from ragx.config import IndexSettings
+from ragx.encoding import encode_index
+from ragx.errors import ModelError
+from ragx.indexing import build
+from ragx.models import home
+from ragx.rag import open_reader
+from ragx.reader.cepe import CepeReader
+from ragx.retrieval import Index
+
+distributed = pytest.importorskip("ragx.distributed")
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+NOTES = 12
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    notes, folder = (tmp_path_factory.mktemp(name) for name in ("notes", "index"))
+    for number in range(NOTES):
+        (notes / f"{number}.txt").write_text(f"How much light snow {number} reflects was measured.\n", encoding="utf-8")
+    build([str(notes)], folder, IndexSettings())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reader whose cross-attention adds something."""
+    folder = tmp_path_factory.mktemp("reader")
+    model = fresh(tiny_decoder, Placement(torch.float32, "cpu"), output_gain=0.5)
+    save_reader(model, folder, decoder=str(tiny_decoder))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def few_passages_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ragx.cepe.store.passages.FILL_TOKENS", 100)
+
+
+@pytest.fixture
+def opened(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], CepeReader]:
+    """The reader, whose encodings are kept in a folder of that name."""
+    models = home() / "models"
+
+    def open_in(name: str) -> CepeReader:
+        folder = tmp_path / name
+        if not folder.exists():
+            folder.mkdir()
+            (folder / "models").symlink_to(models)
+        monkeypatch.setenv("RAGX_HOME", str(folder))
+        return open_reader(str(trained), device="cpu", dtype="float32")
+
+    return open_in
+
+
+def rows(reader: CepeReader, index: Path) -> list[Tensor]:
+    """What is on disk of each passage."""
+    assert reader.store
+    found = reader.store.get(reader.encoder_ids(list(Index.open(index).live_passages())))
+    return [each.values for each in found if each is not None]
+
+
+def test_the_cluster_stores_what_this_process_would(
+    index: Path, trained: Path, opened: Callable[[str], CepeReader], run_command: Callable[..., tuple[int, str, str]]
+) -> None:
+    local = opened("local")
+    assert encode_index(index, local).encoded == NOTES
+    opened("ray")
+    command = ("index", "encode", "--index", index, "--model", trained, "--dtype", "float32", "--engine", "ray")
+    code, out, err = run_command(*command)
+    assert (code, out) == (0, "")
+    assert f"{NOTES} passages encoded, 0 were on disk already" in err
+    ours, theirs = rows(opened("ray"), index), rows(local, index)
+    assert len(ours) == len(theirs) == NOTES
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other)
+    assert f"0 passages encoded, {NOTES} were on disk already" in run_command(*command)[2]
+
+
+def test_build_on_the_cluster_encodes_there_too(
+    trained: Path,
+    opened: Callable[[str], CepeReader],
+    tmp_path: Path,
+    run_command: Callable[..., tuple[int, str, str]],
+) -> None:
+    (tmp_path / "snow.txt").write_text("Fresh snow reflects light.\n", encoding="utf-8")
+    opened("built")
+    out = tmp_path / "index"
+    options = ("--encode", "--model", trained, "--engine", "ray")
+    code, _, err = run_command("index", "build", tmp_path / "snow.txt", "--out", out, *options)
+    assert code == 0
+    assert "1 passages encoded" in err
+
+
+def test_a_killed_worker_loses_nothing(
+    index: Path,
+    trained: Path,
+    opened: Callable[[str], CepeReader],
+    tmp_path: Path,
+    kill_worker: Callable[[int], None],
+) -> None:
+    seen = tmp_path / "seen"
+    seen.mkdir()
+
+    def kill() -> None:
+        while not (found := list(seen.iterdir())):
+            time.sleep(0.02)
+        kill_worker(int(found[0].name.partition("-")[0]))
+
+    reader = opened("killed")
+    killer = threading.Thread(target=kill)
+    killer.start()
+    source = distributed.Source(slow_reader, (str(trained), str(seen), 0.3))
+    encode = partial(distributed.encode_batches, source, reader.model.encoder_fingerprint(), "bfloat16")
+    done = encode_index(index, reader, encode)
+    killer.join()
+    assert (done.encoded, done.present, done.complete) == (NOTES, 0, True)
+    assert len(list(seen.iterdir())) > NOTES / 3  # one of the batches of three twice
+    assert len(rows(reader, index)) == NOTES
+
+
+def test_workers_with_another_reader_are_refused(
+    index: Path, tiny_decoder: Path, opened: Callable[[str], CepeReader], tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    model = fresh(tiny_decoder, Placement(torch.float32, "cpu"), output_gain=0.5)
+    torch.nn.init.ones_(next(model.encoder.layers.parameters()))
+    save_reader(model, other, decoder=str(tiny_decoder))
+    reader = opened("refused")
+    source = distributed.Source(slow_reader, (str(other), str(tmp_path), 0.0))
+    encode = partial(distributed.encode_batches, source, reader.model.encoder_fingerprint(), "bfloat16")
+    with pytest.raises(ModelError, match=r"the reader on node .* is another one than here"):
+        encode_index(index, reader, encode)
