@@ -94,27 +94,38 @@ def delete(folder: Path, names: Collection[str]) -> int:
         How many passages were deleted.
 
     Raises:
-        IndexFolderError: there is no index in `folder`; it holds nothing of one of these names; it is damaged, cannot
-            be written, or another process is writing to it.
+        IndexFolderError: there is no index in `folder`; it holds nothing of one of these names, or several things that
+            one of them may mean; it is damaged, cannot be written, or another process is writing to it.
     """
     index = Index.open(folder)
-    wanted = {without_surrogates(name): without_surrogates(absolute(name)) for name in names}
-    found: set[str] = set()
+    wanted = {without_surrogates(name): without_surrogates(absolute(name)) for name in names if name.strip()}
+    if len(wanted) < len({*names}):
+        raise IndexFolderError("an empty name is that of no document: nothing was deleted")
+    by_id: dict[str, set[str]] = {name: set() for name in wanted}
+    """Documents, as are these:"""
+    by_path: dict[str, set[str]] = {name: set() for name in wanted}
     ids = []
     sources: set[str] = set()
     for id, document, source in index.entries():
-        matches = {
-            name for name, path in wanted.items() if document == name or source == name or _lies_in(source, [path])
-        }
-        if matches:
+        for name, path in wanted.items():
+            if document == name:
+                by_id[name].add(document)
+            if source == name or _lies_in(source, [path]):
+                by_path[name].add(document)
+        if any(document in found[name] for name in wanted for found in (by_id, by_path)):
             ids.append(id)
             sources.add(source)
-            found |= matches
-    if missing := sorted(wanted.keys() - found):
-        raise IndexFolderError(
-            f"{folder} holds no document {missing[0]!r} and nothing from such a file or folder: nothing was deleted"
-            " (`ragx search --json` shows documents and sources)"
-        )
+    for name, path in wanted.items():
+        if not by_id[name] | by_path[name]:
+            raise IndexFolderError(
+                f"{folder} holds no document {name!r} and nothing from such a file or folder: nothing was deleted"
+                " (`ragx search --json` shows documents and sources)"
+            )
+        if by_id[name] and by_path[name] and by_id[name] != by_path[name]:
+            raise IndexFolderError(
+                f"{name!r} is a document of {folder} and {path} is another: nothing was deleted (name a file by its"
+                " absolute path)"
+            )
 
     def source_lines() -> Iterator[bytes]:
         reading, records = read_records(Index.open(folder))

@@ -101,14 +101,14 @@ def _tell(folder: Path, done: dict[str, int], what: str, as_json: bool) -> None:
 
 
 @app.command("info")
-def index_info(index: IndexFolder = None, as_json: Json = False) -> None:
+def index_info(folder: DefaultFolder = None, index: IndexFolder = None, as_json: Json = False) -> None:
     """Say what an index holds."""
     from ragx import display
     from ragx.rag import default_index
     from ragx.retrieval import read_manifest
 
-    folder = index or default_index()
-    info = display.index_info(folder, read_manifest(folder))
+    named = folder or index or default_index()
+    info = display.index_info(named, read_manifest(named))
     if as_json:
         print(json.dumps(info, indent=2))
         return
@@ -116,14 +116,14 @@ def index_info(index: IndexFolder = None, as_json: Json = False) -> None:
 
 
 @app.command("verify")
-def index_verify(index: IndexFolder = None) -> None:
+def index_verify(folder: DefaultFolder = None, index: IndexFolder = None) -> None:
     """Check every file of an index against its checksum."""
     from ragx.rag import default_index
     from ragx.retrieval import verify
 
-    folder = index or default_index()
-    verify(folder)
-    print(f"{folder}: every file is as it was written")
+    named = folder or index or default_index()
+    verify(named)
+    print(f"{named}: every file is as it was written")
 
 
 @app.command("rm")

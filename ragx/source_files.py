@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+MOST_NOTED = 10_000
+"""Duplicates and documents without passages that a record may list: a file of more has none, and is always parsed."""
+
+
 class FileRecord(Settings):
     """What a file gave that was read as a whole: nothing of it was skipped."""
 
@@ -110,10 +114,20 @@ class _File:
     sha256: str
     parsed: bool = True
     skipped: bool = False
+    """Then it has no record."""
     sum: int = 0
     """Of the SHA-256 of the passages taken."""
     duplicates: set[str] = field(default_factory=set)
     bare: set[str] = field(default_factory=set)
+
+    def note(self, where: set[str], what: str) -> None:
+        """Add to `duplicates` or `bare`, until there are too many to keep."""
+        if not self.skipped:
+            where.add(what)
+        if len(self.duplicates) + len(self.bare) > MOST_NOTED:
+            self.skipped = True
+            self.duplicates.clear()
+            self.bare.clear()
 
 
 class SourceFiles:
@@ -205,7 +219,7 @@ class SourceFiles:
             self._took = False
             yield document
             if not self._took and (file := self._file_of(document.source)):
-                file.bare.add(document.id)
+                file.note(file.bare, document.id)
 
     def _taken(self, passages: Iterator[Passage]) -> Iterator[Passage]:
         for passage in passages:
@@ -216,7 +230,7 @@ class SourceFiles:
 
     def _duplicate(self, passage: Passage) -> None:
         if file := self._file_of(passage.source):
-            file.duplicates.add(text_key(passage.text))
+            file.note(file.duplicates, text_key(passage.text))
             if not file.parsed:  # it was taken until now
                 file.sum -= _sha256(passage)
 

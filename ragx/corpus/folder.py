@@ -17,6 +17,8 @@ def walk(root: Path, include: Sequence[str], exclude: Sequence[str]) -> Iterator
     Hidden files and folders are left out, and so is what a glob of `exclude` matches (a folder: with all in it) or, if
     `include` is not empty, what no glob of it matches. `*` in a glob also matches "/", and `**/` also matches nothing.
 
+    So is an index of ragx, which may lie in the folder that it indexes: its files are no documents.
+
     Links to files are followed, links to folders too unless the folder lies inside `root` or was read already.
     """
     real_root = Path(os.path.realpath(root))
@@ -44,6 +46,8 @@ def walk(root: Path, include: Sequence[str], exclude: Sequence[str]) -> Iterator
                 if target.is_relative_to(real_root) or any(target.is_relative_to(seen) for seen in linked):
                     continue
                 linked.add(target)
+            if _is_index(path):
+                continue
             stack.append(_entries(path, relative + "/"))
         elif include and not _matches(relative, include):
             continue
@@ -61,6 +65,11 @@ def _entries(folder: Path, prefix: str) -> Iterator[tuple[Path, str] | Skipped]:
         return
     for path in paths:
         yield path, prefix + path.name
+
+
+def _is_index(folder: Path) -> bool:
+    """Whether an index lies there, or one that is being built."""
+    return any(folder.glob("gen-*/manifest.json"))
 
 
 def _matches(relative: str, globs: Sequence[str]) -> bool:

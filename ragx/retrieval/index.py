@@ -15,8 +15,8 @@ from ragx.errors import IndexFolderError
 from ragx.retrieval.bm25 import open_bm25, open_counted
 from ragx.retrieval.dense import open_faiss
 from ragx.retrieval.durable import sha256
-from ragx.retrieval.manifest import DELETED, FileEntry, Manifest, current_generation, load_manifest
-from ragx.retrieval.passages import all_passages, is_unicode, open_passages, passage_at, passages_at
+from ragx.retrieval.manifest import ADVICE, DELETED, FileEntry, Manifest, load_manifest, of_current
+from ragx.retrieval.passages import all_passages, column, is_unicode, open_passages, passage_at, passages_at
 from ragx.retrieval.postings import Counted
 from ragx.retrieval.vectors import as_float32, dimension
 from ragx.types import Passage
@@ -30,13 +30,13 @@ T = TypeVar("T")
 
 READ_WHEN_OPENED = 256 << 20
 """Bytes: the files of an index up to this size are compared with their checksums whenever it is opened."""
-ADVICE = "run `ragx index repair`, or rebuild the index"
 
 
 @dataclass(frozen=True)
 class Shard:
     """One shard, mapped into memory."""
 
+    folder: Path
     offset: int
     """Row of its first passage in the whole index."""
     passages: pa.Table
@@ -92,14 +92,7 @@ class Index:
         """
         if generation is not None:
             return cls._open(folder, folder / generation)
-        while True:
-            current = current_generation(folder)
-            try:
-                return cls._open(folder, current)
-            except IndexFolderError:
-                # two writers may have published since: then this generation was deleted while it was being opened
-                if current_generation(folder) == current:
-                    raise
+        return of_current(folder, lambda current: cls._open(folder, current))
 
     @classmethod
     def _open(cls, folder: Path, generation: Path) -> Index:
@@ -134,7 +127,7 @@ class Index:
             ):
                 raise IndexFolderError(f"the files of {shard} do not belong together: {ADVICE}")
             alive = live[offset : offset + listed.passages]
-            shards.append(Shard(offset, passages, vectors, faiss_index, None if alive.all() else alive))
+            shards.append(Shard(shard, offset, passages, vectors, faiss_index, None if alive.all() else alive))
             offset += listed.passages
         has_words = any(name.startswith("bm25/") for name in manifest.files)
         bm25 = _opened(open_bm25, generation / "bm25") if has_words else None
@@ -146,13 +139,27 @@ class Index:
         """How many passages there are, without the deleted ones."""
         return self.manifest.counts.passages
 
+    def check_files(self, names: Collection[str]) -> None:
+        """Compare files with their checksums, which is not done when a large index is opened.
+
+        What is made from them would else get a checksum of its own, and nothing would tell of the damage any more.
+
+        Raises:
+            IndexFolderError: one is missing or damaged.
+        """
+        if problem := next(self._problems(names), None):
+            raise IndexFolderError(f"{problem[1]}: {ADVICE}")
+
     def counted(self, passages: int) -> Counted | None:
         """What BM25 counted of the first `passages`; None where that cannot be relied on, so that they must be read."""
-        generation = self.folder / self.generation
-        files = {name: entry for name, entry in self.manifest.files.items() if name.startswith("bm25/")}
-        if not passages or not files or any(problems(generation, self.manifest.model_copy(update={"files": files}))):
+        files = [name for name in self.manifest.files if name.startswith("bm25/")]
+        if not passages or not files or any(self._problems(files)):
             return None
-        return _opened(lambda folder: open_counted(folder, passages), generation / "bm25")
+        return _opened(lambda folder: open_counted(folder, passages), self.folder / self.generation / "bm25")
+
+    def _problems(self, names: Collection[str]) -> Iterator[tuple[str, str]]:
+        files = {name: self.manifest.files[name] for name in names}
+        return problems(self.folder / self.generation, self.manifest.model_copy(update={"files": files}))
 
     def rows(self) -> np.ndarray:
         """The rows of all passages that are not deleted, ascending."""
@@ -166,16 +173,17 @@ class Index:
         wanted = pa.array([name for name in ids if is_unicode(name)], pa.large_string())
         found: dict[str, int] = {}
         for shard in self.shards:
-            matches = pc.is_in(shard.passages["id"], value_set=wanted).to_numpy()
+            held = column(shard.passages, "id")
+            matches = pc.is_in(held, value_set=wanted).to_numpy()
             if shard.live is not None:
                 matches = matches & shard.live
-            found |= {shard.passages["id"][row].as_py(): shard.offset + row for row in np.flatnonzero(matches).tolist()}
+            found |= {held[row].as_py(): shard.offset + row for row in np.flatnonzero(matches).tolist()}
         return found
 
     def entries(self) -> Iterator[tuple[str, str, str]]:
         """Id, document and source of every passage that is not deleted, in the order of rows."""
         for shard in self.shards:
-            columns = (shard.passages[name].to_pylist() for name in ("id", "document", "source"))
+            columns = (column(shard.passages, name).to_pylist() for name in ("id", "document", "source"))
             for row, entry in enumerate(zip(*columns, strict=True)):
                 if shard.live is None or shard.live[row]:
                     yield entry
@@ -199,7 +207,7 @@ class Index:
         Raises:
             IndexError: there is no such row.
         """
-        shard = self._shard(row)
+        shard = self.shard_of(row)
         return passage_at(shard.passages, row - shard.offset)
 
     def vector(self, row: int) -> np.ndarray:
@@ -208,10 +216,15 @@ class Index:
         Raises:
             IndexError: there is no such row.
         """
-        shard = self._shard(row)
+        shard = self.shard_of(row)
         return as_float32(shard.vectors[row - shard.offset])
 
-    def _shard(self, row: int) -> Shard:
+    def shard_of(self, row: int) -> Shard:
+        """The shard that holds a row.
+
+        Raises:
+            IndexError: there is no such row.
+        """
         if not 0 <= row < self.total:
             raise IndexError(f"no row {row} in an index of {self.total} rows")
         return self.shards[bisect_right(self._offsets, row) - 1]
@@ -269,5 +282,5 @@ def _opened(opener: Callable[[Path], T], path: Path) -> T:
         return opener(path)
     except OSError as error:
         raise IndexFolderError(f"cannot read {error.filename or path}: {error.strerror or error}") from None
-    except (ValueError, KeyError, RuntimeError):  # ValueError: pyarrow.ArrowInvalid too
+    except Exception:  # whatever the readers of Arrow, NumPy, FAISS and bm25s make of damaged bytes
         raise IndexFolderError(f"{path} is damaged: {ADVICE}") from None

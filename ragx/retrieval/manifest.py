@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import NonNegativeInt, PositiveInt, ValidationError, field_validator
 
 from ragx.config import IndexSettings, Settings
 from ragx.errors import IndexFolderError
-from ragx.retrieval.durable import durable_file
+from ragx.retrieval.durable import durable_file, read_regular
 
 if TYPE_CHECKING:
     from ragx.retrieval.encoder import Encoder
@@ -28,8 +29,12 @@ DELETED = "deleted.npy"
 SOURCES = "sources.jsonl"
 """File of a generation that says what each file gave that it was made from; nothing but an update needs it."""
 
+ADVICE = "run `ragx index repair`, or rebuild the index"
 CURRENT_ADVICE = "run `ragx index repair`, which goes back to the newest generation that is whole"
 _NAME_BYTES = 64
+_MANIFEST_BYTES = 256 << 20
+
+T = TypeVar("T")
 
 
 class FileEntry(Settings):
@@ -114,7 +119,7 @@ def load_manifest(folder: Path) -> Manifest:
     """
     path = folder / "manifest.json"
     try:
-        values = json.loads(path.read_bytes())
+        values = json.loads(read_regular(path, _MANIFEST_BYTES))
         version = values["format"]
         if version not in READABLE:
             raise IndexFolderError(
@@ -145,8 +150,7 @@ def current_generation(folder: Path) -> Path:
 def _current_name(folder: Path) -> str:
     current = folder / "CURRENT"
     try:
-        with current.open("rb") as file:
-            name = file.read(_NAME_BYTES).decode("ascii", "replace").removesuffix("\n")
+        name = read_regular(current, _NAME_BYTES).decode("ascii", "replace").removesuffix("\n")
     except (FileNotFoundError, NotADirectoryError):
         unfinished = "its build did not finish: run it again to continue"
         advice = unfinished if (folder / STAGING).is_dir() else "build one with `ragx index build PATH --out INDEX`"
@@ -180,7 +184,24 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         IndexFolderError: there is no index in `folder`, or it is damaged or of another format version.
     """
-    return load_manifest(current_generation(folder))
+    return of_current(folder, load_manifest)
+
+
+def of_current(folder: Path, read: Callable[[Path], T]) -> T:
+    """What `read` makes of the current generation's folder.
+
+    Two writers may publish while it reads, and so delete that generation: then the new one is read.
+
+    Raises:
+        IndexFolderError: there is no index in `folder`; or as `read`.
+    """
+    while True:
+        current = current_generation(folder)
+        try:
+            return read(current)
+        except IndexFolderError:
+            if current_generation(folder) == current:
+                raise
 
 
 def _checksum(values: dict[str, object]) -> str:

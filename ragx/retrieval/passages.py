@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, fields
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ragx.errors import CorpusError
+from ragx.errors import CorpusError, IndexFolderError
 from ragx.retrieval.durable import durable_file
+from ragx.retrieval.manifest import ADVICE
 from ragx.types import Passage
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 ROWS_PER_BATCH = 8192
 CHARACTERS_PER_BATCH = 16_000_000
+_PATH = b"path"
 _FIELDS = attrgetter(*(field.name for field in fields(Passage)))
 
 
@@ -45,9 +47,7 @@ def write_passages(passages: Iterable[Passage], path: Path) -> tuple[int, str]:
     """
     import pyarrow as pa
 
-    # large_string: a batch of whole documents may hold more than the 2 GiB that 32-bit offsets reach.
-    types = {"str": pa.large_string(), "int": pa.int64()}
-    schema = pa.schema([pa.field(field.name, types[str(field.type)], nullable=False) for field in fields(Passage)])
+    schema = _schema()
     number = 0
     digest = hashlib.sha256()
     with durable_file(path) as file, pa.ipc.new_file(file, schema) as writer:
@@ -80,26 +80,47 @@ def _batches(passages: Iterable[Passage]) -> Iterator[list[Passage]]:
 
 
 def open_passages(path: Path) -> pa.Table:
-    """Map a passages file into memory.
+    """Map a passages file into memory; it is not read, and what the functions below read of it is checked by them.
 
     Raises:
         OSError: it cannot be read.
-        pyarrow.ArrowInvalid: it is not an Arrow file.
+        ValueError: it is not an Arrow file of passages.
     """
     import pyarrow as pa
 
-    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    columns = [*_schema()]
+    if [*table.schema] not in (columns, columns[:-1]):  # format 1 has no metadata
+        raise ValueError(f"{path} holds no passages")
+    return table.replace_schema_metadata({_PATH: str(path)})
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    # large_string: a batch of whole documents may hold more than the 2 GiB that 32-bit offsets reach.
+    types = {"str": pa.large_string(), "int": pa.int64()}
+    return pa.schema([pa.field(field.name, types[str(field.type)], nullable=False) for field in fields(Passage)])
 
 
 def passage_at(table: pa.Table, row: int) -> Passage:
-    """The passage in a row of the table."""
-    return Passage(**{name: table[name][row].as_py() for name in table.column_names})
+    """The passage in a row of the table.
+
+    Raises:
+        IndexFolderError: it is damaged, as for all functions that read from a table: Arrow itself would crash.
+    """
+    return Passage(**_checked(table.slice(row, 1)).to_pylist()[0])
 
 
 def all_passages(table: pa.Table) -> Iterator[Passage]:
     """Every passage of the table, in order; one batch of them is in memory."""
     for batch in table.to_batches():
-        yield from (Passage(**row) for row in batch.to_pylist())
+        yield from (Passage(**row) for row in _checked(batch).to_pylist())
+
+
+def column(table: pa.Table, name: str) -> pa.ChunkedArray:
+    """One field of all passages."""
+    return _checked(table.select([name]))[name]
 
 
 def passages_at(table: pa.Table, rows: Sequence[int]) -> Iterator[Passage]:
@@ -112,8 +133,19 @@ def passages_at(table: pa.Table, rows: Sequence[int]) -> Iterator[Passage]:
         offset, first = offset + len(batch), offset
         done, start = bisect_left(rows, offset, lo=done), done
         if start < done:
-            wanted = batch.take([row - first for row in rows[start:done]])
+            wanted = _checked(batch).take([row - first for row in rows[start:done]])
             yield from (Passage(**row) for row in wanted.to_pylist())
+
+
+def _checked(part: pa.Table | pa.RecordBatch) -> Any:
+    """A part of a table that `open_passages` gave, when no offset leads out of it and its text is Unicode."""
+    import pyarrow as pa
+
+    try:
+        part.validate(full=True)
+    except pa.ArrowInvalid:
+        raise IndexFolderError(f"{part.schema.metadata[_PATH].decode()} is damaged: {ADVICE}") from None
+    return part
 
 
 def is_unicode(text: str) -> bool:

@@ -15,6 +15,7 @@ from ragx.retrieval.dense import nearest
 from ragx.retrieval.encoder import Encoder
 from ragx.retrieval.gpu import OnGpu, copy_to_gpus
 from ragx.retrieval.index import Index, Shard
+from ragx.retrieval.manifest import ADVICE
 from ragx.types import Hit
 
 Method = Literal["dense", "bm25", "hybrid"]
@@ -98,7 +99,11 @@ class Retriever:
     def _bm25(self, question: str, k: int) -> Ranking:
         if self.index.bm25 is None:
             return []
-        rows, scores = best_matches(self.index.bm25, question, k, self.index.deleted)
+        try:
+            rows, scores = best_matches(self.index.bm25, question, k, self.index.deleted)
+        except (IndexError, TypeError):  # rows that are not there, a number format that is none
+            folder = self.index.folder / self.index.generation / "bm25"
+            raise IndexFolderError(f"{folder} is damaged: {ADVICE}") from None
         return list(zip(rows.tolist(), scores.tolist(), strict=True))
 
     def _checked_encoder(self) -> Encoder:
@@ -111,8 +116,15 @@ class Retriever:
 def search_shard(
     shard: Shard, vector: np.ndarray, k: int, rerank: int, gpu: OnGpu | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k rows of a shard of greatest inner product with a vector, (d,): rows of the whole index and scores, (k,)."""
-    rows, scores = nearest(shard.faiss, shard.vectors, vector, k, shard.live, rerank=rerank, gpu=gpu)
+    """The k rows of a shard of greatest inner product with a vector, (d,): rows of the whole index and scores, (k,).
+
+    Raises:
+        IndexFolderError: FAISS names a row that is not there.
+    """
+    try:
+        rows, scores = nearest(shard.faiss, shard.vectors, vector, k, shard.live, rerank=rerank, gpu=gpu)
+    except IndexError:
+        raise IndexFolderError(f"{shard.folder / 'faiss.index'} is damaged: {ADVICE}") from None
     return rows + shard.offset, scores
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from ragx.config import IndexSettings
 from ragx.errors import IndexFolderError
 from ragx.retrieval.durable import durable_file, sha256, sync_file, sync_folder, writing
+from ragx.retrieval.index import problems
 from ragx.retrieval.manifest import (
     DELETED,
     SOURCES,
@@ -32,6 +33,24 @@ from ragx.retrieval.manifest import (
     load_manifest,
     write_manifest,
 )
+
+
+def restore_current(out: Path) -> None:
+    """Make `CURRENT` name the newest generation that is whole.
+
+    Raises:
+        IndexFolderError: there is none, or it cannot be written.
+    """
+    for generation in reversed(generations(out)):
+        try:
+            whole = not any(problems(generation, load_manifest(generation)))
+        except IndexFolderError:
+            whole = False
+        if whole:
+            with durable_file(out / "CURRENT") as file:
+                file.write(f"{generation.name}\n".encode())
+            return
+    raise IndexFolderError(f"no generation in {out} is whole: rebuild the index")
 
 
 class Staging:
@@ -59,8 +78,9 @@ class Staging:
                 self.folder.mkdir()
                 sync_folder(out)
             return
+        damaged = {name for name, _ in problems(self.folder, earlier)}
         self.shards = list(earlier.shards)
-        self.files = dict(earlier.files)
+        self.files = {name: entry for name, entry in earlier.files.items() if name not in damaged}
         if earlier.settings.vectors != settings.vectors:
             self.forget("shard-", "/vectors.npy")
         if (earlier.settings.faiss, earlier.settings.vectors) != (settings.faiss, settings.vectors):

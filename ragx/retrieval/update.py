@@ -22,12 +22,14 @@ from ragx.retrieval.build import check_out, embed_shards, index_words, write_sha
 from ragx.retrieval.durable import writer_lock
 from ragx.retrieval.encoder import Encoder
 from ragx.retrieval.index import Index, Shard, shard_folder
-from ragx.retrieval.manifest import SOURCES, Counts, EncoderEntry, Manifest, current_generation
-from ragx.retrieval.passages import embedded_text
+from ragx.retrieval.manifest import SOURCES, Counts, EncoderEntry, Manifest, current_generation, generations
+from ragx.retrieval.passages import column, embedded_text
 from ragx.retrieval.retriever import check_encoder
-from ragx.retrieval.staging import Staging
+from ragx.retrieval.staging import Staging, restore_current
 from ragx.types import Passage
 
+READ = ("passages.arrow", "vectors.npy")
+"""Files of a shard that its passages are moved from."""
 READ_AT_ONCE = 8192
 """Passages that are compared with the index at a time."""
 
@@ -84,6 +86,8 @@ def update_index(
     else:
         check_out(out)
     with writer_lock(out):
+        if create and not (out / "CURRENT").exists() and generations(out):
+            restore_current(out)
         there = (out / "CURRENT").exists()
         index = _empty(out, create, encoder) if create and not there else Index.open(out)
         if encoder is not None:
@@ -154,13 +158,10 @@ def publish_update(
     manifest = index.manifest
     kept = index.shards[:keep]
     start = kept[-1].offset + len(kept[-1].vectors) if kept else 0
+    index.check_files([f"{shard.folder.name}/{name}" for shard in index.shards[keep:] for name in READ])
     moved = np.setdiff1d(np.arange(start, index.total), deleted).tolist()
     rows = {passage.id: row for row, passage in zip(moved, index.passages(moved), strict=True)}
-    texts = {passage.id: embedded_text(passage) for passage in added}
-    replaced = [row for id, row in index.find(texts).items() if id not in rows]
-    for row, passage in zip(replaced, index.passages(replaced), strict=True):
-        if embedded_text(passage) == texts[passage.id]:
-            rows[passage.id] = row
+    rows |= _embedded(index, added, np.setdiff1d(deleted, index.deleted).tolist())
     deleted = deleted[deleted < start]
 
     def known(id: str) -> np.ndarray | None:
@@ -192,6 +193,17 @@ def publish_update(
     return staging.publish(manifest.counts.model_copy(update=counts))
 
 
+def _embedded(index: Index, added: list[Passage], gone: list[int]) -> dict[str, int]:
+    """Rows among those `gone` that have the text of a passage `added`, by its id: it moved, or its file was renamed."""
+    wanted = {embedded_text(passage) for passage in added}
+    if not wanted:
+        return {}
+    passages = zip(gone, index.passages(gone), strict=True)
+    rows = {text: row for row, passage in passages if (text := embedded_text(passage)) in wanted}
+    index.check_files({f"{index.shard_of(row).folder.name}/vectors.npy" for row in rows.values()})
+    return {passage.id: rows[text] for passage in added if (text := embedded_text(passage)) in rows}
+
+
 def _kept_shards(shards: list[Shard], added: int, deleted: np.ndarray, size: int) -> int:
     """How many stay: all but the last ones that are not full and hold no more live passages than what follows them."""
     kept = list(shards)
@@ -209,4 +221,4 @@ def _kept_shards(shards: list[Shard], added: int, deleted: np.ndarray, size: int
 def _documents(shards: list[Shard], deleted: np.ndarray) -> Iterator[str]:
     for shard in shards:
         live = np.isin(np.arange(len(shard.vectors)) + shard.offset, deleted, invert=True)
-        yield from shard.passages["document"].filter(live).unique().to_pylist()
+        yield from column(shard.passages, "document").filter(live).unique().to_pylist()

@@ -8,9 +8,10 @@ from pathlib import Path
 from ragx.config import Search
 from ragx.errors import IndexFolderError
 from ragx.retrieval.build import NONE, embed_shards, index_words
-from ragx.retrieval.durable import durable_file, sync_folder, writer_lock, writing
-from ragx.retrieval.index import ADVICE, Index, open_vectors, problems
+from ragx.retrieval.durable import sync_folder, writer_lock, writing
+from ragx.retrieval.index import Index, open_vectors, problems
 from ragx.retrieval.manifest import (
+    ADVICE,
     DELETED,
     SOURCES,
     STAGING,
@@ -19,8 +20,9 @@ from ragx.retrieval.manifest import (
     generations,
     is_index_folder,
     load_manifest,
+    of_current,
 )
-from ragx.retrieval.staging import Staging
+from ragx.retrieval.staging import Staging, restore_current
 from ragx.retrieval.update import publish_update
 
 
@@ -30,10 +32,13 @@ def verify(folder: Path) -> None:
     Raises:
         IndexFolderError: there is no index in `folder`, or files of it are damaged or missing; all are named.
     """
-    generation = current_generation(folder)
-    found = [problem for _, problem in problems(generation, load_manifest(generation))]
-    if found:
-        raise IndexFolderError(f"{'; '.join(found)}: {ADVICE}")
+
+    def check(generation: Path) -> None:
+        found = [problem for _, problem in problems(generation, load_manifest(generation))]
+        if found:
+            raise IndexFolderError(f"{'; '.join(found)}: {ADVICE}")
+
+    of_current(folder, check)
 
 
 def repair_index(folder: Path, *, quiet: bool = False) -> list[str]:
@@ -55,7 +60,8 @@ def repair_index(folder: Path, *, quiet: bool = False) -> list[str]:
         try:
             generation = current_generation(folder)
         except IndexFolderError:
-            return [_restore_current(folder)]
+            restore_current(folder)
+            return ["CURRENT"]
         manifest = load_manifest(generation)
         damaged = dict(problems(generation, manifest))
         lost = [problem for name, problem in damaged.items() if not _can_be_made_again(name)]
@@ -80,19 +86,6 @@ def repair_index(folder: Path, *, quiet: bool = False) -> list[str]:
 
 def _can_be_made_again(name: str) -> bool:
     return name.endswith("faiss.index") or name.startswith("bm25/") or name == SOURCES
-
-
-def _restore_current(folder: Path) -> str:
-    for generation in reversed(generations(folder)):
-        try:
-            whole = not any(problems(generation, load_manifest(generation)))
-        except IndexFolderError:
-            whole = False
-        if whole:
-            with durable_file(folder / "CURRENT") as file:
-                file.write(f"{generation.name}\n".encode())
-            return "CURRENT"
-    raise IndexFolderError(f"no generation in {folder} is whole: rebuild the index")
 
 
 def publish_search(folder: Path, search: Search) -> Manifest:
@@ -181,6 +174,8 @@ def remove(folder: Path) -> None:
             shutil.rmtree(generation)
         if (folder / STAGING).is_dir():
             shutil.rmtree(folder / STAGING)
+        for left in folder.glob("*.tmp"):  # by a writer that was killed
+            left.unlink()
         (folder / "LOCK").unlink()
     if not any(folder.iterdir()):
         folder.rmdir()

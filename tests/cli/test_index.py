@@ -29,6 +29,12 @@ def test_info_counts_documents_passages_and_shards(ragx: Callable[..., Run], ind
     assert (info["documents"], info["passages"], info["shards"]) == (4, 4, 1)
 
 
+def test_info_and_verify_take_the_folder_as_the_other_commands_do(ragx: Callable[..., Run], index: Path) -> None:
+    for command in ("info", "verify"):
+        assert ragx("index", command, index) == ragx("index", command, "--index", index)
+        assert ragx("index", command, index).code == 0
+
+
 def test_verify_then_rm(ragx: Callable[..., Run], notes: Path, tmp_path: Path) -> None:
     folder = tmp_path / "index"
     assert ragx("index", "build", notes, "--out", folder, "--chunking.size=5", "--shard-size", 3).code == 0

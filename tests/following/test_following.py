@@ -163,6 +163,39 @@ def test_the_text_of_a_deleted_document_leaves_the_disk(index: Path, corpus: Pat
         assert path.is_dir() or not any(word in path.read_bytes() for word in (b"Dark soil", b"Blue sea", b'"soil"'))
 
 
+def test_a_file_that_moves_is_not_embedded_again(index: Path, corpus: Path, encoder: LengthEncoder) -> None:
+    (corpus / "snow.txt").rename(corpus / "deep/snow.txt")
+    report = update(index)
+    assert (report.added, report.deleted) == (3, 3)
+    assert encoder.embedded == []
+    assert sorted(held(index)) == [*(f"deep/snow.txt#{n}" for n in range(3)), "deep/soil.txt#0", "sea.txt#0"]
+
+
+def test_an_index_in_the_folder_that_it_indexes_is_no_document(corpus: Path) -> None:
+    folder = corpus / "index"
+    for _ in range(2):
+        assert not build([corpus], folder, settings()).skipped
+    report = update(folder)
+    assert (report.added, report.deleted, report.skipped) == (0, 0, [])
+
+
+def test_a_name_that_means_nothing_or_two_things_deletes_nothing(
+    index: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(corpus, {"deep/sea.txt": "Deep sea."})
+    update(index)
+    before = held(index)
+    monkeypatch.chdir(corpus / "deep")
+    for name in ("", " "):
+        with pytest.raises(IndexFolderError, match="an empty name is that of no document: nothing was deleted"):
+            delete(index, [name])
+    with pytest.raises(IndexFolderError, match=rf"'sea.txt' is a document of {index} and {corpus}/deep/sea.txt is an"):
+        delete(index, ["sea.txt"])
+    assert held(index) == before
+    assert delete(index, [str(corpus / "sea.txt")]) == 1
+    assert "deep/sea.txt#0" in held(index)
+
+
 def test_an_unknown_document_is_one_line_and_deletes_nothing(index: Path) -> None:
     before = held(index)
     with pytest.raises(IndexFolderError, match=r"holds no document 'owl' .* nothing was deleted"):

@@ -184,6 +184,18 @@ def test_a_file_that_is_reached_by_two_ways_stays_as_a_build_has_it(corpus: Path
     assert held(tmp_path / "index") == before
 
 
+def test_a_file_of_very_many_duplicates_is_parsed_each_time(
+    corpus: Path, tmp_path: Path, parsed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_files, "MOST_NOTED", 4)
+    write(corpus, {"many.jsonl": rows(*((str(n + 10), "Blue sea.") for n in range(5)))})
+    folder = built(corpus, tmp_path / "index")
+    assert b"many.jsonl" not in (generation(folder) / SOURCES).read_bytes()
+    parsed.clear()
+    assert update(folder).added == 0
+    assert parsed == ["many.jsonl"]
+
+
 def test_upkeep_keeps_what_is_known(folder: Path, corpus: Path, parsed: list[str]) -> None:
     (corpus / "a.txt").unlink()
     update(folder)

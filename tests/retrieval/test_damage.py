@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from small_indexes import SNOW, SOIL, build, texts_of
 
 from ragx.errors import IndexFolderError
-from ragx.retrieval import Index, read_manifest, remove, repair_index, verify
+from ragx.retrieval import (
+    Index,
+    Manifest,
+    collect_garbage,
+    read_manifest,
+    remove,
+    repair_index,
+    upkeep,
+    verify,
+)
 
 
 def every_file(folder: Path) -> list[str]:
@@ -30,6 +40,22 @@ def test_a_flipped_bit_in_any_file_is_found_and_named(folder: Path) -> None:
         assert str(caught.value).count("gen-0001") == 1
         path.write_bytes(whole)
     verify(folder)
+
+
+def test_verify_is_not_confused_by_what_is_published_meanwhile(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[str] = []
+    problems = upkeep.problems
+
+    def slow(generation: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
+        checked.append(generation.name)
+        if len(checked) == 1:
+            build(folder, SOIL)
+            collect_garbage(folder, quiet=True)
+        return problems(generation, manifest)
+
+    monkeypatch.setattr(upkeep, "problems", slow)
+    verify(folder)
+    assert checked == ["gen-0001", "gen-0002"]
 
 
 def test_a_cut_file_is_named_when_the_index_is_opened(folder: Path) -> None:

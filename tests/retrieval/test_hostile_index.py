@@ -80,6 +80,21 @@ def test_a_pipe_in_the_place_of_a_file_is_named_and_not_waited_for(folder: Path)
             use(folder)
 
 
+@pytest.mark.parametrize("name", ["CURRENT", "gen-0001/manifest.json"])
+def test_a_pipe_or_a_device_that_says_what_is_in_the_index_is_named_and_not_read(folder: Path, name: str) -> None:
+    path = folder / name
+    path.unlink()
+    os.mkfifo(path)
+    for use in (Index.open, verify, read_manifest):
+        with pytest.raises(IndexFolderError, match=f"cannot read {path}: it is not a regular file"):
+            use(folder)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    for use in (Index.open, verify, read_manifest):
+        with pytest.raises(IndexFolderError, match=f"cannot read {path}: it is not a regular file"):
+            use(folder)
+
+
 def test_a_manifest_cannot_ask_for_memory(folder: Path) -> None:
     values = json.loads(manifest(folder).read_text())
     values["shards"][0]["passages"] = 10**15

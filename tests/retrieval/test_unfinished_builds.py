@@ -53,6 +53,16 @@ def test_another_kind_of_faiss_index_keeps_the_vectors(unfinished: Path) -> None
     assert Retriever(index, WordEncoder()).search("snow 4 reflects", 1, "dense")[0].passage.text == SNOW[4]
 
 
+@pytest.mark.parametrize("name", ["vectors.npy", "faiss.index"])
+def test_a_flipped_bit_in_an_unfinished_build_is_made_again(unfinished: Path, name: str) -> None:
+    path = unfinished / "gen-building" / "shard-00000" / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert build(unfinished, SNOW).encoded == (4 if name == "vectors.npy" else 1)
+    verify(unfinished)
+    assert (unfinished / "gen-0001" / "shard-00000" / name).read_bytes() == whole
+
+
 def test_a_cut_file_of_an_unfinished_build_is_made_again(unfinished: Path) -> None:
     os.truncate(unfinished / "gen-building" / "shard-00000" / "vectors.npy", 10)
     assert build(unfinished, SNOW).encoded == 4

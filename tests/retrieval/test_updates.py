@@ -196,6 +196,22 @@ def test_an_update_can_create_the_index(tmp_path: Path) -> None:
         update_index(tmp_path, WordEncoder(), add=passages(TEXTS), create=settings)
 
 
+def test_an_index_whose_current_is_lost_is_not_taken_for_none(folder: Path) -> None:
+    (folder / "CURRENT").unlink()
+    update_index(folder, WordEncoder(), add=[passage(9, "soil")], create=IndexSettings(shard_size=3), quiet=True)
+    assert [*held(folder).values()] == [*passages(TEXTS), passage(9, "soil")]
+
+
+def test_a_text_that_moves_to_another_passage_or_document_is_not_embedded_again(folder: Path) -> None:
+    encoder = WordEncoder()
+    add = [passage(2, "new"), passage(3, TEXTS[2]), passage(8, TEXTS[4]), passage(9, TEXTS[0])]
+    update_index(folder, encoder, add=add, delete=["doc4#0"], quiet=True)
+    assert encoder.encoded == 2  # "new", and the text that doc0 still has
+    index = Index.open(folder)
+    for row in index.rows().tolist():
+        assert np.array_equal(index.vector(row), WordEncoder().encode_question(index.passage(row).text))
+
+
 def test_what_cannot_be_is_one_line_and_changes_nothing(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(IndexFolderError, match="no index at"):
         update_index(tmp_path / "absent", WordEncoder(), add=passages(TEXTS))

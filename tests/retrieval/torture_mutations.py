@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import traceback
 from collections import Counter
@@ -10,12 +11,17 @@ from pathlib import Path
 from torture_index import NEW, answer, build, thin
 
 from ragx.errors import IndexFolderError
-from ragx.retrieval import Index, read_manifest, verify
+from ragx.retrieval import Index, index, read_manifest, verify
 
 
 def mutations(work: Path, number: int, rng: random.Random) -> dict[str, int]:
-    """Bytes flipped, cut off, added or overwritten in each kind of file."""
-    figures: Counter[str] = Counter(mutations=0, undetected=0, silently_wrong=0, tracebacks=0)
+    """Bytes flipped, cut off, added or overwritten in each kind of file.
+
+    The index is searched as it is, and as one that is too large to be read when it is opened: that one may answer
+    otherwise, but must not crash.
+    """
+    figures: Counter[str] = Counter(mutations=0, undetected=0, silently_wrong=0, wrong_when_large=0, tracebacks=0)
+    small = index.READ_WHEN_OPENED
     folder = work / "index"
     build(folder, NEW)
     thin(folder)
@@ -27,23 +33,37 @@ def mutations(work: Path, number: int, rng: random.Random) -> dict[str, int]:
         whole = path.read_bytes()
         for _ in range(number):
             path.unlink()  # other generations may share the file
-            path.write_bytes(mutated(whole, rng))
+            changed = mutated(whole, rng)
+            while path.name == "manifest.json" and same_values(changed, whole):
+                changed = mutated(whole, rng)
+            path.write_bytes(changed)
             figures["mutations"] += 1
             try:
                 verify(folder)
                 figures["undetected"] += 1
             except IndexFolderError:
                 pass
-            try:
-                figures["silently_wrong"] += answer(Index.open(folder)) != right
-            except IndexFolderError:
-                pass
-            except Exception:
-                traceback.print_exc()
-                figures["tracebacks"] += 1
+            for read, wrong in ((small, "silently_wrong"), (0, "wrong_when_large")):
+                index.READ_WHEN_OPENED = read
+                try:
+                    figures[wrong] += answer(Index.open(folder)) != right
+                except IndexFolderError:
+                    pass
+                except Exception:
+                    traceback.print_exc()
+                    figures["tracebacks"] += 1
+                index.READ_WHEN_OPENED = small
         path.unlink()
         path.write_bytes(whole)
     return dict(figures)
+
+
+def same_values(one: bytes, other: bytes) -> bool:
+    """Whether they are the same JSON but for white space."""
+    try:
+        return bool(json.loads(one) == json.loads(other))
+    except ValueError:
+        return False
 
 
 def mutated(whole: bytes, rng: random.Random) -> bytes:
