@@ -71,6 +71,27 @@ def test_a_source_is_tokenised_once_and_anew_when_it_changes(decoder: Path, tmp_
     assert len(opened(decoder, tmp_path, path.name).lengths) == 1
 
 
+def test_a_local_dataset_is_the_one_below_the_folder_and_as_it_is_now(decoder: Path, tmp_path: Path) -> None:
+    source = DatasetSource(dataset="set")
+    for project, words in (("a", "snow"), ("b", "dark soil")):
+        Dataset.from_dict({"text": [words]}).to_parquet(tmp_path / project / "set" / "rows.parquet")
+        expected = plain_ids(load_tokenizer(decoder), [words])
+        assert [whole(opened(decoder, tmp_path / project, source), 0)] == expected
+    Dataset.from_dict({"text": ["sun", "light"]}).to_parquet(tmp_path / "a" / "set" / "rows.parquet")
+    corpus = opened(decoder, tmp_path / "a", source)
+    assert [whole(corpus, n) for n in range(2)] == plain_ids(load_tokenizer(decoder), ["sun", "light"])
+
+
+def test_a_dataset_below_the_working_directory_is_its_own(
+    decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for project, words in (("a", "snow"), ("b", "dark soil")):
+        Dataset.from_dict({"text": [words]}).to_parquet(tmp_path / project / "set" / "rows.parquet")
+        monkeypatch.chdir(tmp_path / project)
+        corpus = opened(decoder, tmp_path / "nowhere", DatasetSource(dataset="set"))
+        assert [whole(corpus, 0)] == plain_ids(load_tokenizer(decoder), [words])
+
+
 def test_what_a_killed_process_left_is_made_anew(decoder: Path, tmp_path: Path) -> None:
     path = write_documents(tmp_path)
     expected = whole(opened(decoder, tmp_path, path.name), 5)

@@ -149,12 +149,18 @@ def _tokenised(source: Path | DatasetSource, tokenizer: PreTrainedTokenizerFast)
 def _digest(source: Path | DatasetSource, tokenizer: PreTrainedTokenizerFast) -> str:
     if isinstance(source, DatasetSource):
         said = source.model_dump_json()
+        if Path(source.dataset).is_absolute():
+            said += "".join(f"\n{_state(file)}" for file in sorted(Path(source.dataset).rglob("*")) if file.is_file())
     else:
-        state = source.stat()
-        said = f"{source.resolve()} {state.st_size} {state.st_mtime_ns}"
+        said = _state(source)
     digest = hashlib.sha256(f"{VERSION} {said}\n".encode())
     digest.update(tokenizer.backend_tokenizer.to_str().encode())
     return digest.hexdigest()[:32]
+
+
+def _state(file: Path) -> str:
+    state = file.stat()
+    return f"{file.resolve()} {state.st_size} {state.st_mtime_ns}"
 
 
 def _write(folder: Path, source: Path | DatasetSource, tokenizer: PreTrainedTokenizerFast) -> None:

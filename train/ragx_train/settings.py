@@ -85,7 +85,7 @@ class DocumentSettings(Settings):
     """The documents that sequences are cut from."""
 
     folder: str = "."
-    """Where relative paths among `sources` start from."""
+    """Where relative paths among `sources` start from, those of datasets too."""
     sources: list[str | DatasetSource] = Field(min_length=1)
     """JSON lines (`.jsonl`, also `.gz` and `.xz`), text files (each a document), folders of either, and datasets."""
     mix: Mixture = Mixture()

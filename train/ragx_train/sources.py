@@ -19,10 +19,16 @@ KINDS = (*ROWS, ".txt")
 def expand(folder: str, source: str | DatasetSource) -> list[Path | DatasetSource]:
     """A source as the files it means; a folder means all files below it that can be read, in order of their names.
 
+    A dataset that is a local folder comes back by its absolute path, so that it is the same one everywhere.
+
     Raises:
         ConfigError: nothing is there, or it is of another kind.
     """
     if isinstance(source, DatasetSource):
+        # datasets itself would look in the working directory, before the Hub
+        for place in (Path(folder, source.dataset).expanduser(), Path(source.dataset)):
+            if place.is_dir():
+                return [source.model_copy(update={"dataset": str(place.resolve())})]
         return [source]
     path = Path(folder, source).expanduser()
     if path.is_dir():
