@@ -30,7 +30,7 @@ class QuestionFile(Settings):
     """One file of questions."""
 
     path: str
-    """JSON lines, also `.gz` or `.xz`; a relative path starts from `data.folder`."""
+    """JSON lines, also `.gz`, `.xz` or `.zst`; a relative path starts from `data.folder`."""
     weight: int = Field(default=1, ge=1)
     """So many of its questions come for `weight` ones of another file."""
 
