@@ -68,6 +68,13 @@ class Corpus:
         """For messages: the domain, and the number among all documents."""
         return f"{self.domains[self.domain[document]]} {document}"
 
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of what sequences are cut from: the texts' keys, lengths and domains, in their order."""
+        digest = hashlib.sha256(json.dumps(self.domains).encode())
+        for column in (self.keys, self.lengths, self.domain):
+            digest.update(column.data)
+        return digest.hexdigest()
+
     def in_split(self, split: Split, *, test: float, retrieval: float) -> NDArray[np.int64]:
         """The documents of a split. Texts that are equal are always in the same one."""
         return np.flatnonzero(in_split(self.keys, split, test=test, retrieval=retrieval))

@@ -15,7 +15,7 @@ from ragx.cepe.loading import decoder_config, read_config
 from ragx.cepe.model import CepeModel
 from ragx.cepe.placement import Placement
 from ragx.errors import ConfigError
-from ragx.models import list_models, resolve
+from ragx.models import fingerprint, list_models, resolve
 from ragx.tokenization import load_tokenizer
 from ragx_train.settings import EncoderSettings, LoopSettings, ModelSettings
 
@@ -82,6 +82,19 @@ def reader_to_train(settings: ModelSettings, loop: LoopSettings) -> tuple[CepeMo
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
     """The weights that training changes, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def fingerprints(settings: ModelSettings) -> dict[str, str]:
+    """SHA-256 (hex) of the models that a reader is made from, by the settings that name them.
+
+    Raises:
+        ConfigError: `settings.start` is no reader.
+        ModelError: a model is missing or damaged.
+    """
+    found = {"model.decoder": fingerprint(resolve(settings.decoder, "decoder"))}
+    if settings.start is not None:
+        found["model.start"] = fingerprint(_reader_folder(settings.start))
+    return found
 
 
 def _is_trained(name: str, settings: ModelSettings) -> bool:
