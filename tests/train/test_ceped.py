@@ -10,6 +10,7 @@ import torch
 from ragx_train import record
 from ragx_train.cepe import examples
 from ragx_train.ceped import CepedSettings, distillation
+from ragx_train.data import open_corpus
 from ragx_train.example import Batch, micro_batches
 from ragx_train.losses import ROWS, next_token_loss, top_kl, top_probabilities
 from ragx_train.model import reader_to_train
@@ -31,7 +32,7 @@ def case(decoder: Path, tmp_path: Path) -> Case:
     settings = tiny_settings("ceped", decoder, tmp_path)
     assert isinstance(settings, CepedSettings)
     model, tokenizer = reader_to_train(settings.model, settings.loop)
-    example, _ = examples(settings, tokenizer)
+    example, _ = examples(settings, open_corpus(settings.data, tokenizer), tokenizer)
     return model, micro_batches([example(0), example(1)], 2)[0], settings
 
 

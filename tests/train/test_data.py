@@ -6,15 +6,18 @@ import gzip
 import json
 import lzma
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
+from ragx_train.cli import load_recipe
 from ragx_train.data import Corpus, open_corpus, text_key
 from ragx_train.settings import DocumentSettings
-from tiny_runs import text, write_documents, write_rows
+from tiny_runs import CONFIGS, text, write_documents, write_rows
 
 from ragx.config import DatasetSource
 from ragx.errors import ConfigError, CorpusError
@@ -36,12 +39,13 @@ def test_all_formats_give_the_same_documents(decoder: Path, tmp_path: Path) -> N
     (tmp_path / "a.jsonl").write_text(lines)
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
     (tmp_path / "c.jsonl.xz").write_bytes(lzma.compress(lines.encode()))
+    (tmp_path / "d.jsonl.zst").write_bytes(pyarrow.compress(lines.encode(), "zstd", asbytes=True))
     expected = plain_ids(load_tokenizer(decoder), [row["text"] for row in rows])
-    for name in ("a.jsonl", "b.jsonl.gz", "c.jsonl.xz"):
+    for name in ("a.jsonl", "b.jsonl.gz", "c.jsonl.xz", "d.jsonl.zst"):
         corpus = opened(decoder, tmp_path, name)
         assert [whole(corpus, n) for n in range(4)] == expected
         assert [corpus.domains[each] for each in corpus.domain] == ["d", "d", "d", "e"]
-    assert len(opened(decoder, tmp_path.parent, tmp_path.name).lengths) == 12, "a folder is all its files"
+    assert len(opened(decoder, tmp_path.parent, tmp_path.name).lengths) == 16, "a folder is all its files"
 
 
 def test_text_files_and_datasets(decoder: Path, tmp_path: Path) -> None:
@@ -53,6 +57,44 @@ def test_text_files_and_datasets(decoder: Path, tmp_path: Path) -> None:
     )
     assert len(corpus.lengths) == 2, "an empty document is none"
     assert corpus.name(0) == "notes 0"
+
+
+def test_a_domain_is_the_row_s_or_else_the_name_of_where_it_stands(decoder: Path, tmp_path: Path) -> None:
+    for name in ("arxiv/arxiv_0238.jsonl", "crawl/2019-30/en_head.jsonl", "notes.jsonl", "novels/emma.txt"):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('{"text": "snow"}')
+    Dataset.from_dict({"text": ["sun"]}).to_parquet(tmp_path / "data" / "sets" / "wiki" / "rows.parquet")
+    sources = ["arxiv", "crawl", "notes.jsonl", "novels", DatasetSource(dataset="sets/wiki")]
+    corpus = opened(decoder, tmp_path / "data", *sources)
+    assert [corpus.domains[each] for each in corpus.domain] == ["arxiv", "2019-30", "notes", "novels", "wiki"]
+    corpus = opened(decoder, tmp_path / "data", ".")
+    assert [corpus.domains[each] for each in corpus.domain] == ["arxiv", "crawl", "data", "novels"]
+    rows: list[dict[str, object]] = [
+        {"domain": "a"},
+        {"red_pajama_subset": "b", "meta": '{"url": "x"}'},
+        {"meta": {"domain": "c"}},
+        {"meta": '{"redpajama_set_name": "d"}'},
+        {"meta": "no JSON"},
+    ]
+    write_rows(tmp_path / "e.jsonl", [{"text": "snow", **row} for row in rows])
+    corpus = opened(decoder, tmp_path, "e.jsonl")
+    assert [corpus.domains[each] for each in corpus.domain] == ["a", "b", "c", "d", "e"]
+
+
+@pytest.mark.parametrize("recipe", ["mlm", "warmup", "cepe", "ceped", "retdoc"])
+def test_the_paper_s_settings_read_redpajama_as_it_is_downloaded(recipe: str, decoder: Path, tmp_path: Path) -> None:
+    domains = ["arxiv", "book", "c4", "common_crawl", "github", "stackexchange", "wikipedia"]
+    for domain in domains:
+        (tmp_path / domain).mkdir()
+        write_rows(tmp_path / domain / f"{domain}_0238.jsonl", [{"text": domain, "meta": {"language": "en"}}])
+    packed = pyarrow.compress(b'{"text": "snow"}\n', "zstd", asbytes=True)
+    (tmp_path / "common_crawl" / "en_head_0000.json.gz.dedup.classifier.jsonl.zst").write_bytes(packed)
+    data: Any = load_recipe(recipe, CONFIGS / recipe / "paper.yaml", [f"data.folder={tmp_path}"])
+    corpus = open_corpus(data.data, load_tokenizer(decoder))
+    assert corpus.domains == domains
+    chosen = corpus.of_domains(np.arange(len(corpus.lengths)), data.data.filter_domains)
+    assert len(chosen) == len(data.data.filter_domains)
 
 
 def test_control_tokens_in_a_text_are_text(decoder: Path, tmp_path: Path) -> None:
@@ -69,6 +111,27 @@ def test_a_source_is_tokenised_once_and_anew_when_it_changes(decoder: Path, tmp_
     assert kept.stat().st_mtime_ns == made
     write_rows(path, [{"text": "snow"}])
     assert len(opened(decoder, tmp_path, path.name).lengths) == 1
+
+
+def test_a_local_dataset_is_the_one_below_the_folder_and_as_it_is_now(decoder: Path, tmp_path: Path) -> None:
+    source = DatasetSource(dataset="set")
+    for project, words in (("a", "snow"), ("b", "dark soil")):
+        Dataset.from_dict({"text": [words]}).to_parquet(tmp_path / project / "set" / "rows.parquet")
+        expected = plain_ids(load_tokenizer(decoder), [words])
+        assert [whole(opened(decoder, tmp_path / project, source), 0)] == expected
+    Dataset.from_dict({"text": ["sun", "light"]}).to_parquet(tmp_path / "a" / "set" / "rows.parquet")
+    corpus = opened(decoder, tmp_path / "a", source)
+    assert [whole(corpus, n) for n in range(2)] == plain_ids(load_tokenizer(decoder), ["sun", "light"])
+
+
+def test_a_dataset_below_the_working_directory_is_its_own(
+    decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for project, words in (("a", "snow"), ("b", "dark soil")):
+        Dataset.from_dict({"text": [words]}).to_parquet(tmp_path / project / "set" / "rows.parquet")
+        monkeypatch.chdir(tmp_path / project)
+        corpus = opened(decoder, tmp_path / "nowhere", DatasetSource(dataset="set"))
+        assert [whole(corpus, 0)] == plain_ids(load_tokenizer(decoder), [words])
 
 
 def test_what_a_killed_process_left_is_made_anew(decoder: Path, tmp_path: Path) -> None:
@@ -127,9 +190,12 @@ def test_a_bad_file_is_named_with_its_line(content: str, message: str, decoder: 
 
 
 def test_a_cut_archive_is_said(decoder: Path, tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl.xz").write_bytes(lzma.compress(b'{"text": "snow"}\n' * 1000)[:-20])
-    with pytest.raises(CorpusError, match=r"cannot read .*a\.jsonl\.xz"):
-        opened(decoder, tmp_path, "a.jsonl.xz")
+    lines = b'{"text": "snow"}\n' * 1000
+    (tmp_path / "a.jsonl.xz").write_bytes(lzma.compress(lines)[:-20])
+    (tmp_path / "a.jsonl.zst").write_bytes(pyarrow.compress(lines, "zstd", asbytes=True)[:-5])
+    for name in ("a.jsonl.xz", "a.jsonl.zst"):
+        with pytest.raises(CorpusError, match=rf"cannot read .*{name}"):
+            opened(decoder, tmp_path, name)
 
 
 def test_a_source_that_is_not_there_or_of_another_kind_is_said(decoder: Path, tmp_path: Path) -> None:

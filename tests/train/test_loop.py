@@ -71,7 +71,7 @@ class Session:
 
         model, _ = reader_to_train(settings.model, settings.loop)
         validation = [made(1000 + n) for n in range(4)]
-        train(settings, Run(self.out, resume, deadline), model, example, validation, loss)
+        train(settings, Run(self.out, resume, deadline), model, example, validation, {}, loss)
 
     def losses(self) -> list[float]:
         return [each["loss"] for each in record.read(self.out) if "loss" in each]

@@ -9,6 +9,7 @@ import torch
 from ragx_train.model import reader_to_train, trained
 from ragx_train.settings import LoopSettings, ModelSettings
 from tiny_runs import run_recipe, tiny_settings, write_documents
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ragx import cepe
 from ragx.cepe.added_weights import quantize_reader
@@ -111,3 +112,58 @@ def test_a_start_that_does_not_fit_is_said(decoder: Path, earlier: Path, tiny_de
         reader(decoder, start=str(earlier), encoder_layers=[0], cross_attention_layers=[1])
     with pytest.raises(ConfigError, match="the decoder of"):
         reader(tiny_decoder, start=str(earlier), encoder_layers=[0])
+
+
+OWN = {"layers": 2, "width": 16, "heads": 2, "feed_forward": 24}
+
+
+@pytest.fixture
+def pretrained(decoder: Path, tmp_path: Path) -> Path:
+    """The out folder of a pre-trained encoder that has embeddings of its own."""
+    write_documents(tmp_path)
+    given = ["model.encoder_layers=[]", f"model.encoder={OWN}", "model.output_gain=0", "loop.steps=2"]
+    run_recipe("mlm", tmp_path / "mlm", tiny_settings("mlm", decoder, tmp_path, *given))
+    return tmp_path / "mlm"
+
+
+@pytest.fixture
+def chat(decoder: Path, tmp_path: Path) -> Path:
+    """`decoder` tuned further."""
+    model = AutoModelForCausalLM.from_pretrained(decoder)
+    with torch.no_grad():
+        for weight in model.model.layers.parameters():
+            weight.mul_(1.1)
+    model.save_pretrained(tmp_path / "chat")
+    AutoTokenizer.from_pretrained(decoder).save_pretrained(tmp_path / "chat")
+    return tmp_path / "chat"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_pretrained_encoder_goes_on_around_another_decoder(
+    precision: str, pretrained: Path, chat: Path, decoder: Path
+) -> None:
+    loop = LOOP.model_copy(update={"precision": precision})
+    encoder: dict[str, object] = {"encoder_layers": [], "encoder": OWN, "cross_attention_layers": [1]}
+    model = reader(chat, loop, start=str(pretrained), **encoder)
+    fresh = reader(chat, loop, **encoder).state_dict()
+    stored = cepe.load(str(pretrained / "reader"), dtype="float32", device="cpu").state_dict()
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, (stored if name.startswith("encoder.") else fresh)[name]), name
+    assert str(model.name_or_path) == str(chat)
+
+
+def test_another_decoder_has_the_vocabulary_that_the_encoder_reads(pretrained: Path, chat: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(chat)
+    tokenizer.add_tokens(["moonlight"])
+    tokenizer.save_pretrained(chat)
+    with pytest.raises(ConfigError, match=r"the encoder of .*mlm reads the tokens of .*chat are others"):
+        reader(chat, start=str(pretrained), encoder_layers=[], encoder=OWN)
+
+
+def test_trained_cross_attention_stays_with_its_decoder(
+    pretrained: Path, chat: Path, decoder: Path, tmp_path: Path
+) -> None:
+    given = ["model.encoder_layers=[]", f"model.encoder={OWN}", f"model.start={pretrained}", "loop.steps=1"]
+    run_recipe("warmup", tmp_path / "warmup", tiny_settings("warmup", decoder, tmp_path, *given))
+    with pytest.raises(ConfigError, match="the decoder of"):
+        reader(chat, start=str(tmp_path / "warmup"), encoder_layers=[], encoder=OWN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -137,9 +138,10 @@ def test_a_copy_is_told_by_its_longest_run(words: list[int], start: int, length:
 
 def test_an_example_is_the_sequence_with_its_passages_masked(settings: RetdocSettings, decoder: Path) -> None:
     tokenizer, retriever = load_tokenizer(decoder), open_retriever(settings.index, method="dense")
-    example, validation = examples(settings, tokenizer, retriever)
+    corpus = open_corpus(settings.data, tokenizer)
+    example, validation = examples(settings, corpus, tokenizer, retriever)
     unmasked = settings.model_copy(update={"masking": settings.masking.model_copy(update={"chunk": 0.0})})
-    whole, _ = examples(unmasked, tokenizer, retriever)
+    whole, _ = examples(unmasked, corpus, tokenizer, retriever)
     assert all(len(each.ids) == settings.decoder_tokens for each in validation)
     assert {len(each.passages) for each in validation} == {settings.passages}
     masked = 0
@@ -160,6 +162,15 @@ def test_a_whole_run(settings: RetdocSettings, tmp_path: Path) -> None:
     assert losses[-1] == pytest.approx(4.25, abs=0.3)
     reader = cepe.load(str(tmp_path / "out" / "reader"), dtype="float32", device="cpu")
     assert reader.config.trained_context_tokens == settings.passages * settings.passage_tokens
+
+
+def test_a_run_does_not_go_on_with_another_index(settings: RetdocSettings, tmp_path: Path, text_encoder: Path) -> None:
+    run_recipe("retdoc", tmp_path / "out", settings, deadline=time.monotonic())
+    indexed(tmp_path / "retrieval.jsonl", text_encoder)  # anew, the same one
+    run_recipe("retdoc", tmp_path / "out", settings, resume=True, deadline=time.monotonic())
+    indexed(tmp_path / "retrieval.jsonl", text_encoder, words=13)
+    with pytest.raises(ConfigError, match=r"what index names has changed since .*step-00000002 was made"):
+        run_recipe("retdoc", tmp_path / "out", settings, resume=True)
 
 
 def test_what_cannot_be_is_one_line(decoder: Path, tmp_path: Path) -> None:

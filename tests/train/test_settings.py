@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
 import tomllib
 from importlib.metadata import EntryPoint
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,11 @@ from typer.testing import CliRunner
 from ragx.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
+DOCUMENTS = [
+    ROOT / "train" / "README.md",
+    ROOT / "docs" / "results.md",
+    *sorted((ROOT / "ragx" / "models" / "carried").glob("*/README.md")),
+]
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS)))
@@ -38,6 +46,29 @@ def test_a_stage_starts_from_a_reader_around_its_decoder(path: Path) -> None:
     earlier = model.start and CONFIGS / model.start.removeprefix("runs/") / path.name
     if earlier and earlier.is_file():  # else the yaml says how its start is trained
         assert load_recipe(earlier.parent.name, earlier, []).model.decoder == model.decoder
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_document_tells_to_run_can_be_run(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for name in re.findall(r"\bconfigs/[\w./-]+\.yaml", text):
+        assert (ROOT / "train" / name).is_file(), name
+    made: set[str] = set()
+    for line in re.findall(r"^ragx train .*--config .*$", text, re.MULTILINE):
+        _, _, recipe, *arguments = shlex.split(line, comments=True)
+        named = dict(pairwise(arguments))
+        settings = {"split": "retdoc", "answers": "qa"}.get(recipe, recipe)
+        overrides = [each for each in arguments if each.startswith("--") and "=" in each]
+        start = load_recipe(settings, ROOT / named["--config"], overrides).model.start
+        assert recipe not in RECIPES or start is None or start in made, f"{start}, which no command above makes: {line}"
+        made.add(named["--out"])
+
+
+def test_every_file_is_told_of() -> None:
+    told = re.findall(r"\w+\.py", (ROOT / "train" / "README.md").read_text(encoding="utf-8").partition("## Files")[2])
+    package = ROOT / "train" / "ragx_train"
+    assert set(told) == {path.name for path in package.glob("*.py")} - {"__init__.py"}
+    assert len(told) == len(set(told))
 
 
 def test_the_paper_s_numbers() -> None:

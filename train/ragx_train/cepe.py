@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from ragx_train.data import Split, open_corpus
+from ragx_train.data import Corpus, Split, open_corpus
 from ragx_train.example import Example, chunks, following
 from ragx_train.loop import Run, train
 from ragx_train.masking import MaskingSettings, mask
@@ -37,15 +37,15 @@ class CepeSettings(RecipeSettings):
 def run(settings: CepeSettings, run: Run) -> None:
     """Train a reader to continue text with the help of what came before it."""
     model, tokenizer = reader_to_train(settings.model, settings.loop)
-    example, validation = examples(settings, tokenizer)
-    train(settings, run, model, example, validation)
+    corpus = open_corpus(settings.data, tokenizer)
+    example, validation = examples(settings, corpus, tokenizer)
+    train(settings, run, model, example, validation, {"data.sources": corpus.fingerprint()})
 
 
 def examples(
-    settings: CepeSettings, tokenizer: PreTrainedTokenizerFast
+    settings: CepeSettings, corpus: Corpus, tokenizer: PreTrainedTokenizerFast
 ) -> tuple[Callable[[int], Example], list[Example]]:
     """The example at a position, with its passages masked, and those for validation, with nothing masked."""
-    corpus = open_corpus(settings.data, tokenizer)
 
     def sequences(split: Split) -> Sequences:
         length, seed = settings.encoder_tokens + settings.decoder_tokens, settings.loop.seed

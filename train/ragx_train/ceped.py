@@ -13,6 +13,7 @@ from ragx.cepe.model import CepeModel
 from ragx.config import Settings
 from ragx.models import resolve
 from ragx_train.cepe import CepeSettings, examples
+from ragx_train.data import open_corpus
 from ragx_train.example import IGNORE, Batch
 from ragx_train.loop import Run, train
 from ragx_train.losses import Losses, cross_entropy, labelled_states, top_kl
@@ -51,12 +52,14 @@ class CepedSettings(CepeSettings):
 def run(settings: CepedSettings, run: Run) -> None:
     """Train a reader to say with passages in the encoder what its decoder says with them in the prompt."""
     model, tokenizer = reader_to_train(settings.model, settings.loop)
-    example, validation = examples(settings, tokenizer)
+    corpus = open_corpus(settings.data, tokenizer)
+    example, validation = examples(settings, corpus, tokenizer)
     if settings.teacher.store:
         teacher = stored(settings.teacher.top, resolve(settings.model.decoder, "decoder"), settings.loop.precision)
     else:
         teacher = on_the_fly(settings.teacher.top)
-    train(settings, run, model, example, validation, distillation(settings, teacher))
+    fingerprint = {"data.sources": corpus.fingerprint()}
+    train(settings, run, model, example, validation, fingerprint, distillation(settings, teacher))
 
 
 def distillation(settings: CepedSettings, teacher: Teacher) -> Loss:

@@ -3,7 +3,7 @@
 checkpoints/step-00000200/
   weights.safetensors     what is trained, fp32
   optimizer.safetensors   the optimizer's moments, `<weight>.<moment>`
-  state.json              step, tokens seen, randomness, settings, and the SHA-256 of the two files
+  state.json              step, tokens seen, randomness, settings, SHA-256 of what they name and of the two files
 """
 
 from __future__ import annotations
@@ -56,12 +56,16 @@ def save(
     out: Path,
     progress: Progress,
     settings: RecipeSettings,
+    fingerprint: Mapping[str, str],
     weights: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     *,
     main: bool = True,
 ) -> None:
-    """Write a checkpoint under `out`, then remove all but the last two. All processes call it, `main` writes."""
+    """Write a checkpoint under `out`, then remove all but the last two. All processes call it, `main` writes.
+
+    `fingerprint` has the SHA-256 of data and models, by the settings that name them.
+    """
     values = {name: _plain(weight) for name, weight in weights.items()}
     moments = {
         f"{name}.{key}": _plain(value)
@@ -81,6 +85,7 @@ def save(
         "progress": asdict(progress),
         "random": torch.get_rng_state().numpy().tobytes().hex(),
         "settings": settings.model_dump(mode="json"),
+        "fingerprint": dict(fingerprint),
         "sha256": {name: _sha256(draft / name) for name in (WEIGHTS, OPTIMIZER)},
     }
     (draft / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
@@ -94,12 +99,16 @@ def save(
 
 
 def restore(
-    out: Path, settings: RecipeSettings, weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+    out: Path,
+    settings: RecipeSettings,
+    fingerprint: Mapping[str, str],
+    weights: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
 ) -> Progress:
     """Put the newest whole checkpoint under `out` into weights and optimizer; where there is none, it is step 0.
 
     Raises:
-        ConfigError: it was made with other settings, of those that may not change in a run.
+        ConfigError: it was made with other settings, of those that may not change in a run, or other data or models.
         CheckpointError: there are checkpoints, and all are damaged.
     """
     folders = _folders(out)
@@ -110,6 +119,12 @@ def restore(
             notice(f"{folder} is damaged ({str(error).partition(chr(10))[0]}): going back to the one before")
             continue
         _compare(settings, state["settings"], folder)
+        for key, digest in state.get("fingerprint", {}).items():  # those made before it was kept have none
+            if fingerprint.get(key) != digest:
+                raise ConfigError(
+                    f"what {key} names has changed since {folder} was made: put it back as it was, or start anew with"
+                    " another --out"
+                )
         with torch.no_grad():
             for name, weight in weights.items():
                 weight.copy_(part_like(values[name], weight))

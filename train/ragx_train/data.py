@@ -30,13 +30,13 @@ from ragx.errors import CorpusError
 from ragx.models import home
 from ragx.tokenization import plain_ids, valid
 from ragx_train.settings import DocumentSettings
-from ragx_train.sources import documents, expand
+from ragx_train.sources import Source, documents, expand
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 Split = Literal["train", "test", "retrieval"]
-VERSION = 1
+VERSION = 2
 BATCH_CHARACTERS = 4_000_000
 """Texts tokenised at once: enough of them to keep all cores busy, few enough to be held."""
 
@@ -67,6 +67,13 @@ class Corpus:
     def name(self, document: int) -> str:
         """For messages: the domain, and the number among all documents."""
         return f"{self.domains[self.domain[document]]} {document}"
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of what sequences are cut from: the texts' keys, lengths and domains, in their order."""
+        digest = hashlib.sha256(json.dumps(self.domains).encode())
+        for column in (self.keys, self.lengths, self.domain):
+            digest.update(column.data)
+        return digest.hexdigest()
 
     def in_split(self, split: Split, *, test: float, retrieval: float) -> NDArray[np.int64]:
         """The documents of a split. Texts that are equal are always in the same one."""
@@ -129,7 +136,7 @@ def open_corpus(settings: DocumentSettings, tokenizer: PreTrainedTokenizerFast) 
     )
 
 
-def _tokenised(source: Path | DatasetSource, tokenizer: PreTrainedTokenizerFast) -> Path:
+def _tokenised(source: Source, tokenizer: PreTrainedTokenizerFast) -> Path:
     """The folder of a source's documents; whoever comes first makes it, others wait."""
     folder = home() / "documents" / _digest(source, tokenizer)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -146,22 +153,29 @@ def _tokenised(source: Path | DatasetSource, tokenizer: PreTrainedTokenizerFast)
     return folder
 
 
-def _digest(source: Path | DatasetSource, tokenizer: PreTrainedTokenizerFast) -> str:
-    if isinstance(source, DatasetSource):
-        said = source.model_dump_json()
+def _digest(source: Source, tokenizer: PreTrainedTokenizerFast) -> str:
+    place, domain = source
+    if isinstance(place, DatasetSource):
+        said = place.model_dump_json()
+        if Path(place.dataset).is_absolute():
+            said += "".join(f"\n{_state(file)}" for file in sorted(Path(place.dataset).rglob("*")) if file.is_file())
     else:
-        state = source.stat()
-        said = f"{source.resolve()} {state.st_size} {state.st_mtime_ns}"
-    digest = hashlib.sha256(f"{VERSION} {said}\n".encode())
+        said = _state(place)
+    digest = hashlib.sha256(f"{VERSION} {domain} {said}\n".encode())
     digest.update(tokenizer.backend_tokenizer.to_str().encode())
     return digest.hexdigest()[:32]
 
 
-def _write(folder: Path, source: Path | DatasetSource, tokenizer: PreTrainedTokenizerFast) -> None:
+def _state(file: Path) -> str:
+    state = file.stat()
+    return f"{file.resolve()} {state.st_size} {state.st_mtime_ns}"
+
+
+def _write(folder: Path, source: Source, tokenizer: PreTrainedTokenizerFast) -> None:
     dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
     starts, keys, domain = [0], [], []
     domains: dict[str, int] = {}
-    name = source.name if isinstance(source, Path) else source.dataset
+    name = source.place.name if isinstance(source.place, Path) else source.place.dataset
     with (folder / "tokens.bin").open("wb") as file, tqdm(desc=f"tokenising {name}", unit=" tokens") as progress:
         for batch in _batches(documents(source)):
             for (text, of), ids in zip(batch, plain_ids(tokenizer, [text for text, _ in batch]), strict=True):
@@ -177,7 +191,7 @@ def _write(folder: Path, source: Path | DatasetSource, tokenizer: PreTrainedToke
     np.save(folder / "starts.npy", np.array(starts, dtype=np.int64))
     np.save(folder / "keys.npy", np.array(keys, dtype=np.uint64))
     np.save(folder / "domains.npy", np.array(domain, dtype=np.uint16))
-    info = {"version": VERSION, "source": str(source), "dtype": dtype.name, "domains": list(domains)}
+    info = {"version": VERSION, "source": str(source.place), "dtype": dtype.name, "domains": list(domains)}
     (folder / "info.json").write_text(json.dumps(info), encoding="utf-8")
 
 

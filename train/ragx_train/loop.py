@@ -10,7 +10,7 @@ import gc
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from ragx_train import checkpoint, record
 from ragx_train.checkpoint import Progress
 from ragx_train.example import Example, micro_batches
 from ragx_train.losses import next_token_loss
-from ragx_train.model import READER, trained
+from ragx_train.model import READER, fingerprints, trained
 from ragx_train.settings import LoopSettings, RecipeSettings
 from ragx_train.sharding import shard, whole_state
 from ragx_train.signals import Interrupted, stop_on_signals
@@ -52,6 +52,7 @@ def train(
     model: CepeModel,
     example: Callable[[int], Example],
     validation: Sequence[Example],
+    fingerprint: Mapping[str, str],
     loss: Loss = next_token_loss,
 ) -> None:
     """Train what wants gradients in `model`, and leave checkpoints, log, plot and reader in `run.out`.
@@ -62,11 +63,12 @@ def train(
         model: in training mode; see `reader_to_train`.
         example: the example at a position, always the same for the same position.
         validation: examples that are not trained on.
+        fingerprint: a digest of the data that examples are made of, by the setting that names them.
         loss: see `Loss`.
 
     Raises:
-        ConfigError: `run.out` holds a run that is not to be resumed, or was made with other settings; accelerate is to
-            use FSDP; or the processes cannot each have as many of a step's micro-batches.
+        ConfigError: `run.out` holds a run that is not to be resumed, or was made with other settings, data or models;
+            accelerate is to use FSDP; or the processes cannot each have as many of a step's micro-batches.
         NotFiniteError: a loss or gradient is infinite or undefined; names the step and the batch.
         Interrupted: Ctrl-C or SIGTERM came; a checkpoint has been saved.
     """
@@ -93,7 +95,8 @@ def train(
     earlier_context = getattr(model.config, "trained_context_tokens", None) or 0
     model.config.trained_context_tokens = None  # nothing that is trained on lies beyond training
     held_out = micro_batches(validation, loop.micro_batch)
-    progress = _open(run, settings, weights, optimizer, main=accelerator.is_main_process)
+    fingerprint = {**fingerprints(settings.model), **fingerprint}
+    progress = _open(run, settings, fingerprint, weights, optimizer, main=accelerator.is_main_process)
     saved = progress.step
     slowest = 0.0
     main = accelerator.is_main_process
@@ -101,7 +104,7 @@ def train(
     def save() -> None:
         nonlocal saved
         if progress.step > saved:
-            checkpoint.save(run.out, progress, settings, weights, optimizer, main=main)
+            checkpoint.save(run.out, progress, settings, fingerprint, weights, optimizer, main=main)
         saved = progress.step
 
     def agreed(wish: bool) -> bool:  # one device's wish is all devices'
@@ -187,6 +190,7 @@ def learning_rate(step: int, loop: LoopSettings) -> float:
 def _open(
     run: Run,
     settings: RecipeSettings,
+    fingerprint: Mapping[str, str],
     weights: dict[str, torch.nn.Parameter],
     optimizer: torch.optim.Optimizer,
     *,
@@ -195,7 +199,7 @@ def _open(
     """Make the out folder, or go on from the last checkpoint in it."""
     if not run.resume and checkpoint.any_in(run.out):
         raise ConfigError(f"{run.out} holds a run: --resume goes on with it, another --out starts anew")
-    progress = checkpoint.restore(run.out, settings, weights, optimizer)
+    progress = checkpoint.restore(run.out, settings, fingerprint, weights, optimizer)
     if main:
         run.out.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)

@@ -63,7 +63,8 @@ def run(settings: MlmSettings, run: Run) -> None:
         masked(held_out[n], settings.masked, mask, np.random.default_rng([seed, 1, n]))
         for n in range(min(settings.loop.validation_examples, held_out.size))
     ]
-    train(settings, run, model, example, validation, masked_token_loss)
+    fingerprint = {"data.sources": corpus.fingerprint()}
+    train(settings, run, model, example, validation, fingerprint, masked_token_loss)
 
 
 def masked(sequence: tuple[list[int], str], share: float, mask: int, random: np.random.Generator) -> Example:

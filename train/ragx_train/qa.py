@@ -27,7 +27,7 @@ from ragx_train.loop import Run, train
 from ragx_train.losses import Losses, next_token_loss
 from ragx_train.mixing import pick
 from ragx_train.model import reader_to_train
-from ragx_train.questions import Question, QuestionSettings, load_questions
+from ragx_train.questions import Question, QuestionSettings, load_questions, questions_fingerprint
 from ragx_train.settings import RecipeSettings
 from ragx_train.step import Loss
 
@@ -61,6 +61,7 @@ def run(settings: QaSettings, run: Run) -> None:
         model,
         example,
         validation,
+        {"data.files": questions_fingerprint(settings.data)},
         answering(settings.attention) if settings.attention else next_token_loss,
     )
 

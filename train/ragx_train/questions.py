@@ -5,6 +5,7 @@ A row is `{question, answers, title, context}`, or has `ctxs: [{title, text, is_
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from pydantic import Field, model_validator
 
 from ragx.config import Settings
 from ragx.errors import ConfigError, CorpusError
+from ragx.retrieval.durable import sha256
 from ragx.terminal import notice
 from ragx.tokenization import plain_ids
 from ragx.types import Passage
@@ -30,7 +32,7 @@ class QuestionFile(Settings):
     """One file of questions."""
 
     path: str
-    """JSON lines, also `.gz` or `.xz`; a relative path starts from `data.folder`."""
+    """JSON lines, also `.gz`, `.xz` or `.zst`; a relative path starts from `data.folder`."""
     weight: int = Field(default=1, ge=1)
     """So many of its questions come for `weight` ones of another file."""
 
@@ -143,6 +145,12 @@ def load_questions(
         if test.groups:
             held_out.append(test)
     return training, held_out
+
+
+def questions_fingerprint(settings: QuestionSettings) -> str:
+    """SHA-256 (hex) of the files."""
+    digests = [sha256(Path(settings.folder, file.path).expanduser()) for file in settings.files]
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
 def _question(

@@ -6,6 +6,7 @@ on: `ragx train split` writes them, `ragx index build` indexes them.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from ragx.rag import open_retriever
 from ragx.reader.prompt import passage_text
 from ragx.retrieval import Method, Retriever
 from ragx.tokenization import plain_ids
-from ragx_train.data import Split, open_corpus
+from ragx_train.data import Corpus, Split, open_corpus
 from ragx_train.example import Example, following
 from ragx_train.loop import Run, train
 from ragx_train.masking import MaskingSettings, mask
@@ -63,15 +64,16 @@ def run(settings: RetdocSettings, run: Run) -> None:
     """Train a reader to continue text with the help of retrieved passages."""
     retriever = open_retriever(Path(settings.index).expanduser(), method=settings.method)
     model, tokenizer = reader_to_train(settings.model, settings.loop)
-    example, validation = examples(settings, tokenizer, retriever)
-    train(settings, run, model, example, validation)
+    corpus = open_corpus(settings.data, tokenizer)
+    example, validation = examples(settings, corpus, tokenizer, retriever)
+    index = hashlib.sha256(retriever.index.manifest.model_dump_json(exclude={"created"}).encode()).hexdigest()
+    train(settings, run, model, example, validation, {"data.sources": corpus.fingerprint(), "index": index})
 
 
 def examples(
-    settings: RetdocSettings, tokenizer: PreTrainedTokenizerFast, retriever: Retriever
+    settings: RetdocSettings, corpus: Corpus, tokenizer: PreTrainedTokenizerFast, retriever: Retriever
 ) -> tuple[Callable[[int], Example], list[Example]]:
     """The example at a position, with its passages masked, and those for validation, with nothing masked."""
-    corpus = open_corpus(settings.data, tokenizer)
     seed = settings.loop.seed
 
     def sequences(split: Split) -> Sequences:

@@ -85,9 +85,9 @@ class DocumentSettings(Settings):
     """The documents that sequences are cut from."""
 
     folder: str = "."
-    """Where relative paths among `sources` start from."""
+    """Where relative paths among `sources` start from, those of datasets too."""
     sources: list[str | DatasetSource] = Field(min_length=1)
-    """JSON lines (`.jsonl`, also `.gz` and `.xz`), text files (each a document), folders of either, and datasets."""
+    """JSON lines (`.jsonl`, also `.gz`, `.xz`, `.zst`), text files (each a document), folders of either, datasets."""
     mix: Mixture = Mixture()
     filter_domains: list[str] = Field(default=[])
     """Domains that `filter` draws from (paper 2.2: ArXiv and Books); empty: all."""

@@ -41,4 +41,5 @@ def run(settings: WarmupSettings, run: Run) -> None:
 
     training, held_out = sequences("train"), sequences("test")
     validation = [copying(held_out[n]) for n in range(min(settings.loop.validation_examples, held_out.size))]
-    train(settings, run, model, lambda position: copying(training[position]), validation)
+    fingerprint = {"data.sources": corpus.fingerprint()}
+    train(settings, run, model, lambda position: copying(training[position]), validation, fingerprint)
