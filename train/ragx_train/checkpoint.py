@@ -27,7 +27,7 @@ from ragx.terminal import notice
 from ragx_train.settings import FREE_TO_CHANGE, RecipeSettings
 from ragx_train.sharding import part_like, whole
 
-VERSION = 1
+VERSION = 2
 KEPT = 2
 FOLDER = "checkpoints"
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
@@ -119,7 +119,7 @@ def restore(
             notice(f"{folder} is damaged ({str(error).partition(chr(10))[0]}): going back to the one before")
             continue
         _compare(settings, state["settings"], folder)
-        for key, digest in state.get("fingerprint", {}).items():  # those made before it was kept have none
+        for key, digest in state["fingerprint"].items():
             if fingerprint.get(key) != digest:
                 raise ConfigError(
                     f"what {key} names has changed since {folder} was made: put it back as it was, or start anew with"
