@@ -24,7 +24,8 @@ from ragx_train.step import Loss, NotFiniteError
 from safetensors.torch import load_file
 
 from ragx.cepe.model import CepeModel
-from ragx.errors import ConfigError, RagxError
+from ragx.errors import ConfigError, IndexFolderError, RagxError
+from ragx.retrieval.durable import writer_lock
 
 SETTINGS = {
     "model": {"encoder_layers": [0], "cross_attention_layers": [0, 1], "output_gain": 0.3},
@@ -211,6 +212,18 @@ def test_passages_may_all_be_masked(session: Session) -> None:
 def test_a_folder_that_holds_a_run_is_not_begun_anew(whole: Session) -> None:
     with pytest.raises(ConfigError, match="holds a run: --resume"):
         whole.run()
+
+
+def test_a_folder_has_one_run_at_a_time(session: Session) -> None:
+    def begin_another(position: int) -> None:
+        if position == 5:
+            with pytest.raises(IndexFolderError, match=r"another process \(pid .*\) is writing to .*out"):
+                Session(session.decoder, session.out).run()
+
+    session.run(before=begin_another, steps=2)
+    assert len(session.losses()) == 2
+    with writer_lock(session.out):
+        pass  # it has let go
 
 
 def test_settings_that_would_change_the_run_are_refused(whole: Session) -> None:

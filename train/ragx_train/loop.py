@@ -11,7 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from ragx.cepe.added_weights import save_reader
 from ragx.cepe.model import CepeModel
 from ragx.errors import ConfigError, RagxError
 from ragx.hardware import keep_freed_memory
+from ragx.retrieval.durable import writer_lock
 from ragx.terminal import notice
 from ragx_train import checkpoint, record
 from ragx_train.checkpoint import Progress
@@ -67,11 +68,25 @@ def train(
     Raises:
         ConfigError: `run.out` holds a run that is not to be resumed, or was made with other settings; accelerate is to
             use FSDP; or the processes cannot each have as many of a step's micro-batches.
+        IndexFolderError: another run is writing to `run.out`, or it cannot be written.
         NotFiniteError: a loss or gradient is infinite or undefined; names the step and the batch.
         Interrupted: Ctrl-C or SIGTERM came; a checkpoint has been saved.
     """
-    loop = settings.loop
     accelerator = Accelerator(mixed_precision="no")  # the objective sees to it
+    with writer_lock(run.out) if accelerator.is_main_process else nullcontext():
+        _train(accelerator, settings, run, model, example, validation, loss)
+
+
+def _train(
+    accelerator: Accelerator,
+    settings: RecipeSettings,
+    run: Run,
+    model: CepeModel,
+    example: Callable[[int], Example],
+    validation: Sequence[Example],
+    loss: Loss,
+) -> None:
+    loop = settings.loop
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     if accelerator.distributed_type == DistributedType.FSDP:  # accelerate would wrap what is not a layer
@@ -192,12 +207,11 @@ def _open(
     *,
     main: bool,
 ) -> Progress:
-    """Make the out folder, or go on from the last checkpoint in it."""
+    """Begin in the out folder, or go on from the last checkpoint in it."""
     if not run.resume and checkpoint.any_in(run.out):
         raise ConfigError(f"{run.out} holds a run: --resume goes on with it, another --out starts anew")
     progress = checkpoint.restore(run.out, settings, weights, optimizer)
     if main:
-        run.out.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
         (run.out / "settings.yaml").write_text(text, encoding="utf-8")
     return progress
