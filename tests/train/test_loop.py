@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from ragx_train import record
+from ragx_train import checkpoint, record
 from ragx_train.checkpoint import CheckpointError
 from ragx_train.example import Batch, Example, following
 from ragx_train.loop import Run, learning_rate, train
@@ -157,6 +158,56 @@ def test_a_time_limit_ends_with_a_checkpoint_and_a_reader(session: Session, caps
     assert "out of time after step 1 of 6" in capsys.readouterr().err
     session.run(resume=True)
     assert session.steps()[-1] == "step-00000006"
+
+
+@dataclass
+class Clock:
+    """Time that goes by in those parts of a run alone that tell it so."""
+
+    now: float = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def add(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("ragx_train.loop.time", clock)
+    return clock
+
+
+def test_seconds_are_those_of_the_data_too_but_not_of_validation(session: Session, clock: Clock) -> None:
+    def loss(model: CepeModel, batch: Batch) -> Losses:
+        clock.add(1 if model.training else 10)
+        return next_token_loss(model, batch)
+
+    session.run(before=lambda _: clock.add(2), loss=loss, steps=3, validate_every=1)
+    log = [each for each in record.read(session.out) if "loss" in each]
+    assert [each["seconds"] for each in log] == [10, 20, 30], "four examples and two batches a step"
+    assert log[0]["tokens_per_second"] == log[0]["tokens"] / 10
+
+
+def test_a_time_limit_leaves_room_for_the_longest_step_with_its_validation_and_a_save(
+    session: Session, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loss(model: CepeModel, batch: Batch) -> Losses:
+        clock.add(0 if model.training else 10)
+        return next_token_loss(model, batch)
+
+    def save(*arguments: Any, **options: Any) -> None:
+        clock.add(100)
+        kept(*arguments, **options)
+
+    kept = checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", save)
+    # step 5 ends at 260 seconds, and another one with validation and a save could take 24 + 100
+    session.run(before=lambda _: clock.add(1), loss=loss, steps=20, validate_every=2, checkpoint_every=2, deadline=383)
+    assert session.steps()[-1] == "step-00000005"
+    assert clock.now == 360
 
 
 def test_what_a_killed_run_logged_beyond_its_checkpoint_is_dropped(whole: Session) -> None:

@@ -49,7 +49,7 @@ class Progress:
     context_tokens: int = 0
     """M, of the longest example so far."""
     seconds: float = 0.0
-    """Of training, over all resumed runs."""
+    """Of training, with the preparation of its data, over all resumed runs."""
 
 
 def save(

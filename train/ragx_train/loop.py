@@ -110,14 +110,16 @@ def _train(
     held_out = micro_batches(validation, loop.micro_batch)
     progress = _open(run, settings, weights, optimizer, main=accelerator.is_main_process)
     saved = progress.step
-    slowest = 0.0
+    longest_step = longest_save = 0.0
     main = accelerator.is_main_process
 
     def save() -> None:
-        nonlocal saved
+        nonlocal saved, longest_save
+        began = time.monotonic()
         if progress.step > saved:
             checkpoint.save(run.out, progress, settings, weights, optimizer, main=main)
         saved = progress.step
+        longest_save = max(longest_save, time.monotonic() - began)
 
     def agreed(wish: bool) -> bool:  # one device's wish is all devices'
         return bool(total(accelerator, torch.tensor(wish)))
@@ -127,8 +129,8 @@ def _train(
         bar.disable = True  # given as an argument, it would outdo TQDM_DISABLE
     logging = record.logging(run.out if main else None, progress.step)
     with stop_on_signals() as stop, logging as log, bar:
+        began = time.monotonic()
         for batches in batches_of_steps(example, loop, accelerator, first=progress.step):
-            began = time.monotonic()
             rate = learning_rate(progress.step, loop)
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -137,7 +139,6 @@ def _train(
             if done is None:
                 break
             seconds = time.monotonic() - began
-            slowest = max(slowest, seconds)
             progress.step += 1
             progress.tokens += done.tokens
             progress.encoder_tokens += done.encoder_tokens
@@ -168,9 +169,12 @@ def _train(
                 )
                 if main:
                     bar.write(f"step {progress.step}: validation loss {held_out_loss:.3f}", file=sys.stderr)
+            longest_step = max(longest_step, time.monotonic() - began)
             if progress.step % loop.checkpoint_every == 0:
                 save()
-            if not last and agreed(run.deadline is not None and time.monotonic() + slowest > run.deadline):
+            began = time.monotonic()
+            reserve = longest_step + longest_save
+            if not last and agreed(run.deadline is not None and began + reserve > run.deadline):
                 if main:
                     notice(f"out of time after step {progress.step} of {loop.steps}: --resume goes on from there")
                 break
