@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -292,6 +294,29 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(whole: Session, capsys
     err = capsys.readouterr().err
     assert "step-00000006 is damaged (optimizer.safetensors is not as it was written)" in err
     assert err.count(" is damaged ") == 1
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_part_of_a_checkpoint(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with files_of_at_most(40_000), pytest.raises(RagxError, match=r"cannot write .*step-00000002: .*; make room, and"):
+        session.run()
+    assert session.steps() == []
+    monkeypatch.setattr(checkpoint, "save", lambda *_, **__: None)
+    with files_of_at_most(40_000), pytest.raises(RagxError, match=r"cannot write the reader .*out/reader: "):
+        session.run(steps=1)
+    assert list((session.out / "reader").iterdir()) == []
 
 
 def test_where_all_checkpoints_are_damaged_it_is_one_line(whole: Session) -> None:

@@ -99,6 +99,9 @@ def test_what_cannot_be_done_is_one_line_and_loses_nothing(reciting: Path, tmp_p
     write_rows(tmp_path / "questions.jsonl", [{"question": "How much?", "answers": [3], "context": "Snow."}])
     with pytest.raises(CorpusError, match=r"questions\.jsonl:1 is no question"):
         write_own_answers(told, tmp_path / "other.jsonl")
+    write_rows(tmp_path / "questions.jsonl", [{"question": "How much?", "answers": ["most"], "ctxs": [None]}])
+    with pytest.raises(CorpusError, match=r"questions\.jsonl:1: `ctxs` is not a list of passages"):
+        write_own_answers(told, tmp_path / "other.jsonl")
     (tmp_path / "questions.jsonl").unlink()
     with pytest.raises(ConfigError, match=r"data\.files: there is no"):
         write_own_answers(told, tmp_path / "other.jsonl")

@@ -158,6 +158,9 @@ def test_bad_files_are_one_line(decoder: Path, tmp_path: Path) -> None:
     write_rows(tmp_path / "questions.jsonl", [{**ROW, "ctxs": [{"title": "A", "is_gold": True}]}])
     with pytest.raises(CorpusError, match=r"questions\.jsonl:1 has a passage without a text"):
         load_questions(told(tmp_path), tokenizer)
+    write_rows(tmp_path / "questions.jsonl", [{**ROW, "ctxs": ["It is snow."]}])
+    with pytest.raises(CorpusError, match=r"questions\.jsonl:1: `ctxs` is not a list of passages"):
+        load_questions(told(tmp_path), tokenizer)
     write_rows(tmp_path / "questions.jsonl", [])
     with pytest.raises(CorpusError, match="has no question to train on"):
         load_questions(told(tmp_path), tokenizer)

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from ragx.config import Settings
 from ragx.errors import ConfigError, CorpusError
+from ragx.evaluation.questions import own_passages
 from ragx.terminal import notice
 from ragx.tokenization import plain_ids
 from ragx.types import Passage
@@ -154,7 +155,7 @@ def _question(
     ids = [each for each in plain_ids(tokenizer, answers) if 0 < len(each) <= settings.max_answer_tokens]
     if not gold or not ids or not text.strip():
         return None
-    distractors = [_passage(each, where) for each in row.get("ctxs") or [] if not each.get("is_gold")]
+    distractors = [_passage(each, where) for each in own_passages(row, where) if not each.get("is_gold")]
     return Question(text, ids, gold, distractors, where)
 
 
@@ -174,9 +175,9 @@ def gold_passages(row: dict[str, Any], where: str) -> list[Passage]:
     """The passages that answer a row's question; `where` the row stands is for messages.
 
     Raises:
-        CorpusError: one of them has no text.
+        CorpusError: one of them has no text, or its `ctxs` are no list of passages.
     """
-    gold = [_passage(each, where) for each in row.get("ctxs") or [] if each.get("is_gold")]
+    gold = [_passage(each, where) for each in own_passages(row, where) if each.get("is_gold")]
     if not gold and row.get("context"):
         gold = [_passage({"title": row.get("title"), "text": row["context"]}, where)]
     return gold
