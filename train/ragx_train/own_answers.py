@@ -64,7 +64,7 @@ def write_own_answers(settings: QaSettings, out: Path, deadline: float | None = 
         path = Path(settings.data.folder, file.path).expanduser()
         if not path.is_file():
             raise ConfigError(f"data.files: there is no {path}")
-        for number, row in enumerate(rows(path), start=1):
+        for number, row in rows(path):
             where = f"{path}:{number}"
             _, answers = question_and_answers(row, where)
             evidence = [replace(each, text=telling(each.text, answers)) for each in gold_passages(row, where)]

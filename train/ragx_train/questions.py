@@ -129,7 +129,7 @@ def load_questions(
             raise ConfigError(f"data.files: there is no {path}")
         train, test = QuestionSet(file.weight), QuestionSet(file.weight)
         left_out = 0
-        for number, row in enumerate(rows(path), start=1):
+        for number, row in rows(path):
             question = _question(row, f"{path}:{number}", settings, tokenizer)
             if question is None:
                 left_out += 1
