@@ -78,6 +78,15 @@ def test_rows_that_the_decoder_answers_rightly_are_kept_with_its_answer(
     assert sorted(written, key=str) == sorted(expected, key=str)
 
 
+def test_a_question_too_long_for_a_prompt_is_left_out_and_said(
+    reciting: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = settings(reciting, tmp_path)
+    write_rows(tmp_path / "questions.jsonl", [*rows(), {**rows()[0], "question": "What does it reflect? " * 400}])
+    assert write_own_answers(told, tmp_path / "own.jsonl") == (2, 4)
+    assert "1 questions are too long for data.max_prompt_tokens and are left out" in capsys.readouterr().err
+
+
 def test_an_answer_that_does_not_end_is_none(reciting: Path, tmp_path: Path) -> None:
     tokenizer = load_tokenizer(reciting)
     needed = len(plain_ids(tokenizer, [SAID])[0]) + 1

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from ragx.config import Settings
 from ragx.errors import ConfigError, CorpusError
 from ragx.evaluation.questions import own_passages
+from ragx.reader.prompt import question_fits
 from ragx.terminal import notice
 from ragx.tokenization import plain_ids
 from ragx.types import Passage
@@ -52,6 +53,7 @@ class QuestionSettings(Settings):
     prompt_passages: tuple[int, int] = (0, 3)
     """Least and most of these passages that stand in the prompt too."""
     max_prompt_tokens: int = Field(default=1024, ge=1)
+    """Passages that do not fit beside the question are left out, and a question that does not fit alone is too."""
     max_passage_tokens: int = Field(default=384, ge=1)
     """What is beyond in a passage is cut off for the encoder."""
     max_answer_tokens: int = Field(default=64, ge=1)
@@ -137,7 +139,7 @@ def load_questions(
             article = question.gold[0].title or question.gold[0].text
             (test if text_key(article) / 2.0**64 < settings.test else train).add(question)
         if left_out:
-            notice(f"{path.name}: {left_out} rows without a passage or a short answer are left out")
+            notice(f"{path.name}: {left_out} rows without a passage, a short answer or a short question are left out")
         if not train.groups:
             raise CorpusError(f"{path} has no question to train on")
         training.append(train)
@@ -149,11 +151,13 @@ def load_questions(
 def _question(
     row: dict[str, Any], where: str, settings: QuestionSettings, tokenizer: PreTrainedTokenizerFast
 ) -> Question | None:
-    """The row's question, or None where it has no gold passage or no answer that is short enough."""
+    """The row's question, or None where it has no gold passage, or no answer or question that is short enough."""
     text, answers = question_and_answers(row, where)
     gold = gold_passages(row, where)
     ids = [each for each in plain_ids(tokenizer, answers) if 0 < len(each) <= settings.max_answer_tokens]
     if not gold or not ids or not text.strip():
+        return None
+    if not question_fits(tokenizer, text, max_tokens=settings.max_prompt_tokens):
         return None
     distractors = [_passage(each, where) for each in own_passages(row, where) if not each.get("is_gold")]
     return Question(text, ids, gold, distractors, where)
