@@ -28,6 +28,7 @@ from ragx.terminal import notice
 from ragx.tokenization import load_tokenizer
 from ragx.types import Passage
 from ragx_train.questions import gold_passages, question_and_answers
+from ragx_train.signals import Interrupted, stop_on_signals
 from ragx_train.sources import rows
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def write_own_answers(settings: QaSettings, out: Path, deadline: float | None = 
         ConfigError: `out` exists, or a file is not there.
         CorpusError: a file cannot be read, or no answer is right.
         IndexFolderError: `out` cannot be written.
+        Interrupted: Ctrl-C or SIGTERM came; the right answers up to then have been written.
     """
     if out.exists():
         raise ConfigError(f"{out} exists already: give --out another name")
@@ -83,9 +85,10 @@ def write_own_answers(settings: QaSettings, out: Path, deadline: float | None = 
     model.to(device)
     order = np.random.default_rng(settings.loop.seed).permutation(len(asked)).tolist()
     done = written = 0
-    with durable_file(out) as lines, tqdm(desc=f"writing {out.name}", total=len(asked), unit=" questions") as progress:
+    progress = tqdm(desc=f"writing {out.name}", total=len(asked), unit=" questions")
+    with stop_on_signals() as stop, durable_file(out) as lines, progress:
         for start in range(0, len(order), TOGETHER):
-            if deadline is not None and time.monotonic() > deadline:
+            if stop.asked or (deadline is not None and time.monotonic() > deadline):
                 break
             batch = [asked[place] for place in order[start : start + TOGETHER]]
             prompts = [
@@ -101,6 +104,8 @@ def write_own_answers(settings: QaSettings, out: Path, deadline: float | None = 
             progress.update(len(batch))
         if not written:
             raise CorpusError(f"none of the decoder's answers to {done} questions is right")
+    if stop.asked:
+        raise Interrupted(f"stopped by a signal: {written:,} right answers to {done:,} questions in {out}")
     return written, done
 
 
