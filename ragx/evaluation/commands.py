@@ -96,6 +96,7 @@ def qa(
     from ragx.evaluation.qa import gold_only as evaluate_gold_only
     from ragx.evaluation.qa import open_domain
     from ragx.evaluation.questions import read_questions
+    from ragx.retrieval.durable import sha256
     from ragx.terminal import notice
 
     if (index is None) != gold_only:
@@ -109,7 +110,8 @@ def qa(
         if not asked:
             raise ConfigError(f"no question of {questions} has a gold passage")
         # distractors come from all of the file, so that --limit changes no result
-        reader, results = _opened("qa, gold only", model, device, dtype, out, questions=str(questions))
+        told = f"{len(rows)} of them, SHA-256 {sha256(questions)[:16]}"
+        reader, results = _opened("qa, gold only", model, device, dtype, out, questions=told)
         table = evaluate_gold_only(reader, asked[:limit], rows, results, counts=counts)
     else:
         assert index is not None  # noqa: S101
@@ -143,14 +145,16 @@ def needle(
     as_json: Json = False,
 ) -> None:
     """Find one sentence in a long text that only the encoder reads (appendix D)."""
-    from ragx.evaluation.needle import evaluate
+    from ragx.evaluation.needle import evaluate, read_sentences
     from ragx.evaluation.plot import check_plot, draw_grid
 
     sizes, places = _numbers("lengths", lengths), _numbers("depths", depths)
     if plot is not None:
         check_plot(plot)
-    reader, results = _opened("needle", model, device, dtype, out, documents=str(documents), lengths=sizes)
-    table, grid = evaluate(reader, documents, results, lengths=sizes, depths=places, trials=limit)
+    reader = _reader(model, device, dtype)
+    hay = read_sentences(documents, reader.tokenizer, tokens=max(sizes))
+    results = _results(reader, "needle", model, out, haystack=hay.described)
+    table, grid = evaluate(reader, hay, results, lengths=sizes, depths=places, trials=limit)
     if plot is not None:
         draw_grid(plot, sizes, places, grid)
     _show(table, as_json)
@@ -185,13 +189,24 @@ def _opened(
     task: str, model: str | None, device: str | None, dtype: str, out: Path | None, **run: Any
 ) -> tuple[CepeReader, Results]:
     """The reader, and where results go; `run` is what else all results of the run have in common."""
-    from ragx.evaluation.opening import fingerprint, open_measured
+    reader = _reader(model, device, dtype)
+    return reader, _results(reader, task, model, out, **run)
+
+
+def _reader(model: str | None, device: str | None, dtype: str) -> CepeReader:
+    from ragx.evaluation.opening import open_measured
+    from ragx.rag import DEFAULT_MODEL
+
+    return open_measured(model or DEFAULT_MODEL, device=device, dtype=dtype)
+
+
+def _results(reader: CepeReader, task: str, model: str | None, out: Path | None, **run: Any) -> Results:
+    from ragx.evaluation.opening import fingerprint
     from ragx.evaluation.results import Results
     from ragx.rag import DEFAULT_MODEL
 
-    reader = open_measured(model or DEFAULT_MODEL, device=device, dtype=dtype)
     weights = fingerprint(reader.model) if out is not None else ""
-    return reader, Results(out, {"task": task, "model": model or DEFAULT_MODEL, "weights": weights, **run})
+    return Results(out, {"task": task, "model": model or DEFAULT_MODEL, "weights": weights, **run})
 
 
 def _searcher(index: Path, retriever: str, device: str | None, dtype: str) -> tuple[Retriever, Method, dict[str, str]]:
