@@ -22,6 +22,8 @@ Search = Annotated[str, typer.Option(help="dense, bm25 or hybrid.")]
 Each = Annotated[int, typer.Option(min=1, help="Excerpts of one document.")]
 Documents = Annotated[Path, typer.Option(help="A file or folder of any format, or an index recipe (.yaml).")]
 LimitDocuments = Annotated[int | None, typer.Option("--limit", min=1, help="Documents at most.")]
+ENCODER_TOKENS, KS = "0,2048,6144,30720", "0,8,20,50"
+"""Of `lm`, where its options name no others."""
 
 app = typer.Typer(no_args_is_help=True, help="Measure a reader on the paper's tasks.")
 
@@ -31,8 +33,12 @@ def lm(
     documents: Documents,
     index: Annotated[Path | None, typer.Option(help="Measure with passages of this index, not long documents.")] = None,
     decoder_tokens: Annotated[int, typer.Option(help="Of an excerpt, in the decoder; the last 256 count.")] = 2048,
-    encoder_tokens: Annotated[str, typer.Option(help="Before them, in the encoder: a row each.")] = "0,2048,6144,30720",
-    k: Annotated[str, typer.Option("--k", "-k", help="With --index: passages retrieved, a row each.")] = "0,8,20,50",
+    encoder_tokens: Annotated[
+        str | None, typer.Option(help="Before them, in the encoder: a row each.", show_default=ENCODER_TOKENS)
+    ] = None,
+    k: Annotated[
+        str | None, typer.Option("--k", "-k", help="With --index: passages retrieved, a row each.", show_default=KS)
+    ] = None,
     retriever: Search = "hybrid",
     each: Each = 1,
     limit: LimitDocuments = None,
@@ -45,8 +51,12 @@ def lm(
     """Perplexity with a long document, or retrieved passages, in the encoder (Tables 1 and 2)."""
     from ragx.evaluation import long_documents, retrieved
 
+    if index is None and k is not None:
+        raise ConfigError("--k is for passages of an index: name it with --index")
+    if index is not None and encoder_tokens is not None:
+        raise ConfigError("--encoder-tokens is for long documents: leave out --index, or say with --k how much is read")
     if index is None:
-        counts = _numbers("encoder-tokens", encoder_tokens)
+        counts = _numbers("encoder-tokens", ENCODER_TOKENS if encoder_tokens is None else encoder_tokens)
         reader, results = _opened("lm, long documents", model, device, dtype, out)
         table = long_documents.evaluate(
             reader,
@@ -58,7 +68,7 @@ def lm(
             limit=limit,
         )
     else:
-        counts = _numbers("k", k)
+        counts = _numbers("k", KS if k is None else k)
         searcher, method, searched = _searcher(index, retriever, device, dtype)
         reader, results = _opened("lm, retrieved passages", model, device, dtype, out, **searched)
         table = retrieved.evaluate(

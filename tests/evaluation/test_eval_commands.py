@@ -116,6 +116,12 @@ def test_mistakes_are_one_line(evaluate: Callable[..., Run], documents: Path, qu
         (["qa", "--questions", questions, "--index", index, "--retriever", "x"], "retriever 'x' is not one of"),
         (["copy", "--documents", "missing.txt"], "cannot read missing.txt"),
         (["lm", "--documents", documents], "decoder_tokens must be 257 to 512"),
+        (["lm", "--documents", documents, "-k", "0,8"], "--k is for passages of an index: name it with --index"),
+        (
+            ["lm", "--documents", documents, "--index", index, "--encoder-tokens", "0,8"],
+            "--encoder-tokens is for long documents",
+        ),
+        (["lm", "--documents", documents, "--encoder-tokens", ""], "--encoder-tokens is a list of whole numbers"),
         (["needle", "--documents", documents, "--plot", "x.jpg"], "--plot must be a .png file"),
         (["copy", "--documents", documents, "--device", "cuda:77"], "device 'cuda:77' cannot be used"),
     ):
