@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from ragx_kernels.cross_attention import dequantize, quantize
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -38,7 +39,7 @@ def save_reader(model: CepeModel, folder: Path, *, decoder: str, added: Mapping[
         added: the added weights by their state-dict keys, where `model` holds only a part of each.
 
     Raises:
-        ModelError: there is no such decoder.
+        ModelError: there is no such decoder, or the reader cannot be written.
     """
     config = model.config
     values: dict[str, Any] = {
@@ -69,7 +70,7 @@ def quantize_reader(reader: Path, folder: Path, prompted_gain: float = 1.0) -> N
 
     Raises:
         ConfigError: `prompted_gain` is no number from 0 on.
-        ModelError: it is no such reader, or is in int8 already.
+        ModelError: it is no such reader, or is in int8 already, or the new one cannot be written.
     """
     if not 0 <= prompted_gain < math.inf:
         raise ConfigError(f"prompted_gain must be a number from 0 on, not {prompted_gain}")
@@ -83,9 +84,13 @@ def quantize_reader(reader: Path, folder: Path, prompted_gain: float = 1.0) -> N
 
 
 def _write(folder: Path, values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / ".model.safetensors", metadata={"format": "pt"})
-    (folder / ".config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, folder / ".model.safetensors", metadata={"format": "pt"})
+        (folder / ".config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    except (OSError, SafetensorError) as error:
+        (folder / ".model.safetensors").unlink(missing_ok=True)
+        raise ModelError(f"cannot write the reader {folder}: {error}") from None
     for name in ("model.safetensors", "config.json"):
         (folder / f".{name}").replace(folder / name)
     (folder / "model.safetensors").chmod(0o644)  # safetensors writes files that only their owner can read

@@ -22,6 +22,8 @@ Search = Annotated[str, typer.Option(help="dense, bm25 or hybrid.")]
 Each = Annotated[int, typer.Option(min=1, help="Excerpts of one document.")]
 Documents = Annotated[Path, typer.Option(help="A file or folder of any format, or an index recipe (.yaml).")]
 LimitDocuments = Annotated[int | None, typer.Option("--limit", min=1, help="Documents at most.")]
+ENCODER_TOKENS, KS = "0,2048,6144,30720", "0,8,20,50"
+"""Of `lm`, where its options name no others."""
 
 app = typer.Typer(no_args_is_help=True, help="Measure a reader on the paper's tasks.")
 
@@ -31,8 +33,12 @@ def lm(
     documents: Documents,
     index: Annotated[Path | None, typer.Option(help="Measure with passages of this index, not long documents.")] = None,
     decoder_tokens: Annotated[int, typer.Option(help="Of an excerpt, in the decoder; the last 256 count.")] = 2048,
-    encoder_tokens: Annotated[str, typer.Option(help="Before them, in the encoder: a row each.")] = "0,2048,6144,30720",
-    k: Annotated[str, typer.Option("--k", "-k", help="With --index: passages retrieved, a row each.")] = "0,8,20,50",
+    encoder_tokens: Annotated[
+        str | None, typer.Option(help="Before them, in the encoder: a row each.", show_default=ENCODER_TOKENS)
+    ] = None,
+    k: Annotated[
+        str | None, typer.Option("--k", "-k", help="With --index: passages retrieved, a row each.", show_default=KS)
+    ] = None,
     retriever: Search = "hybrid",
     each: Each = 1,
     limit: LimitDocuments = None,
@@ -45,8 +51,12 @@ def lm(
     """Perplexity with a long document, or retrieved passages, in the encoder (Tables 1 and 2)."""
     from ragx.evaluation import long_documents, retrieved
 
+    if index is None and k is not None:
+        raise ConfigError("--k is for passages of an index: name it with --index")
+    if index is not None and encoder_tokens is not None:
+        raise ConfigError("--encoder-tokens is for long documents: leave out --index, or say with --k how much is read")
     if index is None:
-        counts = _numbers("encoder-tokens", encoder_tokens)
+        counts = _numbers("encoder-tokens", ENCODER_TOKENS if encoder_tokens is None else encoder_tokens)
         reader, results = _opened("lm, long documents", model, device, dtype, out)
         table = long_documents.evaluate(
             reader,
@@ -58,7 +68,7 @@ def lm(
             limit=limit,
         )
     else:
-        counts = _numbers("k", k)
+        counts = _numbers("k", KS if k is None else k)
         searcher, method, searched = _searcher(index, retriever, device, dtype)
         reader, results = _opened("lm, retrieved passages", model, device, dtype, out, **searched)
         table = retrieved.evaluate(
@@ -96,6 +106,7 @@ def qa(
     from ragx.evaluation.qa import gold_only as evaluate_gold_only
     from ragx.evaluation.qa import open_domain
     from ragx.evaluation.questions import read_questions
+    from ragx.retrieval.durable import sha256
     from ragx.terminal import notice
 
     if (index is None) != gold_only:
@@ -109,7 +120,8 @@ def qa(
         if not asked:
             raise ConfigError(f"no question of {questions} has a gold passage")
         # distractors come from all of the file, so that --limit changes no result
-        reader, results = _opened("qa, gold only", model, device, dtype, out, questions=str(questions))
+        told = f"{len(rows)} of them, SHA-256 {sha256(questions)[:16]}"
+        reader, results = _opened("qa, gold only", model, device, dtype, out, questions=told)
         table = evaluate_gold_only(reader, asked[:limit], rows, results, counts=counts)
     else:
         assert index is not None  # noqa: S101
@@ -143,14 +155,16 @@ def needle(
     as_json: Json = False,
 ) -> None:
     """Find one sentence in a long text that only the encoder reads (appendix D)."""
-    from ragx.evaluation.needle import evaluate
+    from ragx.evaluation.needle import evaluate, read_sentences
     from ragx.evaluation.plot import check_plot, draw_grid
 
     sizes, places = _numbers("lengths", lengths), _numbers("depths", depths)
     if plot is not None:
         check_plot(plot)
-    reader, results = _opened("needle", model, device, dtype, out, documents=str(documents), lengths=sizes)
-    table, grid = evaluate(reader, documents, results, lengths=sizes, depths=places, trials=limit)
+    reader = _reader(model, device, dtype)
+    hay = read_sentences(documents, reader.tokenizer, tokens=max(sizes))
+    results = _results(reader, "needle", model, out, haystack=hay.described)
+    table, grid = evaluate(reader, hay, results, lengths=sizes, depths=places, trials=limit)
     if plot is not None:
         draw_grid(plot, sizes, places, grid)
     _show(table, as_json)
@@ -185,13 +199,24 @@ def _opened(
     task: str, model: str | None, device: str | None, dtype: str, out: Path | None, **run: Any
 ) -> tuple[CepeReader, Results]:
     """The reader, and where results go; `run` is what else all results of the run have in common."""
-    from ragx.evaluation.opening import fingerprint, open_measured
+    reader = _reader(model, device, dtype)
+    return reader, _results(reader, task, model, out, **run)
+
+
+def _reader(model: str | None, device: str | None, dtype: str) -> CepeReader:
+    from ragx.evaluation.opening import open_measured
+    from ragx.rag import DEFAULT_MODEL
+
+    return open_measured(model or DEFAULT_MODEL, device=device, dtype=dtype)
+
+
+def _results(reader: CepeReader, task: str, model: str | None, out: Path | None, **run: Any) -> Results:
+    from ragx.evaluation.opening import fingerprint
     from ragx.evaluation.results import Results
     from ragx.rag import DEFAULT_MODEL
 
-    reader = open_measured(model or DEFAULT_MODEL, device=device, dtype=dtype)
     weights = fingerprint(reader.model) if out is not None else ""
-    return reader, Results(out, {"task": task, "model": model or DEFAULT_MODEL, "weights": weights, **run})
+    return Results(out, {"task": task, "model": model or DEFAULT_MODEL, "weights": weights, **run})
 
 
 def _searcher(index: Path, retriever: str, device: str | None, dtype: str) -> tuple[Retriever, Method, dict[str, str]]:

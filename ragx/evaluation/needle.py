@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 from collections.abc import Sequence
@@ -31,6 +32,8 @@ GENERATION = Generation(max_new_tokens=32)
 CHUNK = 256
 """Tokens of a passage of the encoder, unless one sentence has more."""
 CITIES = ("Lisbon", "Nairobi", "Oslo", "Lima", "Hanoi", "Quebec", "Cairo", "Sydney")
+FULL = 0.9
+"""Of its length, a haystack has so much at least, unless its text's sentences are too long."""
 MOST_WORDS = 50
 """What has no full stop for so many words, as a table, is cut there."""
 
@@ -51,11 +54,17 @@ class Sentences:
     texts: list[str]
     tokens: list[int]
 
+    @property
+    def described(self) -> str:
+        """Tells them from the sentences of other text."""
+        digest = hashlib.sha256("\n".join(self.texts).encode()).hexdigest()
+        return f"{len(self.texts)} sentences, SHA-256 {digest[:16]}"
+
 
 @out_of_memory_is_one_line()
 def evaluate(
     reader: CepeReader,
-    documents: Path,
+    hay: Sentences,
     results: Results,
     *,
     lengths: Sequence[int],
@@ -66,7 +75,7 @@ def evaluate(
 
     Args:
         reader: the reader; nothing but the question stands in its prompt.
-        documents: the haystack's text: a file, folder or recipe.
+        hay: the haystack's text, of as many tokens as the largest of `lengths`.
         results: raw results, to continue.
         lengths: tokens of haystack.
         depths: where the sentence stands, in per cent of the haystack; 0 is its beginning.
@@ -77,13 +86,11 @@ def evaluate(
 
     Raises:
         ConfigError: a number is out of range.
-        CorpusError: the documents do not have so many tokens.
     """
     if min(lengths, default=0) < 1 or trials < 1:
         raise ConfigError("lengths and trials must be 1 or more")
     if not depths or any(not 0 <= depth <= 100 for depth in depths):
         raise ConfigError("depths are per cent, 0 to 100")
-    hay = read_sentences(documents, reader.tokenizer, tokens=max(lengths))
     # encodings of haystacks would fill the store that questions use
     bare = CepeReader(reader.model, reader.tokenizer)
 
@@ -92,7 +99,8 @@ def evaluate(
         passages = hide(needle.sentence, hay, reader.tokenizer, length=length, depth=depth / 100, seed=trial)
         reading = bare.prepare(needle.question, passages, n_decoder=0, generation=GENERATION)
         answer = "".join(bare.stream(reading, GENERATION)).strip()
-        return {"number": needle.number, "answer": answer, "found": found(needle.number, answer)}
+        tokens = 0 if reading.context is None else reading.context.tokens
+        return {"number": needle.number, "answer": answer, "found": found(needle.number, answer), "tokens": tokens}
 
     def measured(length: int, depth: float, trial: int) -> Values:
         setting = f"length {length} depth {depth:g}"
@@ -100,8 +108,11 @@ def evaluate(
 
     cells = [(length, depth, trial) for length in lengths for depth in depths for trial in range(trials)]
     shares: dict[tuple[int, float], list[float]] = {(length, depth): [] for length in lengths for depth in depths}
+    short = dict.fromkeys(lengths, 0)
     for length, depth, trial in tqdm(cells, desc="searching", unit=" needles"):
-        shares[length, depth].append(float(measured(length, depth, trial)["found"]))
+        values = measured(length, depth, trial)
+        shares[length, depth].append(float(values["found"]))
+        short[length] += values["tokens"] < FULL * length
     rows: list[list[Cell]] = []
     grid = [[sum(shares[length, depth]) / trials for depth in depths] for length in lengths]
     for length, row in zip(lengths, grid, strict=True):
@@ -110,7 +121,13 @@ def evaluate(
     columns = {"tokens": 0, **{f"depth {depth:g} %": 0 for depth in depths}, "all depths": 0}
     notes = [
         f"Answers (%) that tell the number, {trials} trials a cell, all in the encoder, chunks of about {CHUNK} tokens"
-        " that end with a sentence; 95 % intervals over trials."
+        " that end with a sentence; 95 % intervals over trials.",
+        *(
+            f"{count} of {len(depths) * trials} haystacks of {length} tokens are shorter by more than"
+            f" {100 - 100 * FULL:.0f} %: the text has too few sentences that fit."
+            for length, count in short.items()
+            if count
+        ),
     ]
     return Table(columns, rows, notes), grid
 
@@ -169,7 +186,8 @@ def hide(
         needle: a sentence.
         hay: the text, read from some sentence on and from its beginning again where it ends.
         tokenizer: the reader's.
-        length: tokens at most, the needle's included; fewer by what the next sentence has.
+        length: tokens at most, the needle's included; a sentence that does not fit ends a haystack that is `FULL`,
+            and else is passed over.
         depth: 0 puts the needle first, 1 last.
         seed: chooses where in the text the haystack begins.
     """
@@ -179,10 +197,11 @@ def hide(
     total = own
     for number in range(len(hay.texts)):
         place = (start + number) % len(hay.texts)
-        if total + hay.tokens[place] > length:
+        if total + hay.tokens[place] <= length:
+            chosen.append((hay.texts[place], hay.tokens[place]))
+            total += hay.tokens[place]
+        elif total >= FULL * length:
             break
-        chosen.append((hay.texts[place], hay.tokens[place]))
-        total += hay.tokens[place]
     before = [0, *accumulate(tokens for _, tokens in chosen)]
     at = min(range(len(before)), key=lambda place: abs(before[place] - depth * before[-1]))
     chosen.insert(at, (needle, own))

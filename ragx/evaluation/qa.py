@@ -17,7 +17,7 @@ from ragx.evaluation.tables import Cell, Table
 from ragx.hardware import out_of_memory_is_one_line
 from ragx.reader.base import Generation, Reading
 from ragx.reader.full import FullReader
-from ragx.reader.prompt import Prompt, passage_text
+from ragx.reader.prompt import Prompt, passage_text, question_fits
 from ragx.tokenization import chat_ids
 
 if TYPE_CHECKING:
@@ -72,12 +72,13 @@ def open_domain(
         n_decoder: how many of `cepe`'s also stand in its prompt.
 
     Raises:
-        ConfigError: a number is out of range, or a question does not fit into the decoder's window.
+        ConfigError: a number is out of range, or no question fits into the decoder's window.
     """
     if min([*cepe_k, *full_k], default=0) < 1:
         raise ConfigError("name at least one k, none of them below 1")
     if n_decoder < 0:
         raise ConfigError(f"n_decoder must not be negative, as {n_decoder} is")
+    questions, left_out = _that_fit(reader, questions)
     readers: dict[str, Reader] = {"cepe": reader, "full": FullReader(reader.model, reader.tokenizer)}
     settings = [*(_Setting("cepe", k, n_decoder) for k in cepe_k), *(_Setting("full", k, k) for k in full_k)]
     most = max(setting.k for setting in settings)
@@ -107,7 +108,7 @@ def open_domain(
         recall = percent([value["recall"] for value in of_setting])
         rows.append([setting.reader, setting.k, f"{prompt:.1f}", *_cells(of_setting), recall])
     columns = {"reader": 0, "k": 0, "in the prompt": 0, **dict.fromkeys(_METRICS, 1), "answer in the k passages (%)": 1}
-    return Table(columns, rows, [f"{len(questions)} questions, passages by {method} search. {_SCORING}"])
+    return Table(columns, rows, [f"{len(questions)} questions{left_out}, passages by {method} search. {_SCORING}"])
 
 
 @out_of_memory_is_one_line()
@@ -129,10 +130,11 @@ def gold_only(
         counts: how many distractors stand beside the gold in the encoder, a row each.
 
     Raises:
-        ConfigError: a count is negative, or a question does not fit into the decoder's window.
+        ConfigError: a count is negative, or no question fits into the decoder's window.
     """
     if any(count < 0 for count in counts):
         raise ConfigError(f"distractors must not be negative, as {min(counts)} is")
+    questions, left_out = _that_fit(reader, questions)
     pool = normalised_passages(among)
     full = FullReader(reader.model, reader.tokenizer)
 
@@ -165,7 +167,7 @@ def gold_only(
             of_setting.append(measured(setting, question))
     rows: list[list[Cell]] = [[setting, *_cells(of_setting)] for setting, of_setting in values.items()]
     columns = {"reading": 0, **dict.fromkeys(_METRICS, 1)}
-    return Table(columns, rows, [f"{len(questions)} questions. {_SCORING}"])
+    return Table(columns, rows, [f"{len(questions)} questions{left_out}. {_SCORING}"])
 
 
 def answered(reader: CepeReader, question: Question, reading: Reading) -> Values:
@@ -180,6 +182,17 @@ def answered(reader: CepeReader, question: Question, reading: Reading) -> Values
         "f1": metrics.f1(text, question.answers),
         "contains": metrics.contains(text, question.answers),
     }
+
+
+def _that_fit(reader: CepeReader, questions: Sequence[Question]) -> tuple[list[Question], str]:
+    """The questions that fit into the decoder's window, and what is to be said of the others."""
+    window = reader.model.config.max_position_embeddings
+    room = window - GENERATION.max_new_tokens
+    fit = [each for each in questions if question_fits(reader.tokenizer, each.text, max_tokens=room)]
+    if not fit:
+        raise ConfigError(f"none of the questions fits into the decoder's window of {window} tokens")
+    left_out = len(questions) - len(fit)
+    return fit, f" ({left_out} more are too long for the decoder's window)" if left_out else ""
 
 
 def _cells(values: Sequence[Values]) -> list[Cell]:

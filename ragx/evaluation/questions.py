@@ -93,15 +93,25 @@ def _question(row: dict[str, Any], where: str) -> Question:
         raise CorpusError(f"{where} has no `question`")
     if not isinstance(answers, list) or not answers or not all(isinstance(answer, str) for answer in answers):
         raise CorpusError(f"{where} has no list of `answers`")
-    contexts = row.get("ctxs") or []
-    if not isinstance(contexts, list) or not all(isinstance(each, dict) for each in contexts):
-        raise CorpusError(f"{where}: `ctxs` is not a list of passages")
+    contexts = own_passages(row, where)
     gold = [_passage(each, where) for each in contexts if each.get("is_gold")]
     if not gold and row.get("context"):
         gold = [_passage({"title": row.get("title"), "text": row["context"]}, where)]
     others = [_passage(each, where) for each in contexts if not each.get("is_gold")]
     content = json.dumps([text, answers, [[passage.title, passage.text] for passage in gold]])
     return Question(hashlib.sha256(content.encode()).hexdigest()[:16], text, answers, gold, others)
+
+
+def own_passages(row: dict[str, Any], where: str) -> list[dict[str, Any]]:
+    """A row's `ctxs`, which may be missing; `where` the row stands is for messages.
+
+    Raises:
+        CorpusError: they are no list of objects.
+    """
+    contexts = row.get("ctxs") or []
+    if not isinstance(contexts, list) or not all(isinstance(each, dict) for each in contexts):
+        raise CorpusError(f"{where}: `ctxs` is not a list of passages")
+    return contexts
 
 
 def _passage(row: dict[str, Any], where: str) -> Passage:

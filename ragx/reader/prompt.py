@@ -60,6 +60,11 @@ def build_prompt(
     return Prompt(prompt, len(kept))
 
 
+def question_fits(tokenizer: PreTrainedTokenizerFast, question: str, *, max_tokens: int) -> bool:
+    """Whether `build_prompt` has room for the question at least."""
+    return len(chat_ids(tokenizer, _message(question, [], ""))) <= max_tokens
+
+
 def _last_turns(tokenizer: PreTrainedTokenizerFast, history: Sequence[Message], room: int) -> list[Message]:
     kept: list[Message] = []
     alone = len(chat_ids(tokenizer, ""))

@@ -89,6 +89,24 @@ def test_other_weights_do_not_continue_a_run(
     assert "holds results with model" in other.err
 
 
+def test_other_text_does_not_continue_a_run(
+    evaluate: Callable[..., Run], documents: Path, questions: Path, tmp_path: Path
+) -> None:
+    for task, what, source, arguments in (
+        ("needle", "haystack", documents, ["--lengths", 200, "--limit", 1, "--depths", 50, "--documents"]),
+        ("qa", "questions", questions, ["--gold-only", "--distractors", 1, "--limit", 1, "--questions"]),
+    ):
+        text, out = tmp_path / source.name, tmp_path / f"{task}.json"
+        text.write_text(source.read_text())
+        first = evaluate(task, *arguments, text, "--out", out)
+        moved = text.rename(tmp_path / f"moved-{source.name}")
+        assert evaluate(task, *arguments, moved, "--out", out).out == first.out
+        moved.write_text(source.read_text().replace("sun", "moon"))
+        other = evaluate(task, *arguments, moved, "--out", out)
+        assert other.code == 2
+        assert f"holds results with {what} " in other.err.splitlines()[-1]
+
+
 def test_mistakes_are_one_line(evaluate: Callable[..., Run], documents: Path, questions: Path, index: Path) -> None:
     for arguments, message in (
         (["qa", "--questions", questions], "name either --index or --gold-only"),
@@ -98,6 +116,12 @@ def test_mistakes_are_one_line(evaluate: Callable[..., Run], documents: Path, qu
         (["qa", "--questions", questions, "--index", index, "--retriever", "x"], "retriever 'x' is not one of"),
         (["copy", "--documents", "missing.txt"], "cannot read missing.txt"),
         (["lm", "--documents", documents], "decoder_tokens must be 257 to 512"),
+        (["lm", "--documents", documents, "-k", "0,8"], "--k is for passages of an index: name it with --index"),
+        (
+            ["lm", "--documents", documents, "--index", index, "--encoder-tokens", "0,8"],
+            "--encoder-tokens is for long documents",
+        ),
+        (["lm", "--documents", documents, "--encoder-tokens", ""], "--encoder-tokens is a list of whole numbers"),
         (["needle", "--documents", documents, "--plot", "x.jpg"], "--plot must be a .png file"),
         (["copy", "--documents", documents, "--device", "cuda:77"], "device 'cuda:77' cannot be used"),
     ):

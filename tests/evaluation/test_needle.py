@@ -22,7 +22,7 @@ def hay(reader: CepeReader, documents: Path) -> needle.Sentences:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(150, 1500), st.floats(0, 1), st.integers(0, 99))
+@given(st.integers(250, 1500), st.floats(0, 1), st.integers(0, 99))
 def test_a_haystack(reader: CepeReader, hay: needle.Sentences, length: int, depth: float, seed: int) -> None:
     sentence = needle.make_needle(seed).sentence
     passages = needle.hide(sentence, hay, reader.tokenizer, length=length, depth=depth, seed=seed)
@@ -45,6 +45,16 @@ def test_the_ends_of_a_haystack(reader: CepeReader, hay: needle.Sentences) -> No
     last = needle.hide(sentence, hay, reader.tokenizer, length=900, depth=1, seed=3)
     assert first[0].text.startswith(sentence)
     assert last[-1].text.endswith(sentence)
+
+
+def test_a_sentence_that_does_not_fit_is_passed_over(reader: CepeReader) -> None:
+    texts = ["Snow is white." if number % 5 else "white " * 300 for number in range(500)]
+    hay = needle.Sentences(texts, [len(ids) for ids in plain_ids(reader.tokenizer, [f" {each}" for each in texts])])
+    assert max(hay.tokens) > 250
+    for seed in range(20):
+        passages = needle.hide("It is 5.", hay, reader.tokenizer, length=250, depth=1, seed=seed)
+        tokens = [len(ids) for ids in plain_ids(reader.tokenizer, [f" {passage.text}" for passage in passages])]
+        assert 0.9 * 250 <= sum(tokens) <= 250
 
 
 def test_sentences_have_all_words_in_order() -> None:
@@ -71,33 +81,43 @@ def test_needles_differ() -> None:
 
 def test_a_grid(reader: CepeReader, documents: Path, tmp_path: Path) -> None:
     results = Results(tmp_path / "r.json", {})
-    table, grid = needle.evaluate(reader, documents, results, lengths=[200, 900], depths=[0, 100], trials=2)
+    hay = needle.read_sentences(documents, reader.tokenizer, tokens=900)
+    table, grid = needle.evaluate(reader, hay, results, lengths=[200, 900], depths=[0, 100], trials=2)
     assert list(table.columns) == ["tokens", "depth 0 %", "depth 100 %", "all depths"]
     assert [row[0] for row in table.rows] == [200, 900]
     assert len((tmp_path / "r.json").read_text().splitlines()) == 1 + 2 * 2 * 2
     assert grid == [[0, 0], [0, 0]]  # a random model cannot know
+    assert len(table.notes) == 1
 
 
-def test_a_needle_that_is_told_counts(documents: Path, reader: CepeReader, tmp_path: Path) -> None:
+def test_haystacks_that_stay_short_are_said(reader: CepeReader) -> None:
+    words = "white " * 60
+    hay = needle.Sentences([words] * 9, [len(plain_ids(reader.tokenizer, [f" {words}"])[0])] * 9)
+    length = 2 * hay.tokens[0]  # the needle takes the place of one of two
+    table, _ = needle.evaluate(reader, hay, Results(None, {}), lengths=[length], depths=[0, 50], trials=3)
+    assert table.notes[1].startswith(f"6 of 6 haystacks of {length} tokens are shorter by more than 10 %")
+
+
+def test_a_needle_that_is_told_counts(reader: CepeReader, hay: needle.Sentences) -> None:
     results = Results(None, {})
     for trial in range(2):
-        results.measured("length 200 depth 50", str(trial), lambda trial=trial: {"found": trial == 1})  # type: ignore[misc]
-    table, grid = needle.evaluate(reader, documents, results, lengths=[200], depths=[50], trials=2)
+        results.measured("length 200 depth 50", str(trial), lambda trial=trial: {"found": trial == 1, "tokens": 200})  # type: ignore[misc]
+    table, grid = needle.evaluate(reader, hay, results, lengths=[200], depths=[50], trials=2)
     assert grid == [[0.5]]
     assert table.rows[0][1] == "50"
 
 
-def test_bad_numbers(reader: CepeReader, documents: Path) -> None:
+def test_bad_numbers(reader: CepeReader, hay: needle.Sentences, documents: Path) -> None:
     def evaluate(**changes: list[int]) -> None:
         options = {"lengths": [200], "depths": [0], **changes}
-        needle.evaluate(reader, documents, Results(None, {}), **options, trials=1)  # type: ignore[arg-type]
+        needle.evaluate(reader, hay, Results(None, {}), **options, trials=1)  # type: ignore[arg-type]
 
     with pytest.raises(ConfigError, match="depths are per cent, 0 to 100"):
         evaluate(depths=[101])
     with pytest.raises(ConfigError, match="1 or more"):
         evaluate(lengths=[0])
     with pytest.raises(CorpusError, match="tokens, too few for a haystack of 99999"):
-        evaluate(lengths=[99_999])
+        needle.read_sentences(documents, reader.tokenizer, tokens=99_999)
 
 
 def test_the_picture(tmp_path: Path) -> None:

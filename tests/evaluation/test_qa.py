@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,20 @@ def test_gold_only(reader: CepeReader, asked: list[Question]) -> None:
         assert [row["answer"] for row in results.rows(setting)] == expected
     prompts = [row["prompt_passages"] for row in results.rows("cepe: gold and 2 distractors in the encoder")]
     assert prompts == [0] * 2
+
+
+def test_questions_too_long_for_the_window_are_left_out_and_said(
+    reader: CepeReader, asked: list[Question], retriever: Retriever
+) -> None:
+    long = replace(asked[0], key="long", text=asked[0].text * 400)
+    tables = [
+        open_domain(reader, [long, asked[0]], retriever, "bm25", Kept(), cepe_k=[1], full_k=[1], n_decoder=1),
+        gold_only(reader, [long, asked[0]], asked, Kept(), counts=[0]),
+    ]
+    for table in tables:
+        assert table.notes[0].startswith("1 questions (1 more are too long for the decoder's window)")
+    with pytest.raises(ConfigError, match="none of the questions fits into the decoder's window of 512 tokens"):
+        gold_only(reader, [long], asked, Kept(), counts=[0])
 
 
 def test_an_answer_is_kept_with_its_scores(reader: CepeReader, asked: list[Question]) -> None:

@@ -1,4 +1,4 @@
-"""`python run_tiny.py DECODER DATA OUT [SETTING…]`: the tiny warm-up, for a test that starts several processes."""
+"""`python run_tiny.py RECIPE DECODER DATA OUT [SETTING…]`: a tiny run, for a test that starts several processes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,5 @@ sys.path.insert(0, str(Path(__file__).parent))
 from tiny_runs import run_recipe, tiny_settings
 
 if __name__ == "__main__":
-    decoder, data, out = map(Path, sys.argv[1:4])
-    settings = tiny_settings("warmup", decoder, data, "loop.steps=4", "loop.checkpoint_every=2", *sys.argv[4:])
-    run_recipe("warmup", out, settings, resume=out.exists())
+    recipe, (decoder, data, out) = sys.argv[1], map(Path, sys.argv[2:5])
+    run_recipe(recipe, out, tiny_settings(recipe, decoder, data, *sys.argv[5:]), resume=out.exists())

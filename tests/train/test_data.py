@@ -179,6 +179,7 @@ def test_splits_have_the_size_that_was_asked_for_and_stay_as_they_are() -> None:
         ('{"text": "a"}\n[1]\n', r"a\.jsonl:2 is not a JSON object"),
         ('{"text": "a"}\n{"tex\n', r"a\.jsonl:2 is not JSON"),
         ('{"title": "a"}\n', r"a\.jsonl:1 has no 'text' that is a string"),
+        ('{"text": "a"}\n\n \n{"title": "a"}\n', r"a\.jsonl:4 has no 'text' that is a string"),
         ('{"text": ""}\n', r"a\.jsonl holds no text"),
     ],
 )

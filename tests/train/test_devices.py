@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from tiny_runs import run_recipe, tiny_settings, write_documents
 
 
-def two_processes(decoder: Path, folder: Path, *settings: str) -> None:
-    script = [str(Path(__file__).with_name("run_tiny.py")), str(decoder), str(folder), str(folder / "two"), *settings]
+def two_processes(recipe: str, decoder: Path, folder: Path, *settings: str) -> None:
+    script = [Path(__file__).with_name("run_tiny.py"), recipe, decoder, folder, folder / "two", *settings]
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *script],
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *map(str, script)],
         check=False,
         capture_output=True,
         text=True,
@@ -32,11 +32,11 @@ def two_processes(decoder: Path, folder: Path, *settings: str) -> None:
 def test_two_processes_learn_what_one_does_and_resume(shard: str, decoder: Path, tmp_path: Path) -> None:
     write_documents(tmp_path)
     one, two = tmp_path / "one", tmp_path / "two"
-    settings = tiny_settings("warmup", decoder, tmp_path, "loop.steps=4", "loop.checkpoint_every=2")
-    run_recipe("warmup", one, settings)
-    two_processes(decoder, tmp_path, f"loop.shard={shard}")
+    short = ["loop.steps=4", "loop.checkpoint_every=2"]
+    run_recipe("warmup", one, tiny_settings("warmup", decoder, tmp_path, *short))
+    two_processes("warmup", decoder, tmp_path, *short, f"loop.shard={shard}")
     shutil.rmtree(two / "checkpoints" / "step-00000004")
-    two_processes(decoder, tmp_path, f"loop.shard={shard}")
+    two_processes("warmup", decoder, tmp_path, *short, f"loop.shard={shard}")
     assert [each.keys() for each in record.read(one)] == [each.keys() for each in record.read(two)]
     for name in ("loss", "validation_loss", "tokens", "gradient_norm"):
         expected = [each[name] for each in record.read(one) if name in each]
@@ -46,3 +46,16 @@ def test_two_processes_learn_what_one_does_and_resume(shard: str, decoder: Path,
         assert weights.keys() == expected_weights.keys()
         for name, weight in weights.items():
             torch.testing.assert_close(weight, expected_weights[name], rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize("shard", ["false", "true"])
+def test_a_process_may_have_nothing_to_read(shard: str, decoder: Path, tmp_path: Path) -> None:
+    write_documents(tmp_path)
+    masked = ["chunk=32", "masking={chunk: 0.6, whole: 1}"]  # of one passage each
+    short = ["loop.steps=4", "loop.batch_size=2", "loop.micro_batch=1", *masked]
+    run_recipe("cepe", tmp_path / "one", tiny_settings("cepe", decoder, tmp_path, *short))
+    log = [each for each in record.read(tmp_path / "one") if "loss" in each]
+    assert [each["encoder_tokens"] for each in log] == [64, 96, 128, 128], "both read, one, one, none"
+    two_processes("cepe", decoder, tmp_path, *short, f"loop.shard={shard}")
+    found = [each["loss"] for each in record.read(tmp_path / "two") if "loss" in each]
+    assert found == pytest.approx([each["loss"] for each in log], rel=1e-4)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from ragx_train import record
+from ragx_train import checkpoint, record
 from ragx_train.checkpoint import CheckpointError
 from ragx_train.example import Batch, Example, following
 from ragx_train.loop import Run, learning_rate, train
@@ -24,7 +27,8 @@ from ragx_train.step import Loss, NotFiniteError
 from safetensors.torch import load_file
 
 from ragx.cepe.model import CepeModel
-from ragx.errors import ConfigError, RagxError
+from ragx.errors import ConfigError, IndexFolderError, RagxError
+from ragx.retrieval.durable import writer_lock
 
 SETTINGS = {
     "model": {"encoder_layers": [0], "cross_attention_layers": [0, 1], "output_gain": 0.3},
@@ -158,6 +162,56 @@ def test_a_time_limit_ends_with_a_checkpoint_and_a_reader(session: Session, caps
     assert session.steps()[-1] == "step-00000006"
 
 
+@dataclass
+class Clock:
+    """Time that goes by in those parts of a run alone that tell it so."""
+
+    now: float = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def add(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("ragx_train.loop.time", clock)
+    return clock
+
+
+def test_seconds_are_those_of_the_data_too_but_not_of_validation(session: Session, clock: Clock) -> None:
+    def loss(model: CepeModel, batch: Batch) -> Losses:
+        clock.add(1 if model.training else 10)
+        return next_token_loss(model, batch)
+
+    session.run(before=lambda _: clock.add(2), loss=loss, steps=3, validate_every=1)
+    log = [each for each in record.read(session.out) if "loss" in each]
+    assert [each["seconds"] for each in log] == [10, 20, 30], "four examples and two batches a step"
+    assert log[0]["tokens_per_second"] == log[0]["tokens"] / 10
+
+
+def test_a_time_limit_leaves_room_for_the_longest_step_with_its_validation_and_a_save(
+    session: Session, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loss(model: CepeModel, batch: Batch) -> Losses:
+        clock.add(0 if model.training else 10)
+        return next_token_loss(model, batch)
+
+    def save(*arguments: Any, **options: Any) -> None:
+        clock.add(100)
+        kept(*arguments, **options)
+
+    kept = checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", save)
+    # step 5 ends at 260 seconds, and another one with validation and a save could take 24 + 100
+    session.run(before=lambda _: clock.add(1), loss=loss, steps=20, validate_every=2, checkpoint_every=2, deadline=383)
+    assert session.steps()[-1] == "step-00000005"
+    assert clock.now == 360
+
+
 def test_what_a_killed_run_logged_beyond_its_checkpoint_is_dropped(whole: Session) -> None:
     losses = whole.losses()
     folder = whole.out / "checkpoints" / "step-00000006"
@@ -213,6 +267,18 @@ def test_a_folder_that_holds_a_run_is_not_begun_anew(whole: Session) -> None:
         whole.run()
 
 
+def test_a_folder_has_one_run_at_a_time(session: Session) -> None:
+    def begin_another(position: int) -> None:
+        if position == 5:
+            with pytest.raises(IndexFolderError, match=r"another process \(pid .*\) is writing to .*out"):
+                Session(session.decoder, session.out).run()
+
+    session.run(before=begin_another, steps=2)
+    assert len(session.losses()) == 2
+    with writer_lock(session.out):
+        pass  # it has let go
+
+
 def test_settings_that_would_change_the_run_are_refused(whole: Session) -> None:
     with pytest.raises(ConfigError, match=r"loop\.learning_rate is 0\.5, but .*step-00000006 was made with 0\.01"):
         whole.run(resume=True, learning_rate=0.5)
@@ -228,6 +294,29 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(whole: Session, capsys
     err = capsys.readouterr().err
     assert "step-00000006 is damaged (optimizer.safetensors is not as it was written)" in err
     assert err.count(" is damaged ") == 1
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_part_of_a_checkpoint(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with files_of_at_most(40_000), pytest.raises(RagxError, match=r"cannot write .*step-00000002: .*; make room, and"):
+        session.run()
+    assert session.steps() == []
+    monkeypatch.setattr(checkpoint, "save", lambda *_, **__: None)
+    with files_of_at_most(40_000), pytest.raises(RagxError, match=r"cannot write the reader .*out/reader: "):
+        session.run(steps=1)
+    assert list((session.out / "reader").iterdir()) == []
 
 
 def test_where_all_checkpoints_are_damaged_it_is_one_line(whole: Session) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +17,7 @@ from ragx_train import own_answers
 from ragx_train.own_answers import answer, telling, write_own_answers
 from ragx_train.qa import QaSettings
 from ragx_train.questions import gold_passages
+from ragx_train.signals import Interrupted
 from tiny_runs import tiny_settings, write_rows
 from transformers import AutoModelForCausalLM
 
@@ -78,6 +81,31 @@ def test_rows_that_the_decoder_answers_rightly_are_kept_with_its_answer(
     assert sorted(written, key=str) == sorted(expected, key=str)
 
 
+def test_a_question_too_long_for_a_prompt_is_left_out_and_said(
+    reciting: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = settings(reciting, tmp_path)
+    write_rows(tmp_path / "questions.jsonl", [*rows(), {**rows()[0], "question": "What does it reflect? " * 400}])
+    assert write_own_answers(told, tmp_path / "own.jsonl") == (2, 4)
+    assert "1 questions are too long for data.max_prompt_tokens and are left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_the_answers_up_to_then(
+    number: signal.Signals, reciting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any) -> list[str | None]:
+        os.kill(os.getpid(), number)
+        return answer(*arguments)
+
+    monkeypatch.setattr(own_answers, "answer", interrupted)
+    monkeypatch.setattr(own_answers, "TOGETHER", 3)
+    out = tmp_path / "own.jsonl"
+    with pytest.raises(Interrupted, match=r"stopped by a signal: 2 right answers to 3 questions in .*own\.jsonl"):
+        write_own_answers(settings(reciting, tmp_path), out)
+    assert [json.loads(line)["answers"] for line in out.read_text().splitlines()] == [[SAID.strip()]] * 2
+
+
 def test_an_answer_that_does_not_end_is_none(reciting: Path, tmp_path: Path) -> None:
     tokenizer = load_tokenizer(reciting)
     needed = len(plain_ids(tokenizer, [SAID])[0]) + 1
@@ -98,6 +126,9 @@ def test_what_cannot_be_done_is_one_line_and_loses_nothing(reciting: Path, tmp_p
     assert out.read_text() == "mine"
     write_rows(tmp_path / "questions.jsonl", [{"question": "How much?", "answers": [3], "context": "Snow."}])
     with pytest.raises(CorpusError, match=r"questions\.jsonl:1 is no question"):
+        write_own_answers(told, tmp_path / "other.jsonl")
+    write_rows(tmp_path / "questions.jsonl", [{"question": "How much?", "answers": ["most"], "ctxs": [None]}])
+    with pytest.raises(CorpusError, match=r"questions\.jsonl:1: `ctxs` is not a list of passages"):
         write_own_answers(told, tmp_path / "other.jsonl")
     (tmp_path / "questions.jsonl").unlink()
     with pytest.raises(ConfigError, match=r"data\.files: there is no"):

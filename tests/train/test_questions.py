@@ -138,14 +138,14 @@ def test_articles_are_in_one_split_each(decoder: Path, tmp_path: Path) -> None:
     assert sum(len(each[0].questions) for each in (training, held_out)) == 160
 
 
-def test_rows_without_passage_or_short_answer_are_left_out_and_counted(
+def test_rows_without_passage_short_answer_or_short_question_are_left_out_and_counted(
     decoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    long = {**ROW, "answers": ["snow " * 100]}
-    write_rows(tmp_path / "questions.jsonl", [ROW, {"question": "Why?", "answers": ["sun"], "context": ""}, long])
+    long = [{**ROW, "answers": ["snow " * 100]}, {**ROW, "question": "Why is it snow? " * 400}]
+    write_rows(tmp_path / "questions.jsonl", [ROW, {"question": "Why?", "answers": ["sun"], "context": ""}, *long])
     ((among,), _) = load_questions(told(tmp_path), load_tokenizer(decoder))
     assert len(among.questions) == 1
-    assert "questions.jsonl: 2 rows without a passage or a short answer are left out" in capsys.readouterr().err
+    assert "3 rows without a passage, a short answer or a short question are left out" in capsys.readouterr().err
 
 
 def test_bad_files_are_one_line(decoder: Path, tmp_path: Path) -> None:
@@ -157,6 +157,9 @@ def test_bad_files_are_one_line(decoder: Path, tmp_path: Path) -> None:
         load_questions(told(tmp_path), tokenizer)
     write_rows(tmp_path / "questions.jsonl", [{**ROW, "ctxs": [{"title": "A", "is_gold": True}]}])
     with pytest.raises(CorpusError, match=r"questions\.jsonl:1 has a passage without a text"):
+        load_questions(told(tmp_path), tokenizer)
+    write_rows(tmp_path / "questions.jsonl", [{**ROW, "ctxs": ["It is snow."]}])
+    with pytest.raises(CorpusError, match=r"questions\.jsonl:1: `ctxs` is not a list of passages"):
         load_questions(told(tmp_path), tokenizer)
     write_rows(tmp_path / "questions.jsonl", [])
     with pytest.raises(CorpusError, match="has no question to train on"):

@@ -90,6 +90,7 @@ def test_the_paper_s_numbers() -> None:
         ("model.frozen_encoder_layers=2", "model: frozen_encoder_layers is 2 of 1"),
         ("model.cross_attention_layers=[1, 1]", "cross_attention_layers names a layer twice"),
         ("loop.precision=fp8", "loop.precision"),
+        ("loop.betas=[2,0.9]", "loop.betas.0: Input should be less than 1"),
     ],
 )
 def test_a_setting_that_cannot_be_is_one_line(override: str, message: str, decoder: Path, tmp_path: Path) -> None:
@@ -168,6 +169,17 @@ def test_mistakes_are_one_line(arguments: list[str], message: str, app: typer.Ty
         CliRunner().invoke(app, ["train", *arguments], catch_exceptions=False)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("below", ["", "runs/mine"])
+def test_a_file_is_no_out_folder_which_is_said_before_anything_is_read(
+    below: str, app: typer.Typer, tmp_path: Path
+) -> None:
+    file = tmp_path / "notes"
+    file.write_text("mine")
+    given = ["--config", str(CONFIGS / "warmup" / "tiny.yaml"), "--data.folder=nowhere", "--out", str(file / below)]
+    with pytest.raises(ConfigError, match=rf"--out .* cannot be a folder: {file} is a file"):
+        CliRunner().invoke(app, ["train", "warmup", *given], catch_exceptions=False)
 
 
 def test_the_command_is_added_without_the_heavy_libraries() -> None:

@@ -49,7 +49,7 @@ class Progress:
     context_tokens: int = 0
     """M, of the longest example so far."""
     seconds: float = 0.0
-    """Of training, over all resumed runs."""
+    """Of training, with the preparation of its data, over all resumed runs."""
 
 
 def save(
@@ -65,6 +65,9 @@ def save(
     """Write a checkpoint under `out`, then remove all but the last two. All processes call it, `main` writes.
 
     `fingerprint` has the SHA-256 of data and models, by the settings that name them.
+
+    Raises:
+        RagxError: it cannot be written; the last two stay.
     """
     values = {name: _plain(weight) for name, weight in weights.items()}
     moments = {
@@ -77,20 +80,24 @@ def save(
     folder = out / FOLDER / f"step-{progress.step:08d}"
     draft = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    save_file(values, draft / WEIGHTS)
-    save_file(moments, draft / OPTIMIZER)
-    state = {
-        "version": VERSION,
-        "progress": asdict(progress),
-        "random": torch.get_rng_state().numpy().tobytes().hex(),
-        "settings": settings.model_dump(mode="json"),
-        "fingerprint": dict(fingerprint),
-        "sha256": {name: _sha256(draft / name) for name in (WEIGHTS, OPTIMIZER)},
-    }
-    (draft / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
-    for file in draft.iterdir():
-        _sync(file)
+    try:
+        draft.mkdir(parents=True)
+        save_file(values, draft / WEIGHTS)
+        save_file(moments, draft / OPTIMIZER)
+        state = {
+            "version": VERSION,
+            "progress": asdict(progress),
+            "random": torch.get_rng_state().numpy().tobytes().hex(),
+            "settings": settings.model_dump(mode="json"),
+            "fingerprint": dict(fingerprint),
+            "sha256": {name: _sha256(draft / name) for name in (WEIGHTS, OPTIMIZER)},
+        }
+        (draft / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
+        for file in draft.iterdir():
+            _sync(file)
+    except (OSError, SafetensorError) as error:  # the disk is full, as a rule
+        shutil.rmtree(draft, ignore_errors=True)
+        raise RagxError(f"cannot write {folder}: {error}; make room, and --resume goes on") from None
     shutil.rmtree(folder, ignore_errors=True)  # a damaged one that this run has gone back behind
     draft.rename(folder)
     _sync(folder.parent)

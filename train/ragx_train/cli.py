@@ -64,6 +64,9 @@ def train(
         return
     if out is None:
         raise ConfigError("--out is missing: the folder for checkpoints, log and reader")
+    above = next(each for each in (out, *out.absolute().parents) if each.exists())
+    if not above.is_dir():
+        raise ConfigError(f"--out {out} cannot be a folder: {above} is a file")
     if config is None and resume and (out / "settings.yaml").exists():
         config = out / "settings.yaml"
     if config is None and not chosen and recipe in RECIPES:

@@ -11,7 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from ragx.cepe.added_weights import save_reader
 from ragx.cepe.model import CepeModel
 from ragx.errors import ConfigError, RagxError
 from ragx.hardware import keep_freed_memory
+from ragx.retrieval.durable import writer_lock
 from ragx.terminal import notice
 from ragx_train import checkpoint, record
 from ragx_train.checkpoint import Progress
@@ -69,11 +70,26 @@ def train(
     Raises:
         ConfigError: `run.out` holds a run that is not to be resumed, or was made with other settings, data or models;
             accelerate is to use FSDP; or the processes cannot each have as many of a step's micro-batches.
+        IndexFolderError: another run is writing to `run.out`, or it cannot be written.
         NotFiniteError: a loss or gradient is infinite or undefined; names the step and the batch.
         Interrupted: Ctrl-C or SIGTERM came; a checkpoint has been saved.
     """
-    loop = settings.loop
     accelerator = Accelerator(mixed_precision="no")  # the objective sees to it
+    with writer_lock(run.out) if accelerator.is_main_process else nullcontext():
+        _train(accelerator, settings, run, model, example, validation, fingerprint, loss)
+
+
+def _train(
+    accelerator: Accelerator,
+    settings: RecipeSettings,
+    run: Run,
+    model: CepeModel,
+    example: Callable[[int], Example],
+    validation: Sequence[Example],
+    fingerprint: Mapping[str, str],
+    loss: Loss,
+) -> None:
+    loop = settings.loop
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     if accelerator.distributed_type == DistributedType.FSDP:  # accelerate would wrap what is not a layer
@@ -98,14 +114,16 @@ def train(
     fingerprint = {**fingerprints(settings.model), **fingerprint}
     progress = _open(run, settings, fingerprint, weights, optimizer, main=accelerator.is_main_process)
     saved = progress.step
-    slowest = 0.0
+    longest_step = longest_save = 0.0
     main = accelerator.is_main_process
 
     def save() -> None:
-        nonlocal saved
+        nonlocal saved, longest_save
+        began = time.monotonic()
         if progress.step > saved:
             checkpoint.save(run.out, progress, settings, fingerprint, weights, optimizer, main=main)
         saved = progress.step
+        longest_save = max(longest_save, time.monotonic() - began)
 
     def agreed(wish: bool) -> bool:  # one device's wish is all devices'
         return bool(total(accelerator, torch.tensor(wish)))
@@ -115,8 +133,8 @@ def train(
         bar.disable = True  # given as an argument, it would outdo TQDM_DISABLE
     logging = record.logging(run.out if main else None, progress.step)
     with stop_on_signals() as stop, logging as log, bar:
+        began = time.monotonic()
         for batches in batches_of_steps(example, loop, accelerator, first=progress.step):
-            began = time.monotonic()
             rate = learning_rate(progress.step, loop)
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -125,7 +143,6 @@ def train(
             if done is None:
                 break
             seconds = time.monotonic() - began
-            slowest = max(slowest, seconds)
             progress.step += 1
             progress.tokens += done.tokens
             progress.encoder_tokens += done.encoder_tokens
@@ -156,9 +173,12 @@ def train(
                 )
                 if main:
                     bar.write(f"step {progress.step}: validation loss {held_out_loss:.3f}", file=sys.stderr)
+            longest_step = max(longest_step, time.monotonic() - began)
             if progress.step % loop.checkpoint_every == 0:
                 save()
-            if not last and agreed(run.deadline is not None and time.monotonic() + slowest > run.deadline):
+            began = time.monotonic()
+            reserve = longest_step + longest_save
+            if not last and agreed(run.deadline is not None and began + reserve > run.deadline):
                 if main:
                     notice(f"out of time after step {progress.step} of {loop.steps}: --resume goes on from there")
                 break
@@ -196,12 +216,11 @@ def _open(
     *,
     main: bool,
 ) -> Progress:
-    """Make the out folder, or go on from the last checkpoint in it."""
+    """Begin in the out folder, or go on from the last checkpoint in it."""
     if not run.resume and checkpoint.any_in(run.out):
         raise ConfigError(f"{run.out} holds a run: --resume goes on with it, another --out starts anew")
     progress = checkpoint.restore(run.out, settings, fingerprint, weights, optimizer)
     if main:
-        run.out.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
         (run.out / "settings.yaml").write_text(text, encoding="utf-8")
     return progress

@@ -46,12 +46,21 @@ def labelled_states(model: CepeModel, batch: Batch) -> Tensor:
 
 
 def read(model: CepeModel, batch: Batch) -> Context:
-    """Each row's passages, encoded: Φ (B, M, E). A passage that several rows read is encoded once."""
-    encoded = model.encode(batch.passages[None], batch.passage_mask[None])
+    """Each row's passages, encoded: Φ (B, M, E). A passage that several rows read is encoded once.
+
+    Where there is nothing to read, a token is read to no effect: with several devices, each waits for the others in
+    every layer and for every weight's gradient, so all must go the same way.
+    """
+    mask, reads, gain = batch.passage_mask, batch.reads, 1.0
+    if not mask.any():
+        mask, reads, gain = torch.ones_like(mask), ((0,),) * len(reads), 0.0
+    encoded = model.encode(batch.passages[None], mask[None])
     passages = encoded.phi[0, : encoded.offsets[0][-1]].split([b - a for a, b in pairwise(encoded.offsets[0])])
-    rows = [[passages[place] for place in row] for row in batch.reads]
+    rows = [[passages[place] for place in row] for row in reads]
     nothing = encoded.phi[0, :0]
-    return model.ready(pad([torch.cat([nothing, *row]) for row in rows], [[len(each) for each in row] for row in rows]))
+    padded = pad([torch.cat([nothing, *row]) for row in rows], [[len(each) for each in row] for row in rows])
+    padded.gain = gain
+    return model.ready(padded)
 
 
 @torch.no_grad()

@@ -22,11 +22,13 @@ from transformers import AutoModelForCausalLM
 from ragx.errors import ConfigError, CorpusError
 from ragx.evaluation.metrics import contains
 from ragx.models import resolve
-from ragx.reader.prompt import build_prompt
+from ragx.reader.prompt import build_prompt, question_fits
 from ragx.retrieval.durable import durable_file
+from ragx.terminal import notice
 from ragx.tokenization import load_tokenizer
 from ragx.types import Passage
 from ragx_train.questions import gold_passages, question_and_answers
+from ragx_train.signals import Interrupted, stop_on_signals
 from ragx_train.sources import rows
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ TOGETHER = 32
 
 def write_own_answers(settings: QaSettings, out: Path, deadline: float | None = None) -> tuple[int, int]:
     """Write the rows of `settings.data.files` to `out`, in an order drawn by the seed, with the decoder's own answer
-    as the only one; rows whose gold answers are not in it, or whose answer does not end, are left out.
+    as the only one; rows whose gold answers are not in it, whose answer does not end, or whose question is too long
+    for a prompt, are left out.
 
     Args:
         settings: of `qa`.
@@ -54,31 +57,38 @@ def write_own_answers(settings: QaSettings, out: Path, deadline: float | None = 
         ConfigError: `out` exists, or a file is not there.
         CorpusError: a file cannot be read, or no answer is right.
         IndexFolderError: `out` cannot be written.
+        Interrupted: Ctrl-C or SIGTERM came; the right answers up to then have been written.
     """
     if out.exists():
         raise ConfigError(f"{out} exists already: give --out another name")
     decoder = resolve(settings.model.decoder, "decoder")
     tokenizer = load_tokenizer(decoder)
     asked: list[tuple[dict[str, Any], list[Passage]]] = []
+    too_long = 0
     for file in settings.data.files:
         path = Path(settings.data.folder, file.path).expanduser()
         if not path.is_file():
             raise ConfigError(f"data.files: there is no {path}")
-        for number, row in enumerate(rows(path), start=1):
+        for number, row in rows(path):
             where = f"{path}:{number}"
-            _, answers = question_and_answers(row, where)
+            question, answers = question_and_answers(row, where)
             evidence = [replace(each, text=telling(each.text, answers)) for each in gold_passages(row, where)]
-            if evidence:
+            if evidence and question_fits(tokenizer, question, max_tokens=settings.data.max_prompt_tokens):
                 asked.append((row, evidence))
+            elif evidence:
+                too_long += 1
+    if too_long:
+        notice(f"{too_long} questions are too long for data.max_prompt_tokens and are left out")
     dtype = torch.bfloat16 if settings.loop.precision == "bf16" else torch.float32
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model: Any = AutoModelForCausalLM.from_pretrained(decoder, dtype=dtype, local_files_only=True)
     model.to(device)
     order = np.random.default_rng(settings.loop.seed).permutation(len(asked)).tolist()
     done = written = 0
-    with durable_file(out) as lines, tqdm(desc=f"writing {out.name}", total=len(asked), unit=" questions") as progress:
+    progress = tqdm(desc=f"writing {out.name}", total=len(asked), unit=" questions")
+    with stop_on_signals() as stop, durable_file(out) as lines, progress:
         for start in range(0, len(order), TOGETHER):
-            if deadline is not None and time.monotonic() > deadline:
+            if stop.asked or (deadline is not None and time.monotonic() > deadline):
                 break
             batch = [asked[place] for place in order[start : start + TOGETHER]]
             prompts = [
@@ -94,6 +104,8 @@ def write_own_answers(settings: QaSettings, out: Path, deadline: float | None = 
             progress.update(len(batch))
         if not written:
             raise CorpusError(f"none of the decoder's answers to {done} questions is right")
+    if stop.asked:
+        raise Interrupted(f"stopped by a signal: {written:,} right answers to {done:,} questions in {out}")
     return written, done
 
 

@@ -16,6 +16,8 @@ from pydantic import Field, model_validator
 
 from ragx.config import Settings
 from ragx.errors import ConfigError, CorpusError
+from ragx.evaluation.questions import own_passages
+from ragx.reader.prompt import question_fits
 from ragx.retrieval.durable import sha256
 from ragx.terminal import notice
 from ragx.tokenization import plain_ids
@@ -53,6 +55,7 @@ class QuestionSettings(Settings):
     prompt_passages: tuple[int, int] = (0, 3)
     """Least and most of these passages that stand in the prompt too."""
     max_prompt_tokens: int = Field(default=1024, ge=1)
+    """Passages that do not fit beside the question are left out, and a question that does not fit alone is too."""
     max_passage_tokens: int = Field(default=384, ge=1)
     """What is beyond in a passage is cut off for the encoder."""
     max_answer_tokens: int = Field(default=64, ge=1)
@@ -130,7 +133,7 @@ def load_questions(
             raise ConfigError(f"data.files: there is no {path}")
         train, test = QuestionSet(file.weight), QuestionSet(file.weight)
         left_out = 0
-        for number, row in enumerate(rows(path), start=1):
+        for number, row in rows(path):
             question = _question(row, f"{path}:{number}", settings, tokenizer)
             if question is None:
                 left_out += 1
@@ -138,7 +141,7 @@ def load_questions(
             article = question.gold[0].title or question.gold[0].text
             (test if text_key(article) / 2.0**64 < settings.test else train).add(question)
         if left_out:
-            notice(f"{path.name}: {left_out} rows without a passage or a short answer are left out")
+            notice(f"{path.name}: {left_out} rows without a passage, a short answer or a short question are left out")
         if not train.groups:
             raise CorpusError(f"{path} has no question to train on")
         training.append(train)
@@ -156,13 +159,15 @@ def questions_fingerprint(settings: QuestionSettings) -> str:
 def _question(
     row: dict[str, Any], where: str, settings: QuestionSettings, tokenizer: PreTrainedTokenizerFast
 ) -> Question | None:
-    """The row's question, or None where it has no gold passage or no answer that is short enough."""
+    """The row's question, or None where it has no gold passage, or no answer or question that is short enough."""
     text, answers = question_and_answers(row, where)
     gold = gold_passages(row, where)
     ids = [each for each in plain_ids(tokenizer, answers) if 0 < len(each) <= settings.max_answer_tokens]
     if not gold or not ids or not text.strip():
         return None
-    distractors = [_passage(each, where) for each in row.get("ctxs") or [] if not each.get("is_gold")]
+    if not question_fits(tokenizer, text, max_tokens=settings.max_prompt_tokens):
+        return None
+    distractors = [_passage(each, where) for each in own_passages(row, where) if not each.get("is_gold")]
     return Question(text, ids, gold, distractors, where)
 
 
@@ -182,9 +187,9 @@ def gold_passages(row: dict[str, Any], where: str) -> list[Passage]:
     """The passages that answer a row's question; `where` the row stands is for messages.
 
     Raises:
-        CorpusError: one of them has no text.
+        CorpusError: one of them has no text, or its `ctxs` are no list of passages.
     """
-    gold = [_passage(each, where) for each in row.get("ctxs") or [] if each.get("is_gold")]
+    gold = [_passage(each, where) for each in own_passages(row, where) if each.get("is_gold")]
     if not gold and row.get("context"):
         gold = [_passage({"title": row.get("title"), "text": row["context"]}, where)]
     return gold

@@ -12,6 +12,7 @@ from ragx.errors import ConfigError
 
 Layers = list[Annotated[int, Field(ge=0)]]
 Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class EncoderSettings(Settings):
@@ -115,7 +116,7 @@ class LoopSettings(Settings):
     """At its peak."""
     warmup: Share = 0.04
     """Share of the steps over which the learning rate rises; then it falls as a cosine to 0."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     epsilon: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     clip: float = Field(default=1.0, gt=0)

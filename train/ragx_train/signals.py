@@ -11,7 +11,7 @@ from ragx.errors import RagxError
 
 
 class Interrupted(RagxError):
-    """A signal has stopped the training, after a checkpoint."""
+    """A signal has stopped a command, after it has saved what it had."""
 
     exit_code = 130
 

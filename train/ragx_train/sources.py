@@ -71,7 +71,7 @@ def documents(source: Source) -> Iterator[tuple[str, str]]:
     if isinstance(place, DatasetSource):
         yield from _of_dataset(place, domain)
     elif place.name.endswith(ROWS):
-        for number, row in enumerate(rows(place), start=1):
+        for number, row in rows(place):
             yield _document(row, "text", domain, f"{place}:{number}")
     else:
         try:
@@ -80,8 +80,8 @@ def documents(source: Source) -> Iterator[tuple[str, str]]:
             raise CorpusError(f"cannot read {place}: {error}") from None
 
 
-def rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a JSON-lines file, compressed or not.
+def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSON-lines file, compressed or not, each with the number of its line; blank lines hold none.
 
     Raises:
         CorpusError: the file cannot be read, or a line is not a JSON object.
@@ -90,10 +90,11 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with _opened(path) as file:
             for number, line in enumerate(file, start=1):
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise CorpusError(f"{path}:{number} is not a JSON object")
-                yield row
+                if line.strip():
+                    row = json.loads(line)
+                    if not isinstance(row, dict):
+                        raise CorpusError(f"{path}:{number} is not a JSON object")
+                    yield number, row
     except json.JSONDecodeError as error:
         raise CorpusError(f"{path}:{number} is not JSON: {error.msg}") from None
     except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:

@@ -112,15 +112,15 @@ def update(
             found: Losses = objective(batch.to(accelerator.device))
             loss = found["loss"]
             losses.append({name: value.detach() for name, value in found.items()})
-            if loss.requires_grad:  # it does not where masking has left the encoder nothing in the whole batch
-                # the devices' gradients are averaged, and are meant to be summed
-                accelerator.backward(loss * (accelerator.num_processes / max(1, predictions)))
+            # the devices' gradients are averaged, and are meant to be summed
+            accelerator.backward(loss * (accelerator.num_processes / max(1, predictions)))
     for batch, found in zip(batches, losses, strict=True):
         _require_finite("loss", found["loss"], [batch])
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     norm = whole(accelerator.clip_grad_norm_(weights, clip))
     _require_finite("gradient", norm, batches)
-    optimizer.step()
+    if encoder_tokens:  # else masking has left nothing in the whole step, and there is nothing to learn
+        optimizer.step()
     optimizer.zero_grad()
     longest = torch.tensor(max(batch.context_tokens for batch in batches))
     longest = accelerator.gather(longest.to(accelerator.device)).max()
