@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 import time
@@ -207,6 +208,8 @@ def open_reader(
     """
     if encodings not in ENCODINGS:
         raise ConfigError(f"encodings {encodings!r} is not one of {', '.join(ENCODINGS)}")
+    if not 0 <= cache_size < math.inf:
+        raise ConfigError(f"cache_size must be a number of GB from 0 on, not {cache_size}")
     from ragx import cepe
     from ragx.cepe.store import PassageStore
     from ragx.reader.cepe import CepeReader

@@ -61,7 +61,10 @@ class Context:
         return self.phi.shape[1]
 
     def scale(self, head_dim: int) -> float:
-        """What scores are multiplied with: 1/√D, times (1 + ln(M / M_trained) / 10)² for a context beyond training."""
+        """What scores are multiplied with: 1/√D, times (1 + ln(M / M_trained) / 10)² for a context beyond training.
+
+        M is that of the longest row, so beyond training a row's logits depend a little on what it is padded to.
+        """
         beyond = max(1.0, self.tokens / self.trained_tokens) if self.trained_tokens else 1.0
         return (1 + math.log(beyond) / 10) ** 2 / math.sqrt(head_dim)
 

@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedConfig
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, GenerationConfig, PreTrainedConfig
 
 from ragx.cepe import weights
 from ragx.cepe.model import CepeModel, cepe_class
@@ -59,14 +59,19 @@ def decoder_config(values: dict[str, Any]) -> PreTrainedConfig:
     """The settings as transformers knows them.
 
     Raises:
-        ModelError: the model is not of the Llama family.
+        ModelError: the model is not of the Llama family, or a setting cannot be.
     """
+    if not isinstance(values, dict):
+        raise ModelError(f"config.json is damaged: {values!r} is no model's configuration")
     kind = values.get("model_type")
     if kind not in FAMILIES:
         raise ModelError(
             f"model type {kind!r} is no decoder that ragx supports; choose one of {', '.join(sorted(FAMILIES))}"
         )
-    return AutoConfig.for_model(**values)
+    try:
+        return AutoConfig.for_model(**values)
+    except Exception as error:  # of any class, as the setting that cannot be
+        raise ModelError(f"config.json is damaged: {_first_line(error)}") from None
 
 
 def with_encoder(
@@ -100,21 +105,34 @@ def from_pretrained(
     decoder_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     with quiet_transformers(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        loaded: Any = cepe_class(decoder_class).from_pretrained(
-            folder,
-            config=config,
-            output_loading_info=True,
-            local_files_only=True,
-            use_safetensors=True,
-            **placement.arguments(),
-        )
+        try:
+            loaded: Any = cepe_class(decoder_class).from_pretrained(
+                folder,
+                config=config,
+                output_loading_info=True,
+                local_files_only=True,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # they are told below
+                **placement.arguments(),
+            )
+        except (ArithmeticError, AttributeError, KeyError, TypeError) as error:
+            raise ModelError(f"config.json is damaged: {_first_line(error)}") from None
     model: CepeModel = loaded[0]
     info: dict[str, set[str]] = loaded[1]
     problems = sorted(info["unexpected_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if problems:
         raise ModelError(f"weights do not fit the model: {', '.join(problems)}")
     model.eval()  # type: ignore[no-untyped-call]
+    # a decoder's folder may ask for sampling, beams or penalties; how it decodes is for who asks it to say
+    asked = model.generation_config
+    model.generation_config = GenerationConfig(
+        bos_token_id=asked.bos_token_id, eos_token_id=asked.eos_token_id, pad_token_id=asked.pad_token_id
+    )
     return model, set(info["missing_keys"])
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def refuse_missing(keys: set[str]) -> None:

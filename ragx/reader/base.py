@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
@@ -41,7 +41,7 @@ class Generation(Settings):
     """Above 1, tokens that were there before become less likely."""
     seed: int | None = None
     """Makes sampling repeatable on one machine."""
-    stop: tuple[str, ...] = ()
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Strings that end the answer; they are not part of it."""
 
     @property

@@ -303,6 +303,52 @@ def test_settings_that_do_not_fit_the_weights_are_one_clear_line(tmp_path: Path)
         load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("num_key_value_heads", 3),
+        ("num_attention_heads", 0),
+        ("num_attention_heads", "x"),
+        ("max_position_embeddings", "a"),
+        ("rms_norm_eps", None),
+        ("rope_parameters", 5),
+        ("eos_token_id", "x"),
+        ("hidden_act", "nope"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_clear_line(tmp_path: Path, setting: str, value: object) -> None:
+    save_decoder(tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**values, setting: value}))
+    with pytest.raises(ModelError, match=r"config\.json is damaged|weights do not fit the model") as caught:
+        load(tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_encoder_that_is_no_model_is_one_clear_line(tmp_path: Path, shared: Path) -> None:
+    source = shared / "reference" / "cepe-tiny-mha"
+    (tmp_path / "model.safetensors").symlink_to(source / "model.safetensors")
+    values = json.loads((source / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**values, "encoder_config": 5}))
+    with pytest.raises(ModelError, match=r"config\.json is damaged: 5 is no model's configuration"):
+        load_checkpoint(tmp_path, Placement(torch.float32, "cpu"))
+
+
+def test_how_a_decoder_s_folder_would_decode_counts_for_nothing(tmp_path: Path) -> None:
+    save_decoder(tmp_path)
+    wanted = {"do_sample": True, "temperature": 5.0, "num_beams": 3, "repetition_penalty": 9.0, "eos_token_id": [2, 7]}
+    (tmp_path / "generation_config.json").write_text(json.dumps(wanted))
+    model = load(tmp_path)
+    assert model.generation_config.eos_token_id == [2, 7]
+    ids = torch.arange(3, 12)[None]
+    torch.manual_seed(0)
+    answer = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=8)
+    for _ in range(3):
+        assert torch.equal(model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=8), answer)
+    logits = model(answer[:, :-1]).logits[0, ids.shape[1] - 1 :]
+    assert torch.equal(logits.argmax(-1), answer[0, ids.shape[1] :])
+
+
 def test_missing_and_unexpected_weights_are_listed(tmp_path: Path, shared: Path) -> None:
     source = shared / "reference" / "cepe-tiny-mha"
     (tmp_path / "config.json").write_text((source / "config.json").read_text())

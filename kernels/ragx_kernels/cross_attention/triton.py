@@ -9,6 +9,8 @@ runs on CPU, slowly, when TRITON_INTERPRET=1 is set before this module is import
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import triton
 import triton.language as tl
@@ -68,38 +70,40 @@ def attend_to_phi(
     split_lse = _empty((batch, split_count, rows), query.device)
     run_lse = _empty((batch, run_count, rows) if offsets else (0,), query.device)
     output = torch.empty_like(query)
-    _split_kernel[(split_count, row_blocks, batch)](
-        query,
-        phi,
-        phi_scale,
-        mask,
-        plan.runs,
-        plan.first_run,
-        partial,
-        split_lse,
-        run_lse,
-        rows,
-        width,
-        run_count,
-        split_count,
-        scale * LOG2_E.value,
-        phi.stride(0),
-        phi.stride(1),
-        phi_scale.stride(0) if phi_scale is not None else 0,
-        mask.stride(0) if mask is not None else 0,
-        HAS_SCALE=phi_scale is not None,
-        HAS_MASK=mask is not None,
-        WANTS_LSE=offsets is not None,
-        **blocks,
-        # the interpreter multiplies no bfloat16; float32 holds the same values and tensor cores sum in float32 too
-        DOT=tl.float32 if triton.knobs.runtime.interpret else getattr(tl, str(query.dtype).removeprefix("torch.")),
-        PRECISION="ieee",  # float32 stays float32
-        num_warps=8,
-        num_stages=2,
-    )
-    _merge_kernel[(rows, batch)](
-        partial, split_lse, output, rows, width, split_count, BLOCK=triton.next_power_of_2(width)
-    )
+    # the interpreter multiplies no bfloat16; float32 holds the same values and tensor cores sum in float32 too
+    dot = tl.float32 if triton.knobs.runtime.interpret else getattr(tl, str(query.dtype).removeprefix("torch."))
+    with _on(query.device):
+        _split_kernel[(split_count, row_blocks, batch)](
+            query,
+            phi,
+            phi_scale,
+            mask,
+            plan.runs,
+            plan.first_run,
+            partial,
+            split_lse,
+            run_lse,
+            rows,
+            width,
+            run_count,
+            split_count,
+            scale * LOG2_E.value,
+            phi.stride(0),
+            phi.stride(1),
+            phi_scale.stride(0) if phi_scale is not None else 0,
+            mask.stride(0) if mask is not None else 0,
+            HAS_SCALE=phi_scale is not None,
+            HAS_MASK=mask is not None,
+            WANTS_LSE=offsets is not None,
+            **blocks,
+            DOT=dot,
+            PRECISION="ieee",  # float32 stays float32
+            num_warps=8,
+            num_stages=2,
+        )
+        _merge_kernel[(rows, batch)](
+            partial, split_lse, output, rows, width, split_count, BLOCK=triton.next_power_of_2(width)
+        )
     if offsets is None:
         return output, None
     return output, _lse_of_passages(run_lse, plan.passage, len(passages[0]) - 1)[:, :, : len(offsets[0]) - 1]
@@ -146,6 +150,11 @@ def _lse_of_passages(run_lse: Tensor, passage: Tensor, count: int) -> Tensor:
 
 def _empty(shape: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.empty(shape, dtype=torch.float32, device=device)
+
+
+def _on(device: torch.device) -> AbstractContextManager[object]:
+    """Triton launches on the current GPU, which need not be the one that holds the tensors."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _processors(device: torch.device) -> int:
