@@ -79,10 +79,8 @@ def index_build(
     settings = load_settings(
         IndexSettings,
         recipe,
-        [
-            *(f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None),
-            *(_setting(path) for path in paths or [] if path.startswith("--")),
-        ],
+        [_setting(path) for path in paths or [] if path.startswith("--")],
+        {key: value for key, value in given.items() if value is not None},
     )
     sources = [path for path in paths or [] if not path.startswith("--")]
     for path in sources:
