@@ -37,7 +37,7 @@ class _Group(typer.core.TyperGroup):
             result = super().invoke(ctx)
             sys.stdout.flush()
             return result
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, typer.Abort):  # Abort: at a prompt, where the end of the input is one too
             raise _Interrupted("interrupted") from None
         except BrokenPipeError:  # the reader of our output has gone, as with `| head`: nothing is wrong
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

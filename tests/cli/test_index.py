@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from command import QUESTION, Run
 
 
@@ -48,6 +50,29 @@ def test_verify_then_rm(ragx: Callable[..., Run], notes: Path, tmp_path: Path) -
     assert str(vectors) in run.err
     assert ragx("index", "rm", folder, "--yes").code == 0
     assert not folder.exists()
+
+
+class Interrupting:
+    def readline(self) -> str:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "said"),
+    [
+        (io.StringIO("n\n"), 0, "nothing was deleted\n"),
+        (io.StringIO(""), 130, "ragx: interrupted\n"),
+        (Interrupting(), 130, "ragx: interrupted\n"),
+    ],
+)
+def test_rm_deletes_nothing_before_it_is_told_to(
+    ragx: Callable[..., Run], index: Path, monkeypatch: pytest.MonkeyPatch, answer: object, code: int, said: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", answer)
+    run = ragx("index", "rm", index)
+    assert run.err.startswith(f"Delete the index {index}?")
+    assert (run.code, run.err.endswith(said)) == (code, True)
+    assert ragx("index", "verify", index).code == 0
 
 
 def test_an_index_follows_its_files(ragx: Callable[..., Run], tmp_path: Path) -> None:
