@@ -57,6 +57,8 @@ def test_doctor_says_what_ask_would_use(ragx: Callable[..., Run]) -> None:
         (["ask", QUESTION, "--index", "INDEX", "--top-p", "2"], "top_p: "),
         (["ask", QUESTION, "--index", "INDEX", "--device", "owl"], "device 'owl' cannot be used"),
         (["search", "", "--index", "INDEX"], "the question is empty"),
+        (["search", "x", "--index", "INDEX", "--retriever", "bm25", "--dtype", "float99"], "dtype 'float99' is not"),
+        (["search", "x", "--index", "INDEX", "--retriever", "bm25", "--device", "owl"], "device 'owl' cannot be used"),
         (["index", "build", ".", "--shard-sze", "3"], "unknown option --shard-sze"),
         (["index", "build"], "nothing to index"),
         (["index", "build", "absent"], "absent: No such file or directory"),
