@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import sys
@@ -271,6 +272,8 @@ def main() -> None:
     """Run the CLI; a user's mistake is one line on stderr and an exit code, never a traceback."""
     for command in entry_points(group="ragx.commands"):
         _add(command)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")  # what its encoding lacks becomes ?; stderr escapes it by itself
     try:
         app()
         sys.stdout.flush()

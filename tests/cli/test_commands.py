@@ -112,6 +112,13 @@ def test_output_that_cannot_be_written_is_no_traceback(index: Path) -> None:
     assert full.stderr == b"ragx: cannot write: No space left on device\n"
 
 
+def test_what_the_terminal_s_encoding_lacks_is_a_question_mark(index: Path) -> None:
+    command = [sys.executable, "-m", "ragx", "search", "open sea", "--retriever", "bm25", "--index", index]
+    done = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "latin-1"}, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"     ?Sea === The open sea looks blue" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
