@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import sys
@@ -37,7 +38,7 @@ class _Group(typer.core.TyperGroup):
             result = super().invoke(ctx)
             sys.stdout.flush()
             return result
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, typer.Abort):  # Abort: at a prompt, where the end of the input is one too
             raise _Interrupted("interrupted") from None
         except BrokenPipeError:  # the reader of our output has gone, as with `| head`: nothing is wrong
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -271,6 +272,8 @@ def main() -> None:
     """Run the CLI; a user's mistake is one line on stderr and an exit code, never a traceback."""
     for command in entry_points(group="ragx.commands"):
         _add(command)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")  # what its encoding lacks becomes ?; stderr escapes it by itself
     try:
         app()
         sys.stdout.flush()

@@ -5,7 +5,7 @@ An unknown key, a wrong type or an option given twice is a `ConfigError` that na
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -97,14 +97,18 @@ _MAX_BYTES = 1 << 20
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
-def load_settings(model: type[SettingsT], path: Path | None, overrides: Iterable[str] = ()) -> SettingsT:
+def load_settings(
+    model: type[SettingsT], path: Path | None, overrides: Iterable[str] = (), given: Mapping[str, object] | None = None
+) -> SettingsT:
     """Read `path` (none: the defaults), apply `a.b=value` overrides (values are YAML) and check the result.
+
+    The values of `given` replace those of the file as they are.
 
     Raises:
         ConfigError: the file is missing or not a YAML mapping, or a key or value does not fit `model`.
     """
-    values = _read_mapping(path) if path else {}
-    seen: set[str] = set()
+    values = (_read_mapping(path) if path else {}) | dict(given or {})
+    seen = set(given or {})
     for override in overrides:
         key, equals, text = override.removeprefix("--").partition("=")
         if not equals or not key:

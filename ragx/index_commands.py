@@ -38,6 +38,7 @@ app.add_typer(upkeep)
 
 @app.command("build", context_settings={"ignore_unknown_options": True})
 def index_build(
+    context: typer.Context,
     paths: Annotated[
         list[str] | None, typer.Argument(help="Files and folders to read; and settings as --chunking.size=50.")
     ] = None,
@@ -79,16 +80,17 @@ def index_build(
     settings = load_settings(
         IndexSettings,
         recipe,
-        [
-            *(f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None),
-            *(_setting(path) for path in paths or [] if path.startswith("--")),
-        ],
+        [_setting(path) for path in paths or [] if path.startswith("--")],
+        {key: value for key, value in given.items() if value is not None},
     )
     sources = [path for path in paths or [] if not path.startswith("--")]
     for path in sources:
         if path.startswith("-"):
             raise ConfigError(f"unknown option {path}; a path that begins with - is written ./{path}")
     check_engine(engine, address)
+    for name in () if encode else ("model", "cache_size", "encodings", "bits"):
+        if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE":
+            raise ConfigError(f"--{name.replace('_', '-')} is for encoding the passages: add --encode")
     way: Any = engine  # checked
     folder = out or default_index()
     with contextlib.suppress(RagxError):  # no index there yet

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ragx.errors import ConfigError, IndexFolderError
 from ragx.options import Folder, IndexFolder, Json
 from ragx.terminal import notice, waiting
 
@@ -100,14 +101,21 @@ def _tell(folder: Path, done: dict[str, int], what: str, as_json: bool) -> None:
         notice(f"{next(iter(done.values())):,} {what} {folder}")
 
 
+def _one_of(folder: Path | None, index: Path | None) -> Path:
+    from ragx.rag import default_index
+
+    if folder is not None and index is not None:
+        raise ConfigError(f"name one folder: {folder} or --index {index}")
+    return folder or index or default_index()
+
+
 @app.command("info")
 def index_info(folder: DefaultFolder = None, index: IndexFolder = None, as_json: Json = False) -> None:
     """Say what an index holds."""
     from ragx import display
-    from ragx.rag import default_index
     from ragx.retrieval import read_manifest
 
-    named = folder or index or default_index()
+    named = _one_of(folder, index)
     info = display.index_info(named, read_manifest(named))
     if as_json:
         print(json.dumps(info, indent=2))
@@ -118,10 +126,9 @@ def index_info(folder: DefaultFolder = None, index: IndexFolder = None, as_json:
 @app.command("verify")
 def index_verify(folder: DefaultFolder = None, index: IndexFolder = None) -> None:
     """Check every file of an index against its checksum."""
-    from ragx.rag import default_index
     from ragx.retrieval import verify
 
-    named = folder or index or default_index()
+    named = _one_of(folder, index)
     verify(named)
     print(f"{named}: every file is as it was written")
 
@@ -133,7 +140,11 @@ def index_rm(
 ) -> None:
     """Delete an index."""
     from ragx.retrieval import remove
+    from ragx.retrieval.manifest import is_index_folder
 
-    if not yes:
-        typer.confirm(f"Delete the index {index}?", abort=True, err=True)
-    remove(index)
+    if not is_index_folder(index):  # before it asks
+        raise IndexFolderError(f"no index at {index}")
+    if yes or typer.confirm(f"Delete the index {index}?", err=True):
+        remove(index)
+    else:
+        notice("nothing was deleted")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from ragx import models
 from ragx.config import DatasetSource, IndexSettings, WheelFile
 from ragx.corpus import PassageCounts, Skipped, read_documents
+from ragx.corpus.document import without_surrogates
 from ragx.errors import ConfigError, CorpusError
 
 if TYPE_CHECKING:
@@ -80,7 +82,8 @@ def build(
         Counts, and what was skipped with its reason.
 
     Raises:
-        ConfigError: there is nothing to read, a setting is out of range, Ray is not installed or not at `address`.
+        ConfigError: there is nothing to read, a setting is out of range, a path or setting is not UTF-8, Ray is not
+            installed or not at `address`.
         CorpusError: a path does not exist, no passage is left, or with `strict` something cannot be read.
         ModelError: the encoder is missing or unusable.
         IndexFolderError: `out` cannot be written or another process is writing to it.
@@ -94,6 +97,7 @@ def build(
     settings = settings.model_copy(update={"sources": [*map(absolute, paths), *sources]})
     if not settings.sources:
         raise ConfigError("nothing to index: name files or folders, or a recipe with sources")
+    _check_text(out, settings)
     report = BuildReport(strict=strict)
     files = SourceFiles(report.skip)
     documents = read_documents(  # raises at once when a path does not exist
@@ -116,6 +120,15 @@ def build(
             sources=lambda: record_lines(reading, files.records()),
         )
     return report
+
+
+def _check_text(out: Path, settings: IndexSettings) -> None:
+    """Neither a manifest nor Parquet's paths can hold what is not UTF-8, which Python keeps as lone surrogates."""
+    for key, value in {"out": str(out), **settings.model_dump()}.items():
+        for each in value if isinstance(value, list) else [value]:
+            text = json.dumps(each, ensure_ascii=False)
+            if text != without_surrogates(text):
+                raise ConfigError(f"{key}: {text} is not UTF-8: give it another name")
 
 
 @contextmanager

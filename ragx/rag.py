@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ragx import models
 from ragx.config import checked
 from ragx.errors import ConfigError
-from ragx.hardware import out_of_memory_is_one_line
+from ragx.hardware import out_of_memory_is_one_line, parse_dtype, usable_device
 from ragx.reader import READERS, ReaderName
 from ragx.reader.base import Generation
 from ragx.reader.citations import cite
@@ -242,8 +242,6 @@ def open_encoder(name: str, *, device: str | None = None, dtype: str | torch.dty
         ModelError: it is missing or unusable.
         ConfigError: there is no such device or number format.
     """
-    from ragx.hardware import parse_dtype, usable_device
-
     device = usable_device(device)
     folder = models.resolve(name, "encoder")
     return TextEncoder.load(
@@ -261,10 +259,12 @@ def open_retriever(
     """Open an index with the encoder it was built with, or with none where `method` needs none.
 
     Raises:
-        IndexFolderError, ModelError: as `RAG.from_index`.
+        IndexFolderError, ModelError, ConfigError: as `RAG.from_index`.
     """
     opened = Index.open(Path(index) if index is not None else default_index())
     if method == "bm25":
+        if device is not None or dtype not in (None, "auto"):  # else torch is not imported
+            parse_dtype(dtype, usable_device(device))
         return Retriever(opened)
     encoder = open_encoder(opened.manifest.encoder.name, device=device, dtype=dtype)
     return Retriever(opened, encoder, device=device)

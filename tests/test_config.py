@@ -25,6 +25,15 @@ def test_a_dotted_override_changes_one_value(tmp_path: Path) -> None:
     assert (settings.encoder, settings.faiss) == ("contriever", "HNSW32")
 
 
+def test_given_values_are_taken_as_they_are(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("encoder: contriever\nshard_size: 3\n")
+    settings = load_settings(IndexSettings, recipe, [], {"encoder": "no: \x7f\u2028\U0001f4c1", "exclude": ["*"]})
+    assert (settings.encoder, settings.exclude, settings.shard_size) == ("no: \x7f\u2028\U0001f4c1", ["*"], 3)
+    with pytest.raises(ConfigError, match="encoder is given twice"):
+        load_settings(IndexSettings, recipe, ["--encoder=a"], {"encoder": "a"})
+
+
 @pytest.mark.parametrize(
     ("text", "overrides", "message"),
     [

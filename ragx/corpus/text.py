@@ -54,7 +54,8 @@ def detect_encoding(data: bytes) -> str | None:
     except UnicodeDecodeError:
         from charset_normalizer import from_bytes
 
-        sample = data if len(data) <= _SAMPLE_BYTES else data[: data.rfind(b"\n", 0, _SAMPLE_BYTES) + 1]
+        last = max(data.rfind(end, 0, _SAMPLE_BYTES) for end in (b"\n", b"\r"))  # so that no character is cut
+        sample = data if len(data) <= _SAMPLE_BYTES else data[: last + 1 or _SAMPLE_BYTES]
         guess = from_bytes(sample).best()
         return guess.encoding if guess else None
     return "utf-8-sig"

@@ -81,19 +81,24 @@ def resolve(name: str, kind: Kind | None = None, *, allow_download: bool = True)
     return folder
 
 
-def pull(name: str) -> Path:
+def pull(name: str, kind: Kind | None = None) -> Path:
     """Fetch a model into the cache, again where a file there has a wrong checksum, and return its folder.
+
+    So is the decoder of a reader that is kept apart from it.
 
     Raises:
         ModelError: as `resolve`.
     """
     if local.find(name) is not None:
-        return resolve(name)
+        return resolve(name, kind)
     entry = registry.find(name)
     folder = _folder(entry)
-    if folder.exists() and cache.damage(folder, deep=True) is None:
-        return folder
-    return fetch.into_cache(entry)
+    if not folder.exists() or cache.damage(folder, deep=True) is not None:
+        fetch.into_cache(entry, kind)
+    check.settings(folder, name, kind)
+    if decoder := check.decoder_of(folder, name):
+        pull(decoder, "decoder")
+    return folder
 
 
 def list_models() -> list[ModelInfo]:

@@ -61,6 +61,12 @@ def test_a_saved_reader_answers_as_before_and_holds_no_weight_of_its_decoder(
     assert Path(loaded.name_or_path) == decoder  # where its tokenizer is
 
 
+def test_the_draft_of_a_save_that_was_killed_changes_nothing(tmp_path: Path, decoder: Path, reader: CepeModel) -> None:
+    save_reader(reader, tmp_path / "reader", decoder=str(decoder))
+    (tmp_path / "reader" / ".model.safetensors").write_bytes(b"half a he")
+    assert torch.equal(logits(load(tmp_path / "reader")), logits(reader))
+
+
 def test_a_reader_of_chosen_layers_keeps_its_choice(tmp_path: Path, decoder: Path) -> None:
     model = fresh(
         decoder,

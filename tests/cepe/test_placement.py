@@ -8,10 +8,12 @@ import psutil
 import pytest
 import torch
 from accelerate import infer_auto_device_map
+from safetensors.torch import save_file
 from tiny import save_decoder
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from ragx import cepe
+from ragx.cepe import weights
 from ragx.cepe.context import Context
 from ragx.cepe.model import CepeModel
 from ragx.errors import ConfigError, ModelError
@@ -111,6 +113,12 @@ def test_what_weights_take_is_known_before_they_are_loaded(decoder: Path, monkey
     memory(size - norms - 1)
     with pytest.raises(ModelError, match="free"):
         cepe.load(str(decoder), dtype="float32", device="cpu")
+
+
+def test_weights_that_lie_there_in_another_layout_too_are_not_counted(decoder: Path) -> None:
+    before = weights.shapes(decoder)
+    save_file({"layers.0.attention.wq.weight": torch.ones(64, 64)}, decoder / "consolidated.safetensors")
+    assert weights.shapes(decoder) == before
 
 
 def test_layers_and_encoder_stay_whole_when_spread_over_devices(decoder: Path) -> None:

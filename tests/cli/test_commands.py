@@ -59,13 +59,22 @@ def test_doctor_says_what_ask_would_use(ragx: Callable[..., Run]) -> None:
         (["ask", QUESTION, "--index", "INDEX", "--cache-size", "inf"], "cache_size must be a number of GB from 0 on"),
         (["ask", QUESTION, "--index", "INDEX", "--stop", ""], "stop"),
         (["search", "", "--index", "INDEX"], "the question is empty"),
+        (["search", "x", "--index", "INDEX", "--retriever", "bm25", "--dtype", "float99"], "dtype 'float99' is not"),
+        (["search", "x", "--index", "INDEX", "--retriever", "bm25", "--device", "owl"], "device 'owl' cannot be used"),
         (["index", "build", ".", "--shard-sze", "3"], "unknown option --shard-sze"),
         (["index", "build"], "nothing to index"),
         (["index", "build", "absent"], "absent: No such file or directory"),
         (["index", "build", ".", "--chunking.sise=3"], "unknown setting 'chunking.sise'"),
         (["index", "build", ".", "--faiss", "Flatt"], "Flatt"),
         (["index", "build", ".", "--encoder", "smollm2-135m-instruct"], "encoder"),
+        (["index", "build", ".", "--model", "owl"], "--model is for encoding the passages: add --encode"),
+        (["index", "build", ".", "--bits", "4"], "--bits is for encoding the passages: add --encode"),
+        (["index", "build", ".", "--encodings", "int8"], "--encodings is for encoding the passages: add --encode"),
+        (["index", "build", ".", "--cache-size", "4.0"], "--cache-size is for encoding the passages: add --encode"),
         (["index", "info", "--index", "absent"], "no index at absent"),
+        (["index", "info", "one", "--index", "two"], "name one folder: one or --index two"),
+        (["index", "verify", "one", "--index", "two"], "name one folder: one or --index two"),
+        (["index", "rm", "absent"], "no index at absent"),
         (["index", "rm", "absent", "--yes"], "no index at absent"),
         (["index", "update", "absent"], "no index at absent"),
         (["index", "update", "INDEX", "absent"], "absent: No such file or directory"),
@@ -104,6 +113,13 @@ def test_output_that_cannot_be_written_is_no_traceback(index: Path) -> None:
     full = subprocess.run(f"{command} >/dev/full", shell=True, capture_output=True)
     assert full.returncode == 2
     assert full.stderr == b"ragx: cannot write: No space left on device\n"
+
+
+def test_what_the_terminal_s_encoding_lacks_is_a_question_mark(index: Path) -> None:
+    command = [sys.executable, "-m", "ragx", "search", "open sea", "--retriever", "bm25", "--index", index]
+    done = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "latin-1"}, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"     ?Sea === The open sea looks blue" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from command import QUESTION, Run
 
 
@@ -48,6 +50,29 @@ def test_verify_then_rm(ragx: Callable[..., Run], notes: Path, tmp_path: Path) -
     assert str(vectors) in run.err
     assert ragx("index", "rm", folder, "--yes").code == 0
     assert not folder.exists()
+
+
+class Interrupting:
+    def readline(self) -> str:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "said"),
+    [
+        (io.StringIO("n\n"), 0, "nothing was deleted\n"),
+        (io.StringIO(""), 130, "ragx: interrupted\n"),
+        (Interrupting(), 130, "ragx: interrupted\n"),
+    ],
+)
+def test_rm_deletes_nothing_before_it_is_told_to(
+    ragx: Callable[..., Run], index: Path, monkeypatch: pytest.MonkeyPatch, answer: object, code: int, said: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", answer)
+    run = ragx("index", "rm", index)
+    assert run.err.startswith(f"Delete the index {index}?")
+    assert (run.code, run.err.endswith(said)) == (code, True)
+    assert ragx("index", "verify", index).code == 0
 
 
 def test_an_index_follows_its_files(ragx: Callable[..., Run], tmp_path: Path) -> None:
@@ -98,6 +123,38 @@ def test_a_file_that_cannot_be_read_is_listed_and_the_rest_is_indexed(ragx: Call
     assert strict.code == 2
     assert "bad.pdf" in strict.err
     assert not (tmp_path / "strict" / "CURRENT").exists()
+
+
+def test_options_may_be_any_text(ragx: Callable[..., Run], tmp_path: Path) -> None:
+    for name in ("a.txt", "\U0001f4c1.txt"):
+        (tmp_path / name).write_text("Snow is white.")
+    run = ragx("index", "build", tmp_path, "--out", tmp_path / "index", "--include", "*\U0001f4c1*")
+    assert run.code == 0
+    (hit,) = json.loads(ragx("search", "snow", "--index", tmp_path / "index", "--json").out)["hits"]
+    assert hit["id"] == "\U0001f4c1.txt#0"
+
+
+def test_what_is_not_utf8_is_refused_before_anything_is_read(ragx: Callable[..., Run], tmp_path: Path) -> None:
+    source = tmp_path / "caf\udce9"
+    source.mkdir()
+    (source / "broken.pdf").write_bytes(b"%PDF-1.7 broken")
+    builds = {
+        "sources": [source, "--out", tmp_path / "index"],
+        "out": [tmp_path, "--out", source],
+        "exclude": [tmp_path, "--out", tmp_path / "index", "--exclude", "*\udce9*"],
+    }
+    for key, arguments in builds.items():
+        run = ragx("index", "build", *arguments, "--strict")
+        assert (run.code, run.out) == (2, "")
+        assert run.err.startswith(f"ragx: {key}: ")
+        assert run.err.endswith(" is not UTF-8: give it another name\n")
+    assert not (tmp_path / "index").exists()
+
+
+def test_a_file_below_a_source_may_have_a_name_that_is_not_utf8(ragx: Callable[..., Run], tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "caf\udce9.txt").write_text("Snow is white.")
+    assert ragx("index", "build", tmp_path / "notes", "--out", tmp_path / "index").code == 0
 
 
 def test_an_index_built_with_another_encoder_is_refused(ragx: Callable[..., Run], index: Path, tmp_path: Path) -> None:

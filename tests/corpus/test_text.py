@@ -45,6 +45,21 @@ def test_another_encoding_is_guessed(tmp_path):
     assert read_text(path, "a").text == text
 
 
+@pytest.mark.parametrize("newline", ["\n", "\r", " "])
+def test_the_encoding_of_a_long_text_is_guessed_whatever_its_lines_end_with(tmp_path, newline):
+    text = f"Der Schnee fällt über Nürnberg, und die Straßen füllen sich mit Kindern.{newline}" * 20_000
+    path = tmp_path / "a.txt"
+    path.write_bytes(text.encode("cp1252"))
+    assert read_text(path, "a").text == text.replace("\r", "\n")
+
+
+def test_the_sample_of_a_long_text_cuts_no_character(tmp_path):
+    text = "x雪は日光の大部分を反射する。暗い土は吸収する。\r" * 25_000
+    path = tmp_path / "a.txt"
+    path.write_bytes(text.encode("gb18030"))
+    assert read_text(path, "a").text == text.replace("\r", "\n")
+
+
 @pytest.mark.parametrize("data", [b"\x7fELF\0\0\x01", b"text, then\0a zero", "a\0b".encode("utf-16")])
 def test_a_binary_file_is_skipped(tmp_path, data):
     path = tmp_path / "a.txt"

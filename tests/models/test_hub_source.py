@@ -48,6 +48,44 @@ def test_the_fingerprint_is_that_of_the_same_model_in_a_plain_folder(
     assert fingerprint(folder) == fingerprint(tiny_bert)
 
 
+@pytest.fixture
+def served_reader(hub: Hub, tiny_decoder: Path, tmp_path: Path) -> Path:
+    """The Hub's tiny/reader, around its tiny/decoder."""
+    import torch
+
+    from ragx.cepe.added_weights import save_reader
+    from ragx.cepe.fresh import fresh
+    from ragx.cepe.placement import Placement
+
+    folder = tmp_path / "reader"
+    save_reader(fresh(tiny_decoder, Placement(torch.float32, "cpu")), folder, decoder=str(tiny_decoder))
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace(str(tiny_decoder), "tiny/decoder"))
+    hub.serve("tiny/reader", folder)
+    hub.serve("tiny/decoder", tiny_decoder)
+    return folder
+
+
+@pytest.mark.usefixtures("served_reader")
+def test_a_reader_that_was_pulled_is_there_offline_with_its_decoder(hub: Hub, run: Run, home: Path) -> None:
+    assert run("pull", "tiny/reader").error is None
+    asked = len(hub.requests)
+    assert run("resolve", "tiny/reader", env={"RAGX_OFFLINE": "1"}).error is None
+    (weights,) = (home / "models" / "tiny--decoder").glob("model.safetensors")
+    weights.unlink()
+    assert run("pull", "tiny/reader").error is None
+    assert weights.is_file()
+    assert len(hub.requests) > asked
+
+
+def test_a_reader_around_itself_is_refused(hub: Hub, run: Run, served_reader: Path) -> None:
+    config = served_reader / "config.json"
+    config.write_text(config.read_text().replace("tiny/decoder", "tiny/reader"))
+    hub.serve("tiny/reader", served_reader)
+    refusal = "tiny/reader is a CEPE reader; a decoder (a language model) is needed here"
+    assert run("pull", "tiny/reader").error == refusal
+
+
 def test_the_token_is_sent(hub: Hub, run: Run, tiny_bert: Path) -> None:
     hub.serve("tiny/bert", tiny_bert)
     run("pull", "tiny/bert", env={"HF_TOKEN": "hf_secret"})
