@@ -22,6 +22,7 @@ from ragx_apps.server.protection import MAX_BODY
 from served import LONG, MODEL, QUESTION, Server, eventually, serving
 
 from ragx.rag import RAG
+from ragx.retrieval import Retriever
 
 CHAT = "/v1/chat/completions"
 
@@ -103,6 +104,29 @@ def test_search_shows_passages(server: Server) -> None:
     assert [set(hit) for hit in found["data"]] == [{"passage", "score"}] * 2
     assert "90 percent" in found["data"][0]["passage"]["text"]
     assert httpx.post(f"{server.url}/v1/search", json={"query": " "}).status_code == 400
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("method", ["dense", "hybrid"])
+def test_a_server_without_an_encoder_searches_by_words_alone(rag: RAG, method: str, stream: bool) -> None:
+    by_words = RAG(Retriever(rag.retriever.index), rag.readers, method="bm25")
+    with serving(by_words) as server, httpx.Client(base_url=server.url, timeout=60) as client:
+        chat = {**short(1), "stream": stream}
+        for path, request in (
+            ("/v1/search", {"query": "snow", "retriever": method}),
+            (CHAT, {**chat, "ragx": {"retriever": method}}),
+        ):
+            refused = client.post(path, json=request)
+            assert refused.status_code == 400
+            assert refused.json()["error"] == {
+                "message": "this server searches by words alone (bm25)",
+                "type": "invalid_request_error",
+                "param": "retriever",
+                "code": None,
+            }
+        assert client.post("/v1/search", json={"query": "snow", "retriever": "bm25"}).json()["data"]
+        assert client.post("/v1/search", json={"query": "snow"}).json()["data"]
+        assert client.post(CHAT, json=chat).status_code == 200
 
 
 def test_metrics_count_requests_and_tokens(server: Server) -> None:
