@@ -61,6 +61,7 @@ def create_app(
     k: int = 60,
     n_decoder: int = 10,
     token: str | None = None,
+    host: str = "127.0.0.1",
 ) -> FastAPI:
     """The server's application.
 
@@ -70,6 +71,7 @@ def create_app(
         k: passages to retrieve and read where a client does not say.
         n_decoder: how many of them stand in the prompt.
         token: what clients must send as their bearer token; None: nothing.
+        host: where it listens; a loopback address without a token is answered under its own names alone.
     """
     created = int(time.time())
     rag, metrics = asking.rag, asking.metrics
@@ -85,7 +87,7 @@ def create_app(
 
     # no pages of documentation: they would load their scripts from elsewhere
     app = FastAPI(title="ragx", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, responses=ERRORS)
-    app.add_middleware(Protection, token=token)
+    app.add_middleware(Protection, token=token, host=host)
     add_handlers(app)
     app.add_middleware(Measured, metrics=metrics)
 

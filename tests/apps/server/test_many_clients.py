@@ -154,6 +154,35 @@ def test_a_token_is_asked_for(rag: RAG) -> None:
         assert client.post("/v1/search", json={"query": "snow"}, timeout=60).status_code == 200
 
 
+def test_a_page_elsewhere_cannot_reach_it_under_another_name(server: Server) -> None:
+    for host in ("evil.example:8000", "evil.example", "127.0.0.1.evil.example", "[::2]:8000", ""):
+        headers = {"Host": host, "Origin": "http://evil.example:8000"}
+        refused = httpx.post(f"{server.url}/v1/search", json={"query": "snow"}, headers=headers)
+        assert refused.status_code == 400
+        error = refused.json()["error"]
+        assert error["type"] == "invalid_request_error"
+        assert error["message"].startswith("without a token it answers only as localhost, not as ")
+    for host in ("127.0.0.1:8000", "127.0.0.1", "localhost:8000", "LocalHost", "[::1]:8000", "[::1]"):
+        assert httpx.get(f"{server.url}/v1/models", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "token", "asked", "status"),
+    [
+        ("127.0.0.2", None, "127.0.0.2:8000", 200),
+        ("127.0.0.2", None, "evil.example", 400),
+        ("127.0.0.1", "open sesame", "proxy.example", 200),
+        ("0.0.0.0", None, "server.example", 200),  # noqa: S104
+    ],
+)
+def test_a_server_with_a_token_or_for_others_answers_under_any_name(
+    rag: RAG, host: str, token: str | None, asked: str, status: int
+) -> None:
+    with serving(rag, token=token, host=host) as server:
+        headers = {"Host": asked, "Authorization": f"Bearer {token}"}
+        assert httpx.get(f"{server.url}/v1/models", headers=headers).status_code == status
+
+
 def test_a_request_too_large_is_refused_with_or_without_its_length(server: Server) -> None:
     body = b'{"query": "' + b"a" * MAX_BODY + b'"}'
     headers = {"Content-Type": "application/json"}
