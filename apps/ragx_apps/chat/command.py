@@ -14,7 +14,7 @@ import typer
 
 from ragx.errors import ConfigError
 from ragx.opening import open_rag
-from ragx.options import Bits, CacheSize, Device, Dtype, IndexFolder, Offline, Reader
+from ragx.options import Bits, CacheSize, Device, Dtype, Offline, Reader
 from ragx.terminal import notice
 
 
@@ -24,7 +24,12 @@ def add_to(app: typer.Typer) -> None:
 
 
 def chat(
-    index: IndexFolder = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(
+            help="The only index to offer. Default: RAGX_INDEX or ragx's own default, and all of ragx's others."
+        ),
+    ] = None,
     host: Annotated[str, typer.Option(help="The address to listen on; one that others reach needs --auth.")] = (
         "127.0.0.1"
     ),

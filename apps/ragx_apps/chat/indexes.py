@@ -12,11 +12,12 @@ from ragx.retrieval import Index, Retriever
 
 
 class Indexes:
-    """An index and those in ragx's own folder of indexes, read by the same models."""
+    """The one index that was named, or the default one and those in ragx's own folder; the same models read all."""
 
     def __init__(self, rag: RAG, folder: Path | None) -> None:
-        """`rag` has the models and the first index, which lies in `folder` (None: the default index)."""
+        """`rag` has the models and the first index, the only one if it was named by its `folder`."""
         self.first = (folder or default_index()).resolve()
+        self._alone = folder is not None
         self._rag = rag
         self._opened: dict[Path, RAG] = {self.first: rag}
         self._opening = threading.Lock()
@@ -33,7 +34,7 @@ class Indexes:
 
     def folders(self) -> dict[str, Path]:
         """The folders by name, the first index first."""
-        others = sorted((models.home() / "indexes").glob("*/CURRENT"))
+        others = [] if self._alone else sorted((models.home() / "indexes").glob("*/CURRENT"))
         found = {self.first.name: self.first}
         for current in others:
             found.setdefault(current.parent.name, current.parent.resolve())

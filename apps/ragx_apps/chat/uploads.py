@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from ragx.config import IndexSettings
@@ -28,6 +29,8 @@ class Visitor:
         self.answering = threading.Lock()
         """Held while an answer is under way."""
         self._folder = folder
+        self._closed = False
+        self._adding = threading.Lock()
 
     @property
     def names(self) -> list[str]:
@@ -36,27 +39,52 @@ class Visitor:
 
     def close(self) -> None:
         """Stop the answer and delete the files."""
+        self._closed = True
         self.cancel.set()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def add(self, uploaded: Sequence[Path], encoder: str, on_progress: Callable[[int, int], object]) -> BuildReport:
-        """Take the uploaded files over and index them with those before.
+        """Take the uploaded files over and index them with those before; it waits for an upload under way.
 
         `on_progress` is told how many passages are embedded, and of how many.
 
         Raises:
-            ConfigError: they are too many, too large or of another type; nothing changes then.
+            ConfigError: they are too many, too large or of another type, or the page was closed; nothing changes then.
             CorpusError: there is no text in them; nothing changes then.
         """
-        check(uploaded, list(self.files.glob("*")))
-        self.files.mkdir(parents=True, exist_ok=True)
-        added = [Path(shutil.move(path, self.files / path.name)) for path in uploaded]
+        with self._adding:
+            if self._closed:
+                raise ConfigError("the page was closed: open it and upload again")
+            check(uploaded, list(self.files.glob("*")))
+            try:
+                with self._taken_over(uploaded):
+                    return build([self.files], self.index, IndexSettings(encoder=encoder), on_progress=on_progress)
+            finally:
+                if self._closed:  # meanwhile: what was written since goes too
+                    shutil.rmtree(self._folder, ignore_errors=True)
+
+    @contextmanager
+    def _taken_over(self, uploaded: Sequence[Path]) -> Iterator[None]:
+        """The uploaded files among the others; if what is done with them fails, the files are as before."""
+        replaced = self._folder / "replaced"
+        for folder in (self.files, replaced):
+            folder.mkdir(parents=True, exist_ok=True)
+        names = {path.name for path in uploaded}
+        before = {path.name for path in self.files.iterdir()}
         try:
-            return build([self.files], self.index, IndexSettings(encoder=encoder), on_progress=on_progress)
+            for name in names & before:
+                (self.files / name).replace(replaced / name)
+            for path in uploaded:
+                shutil.move(path, self.files / path.name)
+            yield
         except BaseException:
-            for path in added:
-                path.unlink(missing_ok=True)
+            for name in names - before:
+                (self.files / name).unlink(missing_ok=True)
+            for path in replaced.glob("*"):
+                path.replace(self.files / path.name)
             raise
+        finally:
+            shutil.rmtree(replaced, ignore_errors=True)
 
 
 def check(uploaded: Sequence[Path], held: Sequence[Path]) -> None:

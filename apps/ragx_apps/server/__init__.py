@@ -7,6 +7,6 @@
 | asking.py | many questions at once: a bounded queue, time limits, clients that go away |
 | requests.py, responses.py | what clients send and get |
 | errors.py | errors in OpenAI's shape |
-| protection.py | bearer token, size of a request |
+| protection.py | bearer token, Host, size of a request |
 | metrics.py | what /metrics counts |
 """

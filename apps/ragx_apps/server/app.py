@@ -61,6 +61,7 @@ def create_app(
     k: int = 60,
     n_decoder: int = 10,
     token: str | None = None,
+    host: str = "127.0.0.1",
 ) -> FastAPI:
     """The server's application.
 
@@ -70,6 +71,7 @@ def create_app(
         k: passages to retrieve and read where a client does not say.
         n_decoder: how many of them stand in the prompt.
         token: what clients must send as their bearer token; None: nothing.
+        host: where it listens; a loopback address without a token is answered under its own names alone.
     """
     created = int(time.time())
     rag, metrics = asking.rag, asking.metrics
@@ -85,7 +87,7 @@ def create_app(
 
     # no pages of documentation: they would load their scripts from elsewhere
     app = FastAPI(title="ragx", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, responses=ERRORS)
-    app.add_middleware(Protection, token=token)
+    app.add_middleware(Protection, token=token, host=host)
     add_handlers(app)
     app.add_middleware(Measured, metrics=metrics)
 
@@ -94,10 +96,15 @@ def create_app(
             there = " and ".join(each.id for each in models)
             raise ApiError(404, f"there is no model {name!r} here, but {there}", param="model", code="model_not_found")
 
+    def check_retriever(method: Method | None) -> None:
+        if rag.retriever.encoder is None and method not in (None, "bm25"):
+            raise ApiError(400, "this server searches by words alone (bm25)", param="retriever")
+
     async def events_of(
         request: Request, asked: Completing, question: str, history: list[Message]
     ) -> AsyncIterator[str | Answer]:
         check_model(asked.model, model)
+        check_retriever(asked.ragx.retriever if asked.ragx else None)
         own = asked.ragx.model_dump(exclude_none=True) if asked.ragx else {}
         options = {"k": k, "n_decoder": n_decoder, **own, **asked.generation(), "history": history}
         async for event in asking.answer(question, request.is_disconnected, **options):
@@ -205,6 +212,7 @@ def create_app(
         """The passages of the index that fit a query best."""
         if not asked.query.strip():
             raise ApiError(400, "the query is empty", param="query")
+        check_retriever(asked.retriever)
         method: Method = asked.retriever or rag.method
         hits = await asking.run(lambda: rag.retriever.search(asked.query, asked.k, method))
         metrics.searched(hits)

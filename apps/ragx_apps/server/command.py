@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -72,17 +71,18 @@ def serve(
             bits=bits,
         )
         rag.retriever = spread(rag.retriever)
-        if token is None and not _is_loopback(host):
-            notice(f"whoever reaches {host} can ask: --token or RAGX_TOKEN asks them for a token")
-
         from ragx_apps.server.app import create_app
         from ragx_apps.server.asking import Asking
         from ragx_apps.server.metrics import Metrics
+        from ragx_apps.server.protection import is_loopback
 
+        if token is None and not is_loopback(host):
+            notice(f"whoever reaches {host} can ask: --token or RAGX_TOKEN asks them for a token")
         asking = Asking(rag, Metrics(), batch=batch, queue=queue, time_limit=time_limit)
         name = model or DEFAULT_MODEL
         try:
-            listen(create_app(asking, name, k=k, n_decoder=n_decoder, token=token), host, port, time_limit)
+            app = create_app(asking, name, k=k, n_decoder=n_decoder, token=token, host=host)
+            listen(app, host, port, time_limit)
         finally:
             asking.close()
 
@@ -118,10 +118,3 @@ def _bind(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

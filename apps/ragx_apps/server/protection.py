@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from ipaddress import ip_address
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -15,21 +16,29 @@ MAX_BODY = 1 << 20
 TOO_LARGE = f"a request may hold {MAX_BODY:,} bytes"
 OPEN = {"/healthz"}
 """Paths that need no token."""
+LOCAL = ("127.0.0.1", "localhost", "::1")
+"""What this machine calls itself."""
 
 
 class Protection:
     """An ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, token: str | None) -> None:
+    def __init__(self, app: ASGIApp, token: str | None, host: str) -> None:
         self.app = app
+        self.names = {*LOCAL, host.lower()} if token is None and is_loopback(host) else None
         self.expected = None if token is None else f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer it with 401 or 413."""
+        """Pass the request on, or answer it with 400, 401 or 413."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        name = _name(headers.get("host", ""))
+        if self.names is not None and name not in self.names:  # a page elsewhere whose name was made to point here
+            error = ApiError(400, f"without a token it answers only as localhost, not as {name!r}: set --token")
+            await error.response()(scope, receive, send)
+            return
         given = headers.get("authorization", "").encode("latin-1")
         if self.expected is not None and scope["path"] not in OPEN and not hmac.compare_digest(given, self.expected):
             error = ApiError(
@@ -55,3 +64,17 @@ class Protection:
             return message
 
         await self.app(scope, counted, send)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on an address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _name(host: str) -> str:
+    """Of a Host header, without its port."""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return name.lower()

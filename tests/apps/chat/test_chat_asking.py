@@ -181,6 +181,30 @@ def visitor(name: str) -> Any:
     return SimpleNamespace(session_hash=name)
 
 
+@pytest.fixture
+def own_indexes(chat_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The indexes `default` and `private` in ragx's own folder."""
+    for name in ("private", "default"):
+        shutil.copytree(chat_index, tmp_path / "home" / "indexes" / name)
+    monkeypatch.setenv("RAGX_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("RAGX_INDEX", raising=False)
+
+
+@pytest.mark.usefixtures("own_indexes")
+def test_an_index_that_was_named_is_the_only_one(page: Page, chat_index: Path) -> None:
+    assert page.choices(visitor("a page")) == [chat_index.name]
+    for name in ("private", "default"):
+        with pytest.raises(ConfigError, match=f"there is no index '{name}': choose one of {chat_index.name}"):
+            page.indexes.open(name)
+
+
+@pytest.mark.usefixtures("own_indexes")
+def test_without_a_named_index_all_of_ragxs_own_may_be_asked(chat_rag: RAG, asking: Asking, tmp_path: Path) -> None:
+    page = Page(Indexes(chat_rag, None), asking, tmp_path)
+    assert page.choices(visitor("a page")) == ["default", "private"]
+    assert page.indexes.open("private").retriever.index.folder == tmp_path / "home" / "indexes" / "private"
+
+
 def kept_replies(shown: tuple[Any, ...]) -> list[Reply]:
     """Those of the only turn that is kept when an answer is over."""
     (turn,) = load_turns(shown[2])

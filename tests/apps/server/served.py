@@ -45,9 +45,9 @@ def eventually(holds: Callable[[], bool], within: float = 5.0) -> bool:
 
 
 @contextmanager
-def serving(rag: RAG, *, token: str | None = None, **limits: Any) -> Iterator[Server]:
+def serving(rag: RAG, *, token: str | None = None, host: str = "127.0.0.1", **limits: Any) -> Iterator[Server]:
     asking = Asking(rag, Metrics(), **limits)
-    app = create_app(asking, MODEL, token=token)
+    app = create_app(asking, MODEL, token=token, host=host)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -22,6 +22,7 @@ from ragx_apps.server.protection import MAX_BODY
 from served import LONG, MODEL, QUESTION, Server, eventually, serving
 
 from ragx.rag import RAG
+from ragx.retrieval import Retriever
 
 CHAT = "/v1/chat/completions"
 
@@ -105,6 +106,29 @@ def test_search_shows_passages(server: Server) -> None:
     assert httpx.post(f"{server.url}/v1/search", json={"query": " "}).status_code == 400
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("method", ["dense", "hybrid"])
+def test_a_server_without_an_encoder_searches_by_words_alone(rag: RAG, method: str, stream: bool) -> None:
+    by_words = RAG(Retriever(rag.retriever.index), rag.readers, method="bm25")
+    with serving(by_words) as server, httpx.Client(base_url=server.url, timeout=60) as client:
+        chat = {**short(1), "stream": stream}
+        for path, request in (
+            ("/v1/search", {"query": "snow", "retriever": method}),
+            (CHAT, {**chat, "ragx": {"retriever": method}}),
+        ):
+            refused = client.post(path, json=request)
+            assert refused.status_code == 400
+            assert refused.json()["error"] == {
+                "message": "this server searches by words alone (bm25)",
+                "type": "invalid_request_error",
+                "param": "retriever",
+                "code": None,
+            }
+        assert client.post("/v1/search", json={"query": "snow", "retriever": "bm25"}).json()["data"]
+        assert client.post("/v1/search", json={"query": "snow"}).json()["data"]
+        assert client.post(CHAT, json=chat).status_code == 200
+
+
 def test_metrics_count_requests_and_tokens(server: Server) -> None:
     def value(name: str) -> float:
         lines = httpx.get(f"{server.url}/metrics").text.splitlines()
@@ -128,6 +152,35 @@ def test_a_token_is_asked_for(rag: RAG) -> None:
         assert client.get("/healthz").status_code == 200
         client.headers["Authorization"] = "Bearer open sesame"
         assert client.post("/v1/search", json={"query": "snow"}, timeout=60).status_code == 200
+
+
+def test_a_page_elsewhere_cannot_reach_it_under_another_name(server: Server) -> None:
+    for host in ("evil.example:8000", "evil.example", "127.0.0.1.evil.example", "[::2]:8000", ""):
+        headers = {"Host": host, "Origin": "http://evil.example:8000"}
+        refused = httpx.post(f"{server.url}/v1/search", json={"query": "snow"}, headers=headers)
+        assert refused.status_code == 400
+        error = refused.json()["error"]
+        assert error["type"] == "invalid_request_error"
+        assert error["message"].startswith("without a token it answers only as localhost, not as ")
+    for host in ("127.0.0.1:8000", "127.0.0.1", "localhost:8000", "LocalHost", "[::1]:8000", "[::1]"):
+        assert httpx.get(f"{server.url}/v1/models", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "token", "asked", "status"),
+    [
+        ("127.0.0.2", None, "127.0.0.2:8000", 200),
+        ("127.0.0.2", None, "evil.example", 400),
+        ("127.0.0.1", "open sesame", "proxy.example", 200),
+        ("0.0.0.0", None, "server.example", 200),  # noqa: S104
+    ],
+)
+def test_a_server_with_a_token_or_for_others_answers_under_any_name(
+    rag: RAG, host: str, token: str | None, asked: str, status: int
+) -> None:
+    with serving(rag, token=token, host=host) as server:
+        headers = {"Host": asked, "Authorization": f"Bearer {token}"}
+        assert httpx.get(f"{server.url}/v1/models", headers=headers).status_code == status
 
 
 def test_a_request_too_large_is_refused_with_or_without_its_length(server: Server) -> None:

@@ -51,7 +51,7 @@ def test_a_missing_package_is_named_by_its_extra(
 
 
 def test_an_address_that_others_reach_without_a_token_is_said() -> None:
-    from ragx_apps.server.command import _is_loopback
+    from ragx_apps.server.protection import is_loopback
 
-    assert all(map(_is_loopback, ["127.0.0.1", "localhost", "::1"]))
-    assert not any(map(_is_loopback, ["0.0.0.0", "::", "example.org", "192.168.0.1"]))  # noqa: S104
+    assert all(map(is_loopback, ["127.0.0.1", "localhost", "::1"]))
+    assert not any(map(is_loopback, ["0.0.0.0", "::", "example.org", "192.168.0.1"]))  # noqa: S104
