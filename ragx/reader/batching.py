@@ -159,6 +159,7 @@ class BatchDecoder:
                 return
             cache.join(request.cache)
             self._running.append(request)
+            self._reading = None  # before its first token is out: who has it may count
             self._take(cache, request, output.logits[:, -1])
         except Exception as error:  # raised where the answer is awaited; the others go on
             request.tokens.put(error)
