@@ -98,12 +98,15 @@ class RagxVectorStore(VectorStore):
         """Add texts with their metadata; as `add_documents`."""
         return super().add_texts(list(texts), metadatas, ids=ids, **kwargs)
 
-    def add_documents(self, documents: list[Document], *, ids: Sequence[str | None] | None = None) -> list[str]:  # type: ignore[override]
+    def add_documents(
+        self, documents: list[Document], *, ids: Sequence[str | None] | None = None, **kwargs: Any
+    ) -> list[str]:
         """Add documents; one with the id of another replaces it.
 
         Args:
             documents: `title` and `source` in the metadata are shown in citations; the title is embedded too.
             ids: one for each document; None: its own, or a new one.
+            kwargs: none are used.
 
         Returns:
             The ids.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
+from langchain_core.indexing import InMemoryRecordManager, aindex, index
 
 from ragx.errors import ConfigError, IndexFolderError
 from ragx.langchain import RagxEmbeddings, RagxRetriever, RagxVectorStore
@@ -146,6 +148,27 @@ def test_deleting_without_ids_deletes_all(store: RagxVectorStore) -> None:
 def test_from_documents_takes_their_ids(tmp_path: Path, facts: list[Document]) -> None:
     store = RagxVectorStore.from_documents(facts, CountedEmbeddings(), folder=tmp_path / "index")
     assert store.get_by_ids(["Sea", "Snow"]) == [facts[2], facts[0]]
+
+
+async def test_langchain_keeps_it_in_step_with_its_sources(tmp_path: Path) -> None:
+    store = RagxVectorStore(tmp_path / "index", CountedEmbeddings())
+    record = InMemoryRecordManager("notes")
+    record.create_schema()
+
+    def notes(*texts: str) -> list[Document]:
+        return [Document(text, metadata={"source": "notes.txt"}) for text in texts]
+
+    def kept() -> list[str]:
+        return sorted(document.page_content for document in store.similarity_search("snow", k=9))
+
+    options: dict[str, Any] = {"cleanup": "incremental", "source_id_key": "source", "key_encoder": "sha256"}
+    index(notes("snow", "soil"), record, store, **options)
+    assert kept() == ["snow", "soil"]
+    done = index(notes("snow", "sea"), record, store, **options)
+    assert done == {"num_added": 1, "num_updated": 0, "num_skipped": 1, "num_deleted": 1}
+    assert kept() == ["sea", "snow"]
+    await aindex(notes("sand"), record, store, **options)
+    assert kept() == ["sand"]
 
 
 def test_mistakes_are_one_line_and_change_nothing(store: RagxVectorStore, tmp_path: Path) -> None:
