@@ -95,6 +95,16 @@ def test_a_chain_streams_batches_and_awaits_the_same_answers(kind: Any, tiny: di
 
 
 @EITHER
+def test_a_seed_gives_the_same_answers_in_a_batch_and_in_sequence(kind: Any, tiny: dict[str, Any]) -> None:
+    asking = chain(kind(**tiny, temperature=1.5, seed=7))
+    questions = [{"q": f"Why {number}"} for number in (1, 2, 3, 1, 2, 3)]
+    expected = [asking.invoke(question) for question in questions]
+    assert expected[:3] == expected[3:]
+    assert len(set(expected)) > 1
+    assert asking.batch(questions) == expected
+
+
+@EITHER
 @pytest.mark.parametrize("length", [1, 3])
 def test_a_stop_string_ends_the_generation(kind: Any, tiny: dict[str, Any], length: int) -> None:
     whole = chain(kind(**tiny)).invoke({"q": "Why"})

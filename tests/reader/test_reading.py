@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from ragx import cepe
 from ragx.cepe.store import PassageStore
@@ -171,6 +173,22 @@ def test_sampling_is_repeatable_by_seed_and_leaves_the_global_generator_alone(ce
     assert torch.rand(1) == untouched
     assert answer(cepe_reader, temperature=1.5, seed=1) == first
     assert any(answer(cepe_reader, temperature=1.5, seed=seed) != first for seed in range(2, 6))
+
+
+def test_answers_sampled_at_once_are_those_sampled_in_sequence(cepe_reader: CepeReader) -> None:
+    expected = [answer(cepe_reader, temperature=1.5, seed=seed) for seed in range(8)]
+    with ThreadPoolExecutor(8) as askers:
+        at_once = askers.map(lambda seed: answer(cepe_reader, temperature=1.5, seed=seed), range(8))
+        assert list(at_once) == expected
+
+
+def test_a_models_own_settings_of_generation_change_nothing(
+    cepe_reader: CepeReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = answer(cepe_reader), answer(cepe_reader, temperature=1.5, seed=1)
+    own = GenerationConfig(do_sample=True, temperature=9.0, top_k=300, repetition_penalty=9.0, eos_token_id=2)
+    monkeypatch.setattr(cepe_reader.model, "generation_config", own)
+    assert (answer(cepe_reader), answer(cepe_reader, temperature=1.5, seed=1)) == expected
 
 
 def test_sampling_from_one_token_is_greedy(cepe_reader: CepeReader) -> None:
