@@ -16,7 +16,7 @@ from typing import Any
 
 from langchain_core.documents import Document
 from langchain_core.runnables import Runnable
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
 from ragx.config import checked
 from ragx.errors import ConfigError
@@ -60,8 +60,8 @@ class Answering(BaseModel):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    index: Folder = Field(default_factory=lambda: str(default_index()))
-    """An index folder to take passages from; the default is `RAGX_INDEX`, or `indexes/default` in ragx's home."""
+    index: Folder | None = None
+    """An index folder to take passages from; None: `RAGX_INDEX`, or `indexes/default` in ragx's home."""
     retriever: Runnable[str, list[Document]] | None = None
     """Takes passages from any LangChain retriever instead: it says how many, best first."""
     model: str = DEFAULT_MODEL
@@ -90,6 +90,7 @@ class Answering(BaseModel):
     bits: int | None = None
     """8 or 4 hold the decoder's matrices in so many bits."""
 
+    _default_index: str = PrivateAttr(default_factory=lambda: str(default_index()))
     _index_retriever: RagxRetriever | None = PrivateAttr(default=None)
 
     @model_validator(mode="before")
@@ -108,8 +109,13 @@ class Answering(BaseModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        names = ("index", "retriever", *PER_CALL, "stop", "device", "dtype", "bits")
-        return {name: getattr(self, name) for name in names}
+        names = ("retriever", *PER_CALL, "stop", "device", "dtype", "bits")
+        index = self._folder if self.retriever is None else None
+        return {"index": index, **{name: getattr(self, name) for name in names}}
+
+    @property
+    def _folder(self) -> str:
+        return self._default_index if self.index is None else self.index
 
     def _settings(self, stop: Sequence[str] | None, options: dict[str, Any]) -> tuple[dict[str, Any], Generation]:
         """The settings of one call.
@@ -190,7 +196,7 @@ class Answering(BaseModel):
 
     def _over_index(self) -> RagxRetriever:
         if self._index_retriever is None:
-            self._index_retriever = RagxRetriever(index=self.index, device=self.device, dtype=self.dtype)
+            self._index_retriever = RagxRetriever(index=self._folder, device=self.device, dtype=self.dtype)
         return self._index_retriever
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, Sys
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import ConfigurableField, Runnable
 from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import Field, ValidationError
 
@@ -192,6 +193,34 @@ def test_any_retriever_feeds_the_reader(kind: Any, tiny: dict[str, Any], facts: 
     answers = [model.invoke("Why?"), asyncio.run(model.ainvoke("Why?"))]
     assert [getattr(answer, "text", answer) for answer in answers] == [getattr(expected, "text", expected)] * 2
     assert retriever.asked == ["sync Why?", "async Why?"]
+
+
+@EITHER
+def test_settings_and_the_retriever_are_configurable(kind: Any, tiny: dict[str, Any], facts: list[Document]) -> None:
+    del tiny["index"]
+    given, other = Facts(documents=facts[:1]), Facts(documents=facts[1:])
+    asking = kind(**tiny, retriever=given).configurable_fields(
+        max_tokens=ConfigurableField(id="max_tokens"), retriever=ConfigurableField(id="retriever")
+    )
+    for settings, retriever in (({"max_tokens": 4}, given), ({"retriever": other}, other)):
+        found = asking.with_config(configurable=settings).invoke("Why?")
+        expected = kind(**tiny | {"retriever": retriever} | settings).invoke("Why?")
+        assert getattr(found, "text", found) == getattr(expected, "text", expected)
+    assert (len(given.asked), len(other.asked)) == (2, 2)
+    from_the_default_index = kind(**tiny).configurable_fields(retriever=ConfigurableField(id="retriever"))
+    assert from_the_default_index.with_config(configurable={"retriever": other}).invoke("Why?")
+
+
+@EITHER
+def test_without_an_index_or_a_retriever_the_default_index_is_read(
+    kind: Any, tiny: dict[str, Any], facts: list[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = chain(kind(**tiny)).invoke({"q": "Why"})
+    monkeypatch.setenv("RAGX_INDEX", str(tiny.pop("index")))
+    model = kind(**tiny)
+    assert chain(model).invoke({"q": "Why"}) == expected
+    assert model._identifying_params["index"] == os.environ["RAGX_INDEX"]
+    assert kind(**tiny, retriever=Facts(documents=facts))._identifying_params["index"] is None
 
 
 def test_an_external_vector_store_feeds_the_reader(facts: list[Document]) -> None:
