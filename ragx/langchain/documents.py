@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeGuard
 
 from langchain_core.documents import Document
 
@@ -58,7 +58,12 @@ def _text(metadata: dict[str, Any], name: str) -> str:
 
 
 def _number(metadata: dict[str, Any], *names: str) -> int:
-    return next((value for name in names if isinstance(value := metadata.get(name), int)), 0)
+    return next((value for name in names if _fits(value := metadata.get(name))), 0)
+
+
+def _fits(value: Any) -> TypeGuard[int]:
+    """Whether it is a number that an index's 64 bits hold, and a text's length more."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**62
 
 
 def _json(metadata: dict[str, Any], id: str) -> str:

@@ -192,6 +192,15 @@ def test_mistakes_are_one_line_and_change_nothing(store: RagxVectorStore, tmp_pa
     assert len(store.similarity_search("foo", k=9)) == 3
 
 
+def test_a_start_that_is_none_is_taken_for_0(store: RagxVectorStore) -> None:
+    starts = {"huge": 2**70, "with no room for an end": 2**63 - 1, "true": True, "text": "5", "real": 5}
+    store.add_texts(["new"] * len(starts), [{"start": start} for start in starts.values()], ids=list(starts))
+    index = Index.open(store.folder)
+    found = {id: index.passage(row).start for id, row in index.find(starts).items()}
+    assert found == {id: 5 if id == "real" else 0 for id in starts}
+    assert [document.metadata for document in store.get_by_ids(["huge", "true"])] == [{"start": 2**70}, {"start": True}]
+
+
 def test_text_that_is_not_unicode_is_stored_as_what_it_can_be(store: RagxVectorStore) -> None:
     store.add_texts(["bro\ud800ken"], ids=["d"])
     assert store.get_by_ids(["d"])[0].page_content == "bro?ken"

@@ -12,6 +12,7 @@ from transformers import GenerationConfig
 
 from ragx import cepe
 from ragx.cepe.store import PassageStore
+from ragx.config import checked
 from ragx.errors import ConfigError
 from ragx.reader.base import Generation, Reader
 from ragx.reader.cepe import CepeReader
@@ -189,6 +190,13 @@ def test_a_models_own_settings_of_generation_change_nothing(
     own = GenerationConfig(do_sample=True, temperature=9.0, top_k=300, repetition_penalty=9.0, eos_token_id=2)
     monkeypatch.setattr(cepe_reader.model, "generation_config", own)
     assert (answer(cepe_reader), answer(cepe_reader, temperature=1.5, seed=1)) == expected
+
+
+def test_a_seed_is_a_number_that_torch_takes(cepe_reader: CepeReader) -> None:
+    assert len({answer(cepe_reader, temperature=1.5, seed=seed) for seed in (-(2**63), 2**63 - 1)}) == 2
+    for seed in (-(2**63) - 1, 2**63):
+        with pytest.raises(ConfigError, match="seed: "):
+            checked(Generation, {"seed": seed})
 
 
 def test_sampling_from_one_token_is_greedy(cepe_reader: CepeReader) -> None:
