@@ -126,7 +126,7 @@ class Answering(BaseModel):
         if unknown := options.keys() - {*PER_CALL, "stream"}:
             raise ConfigError(f"unknown setting {min(unknown)!r}")
         settings = {name: options.get(name, getattr(self, name)) for name in PER_CALL}
-        stops = tuple(self.stop if stop is None else stop)
+        stops = (stop,) if isinstance(stop, str) else tuple(self.stop if stop is None else stop)
         if "" in stops:
             raise ConfigError("a stop string is empty: every answer would end at once")
         generation = {name: settings[name] for name in GENERATION}
@@ -159,10 +159,9 @@ class Answering(BaseModel):
             reading = reader.prepare(
                 question, passages, n_decoder=settings["n_decoder"], generation=generation, history=history
             )
-            text, held, tokens = "", "", 0
+            text, held = "", ""
             with closing(reader.stream(reading, generation)) as stream:
                 for piece in stream:
-                    tokens += 1
                     held = held + piece if text else (held + piece).lstrip()
                     if ready := held.rstrip():
                         text, held = text + ready, held[len(ready) :]
@@ -172,8 +171,7 @@ class Answering(BaseModel):
             citations=cite(text, question, [Hit(passage, 0.0) for passage in passages]),
             notes=notes + reading.notes,
             input_tokens=len(reading.prompt.ids),
-            # text that a stop string might have begun with comes after the last token
-            output_tokens=min(tokens, generation.max_new_tokens),
+            output_tokens=stream.tokens,
             context_tokens=reading.context.tokens if reading.context is not None else 0,
         )
 

@@ -23,6 +23,9 @@ from pydantic import Field, ValidationError
 from ragx import RAG
 from ragx.errors import ConfigError, IndexFolderError
 from ragx.langchain import ChatRagx, RagxEmbeddings, RagxLLM, RagxVectorStore
+from ragx.langchain.answering import _open_readers
+from ragx.reader.base import Generation
+from ragx.reader.decoding import generate
 from ragx.retrieval import remove
 from ragx.types import Message
 
@@ -117,6 +120,13 @@ def test_a_stop_string_ends_the_generation(kind: Any, tiny: dict[str, Any], leng
         assert asyncio.run(asking.ainvoke({"q": "Why"})) == expected
     assert chain(kind(**tiny, stop=[stop]).bind(stop=[])).invoke({"q": "Why"}) == whole
     assert not generating()
+
+
+@EITHER
+def test_a_stop_that_is_one_string_is_not_taken_for_its_letters(kind: Any, tiny: dict[str, Any]) -> None:
+    whole = chain(kind(**tiny)).invoke({"q": "Why"})
+    assert chain(kind(**tiny).bind(stop=whole[5:8])).invoke({"q": "Why"}) == whole[: whole.index(whole[5:8])].rstrip()
+    assert chain(kind(**tiny).bind(stop=whole[::-1])).invoke({"q": "Why"}) == whole
 
 
 def generating() -> list[threading.Thread]:
@@ -244,7 +254,6 @@ def test_the_index_is_read_in_its_current_generation(tiny: dict[str, Any], tmp_p
 def test_usage_counts_the_prompt_and_what_was_decoded(tiny: dict[str, Any], facts: list[Document]) -> None:
     from ragx.langchain.documents import to_passage
     from ragx.rag import open_reader
-    from ragx.reader.base import Generation
 
     model = ChatRagx(**tiny)
     answer = model.invoke("Why?", documents=facts)
@@ -265,6 +274,22 @@ def test_usage_counts_the_prompt_and_what_was_decoded(tiny: dict[str, Any], fact
     assert streamed is not None
     assert streamed.usage_metadata == answer.usage_metadata
     assert streamed.response_metadata["citations"] == answer.response_metadata["citations"]
+
+
+def test_usage_counts_no_token_for_text_that_a_stop_string_held_back(
+    tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = _open_readers(tiny["model"], None, "float32", None)[0]["full"]
+    generation = Generation(max_new_tokens=8)
+    reading = reader.prepare("Why?", [], n_decoder=0, generation=generation)
+    ids = list(generate(reader.model, reader.tokenizer, reading.prompt.ids, None, generation, threading.Event()))
+    monkeypatch.setattr(reader.model.generation_config, "eos_token_id", ids[-1])
+    text = "".join(reader.stream(reading, generation))
+    model = ChatRagx(**tiny, reader="full", stop=[text[-1] + "never there"])
+    answer = model.invoke("Why?", documents=[])
+    assert answer.text == text.strip()
+    assert answer.usage_metadata is not None
+    assert answer.usage_metadata["output_tokens"] == 1 + ids.index(ids[-1])
 
 
 @EITHER
