@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from langchain_core.documents import Document
-from langchain_core.embeddings import DeterministicFakeEmbedding
+from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 from langchain_core.indexing import InMemoryRecordManager, aindex, index
 
 from ragx.errors import ConfigError, IndexFolderError
@@ -131,6 +132,33 @@ def test_relevance_is_between_0_and_1(tmp_path: Path) -> None:
     assert 0 < scores[1] < scores[0]
     retriever = store.as_retriever(search_type="similarity_score_threshold", search_kwargs={"score_threshold": 0.95})
     assert [document.page_content for document in retriever.invoke("snow")] == ["snow"]
+
+
+class Compass(Embeddings):
+    """Vectors of length 12 in the plane: the text is their direction in degrees."""
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        return [self.embed_query(text) for text in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        if not text.isdecimal():
+            return [0.0, 0.0]
+        return [12 * math.cos(math.radians(int(text))), 12 * math.sin(math.radians(int(text)))]
+
+
+@pytest.mark.filterwarnings("error:Relevance scores")
+async def test_relevance_is_the_cosine_whatever_the_lengths_of_vectors(tmp_path: Path) -> None:
+    store = RagxVectorStore.from_texts(["0", "60", "90", "180", "no direction"], Compass(), folder=tmp_path / "index")
+    expected = {"0": 1, "60": 0.75, "90": 0.5, "no direction": 0.5, "180": 0}
+    for found in (
+        store.similarity_search_with_relevance_scores("0", k=5),
+        await store.asimilarity_search_with_relevance_scores("0", k=5),
+    ):
+        assert {document.page_content: score for document, score in found} == pytest.approx(expected, abs=1e-3)
+    near = store.as_retriever(search_type="similarity_score_threshold", search_kwargs={"score_threshold": 0.7, "k": 5})
+    assert [document.page_content for document in near.invoke("0")] == ["0", "60"]
+    assert store.similarity_search_with_relevance_scores("0", filter=lambda document: False) == []
+    assert await store.asimilarity_search_with_relevance_scores("0", filter=lambda document: False) == []
 
 
 async def test_writers_in_one_process_wait_for_each_other(store: RagxVectorStore) -> None:
