@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 from langchain_core.documents import Document
 
 from ragx.errors import ConfigError
+from ragx.tokenization import valid
 from ragx.types import Passage
 
 
@@ -54,7 +55,7 @@ def to_passage(document: Document, id: str, *, keep_metadata: bool = False) -> P
 
 def _text(metadata: dict[str, Any], name: str) -> str:
     value = metadata.get(name)
-    return value if isinstance(value, str) else ""
+    return valid(value) if isinstance(value, str) else ""
 
 
 def _number(metadata: dict[str, Any], *names: str) -> int:
