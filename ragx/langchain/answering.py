@@ -16,7 +16,7 @@ from typing import Any
 
 from langchain_core.documents import Document
 from langchain_core.runnables import Runnable
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
 from ragx.config import checked
 from ragx.errors import ConfigError
@@ -60,8 +60,8 @@ class Answering(BaseModel):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    index: Folder = Field(default_factory=lambda: str(default_index()))
-    """An index folder to take passages from; the default is `RAGX_INDEX`, or `indexes/default` in ragx's home."""
+    index: Folder | None = None
+    """An index folder to take passages from; None: `RAGX_INDEX`, or `indexes/default` in ragx's home."""
     retriever: Runnable[str, list[Document]] | None = None
     """Takes passages from any LangChain retriever instead: it says how many, best first."""
     model: str = DEFAULT_MODEL
@@ -90,6 +90,7 @@ class Answering(BaseModel):
     bits: int | None = None
     """8 or 4 hold the decoder's matrices in so many bits."""
 
+    _default_index: str = PrivateAttr(default_factory=lambda: str(default_index()))
     _index_retriever: RagxRetriever | None = PrivateAttr(default=None)
 
     @model_validator(mode="before")
@@ -108,8 +109,13 @@ class Answering(BaseModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        names = ("index", "retriever", *PER_CALL, "stop", "device", "dtype", "bits")
-        return {name: getattr(self, name) for name in names}
+        names = ("retriever", *PER_CALL, "stop", "device", "dtype", "bits")
+        index = self._folder if self.retriever is None else None
+        return {"index": index, **{name: getattr(self, name) for name in names}}
+
+    @property
+    def _folder(self) -> str:
+        return self._default_index if self.index is None else self.index
 
     def _settings(self, stop: Sequence[str] | None, options: dict[str, Any]) -> tuple[dict[str, Any], Generation]:
         """The settings of one call.
@@ -120,7 +126,7 @@ class Answering(BaseModel):
         if unknown := options.keys() - {*PER_CALL, "stream"}:
             raise ConfigError(f"unknown setting {min(unknown)!r}")
         settings = {name: options.get(name, getattr(self, name)) for name in PER_CALL}
-        stops = tuple(self.stop if stop is None else stop)
+        stops = (stop,) if isinstance(stop, str) else tuple(self.stop if stop is None else stop)
         if "" in stops:
             raise ConfigError("a stop string is empty: every answer would end at once")
         generation = {name: settings[name] for name in GENERATION}
@@ -153,10 +159,9 @@ class Answering(BaseModel):
             reading = reader.prepare(
                 question, passages, n_decoder=settings["n_decoder"], generation=generation, history=history
             )
-            text, held, tokens = "", "", 0
+            text, held = "", ""
             with closing(reader.stream(reading, generation)) as stream:
                 for piece in stream:
-                    tokens += 1
                     held = held + piece if text else (held + piece).lstrip()
                     if ready := held.rstrip():
                         text, held = text + ready, held[len(ready) :]
@@ -166,8 +171,7 @@ class Answering(BaseModel):
             citations=cite(text, question, [Hit(passage, 0.0) for passage in passages]),
             notes=notes + reading.notes,
             input_tokens=len(reading.prompt.ids),
-            # text that a stop string might have begun with comes after the last token
-            output_tokens=min(tokens, generation.max_new_tokens),
+            output_tokens=stream.tokens,
             context_tokens=reading.context.tokens if reading.context is not None else 0,
         )
 
@@ -190,7 +194,7 @@ class Answering(BaseModel):
 
     def _over_index(self) -> RagxRetriever:
         if self._index_retriever is None:
-            self._index_retriever = RagxRetriever(index=self.index, device=self.device, dtype=self.dtype)
+            self._index_retriever = RagxRetriever(index=self._folder, device=self.device, dtype=self.dtype)
         return self._index_retriever
 
 

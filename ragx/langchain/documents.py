@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeGuard
 
 from langchain_core.documents import Document
 
 from ragx.errors import ConfigError
+from ragx.tokenization import valid
 from ragx.types import Passage
 
 
@@ -54,11 +55,16 @@ def to_passage(document: Document, id: str, *, keep_metadata: bool = False) -> P
 
 def _text(metadata: dict[str, Any], name: str) -> str:
     value = metadata.get(name)
-    return value if isinstance(value, str) else ""
+    return valid(value) if isinstance(value, str) else ""
 
 
 def _number(metadata: dict[str, Any], *names: str) -> int:
-    return next((value for name in names if isinstance(value := metadata.get(name), int)), 0)
+    return next((value for name in names if _fits(value := metadata.get(name))), 0)
+
+
+def _fits(value: Any) -> TypeGuard[int]:
+    """Whether it is a number that an index's 64 bits hold, and a text's length more."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**62
 
 
 def _json(metadata: dict[str, Any], id: str) -> str:

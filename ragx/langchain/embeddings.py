@@ -15,6 +15,7 @@ from ragx.config import IndexSettings
 from ragx.rag import open_encoder
 from ragx.retrieval import Encoder, TextEncoder
 from ragx.retrieval.passages import embedded_text
+from ragx.tokenization import valid
 from ragx.types import Passage
 
 _lock = threading.Lock()
@@ -43,13 +44,13 @@ class RagxEmbeddings(BaseModel, Embeddings):
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """A vector for each text, (n, d)."""
-        passages = [Passage("", "", "", text, 0, 0, len(text), "") for text in texts]
+        passages = [Passage("", "", "", text, 0, 0, len(text), "") for text in map(valid, texts)]
         vectors: list[list[float]] = self.encoder.encode_passages(passages).tolist()
         return vectors
 
     def embed_query(self, text: str) -> list[float]:
         """The vector of a question, (d,)."""
-        vector: list[float] = self.encoder.encode_question(text).tolist()
+        vector: list[float] = self.encoder.encode_question(valid(text)).tolist()
         return vector
 
 

@@ -20,7 +20,7 @@ from ragx.retrieval import Encoder, Index, Method, Retriever
 from ragx.retrieval.manifest import current_generation
 from ragx.tokenization import valid
 
-Folder = Annotated[str, BeforeValidator(str)]
+Folder = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
 
 
 class RagxRetriever(BaseRetriever):

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
+from langchain_core.runnables import run_in_executor
 from langchain_core.vectorstores import VectorStore
 from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
@@ -98,12 +99,15 @@ class RagxVectorStore(VectorStore):
         """Add texts with their metadata; as `add_documents`."""
         return super().add_texts(list(texts), metadatas, ids=ids, **kwargs)
 
-    def add_documents(self, documents: list[Document], *, ids: Sequence[str | None] | None = None) -> list[str]:  # type: ignore[override]
+    def add_documents(
+        self, documents: list[Document], *, ids: Sequence[str | None] | None = None, **kwargs: Any
+    ) -> list[str]:
         """Add documents; one with the id of another replaces it.
 
         Args:
             documents: `title` and `source` in the metadata are shown in citations; the title is embedded too.
             ids: one for each document; None: its own, or a new one.
+            kwargs: none are used.
 
         Returns:
             The ids.
@@ -159,6 +163,19 @@ class RagxVectorStore(VectorStore):
     ) -> list[tuple[Document, float]]:
         """The k documents nearest to a question, and their inner products with it; best first."""
         return [(document, score) for document, score, _ in self._search(query, k, filter)]
+
+    def _similarity_search_with_relevance_scores(
+        self, query: str, k: int = 4, filter: Filter | None = None, **kwargs: Any
+    ) -> list[tuple[Document, float]]:
+        """The k documents of greatest inner product with a question, and their cosines with it: -1 to 1, as 0 to 1."""
+        vector = self._vector(query)
+        found = self._search(vector.tolist(), k, filter)
+        return [(document, (_cosine(vector, nearby) + 1) / 2) for document, _, nearby in found]
+
+    async def _asimilarity_search_with_relevance_scores(
+        self, query: str, k: int = 4, filter: Filter | None = None, **kwargs: Any
+    ) -> list[tuple[Document, float]]:
+        return await run_in_executor(None, self._similarity_search_with_relevance_scores, query, k, filter)
 
     def similarity_search_by_vector(
         self, embedding: list[float], k: int = 4, filter: Filter | None = None, **kwargs: Any
@@ -236,10 +253,6 @@ class RagxVectorStore(VectorStore):
     def _exists(self) -> bool:
         return (self.folder / "CURRENT").exists()
 
-    def _select_relevance_score_fn(self) -> Callable[[float], float]:
-        """From the inner product of vectors of length 1, -1 to 1, to 0 to 1."""
-        return lambda score: (score + 1) / 2
-
 
 def _more_and_more(retriever: Retriever, vector: np.ndarray, k: int) -> Iterator[tuple[int, float]]:
     """The rows nearest to a vector and their scores, best first, without end but the index's."""
@@ -251,6 +264,12 @@ def _more_and_more(retriever: Retriever, vector: np.ndarray, k: int) -> Iterator
             return
         seen |= {row for row, _ in ranking}
         k *= 4
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Of two vectors (d,); 0 where one has no length."""
+    lengths = float(np.linalg.norm(a)) * float(np.linalg.norm(b))
+    return min(max(float(a @ b) / lengths, -1.0), 1.0) if lengths else 0.0
 
 
 def _passes(document: Document, filter: Filter | None) -> bool:

@@ -39,7 +39,7 @@ class Generation(Settings):
     """Sample from tokens at least this share as likely as the likeliest."""
     repetition_penalty: float = Field(default=1.0, gt=0)
     """Above 1, tokens that were there before become less likely."""
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
     """Makes sampling repeatable on one machine."""
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Strings that end the answer; they are not part of it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
 from collections.abc import Generator, Iterator, Sequence
@@ -10,10 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from tokenizers.decoders import DecodeStream
-from transformers import GenerationConfig, PreTrainedTokenizerFast, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedTokenizerFast,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 from transformers.generation.streamers import BaseStreamer
 
 from ragx.reader.base import Generation
+from ragx.reader.sampling import Sampler
 from ragx.types import Finish
 
 if TYPE_CHECKING:
@@ -97,15 +104,13 @@ def generate(
     def run() -> None:
         try:
             ids = torch.tensor([prompt_ids], device=model.device)  # (1, N)
-            seeded = contextlib.nullcontext() if generation.seed is None else torch.random.fork_rng()
-            with torch.inference_mode(), seeded:
-                if generation.seed is not None:
-                    torch.manual_seed(generation.seed)
+            with torch.inference_mode():
                 model.generate(
                     ids,
                     attention_mask=torch.ones_like(ids),
                     context=context,
                     generation_config=_generation_config(model, tokenizer, generation),
+                    logits_processor=LogitsProcessorList([_Chosen(Sampler(generation, model.device))]),
                     streamer=_Streamer(tokens),
                     stopping_criteria=StoppingCriteriaList([_StopWhen(closed, cancel)]),
                 )
@@ -142,19 +147,32 @@ def _begun(text: str, stops: Sequence[str]) -> int:
 def _generation_config(
     model: CepeModel, tokenizer: PreTrainedTokenizerFast, generation: Generation
 ) -> GenerationConfig:
+    """Greedy and without a penalty, whatever the model's folder says: `_Chosen` has applied what was asked for."""
     stops = end_tokens(model, tokenizer)
-    sampling: dict[str, Any] = {}
-    if not generation.is_greedy:
-        sampling = {"do_sample": True, **generation.model_dump(include={"temperature", "top_p", "top_k"})}
-        sampling["min_p"] = generation.min_p or None
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(stops, default=0)
     return GenerationConfig(
         max_new_tokens=generation.max_new_tokens,
-        repetition_penalty=generation.repetition_penalty,
+        do_sample=False,
+        temperature=1.0,  # this and the next two are defaults, said so that a folder's own are not warned of
+        top_p=1.0,
+        top_k=50,
+        repetition_penalty=1.0,
         eos_token_id=sorted(stops) or None,
         pad_token_id=pad,
-        **sampling,
     )
+
+
+class _Chosen(LogitsProcessor):
+    """Leaves the token that the sampler chooses: `generate` itself would draw from the whole process's generator."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self.sampler = sampler
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        token = self.sampler.choose(scores, input_ids.tolist() if self.sampler.penalises else [])
+        chosen = torch.full_like(scores, -torch.inf)
+        chosen[:, token] = 0
+        return chosen
 
 
 class _Streamer(BaseStreamer):

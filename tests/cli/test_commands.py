@@ -55,6 +55,7 @@ def test_doctor_says_what_ask_would_use(ragx: Callable[..., Run]) -> None:
         (["ask", QUESTION, "--index", "INDEX", "--dtype", "int3"], "dtype 'int3' is not one of"),
         (["ask", QUESTION, "--index", "INDEX", "--attend", "owl"], "attend 'owl' is not one of auto, project"),
         (["ask", QUESTION, "--index", "INDEX", "--top-p", "2"], "top_p: "),
+        (["ask", QUESTION, "--index", "INDEX", "--seed", "99999999999999999999"], "seed: "),
         (["ask", QUESTION, "--index", "INDEX", "--device", "owl"], "device 'owl' cannot be used"),
         (["ask", QUESTION, "--index", "INDEX", "--cache-size", "inf"], "cache_size must be a number of GB from 0 on"),
         (["ask", QUESTION, "--index", "INDEX", "--stop", ""], "stop"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,16 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, Sys
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import ConfigurableField, Runnable
 from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import Field, ValidationError
 
 from ragx import RAG
 from ragx.errors import ConfigError, IndexFolderError
 from ragx.langchain import ChatRagx, RagxEmbeddings, RagxLLM, RagxVectorStore
+from ragx.langchain.answering import _open_readers
+from ragx.reader.base import Generation
+from ragx.reader.decoding import generate
 from ragx.retrieval import remove
 from ragx.types import Message
 
@@ -95,6 +99,16 @@ def test_a_chain_streams_batches_and_awaits_the_same_answers(kind: Any, tiny: di
 
 
 @EITHER
+def test_a_seed_gives_the_same_answers_in_a_batch_and_in_sequence(kind: Any, tiny: dict[str, Any]) -> None:
+    asking = chain(kind(**tiny, temperature=1.5, seed=7))
+    questions = [{"q": f"Why {number}"} for number in (1, 2, 3, 1, 2, 3)]
+    expected = [asking.invoke(question) for question in questions]
+    assert expected[:3] == expected[3:]
+    assert len(set(expected)) > 1
+    assert asking.batch(questions) == expected
+
+
+@EITHER
 @pytest.mark.parametrize("length", [1, 3])
 def test_a_stop_string_ends_the_generation(kind: Any, tiny: dict[str, Any], length: int) -> None:
     whole = chain(kind(**tiny)).invoke({"q": "Why"})
@@ -106,6 +120,13 @@ def test_a_stop_string_ends_the_generation(kind: Any, tiny: dict[str, Any], leng
         assert asyncio.run(asking.ainvoke({"q": "Why"})) == expected
     assert chain(kind(**tiny, stop=[stop]).bind(stop=[])).invoke({"q": "Why"}) == whole
     assert not generating()
+
+
+@EITHER
+def test_a_stop_that_is_one_string_is_not_taken_for_its_letters(kind: Any, tiny: dict[str, Any]) -> None:
+    whole = chain(kind(**tiny)).invoke({"q": "Why"})
+    assert chain(kind(**tiny).bind(stop=whole[5:8])).invoke({"q": "Why"}) == whole[: whole.index(whole[5:8])].rstrip()
+    assert chain(kind(**tiny).bind(stop=whole[::-1])).invoke({"q": "Why"}) == whole
 
 
 def generating() -> list[threading.Thread]:
@@ -184,6 +205,34 @@ def test_any_retriever_feeds_the_reader(kind: Any, tiny: dict[str, Any], facts: 
     assert retriever.asked == ["sync Why?", "async Why?"]
 
 
+@EITHER
+def test_settings_and_the_retriever_are_configurable(kind: Any, tiny: dict[str, Any], facts: list[Document]) -> None:
+    del tiny["index"]
+    given, other = Facts(documents=facts[:1]), Facts(documents=facts[1:])
+    asking = kind(**tiny, retriever=given).configurable_fields(
+        max_tokens=ConfigurableField(id="max_tokens"), retriever=ConfigurableField(id="retriever")
+    )
+    for settings, retriever in (({"max_tokens": 4}, given), ({"retriever": other}, other)):
+        found = asking.with_config(configurable=settings).invoke("Why?")
+        expected = kind(**tiny | {"retriever": retriever} | settings).invoke("Why?")
+        assert getattr(found, "text", found) == getattr(expected, "text", expected)
+    assert (len(given.asked), len(other.asked)) == (2, 2)
+    from_the_default_index = kind(**tiny).configurable_fields(retriever=ConfigurableField(id="retriever"))
+    assert from_the_default_index.with_config(configurable={"retriever": other}).invoke("Why?")
+
+
+@EITHER
+def test_without_an_index_or_a_retriever_the_default_index_is_read(
+    kind: Any, tiny: dict[str, Any], facts: list[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = chain(kind(**tiny)).invoke({"q": "Why"})
+    monkeypatch.setenv("RAGX_INDEX", str(tiny.pop("index")))
+    model = kind(**tiny)
+    assert chain(model).invoke({"q": "Why"}) == expected
+    assert model._identifying_params["index"] == os.environ["RAGX_INDEX"]
+    assert kind(**tiny, retriever=Facts(documents=facts))._identifying_params["index"] is None
+
+
 def test_an_external_vector_store_feeds_the_reader(facts: list[Document]) -> None:
     store = InMemoryVectorStore(RagxEmbeddings())
     store.add_documents(facts)
@@ -205,7 +254,6 @@ def test_the_index_is_read_in_its_current_generation(tiny: dict[str, Any], tmp_p
 def test_usage_counts_the_prompt_and_what_was_decoded(tiny: dict[str, Any], facts: list[Document]) -> None:
     from ragx.langchain.documents import to_passage
     from ragx.rag import open_reader
-    from ragx.reader.base import Generation
 
     model = ChatRagx(**tiny)
     answer = model.invoke("Why?", documents=facts)
@@ -226,6 +274,22 @@ def test_usage_counts_the_prompt_and_what_was_decoded(tiny: dict[str, Any], fact
     assert streamed is not None
     assert streamed.usage_metadata == answer.usage_metadata
     assert streamed.response_metadata["citations"] == answer.response_metadata["citations"]
+
+
+def test_usage_counts_no_token_for_text_that_a_stop_string_held_back(
+    tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = _open_readers(tiny["model"], None, "float32", None)[0]["full"]
+    generation = Generation(max_new_tokens=8)
+    reading = reader.prepare("Why?", [], n_decoder=0, generation=generation)
+    ids = list(generate(reader.model, reader.tokenizer, reading.prompt.ids, None, generation, threading.Event()))
+    monkeypatch.setattr(reader.model.generation_config, "eos_token_id", ids[-1])
+    text = "".join(reader.stream(reading, generation))
+    model = ChatRagx(**tiny, reader="full", stop=[text[-1] + "never there"])
+    answer = model.invoke("Why?", documents=[])
+    assert answer.text == text.strip()
+    assert answer.usage_metadata is not None
+    assert answer.usage_metadata["output_tokens"] == 1 + ids.index(ids[-1])
 
 
 @EITHER

@@ -21,7 +21,7 @@ class TestChatRagxUnit(ChatModelUnitTests):
 
     @property
     def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
-        return {"RAGX_INDEX": "notes/index"}, {}, {"index": "notes/index"}
+        return {"RAGX_INDEX": "notes/index"}, {}, {"_folder": "notes/index"}
 
 
 class TestChatRagxIntegration(ChatModelIntegrationTests):

@@ -1,4 +1,4 @@
-"""LangChain's standard suites for embeddings."""
+"""LangChain's standard suites for embeddings, and text that is not Unicode."""
 
 from __future__ import annotations
 
@@ -19,3 +19,9 @@ class TestRagxEmbeddingsIntegration(EmbeddingsIntegrationTests):
     @property
     def embeddings_class(self) -> type[Embeddings]:
         return RagxEmbeddings
+
+
+def test_text_that_is_not_unicode_is_embedded_as_what_it_can_be() -> None:
+    embeddings = RagxEmbeddings()
+    assert embeddings.embed_query("\ud800 x") == embeddings.embed_query("? x")
+    assert embeddings.embed_documents(["\ud800 x"]) == embeddings.embed_documents(["? x"])

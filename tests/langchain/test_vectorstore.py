@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from langchain_core.documents import Document
-from langchain_core.embeddings import DeterministicFakeEmbedding
+from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
+from langchain_core.indexing import InMemoryRecordManager, aindex, index
 
 from ragx.errors import ConfigError, IndexFolderError
 from ragx.langchain import RagxEmbeddings, RagxRetriever, RagxVectorStore
@@ -131,6 +134,33 @@ def test_relevance_is_between_0_and_1(tmp_path: Path) -> None:
     assert [document.page_content for document in retriever.invoke("snow")] == ["snow"]
 
 
+class Compass(Embeddings):
+    """Vectors of length 12 in the plane: the text is their direction in degrees."""
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        return [self.embed_query(text) for text in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        if not text.isdecimal():
+            return [0.0, 0.0]
+        return [12 * math.cos(math.radians(int(text))), 12 * math.sin(math.radians(int(text)))]
+
+
+@pytest.mark.filterwarnings("error:Relevance scores")
+async def test_relevance_is_the_cosine_whatever_the_lengths_of_vectors(tmp_path: Path) -> None:
+    store = RagxVectorStore.from_texts(["0", "60", "90", "180", "no direction"], Compass(), folder=tmp_path / "index")
+    expected = {"0": 1, "60": 0.75, "90": 0.5, "no direction": 0.5, "180": 0}
+    for found in (
+        store.similarity_search_with_relevance_scores("0", k=5),
+        await store.asimilarity_search_with_relevance_scores("0", k=5),
+    ):
+        assert {document.page_content: score for document, score in found} == pytest.approx(expected, abs=1e-3)
+    near = store.as_retriever(search_type="similarity_score_threshold", search_kwargs={"score_threshold": 0.7, "k": 5})
+    assert [document.page_content for document in near.invoke("0")] == ["0", "60"]
+    assert store.similarity_search_with_relevance_scores("0", filter=lambda document: False) == []
+    assert await store.asimilarity_search_with_relevance_scores("0", filter=lambda document: False) == []
+
+
 async def test_writers_in_one_process_wait_for_each_other(store: RagxVectorStore) -> None:
     await asyncio.gather(*(store.aadd_texts([f"text {n}"], ids=[str(n)]) for n in range(5)))
     assert len(store.get_by_ids([str(n) for n in range(5)])) == 5
@@ -146,6 +176,27 @@ def test_deleting_without_ids_deletes_all(store: RagxVectorStore) -> None:
 def test_from_documents_takes_their_ids(tmp_path: Path, facts: list[Document]) -> None:
     store = RagxVectorStore.from_documents(facts, CountedEmbeddings(), folder=tmp_path / "index")
     assert store.get_by_ids(["Sea", "Snow"]) == [facts[2], facts[0]]
+
+
+async def test_langchain_keeps_it_in_step_with_its_sources(tmp_path: Path) -> None:
+    store = RagxVectorStore(tmp_path / "index", CountedEmbeddings())
+    record = InMemoryRecordManager("notes")
+    record.create_schema()
+
+    def notes(*texts: str) -> list[Document]:
+        return [Document(text, metadata={"source": "notes.txt"}) for text in texts]
+
+    def kept() -> list[str]:
+        return sorted(document.page_content for document in store.similarity_search("snow", k=9))
+
+    options: dict[str, Any] = {"cleanup": "incremental", "source_id_key": "source", "key_encoder": "sha256"}
+    index(notes("snow", "soil"), record, store, **options)
+    assert kept() == ["snow", "soil"]
+    done = index(notes("snow", "sea"), record, store, **options)
+    assert done == {"num_added": 1, "num_updated": 0, "num_skipped": 1, "num_deleted": 1}
+    assert kept() == ["sea", "snow"]
+    await aindex(notes("sand"), record, store, **options)
+    assert kept() == ["sand"]
 
 
 def test_mistakes_are_one_line_and_change_nothing(store: RagxVectorStore, tmp_path: Path) -> None:
@@ -169,7 +220,19 @@ def test_mistakes_are_one_line_and_change_nothing(store: RagxVectorStore, tmp_pa
     assert len(store.similarity_search("foo", k=9)) == 3
 
 
+def test_a_start_that_is_none_is_taken_for_0(store: RagxVectorStore) -> None:
+    starts = {"huge": 2**70, "with no room for an end": 2**63 - 1, "true": True, "text": "5", "real": 5}
+    store.add_texts(["new"] * len(starts), [{"start": start} for start in starts.values()], ids=list(starts))
+    index = Index.open(store.folder)
+    found = {id: index.passage(row).start for id, row in index.find(starts).items()}
+    assert found == {id: 5 if id == "real" else 0 for id in starts}
+    assert [document.metadata for document in store.get_by_ids(["huge", "true"])] == [{"start": 2**70}, {"start": True}]
+
+
 def test_text_that_is_not_unicode_is_stored_as_what_it_can_be(store: RagxVectorStore) -> None:
-    store.add_texts(["bro\ud800ken"], ids=["d"])
+    store.add_texts(["bro\ud800ken"], [{"title": "\ud800", "source": "a\udcff.txt", "document": "\ud800"}], ids=["d"])
     assert store.get_by_ids(["d"])[0].page_content == "bro?ken"
+    index = Index.open(store.folder)
+    passage = index.passage(index.find(["d"])["d"])
+    assert (passage.title, passage.source, passage.document) == ("?", "a?.txt", "?")
     assert len(store.similarity_search("\ud800", k=4)) == 4

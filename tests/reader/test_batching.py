@@ -112,6 +112,7 @@ def test_sampling_settings_are_each_askers_own(reader: CepeReader, together: Cep
         {"temperature": 1.1, "seed": 1, "top_k": 5},
         {"temperature": 1.1, "seed": 1, "top_p": 0.7},
         {"temperature": 1.1, "seed": 1, "min_p": 0.1},
+        {"temperature": 1.1, "seed": 1, "top_k": 20, "top_p": 0.9, "min_p": 0.01, "repetition_penalty": 1.3},
         {"repetition_penalty": 5.0},
         {"stop": ("}",)},
     ]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from ragx import cepe
 from ragx.cepe.store import PassageStore
+from ragx.config import checked
 from ragx.errors import ConfigError
 from ragx.reader.base import Generation, Reader
 from ragx.reader.cepe import CepeReader
@@ -171,6 +174,29 @@ def test_sampling_is_repeatable_by_seed_and_leaves_the_global_generator_alone(ce
     assert torch.rand(1) == untouched
     assert answer(cepe_reader, temperature=1.5, seed=1) == first
     assert any(answer(cepe_reader, temperature=1.5, seed=seed) != first for seed in range(2, 6))
+
+
+def test_answers_sampled_at_once_are_those_sampled_in_sequence(cepe_reader: CepeReader) -> None:
+    expected = [answer(cepe_reader, temperature=1.5, seed=seed) for seed in range(8)]
+    with ThreadPoolExecutor(8) as askers:
+        at_once = askers.map(lambda seed: answer(cepe_reader, temperature=1.5, seed=seed), range(8))
+        assert list(at_once) == expected
+
+
+def test_a_models_own_settings_of_generation_change_nothing(
+    cepe_reader: CepeReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = answer(cepe_reader), answer(cepe_reader, temperature=1.5, seed=1)
+    own = GenerationConfig(do_sample=True, temperature=9.0, top_k=300, repetition_penalty=9.0, eos_token_id=2)
+    monkeypatch.setattr(cepe_reader.model, "generation_config", own)
+    assert (answer(cepe_reader), answer(cepe_reader, temperature=1.5, seed=1)) == expected
+
+
+def test_a_seed_is_a_number_that_torch_takes(cepe_reader: CepeReader) -> None:
+    assert len({answer(cepe_reader, temperature=1.5, seed=seed) for seed in (-(2**63), 2**63 - 1)}) == 2
+    for seed in (-(2**63) - 1, 2**63):
+        with pytest.raises(ConfigError, match="seed: "):
+            checked(Generation, {"seed": seed})
 
 
 def test_sampling_from_one_token_is_greedy(cepe_reader: CepeReader) -> None:
