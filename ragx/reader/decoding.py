@@ -147,16 +147,11 @@ def _begun(text: str, stops: Sequence[str]) -> int:
 def _generation_config(
     model: CepeModel, tokenizer: PreTrainedTokenizerFast, generation: Generation
 ) -> GenerationConfig:
-    """Greedy and without a penalty, whatever the model's folder says: `_Chosen` has applied what was asked for."""
+    """Greedy and without a penalty: `_Chosen` has applied what was asked for."""
     stops = end_tokens(model, tokenizer)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(stops, default=0)
     return GenerationConfig(
         max_new_tokens=generation.max_new_tokens,
-        do_sample=False,
-        temperature=1.0,  # this and the next two are defaults, said so that a folder's own are not warned of
-        top_p=1.0,
-        top_k=50,
-        repetition_penalty=1.0,
         eos_token_id=sorted(stops) or None,
         pad_token_id=pad,
     )
