@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import GenerationConfig
 
 from ragx import cepe
 from ragx.cepe.store import PassageStore
@@ -181,15 +180,6 @@ def test_answers_sampled_at_once_are_those_sampled_in_sequence(cepe_reader: Cepe
     with ThreadPoolExecutor(8) as askers:
         at_once = askers.map(lambda seed: answer(cepe_reader, temperature=1.5, seed=seed), range(8))
         assert list(at_once) == expected
-
-
-def test_a_models_own_settings_of_generation_change_nothing(
-    cepe_reader: CepeReader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = answer(cepe_reader), answer(cepe_reader, temperature=1.5, seed=1)
-    own = GenerationConfig(do_sample=True, temperature=9.0, top_k=300, repetition_penalty=9.0, eos_token_id=2)
-    monkeypatch.setattr(cepe_reader.model, "generation_config", own)
-    assert (answer(cepe_reader), answer(cepe_reader, temperature=1.5, seed=1)) == expected
 
 
 def test_a_seed_is_a_number_that_torch_takes(cepe_reader: CepeReader) -> None:
