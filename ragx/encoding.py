@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from ragx.errors import ModelError
+from ragx.models.local import carried
 from ragx.rag import open_reader
 from ragx.retrieval import Index
 
@@ -59,7 +60,8 @@ def cluster_encoding(model: str, reader: CepeReader, *, device: str | None, bits
         raise ValueError("a reader without a store keeps no encodings")
     theirs = worker_device(device)
     dtype = str(reader.model.encoder.norm.weight.dtype).removeprefix("torch.")
-    name = str(Path(model).expanduser().absolute()) if Path(model).expanduser().exists() else model
+    path = Path(model).expanduser()
+    name = str(path.absolute()) if model not in carried() and path.exists() else model
     source = Source(_load, (name, theirs, dtype, bits), theirs)
     return partial(encode_batches, source, reader.model.encoder_fingerprint(), reader.store.format)
 

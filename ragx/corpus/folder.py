@@ -69,7 +69,7 @@ def _entries(folder: Path, prefix: str) -> Iterator[tuple[Path, str] | Skipped]:
 
 def _is_index(folder: Path) -> bool:
     """Whether an index lies there, or one that is being built."""
-    return any(folder.glob("gen-*/manifest.json"))
+    return any(any(folder.glob(f"gen-{name}/manifest.json")) for name in ("building", "[0-9][0-9][0-9][0-9]*"))
 
 
 def _matches(relative: str, globs: Sequence[str]) -> bool:

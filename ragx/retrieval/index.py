@@ -282,5 +282,7 @@ def _opened(opener: Callable[[Path], T], path: Path) -> T:
         return opener(path)
     except OSError as error:
         raise IndexFolderError(f"cannot read {error.filename or path}: {error.strerror or error}") from None
-    except Exception:  # whatever the readers of Arrow, NumPy, FAISS and bm25s make of damaged bytes
-        raise IndexFolderError(f"{path} is damaged: {ADVICE}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever the readers of Arrow, NumPy, FAISS and bm25s make of damaged bytes
+        raise IndexFolderError(f"{path} is damaged: {ADVICE}") from error

@@ -101,9 +101,9 @@ class Retriever:
             return []
         try:
             rows, scores = best_matches(self.index.bm25, question, k, self.index.deleted)
-        except (IndexError, TypeError):  # rows that are not there, a number format that is none
+        except (IndexError, TypeError) as error:  # rows that are not there, a number format that is none
             folder = self.index.folder / self.index.generation / "bm25"
-            raise IndexFolderError(f"{folder} is damaged: {ADVICE}") from None
+            raise IndexFolderError(f"{folder} is damaged: {ADVICE}") from error
         return list(zip(rows.tolist(), scores.tolist(), strict=True))
 
     def _checked_encoder(self) -> Encoder:
@@ -123,8 +123,8 @@ def search_shard(
     """
     try:
         rows, scores = nearest(shard.faiss, shard.vectors, vector, k, shard.live, rerank=rerank, gpu=gpu)
-    except IndexError:
-        raise IndexFolderError(f"{shard.folder / 'faiss.index'} is damaged: {ADVICE}") from None
+    except IndexError as error:
+        raise IndexFolderError(f"{shard.folder / 'faiss.index'} is damaged: {ADVICE}") from error
     return rows + shard.offset, scores
 
 

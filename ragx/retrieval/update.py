@@ -86,9 +86,10 @@ def update_index(
     else:
         check_out(out)
     with writer_lock(out):
-        if create and not (out / "CURRENT").exists() and generations(out):
-            restore_current(out)
         there = (out / "CURRENT").exists()
+        if create and not there and generations(out):
+            restore_current(out)
+            there = True
         index = _empty(out, create, encoder) if create and not there else Index.open(out)
         if encoder is not None:
             check_encoder(index, encoder)

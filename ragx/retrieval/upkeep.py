@@ -174,8 +174,7 @@ def remove(folder: Path) -> None:
             shutil.rmtree(generation)
         if (folder / STAGING).is_dir():
             shutil.rmtree(folder / STAGING)
-        for left in folder.glob("*.tmp"):  # by a writer that was killed
-            left.unlink()
+        (folder / "CURRENT.tmp").unlink(missing_ok=True)  # of a writer that was killed
         (folder / "LOCK").unlink()
     if not any(folder.iterdir()):
         folder.rmdir()

@@ -17,7 +17,7 @@ from ragx.cepe.added_weights import save_reader
 from ragx.cepe.fresh import fresh
 from ragx.cepe.placement import Placement
 from ragx.config import IndexSettings
-from ragx.encoding import encode_index
+from ragx.encoding import cluster_encoding, encode_index
 from ragx.errors import ModelError
 from ragx.indexing import build
 from ragx.models import home
@@ -108,6 +108,19 @@ def test_build_on_the_cluster_encodes_there_too(
     code, _, err = run_command("index", "build", tmp_path / "snow.txt", "--out", out, *options)
     assert code == 0
     assert "1 passages encoded" in err
+
+
+def test_workers_take_a_reader_that_comes_with_ragx_by_its_name(
+    trained: Path, opened: Callable[[str], CepeReader], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = opened("named")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small").mkdir()
+    monkeypatch.setattr("ragx.models.local.CARRIED", trained.parent)
+    for model, theirs in (("small", str(tmp_path / "small")), (trained.name, trained.name)):
+        (tmp_path / model).mkdir(exist_ok=True)
+        (source, *_) = cluster_encoding(model, reader, device="cpu", bits=None).args  # type: ignore[attr-defined]
+        assert source.arguments[0] == theirs
 
 
 def test_a_killed_worker_loses_nothing(

@@ -172,11 +172,13 @@ def test_a_file_that_moves_is_not_embedded_again(index: Path, corpus: Path, enco
 
 
 def test_an_index_in_the_folder_that_it_indexes_is_no_document(corpus: Path) -> None:
+    write(corpus, {"gen-9/manifest.json": "{}", "gen-9/page.txt": "A folder of someone else's."})
     folder = corpus / "index"
     for _ in range(2):
         assert not build([corpus], folder, settings()).skipped
     report = update(folder)
     assert (report.added, report.deleted, report.skipped) == (0, 0, [])
+    assert "gen-9/page.txt#0" in held(folder)
 
 
 def test_a_name_that_means_nothing_or_two_things_deletes_nothing(
