@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -69,7 +70,8 @@ def _entries(folder: Path, prefix: str) -> Iterator[tuple[Path, str] | Skipped]:
 
 def _is_index(folder: Path) -> bool:
     """Whether an index lies there, or one that is being built."""
-    return any(any(folder.glob(f"gen-{name}/manifest.json")) for name in ("building", "[0-9][0-9][0-9][0-9]*"))
+    manifests = folder.glob("gen-*/manifest.json")
+    return any(re.fullmatch(r"gen-(building|\d{4,})", path.parent.name) for path in manifests)
 
 
 def _matches(relative: str, globs: Sequence[str]) -> bool:
