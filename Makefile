@@ -35,6 +35,7 @@ lint: $(INSTALLED) ## Check style and types, and for unsafe code and packages.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-timings
 	$(BIN)/bandit --quiet --configfile pyproject.toml --severity-level medium --recursive ragx kernels apps train
 	$(BIN)/python .ci/audit.py
 
@@ -53,13 +54,13 @@ bench-index: $(INSTALLED) ## Measure indexes of 1M vectors: Flat, HNSW, IVF-PQ, 
 	$(BIN)/python -m benchmarks.index
 
 memory: $(INSTALLED) ## Measure the memory that a build of 1M passages takes.
-	$(BIN)/python tests/retrieval/build_memory.py
+	$(BIN)/python -m tests.helpers.build_memory
 
 bench-ray: $(INSTALLED) ## Measure an index build on Ray against the local engine.
 	$(BIN)/python -m benchmarks.ray_build
 
 torture: $(INSTALLED) ## Kill, starve and damage an index, as docs/reliability.md reports.
-	$(BIN)/python tests/retrieval/torture.py
+	$(BIN)/python -m tests.helpers.torture
 
 screenshots: $(INSTALLED) $(INDEX)/CURRENT ## Take the documentation's pictures of the chat.
 	$(BIN)/python -m benchmarks.screenshots

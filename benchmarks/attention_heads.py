@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks import sample
 from ragx.models import resolve
-from ragx.tokenization import load_tokenizer, plain_ids
+from ragx.util.tokenization import load_tokenizer, plain_ids
 
 DECODER, LENGTH, TEXTS = "smollm2-135m-instruct", 128, 12
 

@@ -12,11 +12,11 @@ import time
 from statistics import median
 
 from benchmarks import sample
-from ragx.hardware import default_device, default_dtype
 from ragx.models import resolve
 from ragx.rag import open_retriever
 from ragx.reader.prompt import build_prompt
-from ragx.tokenization import load_tokenizer
+from ragx.util.device import default_device, default_dtype
+from ragx.util.tokenization import load_tokenizer
 
 ROUNDS = 5
 DECODER = "smollm2-135m-instruct"

@@ -28,8 +28,9 @@ import numpy as np
 
 from benchmarks.sample import ROOT
 from ragx.config import IndexSettings
-from ragx.retrieval import Index, Retriever, build_index, update_index
-from ragx.retrieval.dense import open_faiss
+from ragx.index import Index, build_index, update_index
+from ragx.index.dense import open_faiss
+from ragx.retrieval import Retriever
 from ragx.types import Passage
 
 DIMENSION = 384

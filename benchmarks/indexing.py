@@ -12,10 +12,11 @@ from sentence_transformers import SentenceTransformer
 
 from benchmarks import sample
 from ragx.config import IndexSettings
-from ragx.hardware import default_device, default_dtype
+from ragx.index import build_index
 from ragx.models import fingerprint, resolve
-from ragx.retrieval import TextEncoder, build_index
+from ragx.retrieval import TextEmbedder
 from ragx.types import Passage
+from ragx.util.device import default_device, default_dtype
 
 MODEL = "all-minilm-l6-v2"
 ROUNDS = 4
@@ -30,7 +31,7 @@ def run() -> str:
     dtype = default_dtype(device)
     plain = SentenceTransformer(str(folder), device=device)
     fast = SentenceTransformer(str(folder), device=device, model_kwargs={"dtype": dtype})
-    encoder = TextEncoder.load(folder, name=MODEL, fingerprint=fingerprint(folder), device=device, dtype=dtype)
+    encoder = TextEmbedder.load(folder, name=MODEL, fingerprint=fingerprint(folder), device=device, dtype=dtype)
 
     def build(passages: list[Passage]) -> None:
         with tempfile.TemporaryDirectory() as out:

@@ -16,9 +16,9 @@ from pathlib import Path
 from benchmarks import sample
 from ragx.config import IndexSettings
 from ragx.distributed import Source, cluster, make_shards
-from ragx.indexing import load_encoder
-from ragx.retrieval import build_index, read_manifest
-from ragx.retrieval.build import MakeShards
+from ragx.index import build_index, read_manifest
+from ragx.index.build import MakeShards
+from ragx.indexing.build import load_encoder
 
 MODEL = "all-minilm-l6-v2"
 WARM = 600

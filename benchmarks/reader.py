@@ -34,9 +34,9 @@ from ragx.cepe.fresh import fresh
 from ragx.cepe.model import CepeModel
 from ragx.cepe.placement import Placement
 from ragx.cepe.store import Format, PassageStore
-from ragx.hardware import default_device, default_dtype
 from ragx.models import resolve
-from ragx.tokenization import load_tokenizer, plain_ids
+from ragx.util.device import default_device, default_dtype
+from ragx.util.tokenization import load_tokenizer, plain_ids
 
 K, L, IN_PROMPT, NEW_TOKENS, ROUNDS = 60, 128, 10, 64, 3
 DECODER = "smollm2-135m-instruct"

@@ -19,8 +19,9 @@ from ir_measures import R
 from benchmarks import sample
 from ragx.config import Chunking, IndexSettings
 from ragx.corpus import read_documents, split_passages
+from ragx.index import Index, build_index
 from ragx.models import fingerprint, resolve
-from ragx.retrieval import METHODS, Index, Retriever, TextEncoder, build_index
+from ragx.retrieval import METHODS, Retriever, TextEmbedder
 
 DATA = Path(os.environ.get("RAGX_DATA") or sample.ROOT.parent / "shared" / "data")
 MODEL = "all-minilm-l6-v2"
@@ -33,7 +34,7 @@ def run() -> str:
     if not DATA.is_dir():
         return f"skipped: no data at {DATA}"
     folder = resolve(MODEL, "encoder")
-    encoder = TextEncoder.load(folder, name=MODEL, fingerprint=fingerprint(folder))
+    encoder = TextEmbedder.load(folder, name=MODEL, fingerprint=fingerprint(folder))
     rows = []
     for name, (corpus, questions, gold) in _sets().items():
         with tempfile.TemporaryDirectory() as out:

@@ -1,5 +1,5 @@
 """`python -m ragx`."""
 
-from ragx.cli import main
+from ragx.cli.main import main
 
 main()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -89,6 +89,31 @@ class IndexSettings(Settings):
     search: Search = Search()
     shard_size: int = Field(default=100_000, ge=1)
     """Passages in a shard."""
+
+
+class SamplingParams(Settings):
+    """How the answer is decoded. The sampling settings matter where `temperature` is above 0."""
+
+    max_new_tokens: int = Field(default=256, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
+    """0 is greedy."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Sample from the likeliest tokens that together have this probability."""
+    top_k: int = Field(default=0, ge=0)
+    """Sample from so many of the likeliest tokens; 0: all."""
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    """Sample from tokens at least this share as likely as the likeliest."""
+    repetition_penalty: float = Field(default=1.0, gt=0)
+    """Above 1, tokens that were there before become less likely."""
+    seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
+    """Makes sampling repeatable on one machine."""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Strings that end the answer; they are not part of it."""
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the likeliest token is always taken; so near 0, logits could not be divided by the temperature."""
+        return self.temperature < 1e-5
 
 
 _MAX_BYTES = 1 << 20

@@ -6,9 +6,11 @@ Exit codes: 0 done, 1 a defect in ragx, 2 bad input or a missing model or index,
 
 from __future__ import annotations
 
+REPAIR_ADVICE = "run `ragx index repair`, or rebuild the index"
+
 
 class RagxError(Exception):
-    """Something the user can mend. The message is one line; the CLI prints it and exits with `exit_code`."""
+    """An error the user can fix. The message is one line; the CLI prints it and exits with `exit_code`."""
 
     exit_code = 2
 

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragx import models
-from ragx.config import checked
+from ragx.config import SamplingParams, checked
 from ragx.errors import ConfigError
-from ragx.hardware import out_of_memory_is_one_line, parse_dtype, usable_device
+from ragx.index import Index
 from ragx.reader import READERS, ReaderName
-from ragx.reader.base import Generation
 from ragx.reader.citations import cite
 from ragx.reader.conversation import search_query
-from ragx.retrieval import METHODS, Index, Method, Retriever, TextEncoder
-from ragx.tokenization import valid
+from ragx.retrieval import METHODS, Method, Retriever, TextEmbedder
 from ragx.types import Answer, Hit, Message, Timings
+from ragx.util.device import out_of_memory_is_one_line, parse_dtype, usable_device
+from ragx.util.tokenization import valid
 
 if TYPE_CHECKING:
     import torch
@@ -130,7 +130,7 @@ class RAG:
             why: whether to note each passage's share of the attention, as `Answer.shares`.
             on_text: called with each piece of the answer as it is decoded.
             cancel: set it, in another thread, to end the answer where it is.
-            generation: `max_new_tokens`, `temperature` and the other settings of `ragx.reader.base.Generation`.
+            generation: `max_new_tokens`, `temperature` and the other settings of `ragx.config.SamplingParams`.
 
         Raises:
             ConfigError: an argument is out of range, or the question does not fit into the decoder's window.
@@ -138,7 +138,7 @@ class RAG:
         question = valid(question)
         method = retriever or self.method
         check_question(question, k, n_decoder, reader, method)
-        decoding = checked(Generation, generation)
+        decoding = checked(SamplingParams, generation)
         start = time.perf_counter()
         hits = self.retriever.search(search_query(question, history), k, method)
         retrieved = time.perf_counter()
@@ -213,7 +213,7 @@ def open_reader(
     from ragx import cepe
     from ragx.cepe.store import PassageStore
     from ragx.reader.cepe import CepeReader
-    from ragx.tokenization import load_tokenizer
+    from ragx.util.tokenization import load_tokenizer
 
     decoder = cepe.load(model, device=device, dtype=dtype, bits=bits)
     store = None
@@ -235,7 +235,7 @@ def reader_notes(model: str, reader: CepeReader) -> list[str]:
     return [f"the reader around {model} is untrained: it answers from its prompt's passages alone"]
 
 
-def open_encoder(name: str, *, device: str | None = None, dtype: str | torch.dtype | None = None) -> TextEncoder:
+def open_encoder(name: str, *, device: str | None = None, dtype: str | torch.dtype | None = None) -> TextEmbedder:
     """The text encoder of that name.
 
     Raises:
@@ -244,7 +244,7 @@ def open_encoder(name: str, *, device: str | None = None, dtype: str | torch.dty
     """
     device = usable_device(device)
     folder = models.resolve(name, "encoder")
-    return TextEncoder.load(
+    return TextEmbedder.load(
         folder, name=name, fingerprint=models.fingerprint(folder), device=device, dtype=parse_dtype(dtype, device)
     )
 

@@ -7,8 +7,12 @@ N decoder tokens, H query heads, G key/value heads, D head dimension, E encoder 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Finish = Literal["stop", "length", "cancelled"]
 """Why an answer ended: by itself or at a stop string, at its greatest length, or because its asker had enough."""
@@ -37,6 +41,26 @@ class Passage:
     """The file, dataset or dump the document came from."""
     metadata: str = ""
     """What else a caller keeps with the passage: a JSON object, or nothing."""
+
+
+def embedded_text(passage: Passage) -> str:
+    """What is embedded and indexed of a passage: its title, if any, and its text."""
+    return f"{passage.title} {passage.text}" if passage.title else passage.text
+
+
+class Embedder(Protocol):
+    """What building and searching need of an encoder. Passages are compared with questions by inner product."""
+
+    name: str
+    fingerprint: str
+    """Identifies the weights and the tokenizer: vectors of different fingerprints do not compare."""
+    dimension: int
+
+    def encode_passages(self, passages: Sequence[Passage], on_progress: Callable[[int], object]) -> np.ndarray:
+        """Vectors (n, d) float32; `on_progress` is told how many more passages are done."""
+
+    def encode_question(self, question: str) -> np.ndarray:
+        """A vector (d,) float32."""
 
 
 @dataclass(frozen=True, slots=True)

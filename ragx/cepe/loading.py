@@ -13,7 +13,7 @@ from ragx.cepe import weights
 from ragx.cepe.model import CepeModel, cepe_class
 from ragx.cepe.placement import Placement
 from ragx.errors import ModelError
-from ragx.terminal import quiet_transformers
+from ragx.util.terminal import quiet_transformers
 
 FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3"})
 """Model types whose layers are pre-norm: norm, self-attention, norm, feed-forward, each with a residual."""

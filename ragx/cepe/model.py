@@ -21,8 +21,8 @@ from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
 from ragx.cepe.context import Context, Contexts, pad
 from ragx.cepe.cross_attention import CrossAttention
 from ragx.cepe.encoder import PassageEncoder
-from ragx.hardware import free_memory
 from ragx.models import home
+from ragx.util.device import free_memory
 
 Attend = Literal["auto"] | Way
 ENCODED_AT_ONCE = 32_768

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from ragx.errors import ConfigError, ModelError
-from ragx.hardware import free_memory, parse_dtype, usable_device
+from ragx.util.device import free_memory, parse_dtype, usable_device
 
 Bits = Literal[4, 8]
 IN_16_BITS = ["lm_head", "encoder", r"model\.layers\.\d+\.cross_attn"]

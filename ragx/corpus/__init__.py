@@ -3,8 +3,8 @@
 `sources` dispatches to one reader a format; `passages` cuts documents and drops empty and repeated passages.
 """
 
+from ragx.corpus.chunking import PassageCounts, split_passages, text_key, unique_passages
 from ragx.corpus.document import Document, Skipped
-from ragx.corpus.passages import PassageCounts, split_passages, text_key, unique_passages
 from ragx.corpus.sources import read_documents
 from ragx.corpus.version import parsing_version
 

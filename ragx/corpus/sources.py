@@ -12,14 +12,14 @@ from pathlib import Path
 from ragx.config import DatasetSource
 from ragx.corpus.dataset import open_dataset
 from ragx.corpus.document import Document, Skipped, one_line, without_surrogates
+from ragx.corpus.extract.pool import Parser
 from ragx.corpus.folder import walk
 from ragx.corpus.formats import KNOWN, UNREADABLE, Format, format_of
-from ragx.corpus.mediawiki import read_mediawiki
-from ragx.corpus.parser import Parser
 from ragx.corpus.rows import read_dpr, read_jsonl
+from ragx.corpus.seen import Seen
 from ragx.corpus.text import read_text
+from ragx.corpus.wiki.dump import Page
 from ragx.errors import CorpusError
-from ragx.seen import Seen
 
 Unchanged = Callable[[Path, str], Iterable[Document] | None]
 """Of a file, and the id that a document of the whole file has: its documents, if it need not be parsed for them."""
@@ -148,4 +148,19 @@ def _parse(path: Path, id: str, parser: Parser, format: Format) -> Iterator[Docu
         case "dpr":
             yield from read_dpr(path)
         case "mediawiki":
-            yield from read_mediawiki(path, parser)
+            yield from _read_mediawiki(path, parser)
+
+
+def _read_mediawiki(path: Path, parser: Parser) -> Iterator[Document | Skipped]:
+    """The articles (namespace 0, redirects left out) as plain text, with their title as id.
+
+    One process reads the XML, `parser`'s strips the pages of their markup. Where the XML is damaged the articles before
+    that are read.
+    """
+    with closing(Parser()) as xml:
+        for part in xml.parts(path, "mediawiki"):
+            if "wikitext" in part:
+                page = Page(**part)
+                yield parser.read_wiki_page(path, page.title, page.wikitext, page.media_namespaces)
+            else:
+                yield Skipped(**part)

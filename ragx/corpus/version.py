@@ -25,6 +25,6 @@ _LIBRARIES = (
 def parsing_version() -> str:
     """SHA-256 of this package's code and of the versions of Python and of the libraries that parse, in hexadecimal."""
     digest = hashlib.sha256(" ".join([platform.python_version(), *map(version, _LIBRARIES)]).encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

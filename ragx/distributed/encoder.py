@@ -11,8 +11,8 @@ import ray
 
 from ragx.distributed.cluster import errors_in_one_line, node
 from ragx.errors import ModelError
-from ragx.retrieval.encoder import PASSAGES_PER_CALL, Encoder
-from ragx.types import Passage
+from ragx.retrieval.embedder import PASSAGES_PER_CALL
+from ragx.types import Embedder, Passage
 
 PIECE = PASSAGES_PER_CALL
 """Passages in a task."""
@@ -36,7 +36,7 @@ class Source(NamedTuple):
 class RayEncoder:
     """An `Encoder` whose passages the workers embed, in the batches and so to the vectors of a local one."""
 
-    def __init__(self, encoder: Encoder, source: Source) -> None:
+    def __init__(self, encoder: Embedder, source: Source) -> None:
         """`encoder` says which one it is, and embeds questions; the workers get theirs from `source`."""
         self.name, self.fingerprint, self.dimension = encoder.name, encoder.fingerprint, encoder.dimension
         self._encoder, self._source = encoder, source
@@ -65,13 +65,13 @@ class RayEncoder:
             return np.concatenate([np.empty((0, self.dimension), np.float32), *ray.get(calls)])
 
 
-def checked_encoder(source: Source, fingerprint: str, name: str) -> Encoder:
+def checked_encoder(source: Source, fingerprint: str, name: str) -> Embedder:
     """In a worker, its encoder.
 
     Raises:
         ModelError: it is not the one of that fingerprint.
     """
-    encoder: Encoder = _loaded(source)
+    encoder: Embedder = _loaded(source)
     if encoder.fingerprint != fingerprint:
         raise ModelError(f"encoder {name} on node {node()} is another one than here: give all nodes the same")
     return encoder

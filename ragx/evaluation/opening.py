@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ragx.models import resolve
 from ragx.rag import open_reader
-from ragx.terminal import notice, waiting
+from ragx.util.terminal import notice, waiting
 
 if TYPE_CHECKING:
     from ragx.cepe.model import CepeModel

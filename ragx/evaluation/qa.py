@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from ragx.config import SamplingParams
 from ragx.errors import ConfigError
 from ragx.evaluation import metrics
 from ragx.evaluation.bootstrap import percent
 from ragx.evaluation.questions import Question, distractors, normalised_passages
 from ragx.evaluation.tables import Cell, Table
-from ragx.hardware import out_of_memory_is_one_line
-from ragx.reader.base import Generation, Reading
+from ragx.reader.base import Reading
 from ragx.reader.full import FullReader
 from ragx.reader.prompt import Prompt, passage_text, question_fits
-from ragx.tokenization import chat_ids
+from ragx.util.device import out_of_memory_is_one_line
+from ragx.util.tokenization import chat_ids
 
 if TYPE_CHECKING:
     from ragx.evaluation.results import Results, Values
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from ragx.retrieval import Method, Retriever
     from ragx.types import Passage
 
-GENERATION = Generation(max_new_tokens=32)
+GENERATION = SamplingParams(max_new_tokens=32)
 """Greedy."""
 _METRICS = {"exact match (%)": "exact_match", "F1 (%)": "f1", "answer contained (%)": "contains"}
 _SCORING = (

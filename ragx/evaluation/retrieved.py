@@ -15,9 +15,9 @@ from ragx.evaluation.documents import Excerpt, cut
 from ragx.evaluation.perplexity import SCORED, check_decoder_tokens, perplexity_cells
 from ragx.evaluation.scoring import score
 from ragx.evaluation.tables import Cell, Table
-from ragx.hardware import out_of_memory_is_one_line
 from ragx.reader.prompt import passage_text
-from ragx.tokenization import plain_ids
+from ragx.util.device import out_of_memory_is_one_line
+from ragx.util.tokenization import plain_ids
 
 if TYPE_CHECKING:
     from ragx.evaluation.results import Results, Values

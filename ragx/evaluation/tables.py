@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from ragx.evaluation.bootstrap import Estimate
-from ragx.terminal import plain
+from ragx.util.terminal import plain
 
 Cell = str | int | Estimate | None
 """None: there is no such figure, as where a window is too small."""

@@ -18,17 +18,17 @@ from langchain_core.documents import Document
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
-from ragx.config import checked
+from ragx.config import SamplingParams, checked
 from ragx.errors import ConfigError
-from ragx.hardware import out_of_memory_is_one_line
 from ragx.langchain.documents import to_passage
 from ragx.langchain.retriever import Folder, RagxRetriever
 from ragx.rag import DEFAULT_MODEL, check_question, default_index, open_reader, reader_notes
 from ragx.reader import ReaderName
-from ragx.reader.base import Generation, Reader
+from ragx.reader.base import Reader
 from ragx.reader.citations import cite
-from ragx.tokenization import valid
 from ragx.types import Citation, Hit, Message
+from ragx.util.device import out_of_memory_is_one_line
+from ragx.util.tokenization import valid
 
 GENERATION = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
 PER_CALL = ("model", "k", "n_decoder", "reader", "max_tokens", *GENERATION)
@@ -117,7 +117,7 @@ class Answering(BaseModel):
     def _folder(self) -> str:
         return self._default_index if self.index is None else self.index
 
-    def _settings(self, stop: Sequence[str] | None, options: dict[str, Any]) -> tuple[dict[str, Any], Generation]:
+    def _settings(self, stop: Sequence[str] | None, options: dict[str, Any]) -> tuple[dict[str, Any], SamplingParams]:
         """The settings of one call.
 
         Raises:
@@ -131,7 +131,9 @@ class Answering(BaseModel):
             raise ConfigError("a stop string is empty: every answer would end at once")
         generation = {name: settings[name] for name in GENERATION}
         check_question("?", settings["k"], settings["n_decoder"], settings["reader"], "hybrid")
-        return settings, checked(Generation, {**generation, "max_new_tokens": settings["max_tokens"], "stop": stops})
+        return settings, checked(
+            SamplingParams, {**generation, "max_new_tokens": settings["max_tokens"], "stop": stops}
+        )
 
     def _answer(
         self,

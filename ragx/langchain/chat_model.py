@@ -18,8 +18,8 @@ from pydantic import ConfigDict
 from ragx.errors import ConfigError
 from ragx.langchain.answering import Answering, Outcome, checked_question
 from ragx.reader.conversation import search_query
-from ragx.tokenization import valid
 from ragx.types import Message
+from ragx.util.tokenization import valid
 
 ROLES: dict[str, Literal["system", "user", "assistant"]] = {"system": "system", "human": "user", "ai": "assistant"}
 """Those of LangChain's messages that a conversation is made of."""

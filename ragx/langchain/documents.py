@@ -8,8 +8,8 @@ from typing import Any, TypeGuard
 from langchain_core.documents import Document
 
 from ragx.errors import ConfigError
-from ragx.tokenization import valid
 from ragx.types import Passage
+from ragx.util.tokenization import valid
 
 
 def to_document(passage: Passage) -> Document:

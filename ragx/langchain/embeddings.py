@@ -13,10 +13,9 @@ from pydantic import BaseModel, ConfigDict
 
 from ragx.config import IndexSettings
 from ragx.rag import open_encoder
-from ragx.retrieval import Encoder, TextEncoder
-from ragx.retrieval.passages import embedded_text
-from ragx.tokenization import valid
-from ragx.types import Passage
+from ragx.retrieval import TextEmbedder
+from ragx.types import Embedder, Passage, embedded_text
+from ragx.util.tokenization import valid
 
 _lock = threading.Lock()
 
@@ -34,7 +33,7 @@ class RagxEmbeddings(BaseModel, Embeddings):
     """bfloat16, float16 or float32; None: what the device multiplies fastest."""
 
     @property
-    def encoder(self) -> TextEncoder:
+    def encoder(self) -> TextEmbedder:
         """The loaded model.
 
         Raises:
@@ -78,16 +77,16 @@ class EmbeddingsEncoder:
         return np.array(self._embeddings.embed_query(question), np.float32)
 
 
-def as_encoder(embeddings: Embeddings) -> Encoder:
+def as_encoder(embeddings: Embeddings) -> Embedder:
     """What an index needs of any embeddings."""
     return embeddings.encoder if isinstance(embeddings, RagxEmbeddings) else EmbeddingsEncoder(embeddings)
 
 
-def _load(embeddings: RagxEmbeddings) -> TextEncoder:
+def _load(embeddings: RagxEmbeddings) -> TextEmbedder:
     with _lock:  # or threads that need it at once would each load it
         return _loaded(embeddings.model, embeddings.device, embeddings.dtype)
 
 
 @lru_cache(maxsize=2)
-def _loaded(model: str, device: str | None, dtype: str | None) -> TextEncoder:
+def _loaded(model: str, device: str | None, dtype: str | None) -> TextEmbedder:
     return open_encoder(model, device=device, dtype=dtype)

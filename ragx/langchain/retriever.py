@@ -13,12 +13,14 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import run_in_executor
 from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr
 
+from ragx.index import Index
+from ragx.index.manifest import current_generation
 from ragx.langchain.documents import to_document
 from ragx.langchain.embeddings import RagxEmbeddings
 from ragx.rag import check_search, default_index
-from ragx.retrieval import Encoder, Index, Method, Retriever
-from ragx.retrieval.manifest import current_generation
-from ragx.tokenization import valid
+from ragx.retrieval import Method, Retriever
+from ragx.types import Embedder
+from ragx.util.tokenization import valid
 
 Folder = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
 
@@ -60,7 +62,7 @@ class RagxRetriever(BaseRetriever):
     ) -> list[Document]:
         return await run_in_executor(None, self._get_relevant_documents, query, run_manager=run_manager.get_sync(), k=k)
 
-    def _encoder(self, index: Index) -> Encoder | None:
+    def _encoder(self, index: Index) -> Embedder | None:
         if self.method == "bm25":
             return None
         name = index.manifest.encoder.name
@@ -70,7 +72,7 @@ class RagxRetriever(BaseRetriever):
 class CurrentIndex:
     """The current generation of an index, opened again when another one has been published. Safe between threads."""
 
-    def __init__(self, folder: Path, encoder: Callable[[Index], Encoder | None]) -> None:
+    def __init__(self, folder: Path, encoder: Callable[[Index], Embedder | None]) -> None:
         """`encoder` gives what questions are encoded with."""
         self._folder, self._encoder = folder, encoder
         self._lock = threading.Lock()

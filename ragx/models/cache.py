@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from ragx.config import Settings
 from ragx.errors import ModelError
-from ragx.terminal import notice
+from ragx.util.terminal import notice
 
 RECORD = "ragx-record.json"
 _PARTIAL = ".partial-"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ragx.errors import ModelError
 from ragx.models import check
 from ragx.models.registry import Kind
-from ragx.terminal import notice
+from ragx.util.terminal import notice
 
 if TYPE_CHECKING:
     import torch

@@ -9,7 +9,7 @@ from pathlib import Path
 from ragx.errors import ModelError
 from ragx.models import cache, check, convert, hub, wheel
 from ragx.models.registry import Entry, Kind
-from ragx.terminal import notice
+from ragx.util.terminal import notice
 
 
 def offline() -> bool:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from importlib.resources import files
 from pathlib import Path
 
 from ragx.errors import ModelError
 from ragx.models import cache, check, convert, registry
 from ragx.models.registry import Kind
 
-CARRIED = Path(__file__).with_name("carried")
-"""The readers that come with ragx, a folder each."""
+BUNDLED = Path(str(files("ragx_weights")))
+"""The readers that come with ragx, a folder each: a data package of its own, so that no weights lie among code."""
 
 
-def carried() -> dict[str, Path]:
+def bundled() -> dict[str, Path]:
     """The readers that come with ragx by name."""
-    return {folder.name: folder for folder in sorted(CARRIED.glob("*")) if (folder / "config.json").is_file()}
+    return {folder.name: folder for folder in sorted(BUNDLED.glob("*")) if (folder / "config.json").is_file()}
 
 
 def find(name: str) -> Path | None:
@@ -27,8 +28,8 @@ def find(name: str) -> Path | None:
     Raises:
         ModelError: `name` is a path, but not that of a model.
     """
-    if name in carried():
-        return carried()[name]
+    if name in bundled():
+        return bundled()[name]
     try:
         path = Path(name).expanduser()
         is_file, is_folder = path.is_file(), path.is_dir()

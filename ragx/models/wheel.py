@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from ragx.config import WheelFile
 from ragx.errors import ModelError
 from ragx.models import cache
-from ragx.terminal import notice
+from ragx.util.terminal import notice
 
 _PACKAGE = re.compile(r"[A-Za-z0-9][\w.-]*")
 _VERSION = re.compile(r"[\w.!+-]+")

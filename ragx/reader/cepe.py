@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ragx.reader.base import Generation, Reader, Reading
+from ragx.config import SamplingParams
+from ragx.reader.base import Reader, Reading
 from ragx.reader.prompt import passage_text
-from ragx.tokenization import plain_ids
 from ragx.types import Message, Passage
+from ragx.util.tokenization import plain_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -37,7 +38,7 @@ class CepeReader(Reader):
         passages: Sequence[Passage],
         *,
         n_decoder: int,
-        generation: Generation,
+        generation: SamplingParams,
         history: Sequence[Message] = (),
     ) -> Reading:
         import torch

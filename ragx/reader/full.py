@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ragx.reader.base import Generation, Reader, Reading
+from ragx.config import SamplingParams
+from ragx.reader.base import Reader, Reading
 from ragx.types import Message, Passage
 
 
@@ -17,7 +18,7 @@ class FullReader(Reader):
         passages: Sequence[Passage],
         *,
         n_decoder: int,
-        generation: Generation,
+        generation: SamplingParams,
         history: Sequence[Message] = (),
     ) -> Reading:
         del n_decoder  # every passage goes into the prompt

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from ragx.errors import ConfigError
 from ragx.reader.conversation import instructions, turns
-from ragx.tokenization import chat_ids, plain_ids
 from ragx.types import Message, Passage
+from ragx.util.tokenization import chat_ids, plain_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -9,14 +9,12 @@ from typing import Literal, TypeVar, get_args
 
 import numpy as np
 
-from ragx.errors import ConfigError, IndexFolderError
-from ragx.retrieval.bm25 import best_matches
-from ragx.retrieval.dense import nearest
-from ragx.retrieval.encoder import Encoder
-from ragx.retrieval.gpu import OnGpu, copy_to_gpus
-from ragx.retrieval.index import Index, Shard
-from ragx.retrieval.manifest import ADVICE
-from ragx.types import Hit
+from ragx.errors import REPAIR_ADVICE, ConfigError, IndexFolderError
+from ragx.index.bm25 import best_matches
+from ragx.index.dense import nearest
+from ragx.index.faiss_gpu import OnGpu, copy_to_gpus
+from ragx.index.index import Index, Shard
+from ragx.types import Embedder, Hit
 
 Method = Literal["dense", "bm25", "hybrid"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -51,7 +49,7 @@ class Found(list[T]):
 class Retriever:
     """Searches one opened generation. Safe to share between threads."""
 
-    def __init__(self, index: Index, encoder: Encoder | None = None, *, device: str | None = None) -> None:
+    def __init__(self, index: Index, encoder: Embedder | None = None, *, device: str | None = None) -> None:
         """Without an encoder only BM25 can search; `device`: where shards are searched, as of `copy_to_gpus`."""
         self.index = index
         self.encoder = encoder
@@ -103,13 +101,13 @@ class Retriever:
             rows, scores = best_matches(self.index.bm25, question, k, self.index.deleted)
         except (IndexError, TypeError) as error:  # rows that are not there, a number format that is none
             folder = self.index.folder / self.index.generation / "bm25"
-            raise IndexFolderError(f"{folder} is damaged: {ADVICE}") from error
+            raise IndexFolderError(f"{folder} is damaged: {REPAIR_ADVICE}") from error
         return list(zip(rows.tolist(), scores.tolist(), strict=True))
 
-    def _checked_encoder(self) -> Encoder:
+    def _checked_encoder(self) -> Embedder:
         if self.encoder is None:
-            raise IndexFolderError(f"{_made_by(self.index)}: load it, or search with method bm25")
-        check_encoder(self.index, self.encoder)
+            raise IndexFolderError(f"{self.index.built_with}: load it, or search with method bm25")
+        self.index.check_embedder(self.encoder)
         return self.encoder
 
 
@@ -124,7 +122,7 @@ def search_shard(
     try:
         rows, scores = nearest(shard.faiss, shard.vectors, vector, k, shard.live, rerank=rerank, gpu=gpu)
     except IndexError as error:
-        raise IndexFolderError(f"{shard.folder / 'faiss.index'} is damaged: {ADVICE}") from error
+        raise IndexFolderError(f"{shard.folder / 'faiss.index'} is damaged: {REPAIR_ADVICE}") from error
     return rows + shard.offset, scores
 
 
@@ -136,22 +134,6 @@ def best_of(parts: Iterable[tuple[np.ndarray, np.ndarray]], k: int) -> Ranking:
     rows, scores = (np.concatenate(part) for part in zip(*found, strict=True))
     best = np.lexsort((rows, -scores))[:k]
     return list(zip(rows[best].tolist(), scores[best].tolist(), strict=True))
-
-
-def check_encoder(index: Index, encoder: Encoder) -> None:
-    """Check that an index was built with this encoder.
-
-    Raises:
-        IndexFolderError: it was built with another one.
-    """
-    if encoder.fingerprint != index.manifest.encoder.fingerprint:
-        given = f"{encoder.name} (fingerprint {encoder.fingerprint[:12]})"
-        raise IndexFolderError(f"{_made_by(index)}, not with {given}: use that encoder or rebuild the index")
-
-
-def _made_by(index: Index) -> str:
-    built = index.manifest.encoder
-    return f"index {index.folder} was built with encoder {built.name} (fingerprint {built.fingerprint[:12]})"
 
 
 def fuse(rankings: list[Ranking]) -> Ranking:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ragx import tokenization
 from ragx.errors import ModelError
+from ragx.util import tokenization
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -10,11 +10,11 @@ import numpy as np
 
 from ragx.config import Search
 from ragx.errors import ConfigError, IndexFolderError
-from ragx.retrieval.dense import ROWS_AT_ONCE, is_exact, set_search
-from ragx.retrieval.index import Index
+from ragx.index.dense import ROWS_AT_ONCE, is_exact, set_search
+from ragx.index.index import Index
+from ragx.index.maintain import publish_search
+from ragx.index.vectors import as_float32
 from ragx.retrieval.retriever import Retriever
-from ragx.retrieval.upkeep import publish_search
-from ragx.retrieval.vectors import as_float32
 
 RERANKS = (1, 4, 16)
 BREADTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import VOCABULARY, save_decoder
 
 from ragx import cepe
 from ragx.cepe.added_weights import quantize_reader, save_reader
@@ -16,6 +15,7 @@ from ragx.cepe.fresh import fresh
 from ragx.cepe.model import CepeModel
 from ragx.cepe.placement import Placement
 from ragx.errors import ConfigError, ModelError
+from tests.helpers.tiny import VOCABULARY, save_decoder
 
 IDS = torch.arange(3, 12)[None]
 

@@ -11,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from tiny import VOCABULARY, save_decoder
 from transformers import PreTrainedModel
 
 from ragx import cepe
@@ -22,6 +21,7 @@ from ragx.cepe.loading import load_checkpoint
 from ragx.cepe.model import CepeModel
 from ragx.cepe.placement import Placement
 from ragx.errors import ModelError
+from tests.helpers.tiny import VOCABULARY, save_decoder
 
 FAMILIES = {"llama": {}, "mistral": {"sliding_window": None}, "qwen2": {}, "qwen3": {}}
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from accelerate import infer_auto_device_map
 from safetensors.torch import save_file
-from tiny import save_decoder
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from ragx import cepe
@@ -17,6 +16,7 @@ from ragx.cepe import weights
 from ragx.cepe.context import Context
 from ragx.cepe.model import CepeModel
 from ragx.errors import ConfigError, ModelError
+from tests.helpers.tiny import save_decoder
 
 IDS = torch.arange(3, 12)[None]
 

@@ -6,13 +6,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-import store_data
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ragx_kernels.cross_attention import dequantize
-from store_data import WIDTH, open_store, passage_of, put, there, vectors
-from tiny import SIZES, save_decoder
 
 from ragx.cepe.context import Context
 from ragx.cepe.fresh import fresh
@@ -20,6 +17,9 @@ from ragx.cepe.model import CepeModel
 from ragx.cepe.placement import Placement
 from ragx.cepe.store import Filled, Format, PassageStore, Rows
 from ragx.cepe.store.rows import pack
+from tests.helpers import store_data
+from tests.helpers.store_data import WIDTH, open_store, passage_of, put, there, vectors
+from tests.helpers.tiny import SIZES, save_decoder
 
 E = SIZES["hidden_size"]
 PASSAGES = [[5, 6, 7], [9], [], [8, 9, 10, 11, 12], [5, 6, 8]]

@@ -10,12 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_data import open_store, put, there
-from tiny import SIZES, save_decoder
 
 from ragx.cepe.fresh import fresh
 from ragx.cepe.placement import Placement
 from ragx.cepe.store import PassageStore
+from tests.helpers.store_data import open_store, put, there
+from tests.helpers.tiny import SIZES, save_decoder
 
 PASSAGES = [[1, 2, 3], [], [4], list(range(40)), [1, 2]]
 

@@ -10,20 +10,21 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import torch
-from store_data import open_store, put, there
-from tiny import SIZES, save_decoder
 
 from ragx.cepe.fresh import fresh
 from ragx.cepe.placement import Placement
 from ragx.cepe.store import PassageStore
+from tests.helpers import ROOT
+from tests.helpers.store_data import open_store, put, there
+from tests.helpers.tiny import SIZES, save_decoder
 
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, tuple[int, str]]:
     """Exit code and stderr of each function of store_processes.py."""
-    script = Path(__file__).with_name("store_processes.py")
+    command = [sys.executable, "-m", "tests.helpers.store_processes"]
     with TemporaryDirectory() as folder:  # pytest's own lies where only its owner may look
-        done = subprocess.run([sys.executable, script, folder], capture_output=True, text=True, check=False)
+        done = subprocess.run([*command, folder], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     found: dict[str, tuple[int, str]] = json.loads(done.stdout)
     return found

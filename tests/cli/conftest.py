@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from command import Run
+from tests.helpers.command import Run
 
 NOTES = {
     "snow.md": "# Snow\n\nFresh snow reflects up to 90 percent of the sunlight that reaches it.\n",

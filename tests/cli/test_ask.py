@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command import QUESTION, Run
+
+from tests.helpers.command import QUESTION, Run
 
 
 def test_an_answer_with_its_sources(ragx: Callable[..., Run], index: Path, notes: Path) -> None:

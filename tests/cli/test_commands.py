@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command import QUESTION, Run
+
+from tests.helpers.command import QUESTION, Run
 
 
 def test_help_answers_without_loading_torch() -> None:
-    probe = (
-        "import sys; from ragx import cli; sys.argv = ['ragx', '--help']\ntry: cli.main()\nexcept SystemExit: pass\n"
-    )
+    probe = "import sys; from ragx.cli.main import main; sys.argv = ['ragx', '--help']\n"
+    probe += "try: main()\nexcept SystemExit: pass\n"
     heavy = "print(sorted({'torch', 'transformers', 'faiss', 'numpy', 'datasets'} & set(sys.modules)), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", probe + heavy], capture_output=True, text=True, check=True)
     assert "ask" in done.stdout

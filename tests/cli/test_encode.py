@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from command import QUESTION
+
+from tests.helpers.command import QUESTION
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command import QUESTION, Run
+
+from tests.helpers.command import QUESTION, Run
 
 
 def test_search_shows_hits_best_first(ragx: Callable[..., Run], index: Path) -> None:

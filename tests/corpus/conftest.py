@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +10,6 @@ from xml.sax.saxutils import escape
 import pytest
 
 from ragx.corpus import Document, Skipped, read_documents
-
-sys.path.insert(0, str(Path(__file__).parent))  # for mutations.py
 
 Read = Callable[..., tuple[list[Document], list[Skipped]]]
 Write = Callable[..., Path]

@@ -17,14 +17,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mutations import mutated
 
-from ragx.corpus import Document, Skipped, formats, parser
+from ragx.corpus import Document, Skipped, formats
+from ragx.corpus.chunking import token_spans
 from ragx.corpus.document import normalise
-from ragx.corpus.parser import Parser
-from ragx.corpus.passages import token_spans
+from ragx.corpus.extract import pool as parser
+from ragx.corpus.extract.pool import Parser
 from ragx.corpus.rows import read_parquet
 from ragx.corpus.text import markdown_title
+from tests.helpers.mutations import mutated
 
 MUTATIONS = 24
 TEXT = "Fresh snow reflects most of the sunlight, caf\u00e9 and all. "

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragx.corpus.wikitext import MEDIA_NAMESPACES, plain_text
+from ragx.corpus.wiki.wikitext import MEDIA_NAMESPACES, plain_text
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,8 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-HELPERS = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "retrieval")]
-sys.path[:0] = [*HELPERS, str(Path(__file__).parents[1] / "apps" / "server")]
+ROOT = str(Path(__file__).parents[2])
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'ragx[ray]'")
 
@@ -21,7 +19,7 @@ def cluster() -> Iterator[None]:
     """A local cluster of two workers, which import what the tests import."""
     from ragx.distributed import cluster
 
-    paths = [*HELPERS, *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(paths))
         with cluster(cpus=2, object_store=80 << 20):

@@ -9,12 +9,12 @@ from pathlib import Path
 import httpx
 import pytest
 import ray
-from served import LONG, QUESTION, eventually, serving
 
-from ragx import cli
+from ragx.cli import main as cli
 from ragx.config import IndexSettings
-from ragx.indexing import build
+from ragx.indexing.build import build
 from ragx.rag import RAG
+from tests.helpers.served import LONG, QUESTION, eventually, serving
 
 distributed = pytest.importorskip("ragx.distributed")
 

@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from slow_encoder import BrokenEncoder, SlowEncoder, another
-from toy_encoders import WordEncoder, passages
 
 from ragx.config import IndexSettings
 from ragx.errors import ConfigError, ModelError
-from ragx.retrieval import Index, build_index, read_manifest, verify
+from ragx.index import Index, build_index, read_manifest, verify
+from tests.helpers.slow_encoder import BrokenEncoder, SlowEncoder, another
+from tests.helpers.toy_encoders import WordEncoder, passages
 
 distributed = pytest.importorskip("ragx.distributed")
 

@@ -10,20 +10,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from slow_encoder import slow_reader
 from torch import Tensor
 
 from ragx.cepe.added_weights import save_reader
 from ragx.cepe.fresh import fresh
 from ragx.cepe.placement import Placement
 from ragx.config import IndexSettings
-from ragx.encoding import cluster_encoding, encode_index
 from ragx.errors import ModelError
-from ragx.indexing import build
+from ragx.index import Index
+from ragx.indexing.build import build
+from ragx.indexing.encode import cluster_encoding, encode_index
 from ragx.models import home
 from ragx.rag import open_reader
 from ragx.reader.cepe import CepeReader
-from ragx.retrieval import Index
+from tests.helpers.slow_encoder import slow_reader
 
 distributed = pytest.importorskip("ragx.distributed")
 
@@ -116,7 +116,7 @@ def test_workers_take_a_reader_that_comes_with_ragx_by_its_name(
     reader = opened("named")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small").mkdir()
-    monkeypatch.setattr("ragx.models.local.CARRIED", trained.parent)
+    monkeypatch.setattr("ragx.models.local.BUNDLED", trained.parent)
     for model, theirs in (("small", str(tmp_path / "small")), (trained.name, trained.name)):
         (tmp_path / model).mkdir(exist_ok=True)
         (source, *_) = cluster_encoding(model, reader, device="cpu", bits=None).args  # type: ignore[attr-defined]

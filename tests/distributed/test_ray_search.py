@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 import ray
-from toy_encoders import WordEncoder, passages
 
+from ragx.cli.render import hits_json
 from ragx.config import IndexSettings
-from ragx.display import hits_json
 from ragx.errors import IndexFolderError
-from ragx.retrieval import Found, Index, Retriever, build_index, update_index
+from ragx.index import Index, build_index, update_index
+from ragx.retrieval import Found, Retriever
+from tests.helpers.toy_encoders import WordEncoder, passages
 
 distributed = pytest.importorskip("ragx.distributed")
 

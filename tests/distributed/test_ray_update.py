@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from slow_encoder import BrokenEncoder, SlowEncoder, another
-from toy_encoders import WordEncoder, passages
 
-from ragx import cli
+from ragx.cli import main as cli
 from ragx.config import IndexSettings
 from ragx.errors import ModelError
-from ragx.indexing import build
-from ragx.retrieval import build_index, read_manifest, update_index, verify
+from ragx.index import build_index, read_manifest, update_index, verify
+from ragx.indexing.build import build
+from tests.helpers.slow_encoder import BrokenEncoder, SlowEncoder, another
+from tests.helpers.toy_encoders import WordEncoder, passages
 
 distributed = pytest.importorskip("ragx.distributed")
 

@@ -15,10 +15,11 @@ import torch
 from ragx.cepe.fresh import fresh
 from ragx.cepe.placement import Placement
 from ragx.config import IndexSettings
+from ragx.index import Index, build_index
 from ragx.reader.cepe import CepeReader
-from ragx.retrieval import Index, Retriever, build_index
-from ragx.tokenization import load_tokenizer
+from ragx.retrieval import Retriever
 from ragx.types import Passage
+from ragx.util.tokenization import load_tokenizer
 
 WORDS = ["snow", "sun", "soil", "light", "dark", "fresh", "most", "reflects", "absorbs", "it"]
 CITIES = ["Rome", "Bern", "Cork", "Graz"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ragx.errors import ConfigError, CorpusError
 from ragx.evaluation.documents import chunks, cut, read_texts
 from ragx.reader.cepe import CepeReader
-from ragx.tokenization import plain_ids
+from ragx.util.tokenization import plain_ids
 
 
 @settings(max_examples=20, deadline=None)

@@ -18,7 +18,7 @@ from ragx.evaluation.tables import Table
 from ragx.reader.cepe import CepeReader
 from ragx.reader.prompt import passage_text
 from ragx.retrieval import Retriever
-from ragx.tokenization import plain_ids
+from ragx.util.tokenization import plain_ids
 
 
 def perplexity(nlls: list[float]) -> float:

@@ -13,7 +13,7 @@ from ragx.evaluation import needle
 from ragx.evaluation.plot import check_plot, draw_grid
 from ragx.evaluation.results import Results
 from ragx.reader.cepe import CepeReader
-from ragx.tokenization import plain_ids
+from ragx.util.tokenization import plain_ids
 
 
 @pytest.fixture(scope="module")

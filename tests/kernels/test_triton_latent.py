@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from attention_inputs import Inputs, inputs, make_inputs, relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ragx_kernels.cross_attention import cross_attention, dequantize, latent, naive, quantize
 from ragx_kernels.cross_attention.splits import split
 from torch import Tensor
+
+from tests.helpers.attention_inputs import Inputs, inputs, make_inputs, relative_error
 
 kernel = pytest.importorskip("ragx_kernels.cross_attention.triton", reason="Triton is not installed")
 

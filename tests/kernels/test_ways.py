@@ -6,19 +6,12 @@ from itertools import pairwise
 
 import pytest
 import torch
-from attention_inputs import Inputs, inputs, make_inputs, relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ragx_kernels.cross_attention import (
-    Way,
-    cross_attention,
-    dequantize,
-    naive,
-    project_keys_values,
-    quantize,
-    shares,
-)
+from ragx_kernels.cross_attention import Way, cross_attention, dequantize, naive, project_keys_values, quantize, shares
 from torch import Tensor
+
+from tests.helpers.attention_inputs import Inputs, inputs, make_inputs, relative_error
 
 WAYS: list[Way] = ["project", "cached", "latent"]
 LENGTHS = [[5, 9, 0, 3], [4, 4], [7, 1, 6, 6]]

@@ -9,8 +9,8 @@ from langchain_core.documents import Document
 from transformers import AutoModelForCausalLM
 
 from ragx.config import IndexSettings
+from ragx.index import build_index
 from ragx.langchain import RagxEmbeddings
-from ragx.retrieval import build_index
 from ragx.types import Passage
 
 FACTS = {

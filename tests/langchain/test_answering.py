@@ -21,12 +21,12 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import Field, ValidationError
 
 from ragx import RAG
+from ragx.config import SamplingParams
+from ragx.engine.decoding import generate
 from ragx.errors import ConfigError, IndexFolderError
+from ragx.index import remove
 from ragx.langchain import ChatRagx, RagxEmbeddings, RagxLLM, RagxVectorStore
 from ragx.langchain.answering import _open_readers
-from ragx.reader.base import Generation
-from ragx.reader.decoding import generate
-from ragx.retrieval import remove
 from ragx.types import Message
 
 QUESTION = "How much sunlight does fresh snow reflect?"
@@ -259,7 +259,7 @@ def test_usage_counts_the_prompt_and_what_was_decoded(tiny: dict[str, Any], fact
     answer = model.invoke("Why?", documents=facts)
     reader = open_reader(tiny["model"], dtype="float32")
     passages = [to_passage(document, str(document.id)) for document in facts]
-    reading = reader.prepare("Why?", passages, n_decoder=2, generation=Generation(max_new_tokens=16))
+    reading = reader.prepare("Why?", passages, n_decoder=2, generation=SamplingParams(max_new_tokens=16))
     assert answer.usage_metadata == {
         "input_tokens": len(reading.prompt.ids),
         "output_tokens": 16,
@@ -280,7 +280,7 @@ def test_usage_counts_no_token_for_text_that_a_stop_string_held_back(
     tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = _open_readers(tiny["model"], None, "float32", None)[0]["full"]
-    generation = Generation(max_new_tokens=8)
+    generation = SamplingParams(max_new_tokens=8)
     reading = reader.prepare("Why?", [], n_decoder=0, generation=generation)
     ids = list(generate(reader.model, reader.tokenizer, reading.prompt.ids, None, generation, threading.Event()))
     monkeypatch.setattr(reader.model.generation_config, "eos_token_id", ids[-1])

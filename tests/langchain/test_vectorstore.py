@@ -15,8 +15,8 @@ from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 from langchain_core.indexing import InMemoryRecordManager, aindex, index
 
 from ragx.errors import ConfigError, IndexFolderError
+from ragx.index import Index, verify
 from ragx.langchain import RagxEmbeddings, RagxRetriever, RagxVectorStore
-from ragx.retrieval import Index, verify
 
 
 class CountedEmbeddings(DeterministicFakeEmbedding):

@@ -193,7 +193,7 @@ def test_a_reader_that_comes_with_ragx_is_known_by_name_and_fetches_its_decoder(
     from ragx.cepe.fresh import fresh
     from ragx.cepe.placement import Placement
 
-    monkeypatch.setattr(local, "CARRIED", tmp_path)
+    monkeypatch.setattr(local, "BUNDLED", tmp_path)
     reader = fresh(tiny_decoder, Placement(torch.float32, "cpu"), output_gain=0.5)
     save_reader(reader, tmp_path / "small-reader", decoder=str(tiny_decoder))
     assert models.resolve("small-reader") == tmp_path / "small-reader"

@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerFast
 from ragx.errors import ConfigError
 from ragx.reader.conversation import search_query, turns
 from ragx.reader.prompt import build_prompt
-from ragx.tokenization import load_tokenizer
 from ragx.types import Message, Passage
+from ragx.util.tokenization import load_tokenizer
 
 PASSAGES = [Passage(f"d#{n}", "d", "", f"snow {n} reflects light", n, 0, 22, "d.txt") for n in range(3)]
 messages = st.lists(

@@ -11,15 +11,15 @@ import torch
 
 from ragx import cepe
 from ragx.cepe.store import PassageStore
-from ragx.config import checked
+from ragx.config import SamplingParams, checked
 from ragx.errors import ConfigError
-from ragx.reader.base import Generation, Reader
+from ragx.reader.base import Reader
 from ragx.reader.cepe import CepeReader
 from ragx.reader.full import FullReader
-from ragx.tokenization import load_tokenizer
 from ragx.types import Passage
+from ragx.util.tokenization import load_tokenizer
 
-GENERATION = Generation(max_new_tokens=12)
+GENERATION = SamplingParams(max_new_tokens=12)
 
 
 def passage(number: int, text: str) -> Passage:
@@ -160,7 +160,7 @@ def test_streamed_text_is_what_generate_returns(cepe_reader: CepeReader) -> None
 
 
 def answer(reader: CepeReader, **options: object) -> str:
-    generation = Generation(**{"max_new_tokens": 24, **options})
+    generation = SamplingParams(**{"max_new_tokens": 24, **options})
     reading = reader.prepare("Why?", PASSAGES, n_decoder=2, generation=generation)
     return "".join(reader.stream(reading, generation))
 
@@ -186,7 +186,7 @@ def test_a_seed_is_a_number_that_torch_takes(cepe_reader: CepeReader) -> None:
     assert len({answer(cepe_reader, temperature=1.5, seed=seed) for seed in (-(2**63), 2**63 - 1)}) == 2
     for seed in (-(2**63) - 1, 2**63):
         with pytest.raises(ConfigError, match="seed: "):
-            checked(Generation, {"seed": seed})
+            checked(SamplingParams, {"seed": seed})
 
 
 def test_sampling_from_one_token_is_greedy(cepe_reader: CepeReader) -> None:
@@ -206,7 +206,7 @@ def test_a_stop_string_ends_the_answer_and_is_not_in_it(cepe_reader: CepeReader,
 
 
 def test_closing_the_stream_stops_the_generation(cepe_reader: CepeReader) -> None:
-    generation = Generation(max_new_tokens=300)
+    generation = SamplingParams(max_new_tokens=300)
     reading = cepe_reader.prepare("Why?", PASSAGES[:1], n_decoder=1, generation=generation)
     stream = cepe_reader.stream(reading, generation)
     next(stream)

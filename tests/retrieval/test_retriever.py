@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_encoders import WordEncoder, passages
 
 from ragx.config import IndexSettings
 from ragx.errors import ConfigError, IndexFolderError
-from ragx.retrieval import Index, Retriever, build_index
+from ragx.index import Index, build_index
+from ragx.retrieval import Retriever
+from tests.helpers.toy_encoders import WordEncoder, passages
 
 TEXTS = [
     f"{colour} {animal} {n}" for n, colour in enumerate(["red", "blue", "green"]) for animal in ["fox", "owl", "elk"]

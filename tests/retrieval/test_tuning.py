@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_encoders import NumberEncoder, passages
 from typer.testing import CliRunner
 
-from ragx.cli import app
+from ragx.cli.main import app
 from ragx.config import IndexSettings
 from ragx.errors import ConfigError, IndexFolderError
-from ragx.retrieval import Index, Retriever, build_index, read_manifest, tune_index, update_index, verify
+from ragx.index import Index, build_index, read_manifest, update_index, verify
+from ragx.retrieval import Retriever, tune_index
 from ragx.retrieval.tuning import exact_nearest
+from tests.helpers.toy_encoders import NumberEncoder, passages
 
 
 def clustered(number: int, dimension: int = 16) -> np.ndarray:

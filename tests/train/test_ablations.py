@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from ragx_train import record
+from ragx_train.engine import log as record
 from safetensors.torch import load_file
-from tiny_runs import run_recipe, tiny_settings, write_documents
 from torch import Tensor
+
+from tests.helpers.tiny_runs import run_recipe, tiny_settings, write_documents
 
 
 @pytest.fixture(autouse=True)

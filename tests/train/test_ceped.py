@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from ragx_train import record
-from ragx_train.cepe import examples
-from ragx_train.ceped import CepedSettings, distillation
-from ragx_train.data import open_corpus
-from ragx_train.example import Batch, micro_batches
-from ragx_train.losses import ROWS, next_token_loss, top_kl, top_probabilities
-from ragx_train.model import reader_to_train
-from ragx_train.teacher import Teacher, on_the_fly, stored, teach
-from tiny_runs import run_recipe, tiny_settings, write_documents
+from ragx_train.data.documents import open_corpus
+from ragx_train.data.example import Batch, micro_batches
+from ragx_train.engine import log as record
+from ragx_train.engine.losses import ROWS, next_token_loss, top_kl, top_probabilities
+from ragx_train.engine.model import reader_to_train
+from ragx_train.engine.teacher import Teacher, on_the_fly, stored, teach
+from ragx_train.recipes.cepe import examples
+from ragx_train.recipes.ceped import CepedSettings, distillation
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from ragx.cepe.model import CepeModel
 from ragx.errors import ConfigError
+from tests.helpers.tiny_runs import run_recipe, tiny_settings, write_documents
 
 Case = tuple[CepeModel, Batch, CepedSettings]
 
@@ -121,7 +121,7 @@ def test_a_stored_teacher_is_asked_once_for_each_text(
     (one, other) = sorted((tmp_path / "ragx-home" / "teacher").rglob("*.safetensors"))
     one.write_bytes(other.read_bytes()[:-10])  # a damaged file is made anew
     again = keeping()(model, batch)
-    monkeypatch.setattr("ragx_train.teacher.teach", never)
+    monkeypatch.setattr("ragx_train.engine.teacher.teach", never)
     for found in (again, keeping()(model, batch)):
         assert all(torch.equal(a, b) for a, b in zip(first, found, strict=True))
     changed = batch.before.clone()

@@ -15,13 +15,13 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 from ragx_train.cli import load_recipe
-from ragx_train.data import Corpus, open_corpus, text_key
+from ragx_train.data.documents import Corpus, open_corpus, text_key
 from ragx_train.settings import DocumentSettings
-from tiny_runs import CONFIGS, text, write_documents, write_rows
 
 from ragx.config import DatasetSource
 from ragx.errors import ConfigError, CorpusError
-from ragx.tokenization import load_tokenizer, plain_ids
+from ragx.util.tokenization import load_tokenizer, plain_ids
+from tests.helpers.tiny_runs import CONFIGS, text, write_documents, write_rows
 
 
 def opened(decoder: Path, folder: Path, *sources: str | DatasetSource) -> Corpus:

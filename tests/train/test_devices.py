@@ -10,19 +10,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from ragx_train import record
+from ragx_train.engine import log as record
 from safetensors.torch import load_file
-from tiny_runs import run_recipe, tiny_settings, write_documents
+
+from tests.helpers import ROOT
+from tests.helpers.tiny_runs import run_recipe, tiny_settings, write_documents
 
 
 def two_processes(recipe: str, decoder: Path, folder: Path, *settings: str) -> None:
-    script = [Path(__file__).with_name("run_tiny.py"), recipe, decoder, folder, folder / "two", *settings]
+    script = ["-m", "tests.helpers.run_tiny", recipe, decoder, folder, folder / "two", *settings]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *map(str, script)],
         check=False,
         capture_output=True,
         text=True,
         timeout=300,
+        cwd=ROOT,
         env={**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr

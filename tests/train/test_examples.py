@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from ragx_train.example import (
+from ragx_train.data.example import (
     IGNORE,
     MULTIPLE,
     Example,

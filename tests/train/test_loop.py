@@ -15,20 +15,21 @@ from typing import Any
 
 import pytest
 import torch
-from ragx_train import checkpoint, record
-from ragx_train.checkpoint import CheckpointError
-from ragx_train.example import Batch, Example, following
-from ragx_train.loop import Run, learning_rate, train
-from ragx_train.losses import Losses, next_token_loss
-from ragx_train.model import reader_to_train
+from ragx_train.data.example import Batch, Example, following
+from ragx_train.engine import checkpoint
+from ragx_train.engine import log as record
+from ragx_train.engine.checkpoint import CheckpointError
+from ragx_train.engine.loop import Run, learning_rate, train
+from ragx_train.engine.losses import Losses, next_token_loss
+from ragx_train.engine.model import reader_to_train
+from ragx_train.engine.step import Loss, NotFiniteError
 from ragx_train.settings import LoopSettings, RecipeSettings
 from ragx_train.signals import Interrupted
-from ragx_train.step import Loss, NotFiniteError
 from safetensors.torch import load_file
 
 from ragx.cepe.model import CepeModel
 from ragx.errors import ConfigError, IndexFolderError, RagxError
-from ragx.retrieval.durable import writer_lock
+from ragx.util.files import writer_lock
 
 SETTINGS = {
     "model": {"encoder_layers": [0], "cross_attention_layers": [0, 1], "output_gain": 0.3},
@@ -178,7 +179,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("ragx_train.loop.time", clock)
+    monkeypatch.setattr("ragx_train.engine.loop.time", clock)
     return clock
 
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ragx_train.example import IGNORE
-from ragx_train.losses import ROWS, cross_entropy, top_kl
+from ragx_train.data.example import IGNORE
+from ragx_train.engine.losses import ROWS, cross_entropy, top_kl
 from torch import Tensor
 
 SHAPES = st.tuples(st.integers(1, 2 * ROWS + 1), st.integers(1, 9), st.integers(2, 40), st.integers(0, 2**16))

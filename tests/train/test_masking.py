@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ragx_train.masking import MaskingSettings, mask
+from ragx_train.data.masking import MaskingSettings, mask
 
 CHUNKS = st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=6), max_size=6)
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
-from ragx_train.mixing import pick
+from ragx_train.data.mixing import pick
 
 WEIGHTS = st.lists(st.integers(0, 9), min_size=1, max_size=4).filter(any)
 

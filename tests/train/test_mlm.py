@@ -10,17 +10,17 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from ragx_train import record
-from ragx_train.example import IGNORE, collate
-from ragx_train.mlm import mask_id, masked, masked_token_loss
-from ragx_train.model import reader_to_train
+from ragx_train.data.example import IGNORE, collate
+from ragx_train.engine import log as record
+from ragx_train.engine.model import reader_to_train
+from ragx_train.recipes.mlm import mask_id, masked, masked_token_loss
 from ragx_train.settings import ModelSettings
 from safetensors.torch import load_file
-from tiny_runs import run_recipe, tiny_settings, write_documents
 
 from ragx import cepe
 from ragx.errors import ConfigError
-from ragx.tokenization import load_tokenizer
+from ragx.util.tokenization import load_tokenizer
+from tests.helpers.tiny_runs import run_recipe, tiny_settings, write_documents
 
 MASK = 1000
 OWN = "model.encoder={layers: 2, width: 16, heads: 2, feed_forward: 24}"

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from ragx_train.model import reader_to_train, trained
+from ragx_train.engine.model import reader_to_train, trained
 from ragx_train.settings import LoopSettings, ModelSettings
-from tiny_runs import run_recipe, tiny_settings, write_documents
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ragx import cepe
 from ragx.cepe.added_weights import quantize_reader
 from ragx.cepe.model import CepeModel
 from ragx.errors import ConfigError
+from tests.helpers.tiny_runs import run_recipe, tiny_settings, write_documents
 
 LOOP = LoopSettings(steps=1, batch_size=1, micro_batch=1, learning_rate=1, precision="fp32")
 CROSS = [f"model.layers.{layer}.cross_attn." for layer in (0, 1)]
@@ -94,7 +94,7 @@ def test_a_stage_starts_from_a_named_reader_in_int8(
     decoder: Path, earlier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quantize_reader(earlier / "reader", tmp_path / "carried" / "small")
-    monkeypatch.setattr("ragx.models.local.CARRIED", tmp_path / "carried")
+    monkeypatch.setattr("ragx.models.local.BUNDLED", tmp_path / "carried")
     stored = cepe.load("small", dtype="float32", device="cpu").state_dict()
     weights = trained(reader(decoder, start="small", encoder_layers=[0]))
     assert {weight.dtype for weight in weights.values()} == {torch.float32}

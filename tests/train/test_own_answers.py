@@ -13,18 +13,18 @@ from typing import Any
 
 import pytest
 import torch
-from ragx_train import own_answers
-from ragx_train.own_answers import answer, telling, write_own_answers
-from ragx_train.qa import QaSettings
-from ragx_train.questions import gold_passages
+from ragx_train.data import own_answers
+from ragx_train.data.own_answers import answer, telling, write_own_answers
+from ragx_train.data.questions import gold_passages
+from ragx_train.recipes.qa import QaSettings
 from ragx_train.signals import Interrupted
-from tiny_runs import tiny_settings, write_rows
 from transformers import AutoModelForCausalLM
 
 from ragx.errors import ConfigError, CorpusError
 from ragx.models import resolve
 from ragx.reader.prompt import build_prompt
-from ragx.tokenization import load_tokenizer, plain_ids
+from ragx.util.tokenization import load_tokenizer, plain_ids
+from tests.helpers.tiny_runs import tiny_settings, write_rows
 
 SAID = " most of the light."
 

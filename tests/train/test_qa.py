@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ragx_train.attention import gold_attention_loss, watching_gold
-from ragx_train.example import IGNORE, Example, collate
-from ragx_train.losses import labelled_states, next_token_loss
-from ragx_train.model import reader_to_train, trained
-from ragx_train.qa import QaSettings, answering, examples
-from ragx_train.questions import load_questions
-from tiny_runs import text, tiny_settings, write_rows
+from ragx_train.data.example import IGNORE, Example, collate
+from ragx_train.data.questions import load_questions
+from ragx_train.engine.attention import gold_attention_loss, watching_gold
+from ragx_train.engine.losses import labelled_states, next_token_loss
+from ragx_train.engine.model import reader_to_train, trained
+from ragx_train.recipes.qa import QaSettings, answering, examples
 from torch import Tensor
 
 from ragx.cepe.model import CepeModel
 from ragx.errors import ConfigError
-from ragx.tokenization import load_tokenizer
+from ragx.util.tokenization import load_tokenizer
+from tests.helpers.tiny_runs import text, tiny_settings, write_rows
 
 
 def made(

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ragx_train.example import IGNORE, Example
-from ragx_train.qa import asked
-from ragx_train.questions import Question, QuestionSet, QuestionSettings, load_questions
-from tiny_runs import write_questions, write_rows
+from ragx_train.data.example import IGNORE, Example
+from ragx_train.data.questions import Question, QuestionSet, QuestionSettings, load_questions
+from ragx_train.recipes.qa import asked
 
 from ragx.errors import ConfigError, CorpusError
 from ragx.reader.prompt import build_prompt, passage_text
-from ragx.tokenization import load_tokenizer, plain_ids
+from ragx.util.tokenization import load_tokenizer, plain_ids
+from tests.helpers.tiny_runs import write_questions, write_rows
 
 END = 2
 ROW = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ragx_train import record
-from tiny_runs import run_recipe, tiny_settings, write_documents, write_questions
+from ragx_train.engine import log as record
 
 from ragx import cepe
+from tests.helpers.tiny_runs import run_recipe, tiny_settings, write_documents, write_questions
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
-from ragx_train import record
+from ragx_train.engine import log as record
 from ragx_train.settings import RecipeSettings
 from safetensors.torch import load_file, save_file
-from tiny_runs import run_recipe, text, tiny_settings, write_documents, write_questions, write_rows
 
 from ragx.errors import ConfigError
+from tests.helpers.tiny_runs import run_recipe, text, tiny_settings, write_documents, write_questions, write_rows
 
 SHORT = ("loop.steps=3", "loop.validation_examples=2")
 

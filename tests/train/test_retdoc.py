@@ -9,22 +9,22 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ragx_train import record
-from ragx_train.data import open_corpus, text_key
-from ragx_train.retdoc import REPEATED, RetdocSettings, examples, repeats, retrieved
+from ragx_train.data.documents import open_corpus, text_key
+from ragx_train.data.split import write_retrieval_split
+from ragx_train.engine import log as record
+from ragx_train.recipes.retdoc import REPEATED, RetdocSettings, examples, repeats, retrieved
 from ragx_train.settings import DocumentSettings
-from ragx_train.split import write_retrieval_split
-from tiny_runs import run_recipe, text, tiny_settings, write_documents, write_rows
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from ragx import cepe
 from ragx.config import Chunking, IndexSettings
 from ragx.errors import ConfigError, CorpusError, IndexFolderError, RagxError
-from ragx.indexing import build
+from ragx.indexing.build import build
 from ragx.rag import open_retriever
 from ragx.retrieval import Retriever
-from ragx.tokenization import load_tokenizer
+from ragx.util.tokenization import load_tokenizer
+from tests.helpers.tiny_runs import run_recipe, text, tiny_settings, write_documents, write_rows
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ragx_train.sequences import Cat, Filter, Sequences
+from ragx_train.data.sequences import Cat, Filter, Sequences
 from ragx_train.settings import DocumentSettings, Mixture
-from tiny_runs import corpus_of
 
 from ragx.errors import CorpusError
-from ragx.tokenization import load_tokenizer
+from ragx.util.tokenization import load_tokenizer
+from tests.helpers.tiny_runs import corpus_of
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=8)
 SEPARATOR = 7

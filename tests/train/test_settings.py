@@ -15,17 +15,17 @@ import pytest
 import typer
 from ragx_train.cli import RECIPES, load_recipe
 from ragx_train.settings import parse_duration
-from tiny_runs import CONFIGS, tiny_settings, write_documents
 from typer.testing import CliRunner
 
 from ragx.errors import ConfigError
 from ragx.models import list_models
+from tests.helpers.tiny_runs import CONFIGS, tiny_settings, write_documents
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
     ROOT / "train" / "README.md",
     ROOT / "docs" / "results.md",
-    *sorted((ROOT / "ragx" / "models" / "carried").glob("*/README.md")),
+    *sorted((ROOT / "weights" / "ragx_weights").glob("*/README.md")),
 ]
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from ragx_train import record
+from ragx_train.engine import log as record
 from safetensors.torch import load_file
-from tiny_runs import run_recipe, tiny_settings, write_documents
 
 from ragx import cepe
+from tests.helpers.tiny_runs import run_recipe, tiny_settings, write_documents
 
 SHORT = ("loop.steps=6", "loop.validate_every=3", "loop.validation_examples=2")
 

@@ -1,1 +1,1 @@
-"""Training recipes: `warmup`, `cepe`, `ceped` and `qa`, each one file that reads top to bottom."""
+"""`ragx train`: recipes, their data and the loop that runs them."""

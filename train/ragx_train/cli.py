@@ -22,7 +22,7 @@ RECIPES = {
     "retdoc": "RetdocSettings",
     "qa": "QaSettings",
 }
-"""Each is a module of this package with `run`, and this model of its settings."""
+"""Each is a module of `ragx_train.recipes` with `run`, and this model of its settings."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -72,22 +72,22 @@ def train(
     if config is None and not chosen and recipe in RECIPES:
         raise ConfigError("--config is missing: a YAML file of settings, as those in train/configs")
     settings = load_recipe(recipe, config, chosen)
-    from ragx_train.loop import Run
+    from ragx_train.engine.loop import Run
 
-    import_module(f"ragx_train.{recipe}").run(settings, Run(out, resume, deadline))
+    import_module(f"ragx_train.recipes.{recipe}").run(settings, Run(out, resume, deadline))
 
 
 def _split(out: Path, config: Path | None, overrides: list[str]) -> None:
-    from ragx.terminal import notice
-    from ragx_train.split import write_retrieval_split
+    from ragx.util.terminal import notice
+    from ragx_train.data.split import write_retrieval_split
 
     settings: Any = load_recipe("retdoc", config, overrides)
     notice(f"{write_retrieval_split(settings.data, out):,} documents in {out}")
 
 
 def _answers(out: Path, config: Path, overrides: list[str], deadline: float | None) -> None:
-    from ragx.terminal import notice
-    from ragx_train.own_answers import write_own_answers
+    from ragx.util.terminal import notice
+    from ragx_train.data.own_answers import write_own_answers
 
     settings: Any = load_recipe("qa", config, overrides)
     written, asked = write_own_answers(settings, out, deadline)
@@ -104,7 +104,7 @@ def load_recipe(recipe: str, config: Path | None, overrides: list[str]) -> Recip
 
     if recipe not in RECIPES:
         raise ConfigError(f"there is no recipe {recipe!r}; choose one of {', '.join(RECIPES)}, split or answers")
-    model: Any = getattr(import_module(f"ragx_train.{recipe}"), RECIPES[recipe])
+    model: Any = getattr(import_module(f"ragx_train.recipes.{recipe}"), RECIPES[recipe])
     settings: RecipeSettings = load_settings(model, config, overrides)
     return settings
 

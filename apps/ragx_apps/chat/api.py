@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from pydantic import TypeAdapter, ValidationError
 
-from ragx.display import answer_json
+from ragx.cli.render import answer_json
 from ragx.errors import ConfigError, RagxError
 from ragx.types import Answer, Message
 from ragx_apps.chat.asking import Asking

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from ragx.engine.batching import BatchDecoder
 from ragx.errors import ModelError
 from ragx.rag import RAG
-from ragx.reader.batching import BatchDecoder
 from ragx.types import Answer
 
 AT_ONCE = 8

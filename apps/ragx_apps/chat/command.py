@@ -12,10 +12,10 @@ from typing import Annotated
 
 import typer
 
+from ragx.cli.options import Bits, CacheSize, Device, Dtype, Offline, Reader
+from ragx.cli.setup import open_rag
 from ragx.errors import ConfigError
-from ragx.opening import open_rag
-from ragx.options import Bits, CacheSize, Device, Dtype, Offline, Reader
-from ragx.terminal import notice
+from ragx.util.terminal import notice
 
 
 def add_to(app: typer.Typer) -> None:

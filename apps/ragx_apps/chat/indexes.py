@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ragx import models
 from ragx.errors import ConfigError
+from ragx.index import Index
 from ragx.rag import RAG, default_index, open_retriever
-from ragx.retrieval import Index, Retriever
+from ragx.retrieval import Retriever
 
 
 class Indexes:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from ragx.reader import ReaderName
-from ragx.terminal import plain
+from ragx.util.terminal import plain
 from ragx_apps.chat.conversation import Reply, Source, Turn
 
 READERS: dict[ReaderName, str] = {"cepe": "CEPE reader", "full": "Full prompt"}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ragx.config import IndexSettings
 from ragx.errors import ConfigError
-from ragx.indexing import BuildReport, build
+from ragx.indexing.build import BuildReport, build
 
 TYPES = (".txt", ".md", ".rst", ".html", ".htm", ".pdf", ".docx", ".jsonl")
 MAX_FILE_BYTES = 20_000_000

@@ -18,9 +18,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from tokenizers import Tokenizer
 
 from ragx import __version__
-from ragx.retrieval import Method, TextEncoder
-from ragx.tokenization import valid
+from ragx.retrieval import Method, TextEmbedder
 from ragx.types import Answer, Message, Passage
+from ragx.util.tokenization import valid
 from ragx_apps.server.asking import Asking, ClientGone
 from ragx_apps.server.errors import ApiError, ErrorBody, add_handlers, as_api_error
 from ragx_apps.server.metrics import Measured
@@ -75,7 +75,7 @@ def create_app(
     """
     created = int(time.time())
     rag, metrics = asking.rag, asking.metrics
-    encoder = rag.retriever.encoder if isinstance(rag.retriever.encoder, TextEncoder) else None
+    encoder = rag.retriever.encoder if isinstance(rag.retriever.encoder, TextEmbedder) else None
     if encoder is not None:
         tokenizer, window = _whole_text_tokenizer(encoder), encoder.tokenizer.model_max_length
     models = [Model(id=name, created=created) for name in (model, *([encoder.name] if encoder else []))]
@@ -277,7 +277,7 @@ def _json(value: ChatCompletion | Completion) -> Response:
     return Response(value.model_dump_json(), media_type="application/json")
 
 
-def _whole_text_tokenizer(encoder: TextEncoder) -> Tokenizer:
+def _whole_text_tokenizer(encoder: TextEmbedder) -> Tokenizer:
     """The encoder's tokenizer, but it cuts nothing; threads may share it."""
     own: Any = encoder.tokenizer
     copied = Tokenizer.from_str(own.backend_tokenizer.to_str())

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from ragx.engine.batching import BatchDecoder
 from ragx.rag import RAG
-from ragx.reader.batching import BatchDecoder
 from ragx.types import Answer
 from ragx_apps.server.errors import ApiError
 from ragx_apps.server.metrics import Metrics

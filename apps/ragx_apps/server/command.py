@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ragx.cli.options import Address, Bits, CacheSize, Device, Dtype, Encodings, Engine, IndexFolder, Offline, Reader
+from ragx.cli.setup import connected, open_rag
 from ragx.errors import ConfigError, RagxError
-from ragx.opening import connected, open_rag
-from ragx.options import Address, Bits, CacheSize, Device, Dtype, Encodings, Engine, IndexFolder, Offline, Reader
-from ragx.terminal import notice
+from ragx.util.terminal import notice
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from ragx.errors import ConfigError, RagxError
-from ragx.tokenization import valid
+from ragx.util.tokenization import valid
 
 logger = logging.getLogger("ragx.serve")
 

@@ -81,7 +81,7 @@ class Completing(BaseModel):
         return self
 
     def generation(self) -> dict[str, Any]:
-        """Settings of `ragx.reader.base.Generation`; what was not given is left to it."""
+        """Settings of `ragx.config.SamplingParams`; what was not given is left to it."""
         stop = [self.stop] if isinstance(self.stop, str) else self.stop
         given = {
             "max_new_tokens": self.max_tokens,

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from ragx_kernels.cross_attention.cached import attend_cached
-from ragx_kernels.cross_attention.cost import Machine, Shape, Way, choose, machine
 from ragx_kernels.cross_attention.int8 import dequantize, quantize
 from ragx_kernels.cross_attention.latent import attend_latent
-from ragx_kernels.cross_attention.passages import as_offsets, shares
+from ragx_kernels.cross_attention.lse import as_offsets, shares
+from ragx_kernels.cross_attention.planner import Machine, Shape, Way, choose, machine
 from ragx_kernels.cross_attention.project import attend_projected, project_keys_values
 
 __all__ = [

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ragx_kernels.cross_attention.lse import Offsets, passages_lse
 from ragx_kernels.cross_attention.matmul import times_transposed
-from ragx_kernels.cross_attention.passages import Offsets, passages_lse
 
 CPU_BLOCK_BYTES = 2 << 20
 """Scores held at once: they stay in caches, and the allocator hands out the same memory each time."""

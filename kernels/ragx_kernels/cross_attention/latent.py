@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ragx_kernels.cross_attention.cached import attend
 from ragx_kernels.cross_attention.int8 import dequantize
+from ragx_kernels.cross_attention.lse import Offsets, passages_lse
 from ragx_kernels.cross_attention.matmul import times_transposed
-from ragx_kernels.cross_attention.passages import Offsets, passages_lse
 
 DECODING_ROWS = 128
 """Queries of all heads up to which a step is bound by reading Φ."""

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from ragx_kernels.cross_attention.cached import attend_cached
 from ragx_kernels.cross_attention.int8 import dequantize
+from ragx_kernels.cross_attention.lse import Offsets
 from ragx_kernels.cross_attention.matmul import times_transposed
-from ragx_kernels.cross_attention.passages import Offsets
 
 
 def project_keys_values(

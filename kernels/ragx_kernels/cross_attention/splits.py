@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ragx_kernels.cross_attention.passages import Offsets
+from ragx_kernels.cross_attention.lse import Offsets
 
 
 @dataclass(frozen=True)

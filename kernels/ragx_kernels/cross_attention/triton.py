@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ragx_kernels.cross_attention.passages import Offsets
+from ragx_kernels.cross_attention.lse import Offsets
 from ragx_kernels.cross_attention.splits import split
 
 LOG2_E = tl.constexpr(1.4426950408889634)

@@ -20,7 +20,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from ragx.cepe.store import index, segment
-from ragx.terminal import notice
+from ragx.util.terminal import notice
 
 MAX_SEGMENT = 64 << 20
 MAX_MAPPED = 256

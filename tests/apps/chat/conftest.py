@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,15 +10,14 @@ import pytest
 import torch
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
-sys.path.insert(0, str(Path(__file__).parent))
 
-from chat_page import NOTES, save_reciting_decoder, serving_page
 from playwright.sync_api import Browser, Page, sync_playwright
 from ragx_apps.chat.asking import Asking
 
 from ragx.config import IndexSettings
-from ragx.indexing import build
+from ragx.indexing.build import build
 from ragx.rag import RAG
+from tests.helpers.chat_page import NOTES, save_reciting_decoder, serving_page
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from chat_page import SENTENCE
 from ragx_apps.chat import asking as asking_module
 from ragx_apps.chat import markup
 from ragx_apps.chat.asking import Asking
@@ -26,6 +25,7 @@ from ragx.cepe.store import PassageStore
 from ragx.errors import ConfigError
 from ragx.rag import RAG
 from ragx.types import Answer
+from tests.helpers.chat_page import SENTENCE
 
 ENDLESS = 7000
 """Tokens: an answer that takes longer than any test."""

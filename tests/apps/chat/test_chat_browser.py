@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from chat_page import HOSTILE, NOTES, SENTENCE
 from playwright.sync_api import Browser, Page, expect
 from ragx_apps.chat.asking import Asking
+
+from tests.helpers.chat_page import HOSTILE, NOTES, SENTENCE
 
 QUESTION = "How much of the sunlight does fresh snow reflect?"
 

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import httpx
 import pytest
-from chat_page import SENTENCE
 from gradio_client import Client
 from ragx_apps.chat.asking import Asking
 from ragx_apps.chat.indexes import Indexes
 from ragx_apps.chat.page import build_page
 from ragx_apps.chat.serving import launch
 
-from ragx import cli
+from ragx.cli import main as cli
 from ragx.errors import RagxError
 from ragx.rag import RAG
+from tests.helpers.chat_page import SENTENCE
 
 
 @pytest.mark.parametrize(("ending", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])

@@ -23,8 +23,8 @@ from ragx_apps.chat.conversation import (
 from ragx_apps.chat.uploads import MAX_BYTES, MAX_FILE_BYTES, MAX_FILES, check
 
 from ragx.errors import ConfigError
-from ragx.terminal import plain
 from ragx.types import Answer, Citation, Hit, Message, Passage, Timings
+from ragx.util.terminal import plain
 
 TEXT = st.text() | st.sampled_from(["<script>", "</details>", "&lt;", "\"'><img src=x>", "${a}", "{{a}}"])
 SOURCES = st.builds(

@@ -11,7 +11,6 @@ from typing import ClassVar
 
 import httpx
 import pytest
-from chat_page import SENTENCE, serving_page
 from gradio import processing_utils
 from gradio.utils import get_upload_folder
 from gradio_client import Client
@@ -22,6 +21,7 @@ from ragx_apps.chat.uploads import MAX_FILE_BYTES
 
 from ragx.errors import ConfigError
 from ragx.rag import RAG
+from tests.helpers.chat_page import SENTENCE, serving_page
 
 QUESTION = "How much of the sunlight does fresh snow reflect?"
 

@@ -14,8 +14,8 @@ from ragx_apps.chat.uploads import Visitor
 
 from ragx.config import IndexSettings
 from ragx.errors import ConfigError, CorpusError
-from ragx.indexing import BuildReport
-from ragx.retrieval import Index
+from ragx.index import Index
+from ragx.indexing.build import BuildReport
 
 LEASE = "The lease was signed in May."
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,14 +9,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from served import Server, serving
-
 from ragx.config import IndexSettings
-from ragx.indexing import build
+from ragx.indexing.build import build
 from ragx.rag import RAG
-from ragx.tokenization import load_tokenizer
+from ragx.util.tokenization import load_tokenizer
+from tests.helpers.served import Server, serving
 
 NOTES = {
     "snow.md": "# Snow\n\nFresh snow reflects up to 90 percent of the sunlight that reaches it.\n",

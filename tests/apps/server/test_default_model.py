@@ -5,8 +5,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ragx.engine.batching import BatchDecoder
 from ragx.rag import RAG
-from ragx.reader.batching import BatchDecoder
 
 QUESTIONS = ["How much sunlight does fresh snow reflect?", "What does dark soil absorb?", "Why is the sea blue?"]
 

@@ -19,10 +19,10 @@ from typing import Any
 import httpx
 import pytest
 from ragx_apps.server.protection import MAX_BODY
-from served import LONG, MODEL, QUESTION, Server, eventually, serving
 
 from ragx.rag import RAG
 from ragx.retrieval import Retriever
+from tests.helpers.served import LONG, MODEL, QUESTION, Server, eventually, serving
 
 CHAT = "/v1/chat/completions"
 

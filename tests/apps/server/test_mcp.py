@@ -10,10 +10,10 @@ from typing import Any
 import anyio
 import pytest
 from mcp import Client, StdioServerParameters
-from ragx_apps.mcp_server import create_server
-from served import QUESTION
+from ragx_apps.mcp import create_server
 
 from ragx.rag import RAG
+from tests.helpers.served import QUESTION
 
 
 def test_tools_over_stdio(notes_index: Path, talkative: Path) -> None:

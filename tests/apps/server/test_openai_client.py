@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import openai
 import pytest
-from served import MODEL, QUESTION, Server
 
 from ragx.rag import RAG
-from ragx.retrieval import TextEncoder
+from ragx.retrieval import TextEmbedder
+from tests.helpers.served import MODEL, QUESTION, Server
 
 CHAT: list[Any] = [{"role": "user", "content": QUESTION}]
 
@@ -114,7 +114,7 @@ def test_models_and_embeddings(client: openai.OpenAI, rag: RAG) -> None:
 
 def test_a_text_is_embedded_whole_or_not_at_all(client: openai.OpenAI, rag: RAG) -> None:
     encoder = rag.retriever.encoder
-    assert isinstance(encoder, TextEncoder)
+    assert isinstance(encoder, TextEmbedder)
     window = encoder.tokenizer.model_max_length
     fits = " ".join(["snow"] * (window - 2))  # and the two tokens around each text
     assert client.embeddings.create(model=encoder.name, input=fits).usage.total_tokens == window

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
-from served import MODEL, Server
+
+from tests.helpers.served import MODEL, Server
 
 CHECKS = [not_a_server_error, response_schema_conformance, status_code_conformance]
 

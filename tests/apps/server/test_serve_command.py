@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ragx import cli
+from ragx.cli import main as cli
 
 
 def mistake(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:

@@ -1,0 +1,118 @@
+"""What this machine has, what ragx finds on it, and what a default `ask` would use."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+from ragx import models
+from ragx.config import IndexSettings
+from ragx.errors import RagxError
+from ragx.index import Index, read_manifest
+from ragx.rag import RAG, default_index
+from ragx.util.device import cpu_flags, default_device, default_dtype
+
+_PACKAGES = ("torch", "transformers", "sentence-transformers", "faiss-cpu", "faiss-gpu", "bm25s", "bitsandbytes")
+_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
+
+
+def report() -> dict[str, object]:
+    """Findings by name, in the order in which they are shown."""
+    device = default_device()
+    return {
+        "python": f"{platform.python_version()} on {platform.platform()}",
+        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "cpu": {
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "features": sorted(cpu_flags().intersection(_FLAGS)),
+        },
+        "gpus": _gpus(),
+        "vectors": _vector_search(),
+        "memory": f"{_gib(psutil.virtual_memory().available)} free of {_gib(psutil.virtual_memory().total)}",
+        "disk": f"{_gib(shutil.disk_usage(_existing(models.home())).free)} free for {models.home()}",
+        "hub": _hub(),
+        "models": [model.name for model in models.list_models() if model.cached],
+        "indexes": _indexes(),
+        "ask uses": {
+            "index": _describe(default_index()),
+            "encoder": _encoder(default_index()),
+            **_defaults(RAG.from_index, "model", "retriever"),
+            **_defaults(RAG.ask, "reader", "k", "n_decoder"),
+            "device": device,
+            "dtype": str(default_dtype(device)).removeprefix("torch."),
+        },
+    }
+
+
+def _defaults(function: Callable[..., object], *names: str) -> dict[str, object]:
+    """What a function takes for these arguments when they are not given."""
+    return {name: inspect.signature(function).parameters[name].default for name in names}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _hub() -> str:
+    if models.offline():
+        return "not tried: offline"
+    return "answers" if models.hub_answers() else "does not answer; models come from wheels where they can"
+
+
+def _gpus() -> list[str]:
+    import torch
+
+    return [
+        f"{torch.cuda.get_device_name(i)}, {_gib(torch.cuda.mem_get_info(i)[0])} free of"
+        f" {_gib(torch.cuda.get_device_properties(i).total_memory)}"
+        for i in range(torch.cuda.device_count())
+    ]
+
+
+def _vector_search() -> str:
+    import faiss
+    import torch
+
+    if gpus := faiss.get_num_gpus():
+        return f"searched on the CPU, with --device cuda on {gpus} GPUs"
+    if not torch.cuda.is_available():
+        return "searched on the CPU"
+    return "searched on the CPU, with --device cuda too: FAISS has no GPU (docs/scale.md says how to get faiss-gpu)"
+
+
+def _indexes() -> list[str]:
+    root = models.home() / "indexes"
+    return [_describe(folder) for folder in sorted(root.iterdir()) if folder.is_dir()] if root.is_dir() else []
+
+
+def _encoder(folder: Path) -> str:
+    try:
+        return read_manifest(folder).encoder.name
+    except RagxError:
+        return f"{IndexSettings().encoder} (of indexes to be built)"
+
+
+def _describe(folder: Path) -> str:
+    try:
+        return f"{folder} ({len(Index.open(folder))} passages)"
+    except RagxError as error:
+        return str(error)
+
+
+def _existing(path: Path) -> Path:
+    """The nearest parent that exists: the home is made on first use."""
+    return next(parent for parent in (path, *path.parents) if parent.exists())
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"

@@ -1,0 +1,254 @@
+"""`ragx index`: build an index and keep it up to date. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ragx.cli.maintain import app as upkeep
+from ragx.cli.options import (
+    Address,
+    Bits,
+    CacheSize,
+    Device,
+    Dtype,
+    Encodings,
+    Engine,
+    Folder,
+    IndexFolder,
+    Json,
+    Offline,
+    Reader,
+)
+from ragx.errors import ConfigError, RagxError
+from ragx.util.terminal import notice, waiting
+
+if TYPE_CHECKING:
+    from ragx.indexing.build import BuildReport
+
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")]
+
+app = typer.Typer(no_args_is_help=True, help="Build indexes, keep them up to date and look after them.")
+app.add_typer(upkeep)
+
+
+@app.command("build", context_settings={"ignore_unknown_options": True})
+def index_build(
+    context: typer.Context,
+    paths: Annotated[
+        list[str] | None, typer.Argument(help="Files and folders to read; and settings as --chunking.size=50.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The index folder. Default: as --index of `ragx ask`.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="Settings, and maybe sources: a YAML file.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Sentence encoder: a name, a folder or a Hub id.")] = None,
+    faiss: Annotated[str | None, typer.Option(help="flat, hnsw, ivfpq, or any FAISS factory string.")] = None,
+    vectors: Annotated[str | None, typer.Option(help="How vectors are stored: float32, float16 or int8.")] = None,
+    shard_size: Annotated[int | None, typer.Option(min=1, help="Passages in a shard.")] = None,
+    include: Annotated[list[str] | None, typer.Option(help="Glob of files to read in folders; may repeat.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Glob of files to leave out; may repeat.")] = None,
+    strict: Strict = False,
+    engine: Engine = "local",
+    address: Address = None,
+    encode: Annotated[bool, typer.Option("--encode", help="Then encode all passages, as `index encode` does.")] = False,
+    model: Reader = None,
+    cache_size: CacheSize = 4.0,
+    encodings: Encodings = "bfloat16",
+    device: Device = None,
+    dtype: Dtype = "auto",
+    bits: Bits = None,
+    offline: Offline = False,
+) -> None:
+    """Index files: text, Markdown, HTML, PDF, Word, JSON lines, Parquet, DPR passages, MediaWiki dumps."""
+    from ragx.cli.setup import connected
+    from ragx.config import IndexSettings, load_settings
+    from ragx.index import read_manifest
+    from ragx.indexing.build import absolute, build, check_engine
+    from ragx.rag import default_index
+
+    given = {
+        "encoder": encoder,
+        "faiss": faiss,
+        "vectors": vectors,
+        "shard_size": shard_size,
+        "include": include,
+        "exclude": exclude,
+    }
+    settings = load_settings(
+        IndexSettings,
+        recipe,
+        [_setting(path) for path in paths or [] if path.startswith("--")],
+        {key: value for key, value in given.items() if value is not None},
+    )
+    sources = [path for path in paths or [] if not path.startswith("--")]
+    for path in sources:
+        if path.startswith("-"):
+            raise ConfigError(f"unknown option {path}; a path that begins with - is written ./{path}")
+    check_engine(engine, address)
+    for name in () if encode else ("model", "cache_size", "encodings", "bits"):
+        if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE":
+            raise ConfigError(f"--{name.replace('_', '-')} is for encoding the passages: add --encode")
+    way: Any = engine  # checked
+    folder = out or default_index()
+    with contextlib.suppress(RagxError):  # no index there yet
+        held = [str(source) for source in read_manifest(folder).settings.sources]
+        if held != [
+            *map(absolute, sources),
+            *(absolute(s) if isinstance(s, str) else str(s) for s in settings.sources),
+        ]:
+            notice(f"{folder} was built from {', '.join(held)}: this build replaces it once it is whole")
+    reader = _encoding_reader(model, cache_size, encodings, engine, device, dtype, bits) if encode else None
+    with connected(engine, address):
+        report = build(sources, folder, settings, strict=strict, device=device, dtype=dtype, engine=way)
+        _tell_skipped(report)
+        counts = report.counts
+        notice(
+            f"{counts.documents} documents, {counts.passages} passages indexed in {folder}"
+            f" ({counts.duplicates} duplicate and {counts.empty} empty passages dropped{_skipped(report)})"
+        )
+        if reader is not None:
+            _encode(folder, reader, model, engine, device, bits)
+    if report.skipped:
+        raise typer.Exit(3)
+
+
+@app.command("update")
+def index_update(
+    index: Folder,
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Files and folders. Default: what the index was built from.")
+    ] = None,
+    strict: Strict = False,
+    engine: Engine = "local",
+    address: Address = None,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    as_json: Json = False,
+    offline: Offline = False,
+) -> None:
+    """Read files again: index what is new or has changed, delete what is no longer there."""
+    _follow(index, paths or [], False, strict, engine, address, device, dtype, as_json)
+
+
+@app.command("add")
+def index_add(
+    index: Folder,
+    paths: Annotated[list[Path], typer.Argument(help="Files and folders.")],
+    strict: Strict = False,
+    engine: Engine = "local",
+    address: Address = None,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    as_json: Json = False,
+    offline: Offline = False,
+) -> None:
+    """Index more files; a document of the same name and place is replaced."""
+    _follow(index, paths, True, strict, engine, address, device, dtype, as_json)
+
+
+def _follow(
+    index: Path,
+    paths: list[Path],
+    keep: bool,
+    strict: bool,
+    engine: str,
+    address: str | None,
+    device: str | None,
+    dtype: str,
+    as_json: bool,
+) -> None:
+    from ragx.cli.setup import connected
+    from ragx.indexing.update import update
+
+    with connected(engine, address):
+        way: Any = engine  # checked
+        report = update(index, paths, keep=keep, strict=strict, device=device, dtype=dtype, engine=way)
+    _tell_skipped(report)
+    done = {"added": report.added, "deleted": report.deleted, "unchanged": report.unchanged}
+    if as_json:
+        skipped = [{"source": each.source, "reason": each.reason} for each in report.skipped]
+        print(json.dumps({"folder": str(index), **done, "skipped": skipped}, indent=2))
+    else:
+        notice(f"{', '.join(f'{count} {what}' for what, count in done.items())} passages in {index}{_skipped(report)}")
+    if report.skipped:
+        raise typer.Exit(3)
+
+
+def _tell_skipped(report: BuildReport) -> None:
+    for skipped in report.skipped:
+        notice(f"skipped {skipped.source}: {skipped.reason}")
+
+
+def _skipped(report: BuildReport) -> str:
+    return f"; {len(report.skipped)} files or rows skipped" if report.skipped else ""
+
+
+@app.command("encode")
+def index_encode(
+    index: IndexFolder = None,
+    model: Reader = None,
+    cache_size: CacheSize = 4.0,
+    encodings: Encodings = "bfloat16",
+    engine: Engine = "local",
+    address: Address = None,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    bits: Bits = None,
+    offline: Offline = False,
+) -> None:
+    """Encode an index's passages ahead of time, so that `ask` finds them on disk; continues where it was stopped."""
+    from ragx.cli.setup import connected
+    from ragx.indexing.build import check_engine
+    from ragx.rag import default_index
+
+    check_engine(engine, address)
+    reader = _encoding_reader(model, cache_size, encodings, engine, device, dtype, bits)
+    with connected(engine, address):
+        _encode(index or default_index(), reader, model, engine, device, bits)
+
+
+def _encoding_reader(
+    model: str | None,
+    cache_size: float,
+    encodings: str,
+    engine: str,
+    device: str | None,
+    dtype: str,
+    bits: int | None,
+) -> Any:
+    from ragx.indexing.encode import open_encoding_reader
+    from ragx.models import resolve
+    from ragx.rag import DEFAULT_MODEL
+
+    resolve(model or DEFAULT_MODEL)  # a download shows its own progress
+    with waiting("loading models …"):
+        return open_encoding_reader(
+            model or DEFAULT_MODEL,
+            cache_size=cache_size,
+            encodings=encodings,
+            device=device if engine == "local" else "cpu",  # else the workers encode
+            dtype=dtype,
+            bits=bits,
+        )
+
+
+def _encode(folder: Path, reader: Any, model: str | None, engine: str, device: str | None, bits: int | None) -> None:
+    from ragx.indexing.encode import cluster_encoding, encode_index
+    from ragx.rag import DEFAULT_MODEL
+
+    encode = None
+    if engine == "ray":
+        encode = cluster_encoding(model or DEFAULT_MODEL, reader, device=device, bits=bits)
+    filled = encode_index(folder, reader, encode)
+    notice(f"{filled.encoded} passages encoded, {filled.present} were on disk already")
+    if not filled.complete:
+        notice("not all of them fit on disk: `ask` encodes the rest when it needs them; a larger --cache-size may help")
+
+
+def _setting(argument: str) -> str:
+    if "=" not in argument:
+        raise ConfigError(f"unknown option {argument}; see `ragx index build --help`, settings are --a.b=value")
+    return argument

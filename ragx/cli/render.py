@@ -1,0 +1,121 @@
+"""How answers, hits and reports look on a terminal and as JSON. Text from passages passes through `plain`."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ragx.types import Answer, Citation, Hit
+from ragx.util.terminal import plain
+
+if TYPE_CHECKING:
+    from ragx.index import Manifest
+    from ragx.retrieval import Found
+
+_WIDTH = 100
+
+
+def sources(answer: Answer) -> str:
+    """The numbered sources under an answer."""
+    if not answer.citations:
+        return f"Sources: none of the {len(answer.hits)} passages read holds this answer's words."
+    return "\n".join(["Sources:", *(_source(citation) for citation in answer.citations)])
+
+
+def shares(answer: Answer) -> str:
+    """The hits by their share of the attention, largest first."""
+    if answer.shares is None:
+        return "Attention: this reader attends to no passage (it is untrained, or it is not cepe)."
+    ranked = sorted(zip(answer.shares, answer.hits, strict=True), key=lambda pair: -pair[0])
+    lines = [
+        f"{share:>6.1%}  {plain(hit.passage.title or hit.passage.document)}  ({hit.passage.id})"
+        for share, hit in ranked
+    ]
+    return "\n".join(["Attention:", *map(plain, lines)])
+
+
+def hit_list(hits: Sequence[Hit]) -> str:
+    """Search results, best first."""
+    lines = []
+    for rank, hit in enumerate(hits, start=1):
+        passage = hit.passage
+        lines.append(f"{rank:>3}. {plain(passage.title or passage.document)}  (score {hit.score:.4f})")
+        lines.append(f"     {plain(passage.source)}, characters {passage.start}-{passage.end}")
+        lines.append(_quote(passage.text))
+    return "\n".join(lines)
+
+
+def timings(answer: Answer) -> str:
+    """One line of seconds and speed."""
+    times = answer.timings
+    return (
+        f"{len(answer.hits)} passages retrieved in {times.retrieve:.2f} s, encoded in {times.encode:.2f} s;"
+        f" first token after {times.first_token:.2f} s, all after {times.total:.2f} s"
+        f" ({times.tokens_per_second:.1f} tokens/s)"
+    )
+
+
+def answer_json(question: str, answer: Answer) -> str:
+    """One JSON object; every character outside ASCII is escaped, so it is safe on any terminal."""
+    values = {
+        "question": question,
+        "answer": answer.text,
+        "citations": [asdict(citation) for citation in answer.citations],
+        "hits": [_hit(hit) for hit in answer.hits],
+        "timings": asdict(answer.timings),
+        "tokens_per_second": answer.timings.tokens_per_second,
+        "shares": answer.shares,
+        "notes": answer.notes,
+    }
+    return json.dumps(values, indent=2)
+
+
+def hits_json(question: str, hits: Found[Hit]) -> str:
+    """One JSON object with the search results, best first."""
+    return json.dumps({"question": question, "hits": [_hit(hit) for hit in hits], "notes": hits.notes}, indent=2)
+
+
+def report(findings: Mapping[str, object]) -> str:
+    """Named values, one a line; groups and lists are indented."""
+    lines = []
+    for key, value in findings.items():
+        if isinstance(value, Mapping):
+            lines += [f"{key}:", textwrap.indent(report(value), "  ")]
+        elif isinstance(value, list) and value:
+            lines += [f"{key}:", *(f"  {plain(str(entry))}" for entry in value)]
+        else:
+            lines.append(f"{key}: {plain(str('none' if value in ([], None) else value))}")
+    return "\n".join(lines)
+
+
+def index_info(folder: Path, manifest: Manifest) -> dict[str, object]:
+    """What an index holds, as plain values; counts come first."""
+    return {
+        "folder": str(folder),
+        **manifest.counts.model_dump(),
+        "bytes": sum(entry.size for entry in manifest.files.values()),
+        "created": manifest.created,
+        "encoder": manifest.encoder.model_dump(),
+        "settings": manifest.settings.model_dump(mode="json"),
+    }
+
+
+def _hit(hit: Hit) -> dict[str, object]:
+    return {**asdict(hit.passage), "score": hit.score}
+
+
+def _source(citation: Citation) -> str:
+    head = f"[{citation.number}] {plain(citation.title or citation.document)}  (score {citation.score:.2f})"
+    place = f"     {plain(citation.source)}, characters {citation.start}-{citation.end}"
+    return "\n".join([head, place, _quote(citation.text)])
+
+
+def _quote(text: str) -> str:
+    return (
+        textwrap.fill(" ".join(plain(text).split()), width=_WIDTH, initial_indent="     “", subsequent_indent="      ")
+        + "”"
+    )

@@ -1,0 +1,1 @@
+"""Native parsers, run in child processes with limits."""

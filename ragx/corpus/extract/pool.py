@@ -1,0 +1,144 @@
+"""Whatever is parsed by large libraries, many of them native, is parsed in a child process with limits.
+
+A parser that dies, hangs or eats memory costs one file or page, or the rest of a file of rows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from threading import Timer
+from time import monotonic
+from typing import IO, Any, cast
+
+from ragx.corpus.document import MAX_ID_CHARS, Document, Skipped, normalise, one_line
+from ragx.corpus.formats import Format
+
+MAX_SECONDS = 60.0
+"""For one file, or the next part of a file of rows."""
+MAX_MEMORY_BYTES = 2 << 30
+"""Address space of the child process; not enforced on Windows and macOS."""
+_MAX_REPLY_BYTES = 1 << 30
+_WORKER = Path(__file__).with_name("worker.py")
+
+_CONTROL = dict.fromkeys([*range(9), 11, *range(14, 32), 127], " ") | {12: "\n", 13: "\n"}
+"""Characters a parser may leave behind that are no text."""
+
+
+class Parser:
+    """A handle on one child process, started when first needed and again after a death. Close it in the end."""
+
+    def __init__(self) -> None:
+        self.max_seconds = MAX_SECONDS
+        self.max_memory_bytes = MAX_MEMORY_BYTES
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def read_file(self, path: Path, id: str, format: Format) -> Document | Skipped:
+        """Parse an html, pdf or docx file."""
+        reply = self._ask({"format": format, "path": str(path)})
+        if "reason" in reply:
+            return Skipped(str(path), one_line(reply["reason"]))
+        text = normalise(reply["text"].replace("\r\n", "\n").translate(_CONTROL).strip())
+        if not text:
+            return Skipped(str(path), "has no text")
+        title = one_line(reply["title"].translate(_CONTROL)) or path.stem
+        return Document(id, normalise(title), text, str(path))
+
+    def read_rows(self, path: Path, format: Format) -> Iterator[Document | Skipped]:
+        """The rows of a parquet file. Nothing else can be parsed until they are read or given up."""
+        for row in self.parts(path, format):
+            yield Document(**row) if "text" in row else Skipped(**row)
+
+    def parts(self, path: Path, format: Format) -> Iterator[dict[str, Any]]:
+        """What `worker.STREAMS` yields of a file; in the end why it broke off, as the fields of a `Skipped`."""
+        count = 0
+        reply: dict[str, Any] = {}
+        try:
+            reply = self._ask({"format": format, "path": str(path)})
+            while "parts" in reply:
+                yield from reply["parts"]
+                count += len(reply["parts"])
+                if reply["last"]:
+                    return
+                reply = self._ask(None)
+            where = f"cannot be read beyond row {count}: " if count else ""
+            yield {"source": str(path), "reason": where + one_line(reply["reason"]), "unreadable": True}
+        finally:
+            if not reply.get("last"):  # given up: the rest must not be taken for the next file's reply
+                self.close()
+
+    def read_wiki_page(self, path: Path, title: str, wikitext: str, media_namespaces: list[str]) -> Document | Skipped:
+        """Strip a page of the dump `path` of its markup."""
+        if len(title) > MAX_ID_CHARS:
+            return Skipped(f"{path}:{one_line(title)}", f"its title is longer than {MAX_ID_CHARS:,} characters")
+        reply = self._ask({"format": "wikitext", "wikitext": wikitext, "media_namespaces": media_namespaces})
+        if "reason" in reply:
+            return Skipped(f"{path}:{title}", one_line(reply["reason"]))
+        return Document(title, normalise(title), normalise(reply["text"]), str(path))
+
+    def close(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def _ask(self, request: Mapping[str, object] | None) -> dict[str, Any]:
+        """The reply to a request; None: the next reply to the last one."""
+        if self._process and self._process.poll() is not None:  # it died after its last reply
+            self.close()
+        process = self._process = self._process or self._start()
+        timer = Timer(self.max_seconds, process.kill)
+        started = monotonic()
+        timer.start()
+        try:
+            if request is not None:
+                _send(cast("IO[bytes]", process.stdin), request)
+            reply = _receive(cast("IO[bytes]", process.stdout))
+        except (EOFError, BrokenPipeError, ValueError):  # ValueError: what a broken process says is no JSON
+            reply = None
+        finally:
+            timer.cancel()
+            timer.join()
+        late = monotonic() - started >= self.max_seconds
+        if late or reply is None:  # if late, the timer may have killed it just after the reply
+            self.close()
+        if reply is not None:
+            return reply
+        if late:
+            return {"reason": f"took its parser more than {self.max_seconds:g} seconds"}
+        return {"reason": f"its parser died: it is damaged or needs over {self.max_memory_bytes >> 20} MB of memory"}
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        # -P keeps the working folder and the script's own off the import path: no file of a corpus becomes a module
+        command = [sys.executable, "-P", str(_WORKER), str(self.max_memory_bytes), str(self.max_seconds)]
+        pipe = subprocess.PIPE
+        # allocators that reserve address space for each thread would hit the limit on a machine of many cores
+        environment = {**os.environ, "MALLOC_ARENA_MAX": "2", "ARROW_DEFAULT_MEMORY_POOL": "system"}
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment)
+
+
+def _send(pipe: IO[bytes], message: Mapping[str, object]) -> None:
+    data = json.dumps(message).encode()
+    pipe.write(len(data).to_bytes(4, "big") + data)
+    pipe.flush()
+
+
+def _receive(pipe: IO[bytes]) -> dict[str, Any]:
+    size = int.from_bytes(_read(pipe, 4), "big")
+    if size > _MAX_REPLY_BYTES:
+        raise EOFError
+    message = json.loads(_read(pipe, size))
+    if not isinstance(message, dict):
+        raise ValueError("no JSON object")
+    return message
+
+
+def _read(pipe: IO[bytes], size: int) -> bytes:
+    data = pipe.read(size)
+    if len(data) < size:
+        raise EOFError
+    return data

@@ -1,0 +1,1 @@
+"""MediaWiki dumps and their markup."""

@@ -1,0 +1,1 @@
+"""Decoding: one answer or many at once, sampling, key/value caches."""

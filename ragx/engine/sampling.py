@@ -1,0 +1,53 @@
+"""The next token of one answer among others, chosen as transformers' `generate` would."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessorList
+from transformers.generation.logits_process import (
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from ragx.config import SamplingParams
+
+
+class Sampler:
+    """Has its own random numbers, so that what others draw changes nothing."""
+
+    def __init__(self, generation: SamplingParams, device: torch.device) -> None:
+        self.samples = not generation.is_greedy
+        self.penalises = generation.repetition_penalty != 1
+        self.processors = LogitsProcessorList()
+        if self.penalises:
+            self.processors.append(RepetitionPenaltyLogitsProcessor(generation.repetition_penalty))
+        if self.samples:  # in the order of `generate`
+            self.processors.append(TemperatureLogitsWarper(generation.temperature))
+            if generation.top_k:
+                self.processors.append(TopKLogitsWarper(generation.top_k))
+            if generation.top_p < 1:
+                self.processors.append(TopPLogitsWarper(generation.top_p))
+            if generation.min_p:
+                self.processors.append(MinPLogitsWarper(generation.min_p))
+        self.random = torch.Generator(device)
+        if generation.seed is None:
+            self.random.seed()
+        else:
+            self.random.manual_seed(generation.seed)
+
+    def choose(self, logits: Tensor, before: Sequence[Sequence[int]]) -> int:
+        """A token by its logits (1, V) and by the tokens before it, in one or several runs."""
+        if not self.samples and not self.penalises:
+            return int(logits.argmax())
+        ids = torch.tensor([list(chain(*before)) if self.penalises else []], dtype=torch.long, device=logits.device)
+        scores: Tensor = self.processors(ids, logits.float())  # type: ignore[arg-type]
+        if not self.samples:
+            return int(scores.argmax())
+        return int(torch.multinomial(scores.softmax(dim=-1), 1, generator=self.random))

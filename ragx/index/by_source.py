@@ -1,0 +1,54 @@
+"""BySource: the passages of an index by the file or dataset that they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ragx.index.index import Index
+from ragx.index.passages import all_passages
+from ragx.types import Passage
+
+
+class BySource:
+    """Finds the passages of a source without reading the others; memory holds 8 bytes a passage."""
+
+    def __init__(self, index: Index) -> None:
+        """Sort the rows of an index, deleted ones left out."""
+        self._shards = index.shards
+        self._offsets = [shard.offset for shard in index.shards]
+        self._rows = index.rows()
+        self._spans: dict[str, tuple[int, int]] = {}
+        if not len(self._rows):
+            return
+        names, sources = _numbered(index, "source")
+        _, documents = _numbered(index, "document")
+        positions = np.concatenate([shard.passages["position"].to_numpy() for shard in index.shards])
+        order = np.lexsort([column[self._rows] for column in (positions, documents, sources)])
+        self._rows = self._rows[order]
+        ends = np.searchsorted(sources[self._rows], np.arange(len(names)), side="right").tolist()
+        self._spans = dict(zip(names, zip([0, *ends], ends, strict=False), strict=True))
+
+    def passages(self, source: str) -> Iterator[Passage]:
+        """Those of one source, none where there is no such; those of a document together, by their positions."""
+        rows = self._rows[slice(*self._spans.get(source, (0, 0)))]
+        if not len(rows):
+            return
+        shards = np.searchsorted(self._offsets, rows, side="right") - 1
+        breaks = np.flatnonzero((np.diff(rows) != 1) | (np.diff(shards) != 0)) + 1
+        starts = [0, *breaks.tolist()]
+        for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
+            shard = self._shards[shards[start]]
+            # a slice and not a take, which copies the column
+            yield from all_passages(shard.passages.slice(int(rows[start]) - shard.offset, end - start))
+
+
+def _numbered(index: Index, name: str) -> tuple[list[str], np.ndarray]:
+    """The values that a column holds, each once, and for each row, (n,), the number of its value."""
+    import pyarrow as pa
+
+    chunks = [chunk for shard in index.shards for chunk in shard.passages[name].chunks]
+    numbered = pa.chunked_array(chunks, pa.large_string()).dictionary_encode().unify_dictionaries()
+    numbers = np.concatenate([chunk.indices.to_numpy() for chunk in numbered.chunks])
+    return numbered.chunk(0).dictionary.to_pylist(), numbers

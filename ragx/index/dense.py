@@ -1,0 +1,255 @@
+"""FAISS: one inner-product index a shard, built from the shard's vectors, which stay the truth.
+
+FAISS proposes candidates; their scores are computed again from the vectors, in float64. So a passage has the same
+score in any sharding, and compressed indexes (PQ, SQ) rank by exact scores. With `flat` the result is exact for the
+vectors as they are stored in float32 or float16, on a GPU too, ties included: passages of equal score come in passage
+order.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ragx.config import IndexSettings, Search
+from ragx.errors import ConfigError
+from ragx.index.faiss_gpu import OnGpu
+from ragx.index.vectors import VectorFormat, as_float32
+from ragx.util.files import durable_file
+
+if TYPE_CHECKING:
+    import faiss
+
+SPARE = 16
+"""Candidates that `Flat` is asked for beyond k: room for ties."""
+IVF_PROBED = 1 / 16
+"""Share of an IVF index's lists that a search visits, at least 16 lists, where no number is set."""
+ROUNDING = 1e-5
+"""Bound on FAISS's float32 rounding error in an inner product, relative to the norms of the two vectors."""
+GPU_ROUNDING = 1e-3
+"""The same on a GPU, which rounds both vectors to 11 bits where it multiplies them as float16 or TF32."""
+IVF_PQ_TABLE = 256
+"""Bound on the size of a table that FAISS may make when it reads IVF-PQ, in multiples of the centroids' size."""
+ROWS_AT_ONCE = 8192
+TRAINING_POINTS = 256
+"""Vectors that an index is trained on for each centroid: more do not make k-means better (FAISS's own bound)."""
+FEWEST_POINTS = 39
+"""Vectors for each centroid below which FAISS warns."""
+VALUES_PER_BYTE = 8
+"""Of a vector, in `ivfpq`'s product quantizer."""
+
+_limits = threading.Lock()  # FAISS's limits are the whole process's
+
+
+def factory(kind: str, vectors: VectorFormat, number: int, dimension: int) -> str:
+    """The FAISS factory string of a shard.
+
+    Args:
+        kind: `flat`, `hnsw`, `ivfpq`, or a factory string, which is returned as it is.
+        vectors: how they are stored; FAISS stores those of `flat` and `hnsw` in about as many bits.
+        number: how many there are.
+        dimension: d.
+    """
+    storage = {"float32": "Flat", "float16": "SQfp16", "int8": "SQ8"}[vectors]
+    match kind:
+        case "flat" | "Flat":
+            return storage
+        case "hnsw":
+            return "HNSW32" if storage == "Flat" else f"HNSW32_{storage}"
+        case "ivfpq":
+            lists = min(4 * math.sqrt(number), number / FEWEST_POINTS)
+            pieces = max(n for n in range(1, max(1, dimension // VALUES_PER_BYTE) + 1) if dimension % n == 0)
+            return f"IVF{1 << max(0, int(math.log2(max(1, lists))))},PQ{pieces}"
+    return kind
+
+
+def new_index(factory: str, dimension: int) -> faiss.Index:
+    """An empty inner-product index.
+
+    Raises:
+        ConfigError: FAISS does not know the factory string, or not for inner products of this dimension.
+    """
+    import faiss
+
+    try:
+        return faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        reason = str(error).rpartition(": ")[2].replace("\n", " ")
+        raise ConfigError(
+            f"faiss: {factory!r} is not an inner-product index of {dimension} dimensions ({reason}); "
+            "use flat, hnsw, ivfpq or IVF256,PQ32"
+        ) from None
+
+
+def check_trainable(settings: IndexSettings, dimension: int, largest: int) -> None:
+    """Check that the largest shard has enough vectors to train the index on.
+
+    Raises:
+        ConfigError: it has too few, or the factory string is invalid.
+    """
+    needed = training_minimum(new_index(factory(settings.faiss, settings.vectors, largest, dimension), dimension))
+    if largest < needed:
+        raise ConfigError(
+            f"faiss: {settings.faiss!r} needs at least {needed:,} passages in a shard"
+            f" and there are {largest:,}: use Flat"
+        )
+
+
+def training_minimum(index: faiss.Index) -> int:
+    """Vectors without which FAISS refuses to train the index: one a centroid."""
+    import faiss
+
+    ivf, core = _parts(index)
+    centroids = [ivf.nlist] if ivf is not None else []
+    storage = faiss.downcast_index(core.storage) if hasattr(core, "storage") else None
+    centroids += [part.pq.ksub for part in (ivf, core, storage) if part is not None and hasattr(part, "pq")]
+    return max(centroids, default=0)
+
+
+def build_faiss(vectors: np.ndarray, settings: IndexSettings) -> faiss.Index:
+    """Train an index on a sample of a shard's vectors, as they are stored, and add all.
+
+    A last shard too small to train on becomes `flat`.
+
+    Raises:
+        ConfigError: FAISS cannot train it on these vectors.
+    """
+    number, dimension = len(vectors), as_float32(vectors[:1]).shape[1]
+    index = new_index(factory(settings.faiss, settings.vectors, number, dimension), dimension)
+    if number < training_minimum(index):
+        index = new_index(factory("flat", settings.vectors, number, dimension), dimension)
+    try:
+        if not index.is_trained:
+            size = TRAINING_POINTS * max(training_minimum(index), 256)
+            rows = np.arange(number)
+            if size < number:
+                rows = np.sort(np.random.default_rng(0).choice(number, size, replace=False))
+            index.train(as_float32(vectors[rows]))
+        for start in range(0, number, ROWS_AT_ONCE):
+            index.add(as_float32(vectors[start : start + ROWS_AT_ONCE]))
+    except RuntimeError as error:
+        reason = str(error).rpartition(": ")[2].replace("\n", " ")
+        raise ConfigError(
+            f"faiss: cannot build {settings.faiss!r} from {len(vectors):,} vectors ({reason}); use Flat"
+        ) from None
+    return index
+
+
+def write_faiss(index: faiss.Index, path: Path) -> None:
+    """Write the index durably.
+
+    Raises:
+        IndexFolderError: it cannot be written.
+    """
+    import faiss
+
+    with durable_file(path) as file:
+        # Not faiss.write_index(index, path): that only prints a failure to flush the last bytes.
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
+
+
+def open_faiss(path: Path, search: Search) -> faiss.Index:
+    """Map an index into memory and set how thoroughly it searches.
+
+    Inverted lists are mapped too; block lists (`PQ…x4fs`) are read.
+
+    Raises:
+        OSError, RuntimeError: it cannot be read.
+    """
+    import faiss
+
+    # a damaged header cannot ask for more memory than the file could fill
+    size = path.stat().st_size
+    whole = _is_mapped_whole(path)
+    with _limits:
+        faiss.set_deserialization_vector_byte_limit(size if whole else max(size, min(IVF_PQ_TABLE * size, 2 << 30)))
+        faiss.set_deserialization_loop_limit(size)
+        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if whole else faiss.IO_FLAG_MMAP)
+    set_search(index, search)
+    return index
+
+
+def _is_mapped_whole(path: Path) -> bool:
+    """Whether it is an index without inverted lists, which FAISS maps in another way."""
+    with path.open("rb") as file:
+        return file.read(4)[:3] in (b"IxF", b"IxS", b"IHN", b"IxP")
+
+
+def set_search(index: faiss.Index, search: Search) -> None:
+    """Set how thoroughly an index searches."""
+    ivf, core = _parts(index)
+    if ivf is not None:
+        ivf.nprobe = min(ivf.nlist, search.nprobe or max(16, int(ivf.nlist * IVF_PROBED)))
+    if hasattr(core, "hnsw"):
+        core.hnsw.efSearch = search.ef_search
+
+
+def nearest(
+    index: faiss.Index,
+    vectors: np.ndarray,
+    question: np.ndarray,
+    k: int,
+    live: np.ndarray | None = None,
+    *,
+    rerank: int,
+    gpu: OnGpu | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k rows of greatest inner product with the question, (d,) float32: rows (k,) int64, scores (k,) float64.
+
+    Fewer than k where the shard is smaller or an approximate index finds fewer. Best first, ties by row. Only rows that
+    `live`, (n,) bool, names take part; None: all. An approximate index is asked for `rerank` times k candidates, whose
+    scores are computed again from the vectors; 0: for k, and its own scores are taken. `gpu` is searched in the place
+    of `index`.
+    """
+    exact = is_exact(index, vectors)
+    rounding = ROUNDING if gpu is None else GPU_ROUNDING
+    fetch = k + SPARE if exact else max(rerank, 1) * k
+    while True:
+        fetch = min(fetch, index.ntotal)
+        approximate, found = (gpu or index).search(question[None], fetch)
+        rows = found[0][found[0] >= 0]
+        exhausted = fetch == index.ntotal or len(rows) < fetch
+        approximate = approximate[0, : len(rows)]
+        alive = slice(None) if live is None else live[rows]
+        worst, rows = approximate[-1:], rows[alive]
+        if exact or rerank:
+            candidates = as_float32(vectors[rows]).astype(np.float64)
+            scores = (candidates * question).sum(axis=1)
+        else:
+            scores = approximate[alive].astype(np.float64)
+        best = np.lexsort((rows, -scores))[:k]
+        if exhausted:
+            break
+        if len(best) == k:
+            if not exact:
+                break
+            # What FAISS left out scores below its worst candidate, up to rounding: can it still be among the best k?
+            error = rounding * float(np.linalg.norm(question) * np.linalg.norm(candidates, axis=1).max())
+            if scores[best[-1]] > worst[0] + error:
+                break
+        fetch *= 4
+    return rows[best], scores[best]
+
+
+def is_exact(index: faiss.Index, vectors: np.ndarray) -> bool:
+    """Whether the index holds the very numbers that are stored, and compares a question with all of them."""
+    import faiss
+
+    if isinstance(index, faiss.IndexScalarQuantizer):
+        return bool(vectors.dtype == np.float16 and index.sq.qtype == faiss.ScalarQuantizer.QT_fp16)
+    return isinstance(index, faiss.IndexFlat) and vectors.dtype == np.float32
+
+
+def _parts(index: faiss.Index) -> tuple[Any | None, Any]:
+    """The IVF index inside `index`, if any, and the index inside its wrappers, each as its own class."""
+    import faiss
+
+    ivf = faiss.try_extract_index_ivf(index)
+    core = faiss.downcast_index(index)
+    while isinstance(core, faiss.IndexPreTransform | faiss.IndexIDMap | faiss.IndexRefine):
+        core = faiss.downcast_index(core.base_index if isinstance(core, faiss.IndexRefine) else core.index)
+    return (faiss.downcast_index(ivf) if ivf is not None else None), core

@@ -1,0 +1,208 @@
+"""`manifest.json`: what a generation was made from and every file it holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import NonNegativeInt, PositiveInt, ValidationError, field_validator
+
+from ragx.config import IndexSettings, Settings
+from ragx.errors import IndexFolderError
+from ragx.util.files import durable_file, read_regular
+
+if TYPE_CHECKING:
+    from ragx.types import Embedder
+
+FORMAT = 3
+"""Version of the on-disk format that this code writes."""
+READABLE = range(1, FORMAT + 1)
+"""Versions that it reads."""
+STAGING = "gen-building"
+"""Folder of the generation that is being built."""
+DELETED = "deleted.npy"
+"""File of a generation that lists its deleted rows, where there are any."""
+SOURCES = "sources.jsonl"
+"""File of a generation that says what each file gave that it was made from; nothing but an update needs it."""
+
+CURRENT_ADVICE = "run `ragx index repair`, which goes back to the newest generation that is whole"
+_NAME_BYTES = 64
+_MANIFEST_BYTES = 256 << 20
+
+T = TypeVar("T")
+
+
+class FileEntry(Settings):
+    """One file of a generation."""
+
+    size: NonNegativeInt
+    """Bytes."""
+    sha256: str
+
+
+class EncoderEntry(Settings):
+    """The encoder that made the vectors."""
+
+    name: str
+    fingerprint: str
+    dimension: PositiveInt
+
+    @classmethod
+    def of(cls, encoder: Embedder) -> EncoderEntry:
+        """What a manifest says of an encoder."""
+        return cls(name=encoder.name, fingerprint=encoder.fingerprint, dimension=encoder.dimension)
+
+
+class ShardEntry(Settings):
+    """One shard: how many passages, deleted ones included, and the digest of all their fields."""
+
+    passages: NonNegativeInt
+    digest: str
+
+
+class Counts(Settings):
+    """What went in, and what was left out."""
+
+    documents: int = 0
+    passages: int = 0
+    shards: int = 0
+    duplicates: int = 0
+    empty: int = 0
+    skipped: int = 0
+
+
+class Manifest(Settings):
+    """The contents of `manifest.json`."""
+
+    format: int = FORMAT
+    created: str
+    """UTC, ISO 8601."""
+    settings: IndexSettings
+    encoder: EncoderEntry
+    counts: Counts
+    shards: list[ShardEntry]
+    files: dict[str, FileEntry]
+    """By path relative to the generation's folder, with `/`."""
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, files: dict[str, FileEntry]) -> dict[str, FileEntry]:
+        """An index may come from anyone: no name leads out of its folder."""
+        for name in files:
+            if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)*", name):
+                raise ValueError(f"{name!r} is not the name of a file of an index")
+        return files
+
+
+def write_manifest(manifest: Manifest, folder: Path) -> None:
+    """Write `folder/manifest.json` durably.
+
+    Raises:
+        IndexFolderError: it cannot be written.
+    """
+    values = manifest.model_dump(mode="json")
+    text = json.dumps(values | {"checksum": _checksum(values)}, ensure_ascii=False, indent=1)
+    with durable_file(folder / "manifest.json") as file:
+        file.write(text.encode("utf-8") + b"\n")
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """Read the manifest in a generation's folder.
+
+    Raises:
+        IndexFolderError: it is missing, damaged or of another format version.
+    """
+    path = folder / "manifest.json"
+    try:
+        values = json.loads(read_regular(path, _MANIFEST_BYTES))
+        version = values["format"]
+        if version not in READABLE:
+            raise IndexFolderError(
+                f"{path} has format version {version}, this ragx reads {READABLE[0]} to {FORMAT}: rebuild the index"
+            )
+        if values.pop("checksum") != _checksum(values):
+            raise ValueError("its checksum does not match")
+        return Manifest.model_validate(values)
+    except OSError as error:
+        raise IndexFolderError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError):
+        raise IndexFolderError(f"{path} is damaged: rebuild the index") from None
+
+
+def current_generation(folder: Path) -> Path:
+    """The folder of the generation that `CURRENT` names.
+
+    Raises:
+        IndexFolderError: there is no finished index in `folder`, or `CURRENT` is damaged.
+    """
+    name = ""
+    while name != (name := _current_name(folder)):  # again: two writers may have published since it was read
+        if (folder / name).is_dir() or not generations(folder):
+            return folder / name
+    raise IndexFolderError(f"{folder / 'CURRENT'} is damaged: it names {name}, which is not there; {CURRENT_ADVICE}")
+
+
+def _current_name(folder: Path) -> str:
+    current = folder / "CURRENT"
+    try:
+        name = read_regular(current, _NAME_BYTES).decode("ascii", "replace").removesuffix("\n")
+    except (FileNotFoundError, NotADirectoryError):
+        unfinished = "its build did not finish: run it again to continue"
+        advice = unfinished if (folder / STAGING).is_dir() else "build one with `ragx index build PATH --out INDEX`"
+        raise IndexFolderError(f"no index at {folder} ({advice})") from None
+    except OSError as error:
+        raise IndexFolderError(f"cannot read {current}: {error.strerror}") from None
+    if not re.fullmatch(r"gen-\d{4,}", name, re.ASCII):
+        raise IndexFolderError(f"{current} is damaged: it names no generation; {CURRENT_ADVICE}")
+    return name
+
+
+def generations(folder: Path) -> list[Path]:
+    """The folders of the finished generations, oldest first."""
+    found = [path for path in folder.glob("gen-*") if re.fullmatch(r"gen-\d{4,}", path.name)]
+    return sorted(found, key=generation_number)
+
+
+def generation_number(generation: Path) -> int:
+    """1 for the first."""
+    return int(generation.name.removeprefix("gen-"))
+
+
+def is_index_folder(folder: Path) -> bool:
+    """Whether the folder holds an index or an unfinished build of one, and not merely files of such names."""
+    return (folder / STAGING).is_dir() or any((path / "manifest.json").is_file() for path in generations(folder))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an index's current generation; opens no other file.
+
+    Raises:
+        IndexFolderError: there is no index in `folder`, or it is damaged or of another format version.
+    """
+    return of_current(folder, load_manifest)
+
+
+def of_current(folder: Path, read: Callable[[Path], T]) -> T:
+    """What `read` makes of the current generation's folder.
+
+    Two writers may publish while it reads, and so delete that generation: then the new one is read.
+
+    Raises:
+        IndexFolderError: there is no index in `folder`; or as `read`.
+    """
+    while True:
+        current = current_generation(folder)
+        try:
+            return read(current)
+        except IndexFolderError:
+            if current_generation(folder) == current:
+                raise
+
+
+def _checksum(values: dict[str, object]) -> str:
+    canonical = json.dumps(values, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()

@@ -1,0 +1,151 @@
+"""Passages on disk: one Arrow IPC file a shard, mapped into memory and read row by row."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, fields
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ragx.errors import REPAIR_ADVICE, CorpusError, IndexFolderError
+from ragx.types import Passage
+from ragx.util.files import durable_file
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROWS_PER_BATCH = 8192
+CHARACTERS_PER_BATCH = 16_000_000
+_PATH = b"path"
+_FIELDS = attrgetter(*(field.name for field in fields(Passage)))
+
+
+def passage_line(passage: Passage) -> bytes:
+    """All fields of a passage, as digests take them (`indexes/README.md`)."""
+    return json.dumps(_FIELDS(passage)).encode("ascii") + b"\n"
+
+
+def write_passages(passages: Iterable[Passage], path: Path) -> tuple[int, str]:
+    """Write the passages durably, a batch at a time.
+
+    Returns:
+        How many there are, and the SHA-256 over all their fields in order (`indexes/README.md`).
+
+    Raises:
+        CorpusError: a passage holds a character that is not valid Unicode.
+        IndexFolderError: the file cannot be written.
+    """
+    import pyarrow as pa
+
+    schema = _schema()
+    number = 0
+    digest = hashlib.sha256()
+    with durable_file(path) as file, pa.ipc.new_file(file, schema) as writer:
+        for batch in _batches(passages):
+            for passage in batch:
+                digest.update(passage_line(passage))
+            try:
+                columns = [[getattr(passage, name) for passage in batch] for name in schema.names]
+                writer.write_table(pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema))
+            except UnicodeEncodeError:
+                bad = next(passage for passage in batch if not is_unicode("".join(map(str, astuple(passage)))))
+                raise CorpusError(
+                    f"passage {bad.id!a} holds a lone surrogate, which is not valid Unicode text"
+                ) from None
+            number += len(batch)
+    return number, digest.hexdigest()
+
+
+def _batches(passages: Iterable[Passage]) -> Iterator[list[Passage]]:
+    batch: list[Passage] = []
+    characters = 0
+    for passage in passages:
+        batch.append(passage)
+        characters += len(passage.text) + len(passage.metadata)
+        if len(batch) == ROWS_PER_BATCH or characters >= CHARACTERS_PER_BATCH:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def open_passages(path: Path) -> pa.Table:
+    """Map a passages file into memory; it is not read, and what the functions below read of it is checked by them.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not an Arrow file of passages.
+    """
+    import pyarrow as pa
+
+    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    columns = [*_schema()]
+    if [*table.schema] not in (columns, columns[:-1]):  # format 1 has no metadata
+        raise ValueError(f"{path} holds no passages")
+    return table.replace_schema_metadata({_PATH: str(path)})
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    # large_string: a batch of whole documents may hold more than the 2 GiB that 32-bit offsets reach.
+    types = {"str": pa.large_string(), "int": pa.int64()}
+    return pa.schema([pa.field(field.name, types[str(field.type)], nullable=False) for field in fields(Passage)])
+
+
+def passage_at(table: pa.Table, row: int) -> Passage:
+    """The passage in a row of the table.
+
+    Raises:
+        IndexFolderError: it is damaged, as for all functions that read from a table: Arrow itself would crash.
+    """
+    return Passage(**_checked(table.slice(row, 1)).to_pylist()[0])
+
+
+def all_passages(table: pa.Table) -> Iterator[Passage]:
+    """Every passage of the table, in order; one batch of them is in memory."""
+    for batch in table.to_batches():
+        yield from (Passage(**row) for row in _checked(batch).to_pylist())
+
+
+def column(table: pa.Table, name: str) -> pa.ChunkedArray:
+    """One field of all passages."""
+    return _checked(table.select([name]))[name]
+
+
+def passages_at(table: pa.Table, rows: Sequence[int]) -> Iterator[Passage]:
+    """The passages in these rows, which ascend; those of one batch are in memory.
+
+    A table's own `take` would copy whole columns first.
+    """
+    offset = done = 0
+    for batch in table.to_batches():
+        offset, first = offset + len(batch), offset
+        done, start = bisect_left(rows, offset, lo=done), done
+        if start < done:
+            wanted = _checked(batch).take([row - first for row in rows[start:done]])
+            yield from (Passage(**row) for row in wanted.to_pylist())
+
+
+def _checked(part: pa.Table | pa.RecordBatch) -> Any:
+    """A part of a table that `open_passages` gave, when no offset leads out of it and its text is Unicode."""
+    import pyarrow as pa
+
+    try:
+        part.validate(full=True)
+    except pa.ArrowInvalid:
+        raise IndexFolderError(f"{part.schema.metadata[_PATH].decode()} is damaged: {REPAIR_ADVICE}") from None
+    return part
+
+
+def is_unicode(text: str) -> bool:
+    """Whether the text is without lone surrogates."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,211 @@
+"""Staging: `gen-building/`, the generation that is being written, until it is published.
+
+`gen-building/manifest.json` lists every file as soon as it is whole and on the disk, so that a writer which died can be
+continued.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from ragx.config import IndexSettings
+from ragx.errors import IndexFolderError
+from ragx.index.index import problems
+from ragx.index.manifest import (
+    DELETED,
+    SOURCES,
+    STAGING,
+    Counts,
+    EncoderEntry,
+    FileEntry,
+    Manifest,
+    ShardEntry,
+    current_generation,
+    generation_number,
+    generations,
+    load_manifest,
+    write_manifest,
+)
+from ragx.util.files import durable_file, sha256, sync_file, sync_folder, writing
+
+
+def restore_current(out: Path) -> None:
+    """Make `CURRENT` name the newest generation that is whole.
+
+    Raises:
+        IndexFolderError: there is none, or it cannot be written.
+    """
+    for generation in reversed(generations(out)):
+        try:
+            whole = not any(problems(generation, load_manifest(generation)))
+        except IndexFolderError:
+            whole = False
+        if whole:
+            with durable_file(out / "CURRENT") as file:
+                file.write(f"{generation.name}\n".encode())
+            return
+    raise IndexFolderError(f"no generation in {out} is whole: rebuild the index")
+
+
+class Staging:
+    """`gen-building/`: the files of the next generation that are finished, as its manifest lists them."""
+
+    def __init__(self, out: Path, encoder: EncoderEntry, settings: IndexSettings) -> None:
+        """Open what a writer that died left, if its encoder was the same; otherwise start empty."""
+        self.out = out
+        self.folder = out / STAGING
+        self.settings = settings
+        self.encoder = encoder
+        self.shards: list[ShardEntry] = []
+        self.files: dict[str, FileEntry] = {}
+        with writing(self.folder):
+            self._take_back_unpublished()
+            self.folder.mkdir(exist_ok=True)
+            shutil.rmtree(self.drafts, ignore_errors=True)
+        try:
+            earlier = load_manifest(self.folder)
+        except IndexFolderError:
+            earlier = None
+        if earlier is None or earlier.encoder.fingerprint != encoder.fingerprint:
+            with writing(self.folder):
+                shutil.rmtree(self.folder)
+                self.folder.mkdir()
+                sync_folder(out)
+            return
+        damaged = {name for name, _ in problems(self.folder, earlier)}
+        self.shards = list(earlier.shards)
+        self.files = {name: entry for name, entry in earlier.files.items() if name not in damaged}
+        if earlier.settings.vectors != settings.vectors:
+            self.forget("shard-", "/vectors.npy")
+        if (earlier.settings.faiss, earlier.settings.vectors) != (settings.faiss, settings.vectors):
+            self.forget("shard-", "/faiss.index")
+        self.forget(DELETED)
+        self.forget(SOURCES)
+
+    def has(self, name: str) -> bool:
+        """Whether a file is finished."""
+        path = self.folder / name
+        return name in self.files and path.is_file() and path.stat().st_size == self.files[name].size
+
+    def record(self, *names: str) -> None:
+        """Note files as finished."""
+        for name in names:
+            path = self.folder / name
+            with writing(path):
+                self.files[name] = FileEntry(size=path.stat().st_size, sha256=sha256(path))
+        self._write(Counts())
+
+    @property
+    def drafts(self) -> Path:
+        """Where other processes write, each attempt into a folder of its own; `take` gives its files their names."""
+        return self.folder / "drafts"
+
+    def take(self, draft: Path, folder: Path) -> None:
+        """Move the files of a finished draft into a shard's folder, and note them as finished."""
+        with writing(folder):
+            names = sorted(path.name for path in draft.iterdir())
+            for name in names:
+                (draft / name).replace(folder / name)
+            draft.rmdir()
+            sync_folder(folder)
+        self.record(*(f"{folder.name}/{name}" for name in names))
+
+    def forget(self, prefix: str, suffix: str = "") -> None:
+        """Note the files of such names as unfinished: before they are written again."""
+        kept = {
+            name: entry for name, entry in self.files.items() if not (name.startswith(prefix) and name.endswith(suffix))
+        }
+        if kept != self.files:
+            self.files = kept
+            self._write(Counts())
+
+    def adopt(self, names: Collection[str]) -> None:
+        """Take files over from the current generation, without copying them where the disk has hard links."""
+        if not names:
+            return
+        generation = current_generation(self.out)
+        listed = load_manifest(generation).files
+        missing = [name for name in names if self.files.get(name) != listed[name] or not self.has(name)]
+        # other files of these names are forgotten with the write that first names the shards they do not belong to
+        self.files = {name: entry for name, entry in self.files.items() if name not in missing}
+        self._write(Counts())
+        for name in missing:
+            path = self.folder / name
+            with writing(path):
+                path.parent.mkdir(exist_ok=True)
+                path.unlink(missing_ok=True)
+                try:
+                    os.link(generation / name, path)
+                except OSError:  # a file system without hard links
+                    shutil.copyfile(generation / name, path)
+                    sync_file(path)
+        with writing(self.folder):
+            for folder in {(self.folder / name).parent for name in missing} | {self.folder}:
+                sync_folder(folder)
+        self.files |= {name: listed[name] for name in missing}
+        self._write(Counts())
+
+    def delete(self, rows: np.ndarray) -> None:
+        """Note rows, in ascending order, as deleted."""
+        if len(rows):
+            with durable_file(self.folder / DELETED) as file:
+                np.save(file, rows.astype("<i8"), allow_pickle=False)
+            self.record(DELETED)
+
+    def note_sources(self, lines: Iterable[bytes]) -> None:
+        """Write down what each file gave."""
+        with durable_file(self.folder / SOURCES) as file:
+            for line in lines:
+                file.write(line)
+        self.record(SOURCES)
+
+    def discard(self) -> None:
+        """Delete everything."""
+        with writing(self.folder):
+            shutil.rmtree(self.folder)
+
+    def publish(self, counts: Counts) -> Manifest:
+        """Make this the current generation, keep the one before it and delete older ones."""
+        manifest = self._write(counts)
+        shutil.rmtree(self.drafts, ignore_errors=True)
+        with writing(self.folder):
+            for path in list(self.folder.rglob("*")):
+                if path.is_file() and path.relative_to(self.folder).as_posix() not in {*self.files, "manifest.json"}:
+                    path.unlink()
+            earlier = generations(self.out)
+            generation = self.out / f"gen-{generation_number(earlier[-1]) + 1 if earlier else 1:04d}"
+            self.folder.rename(generation)
+            sync_folder(self.out)
+        with durable_file(self.out / "CURRENT") as file:
+            file.write(f"{generation.name}\n".encode())
+        for old in earlier[:-1]:
+            shutil.rmtree(old, ignore_errors=True)
+        return manifest
+
+    def _take_back_unpublished(self) -> None:
+        """Undo the rename of a build that died between naming its generation and replacing `CURRENT`."""
+        finished = generations(self.out)
+        try:
+            current = generation_number(current_generation(self.out))
+        except IndexFolderError:
+            current = 0
+        if finished and generation_number(finished[-1]) > current and not self.folder.exists():
+            finished[-1].rename(self.folder)
+
+    def _write(self, counts: Counts) -> Manifest:
+        manifest = Manifest(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            settings=self.settings,
+            encoder=self.encoder,
+            counts=counts,
+            shards=self.shards,
+            files=self.files,
+        )
+        write_manifest(manifest, self.folder)
+        return manifest

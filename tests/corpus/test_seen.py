@@ -1,0 +1,27 @@
+"""A set that may be larger than the memory."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ragx.corpus.seen import Seen
+from ragx.errors import CorpusError
+
+
+@given(st.lists(st.text(st.characters(), max_size=3)))
+def test_it_holds_what_a_set_holds(keys: list[str]) -> None:
+    seen, held = Seen(), set[str]()
+    for key in keys:
+        assert (key in seen) == (key in held)
+        assert seen.add(key) == (key not in held)
+        held.add(key)
+
+
+def test_a_full_disk_is_one_line_that_says_where_to_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ragx.corpus.seen.CACHED_KIB", 8)
+    seen = Seen()
+    seen._database.execute("PRAGMA max_page_count = 8")  # SQLite then says what it says of a full disk
+    with pytest.raises(CorpusError, match=r"database or disk is full.*set TMPDIR"):
+        sum(seen.add(str(number)) for number in range(10_000))

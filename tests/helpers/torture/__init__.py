@@ -1,0 +1,1 @@
+"""Kill, starve and damage an index: `python -m tests.helpers.torture`."""

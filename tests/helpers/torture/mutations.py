@@ -1,0 +1,79 @@
+"""Files that are damaged: each kind of file of an index."""
+
+from __future__ import annotations
+
+import json
+import random
+import traceback
+from collections import Counter
+from pathlib import Path
+
+from ragx.errors import IndexFolderError
+from ragx.index import Index, index, read_manifest, verify
+from tests.helpers.torture.index import NEW, answer, build, thin
+
+
+def mutations(work: Path, number: int, rng: random.Random) -> dict[str, int]:
+    """Bytes flipped, cut off, added or overwritten in each kind of file.
+
+    The index is searched as it is, and as one that is too large to be read when it is opened: that one may answer
+    otherwise, but must not crash.
+    """
+    figures: Counter[str] = Counter(mutations=0, undetected=0, silently_wrong=0, wrong_when_large=0, tracebacks=0)
+    small = index.READ_WHEN_OPENED
+    folder = work / "index"
+    build(folder, NEW)
+    thin(folder)
+    right = answer(Index.open(folder))
+    generation = folder / (folder / "CURRENT").read_text().strip()
+    kinds = {Path(name).name: generation / name for name in [*read_manifest(folder).files, "manifest.json"]}
+    figures["kinds"] = len(kinds)
+    for path in kinds.values():
+        whole = path.read_bytes()
+        for _ in range(number):
+            path.unlink()  # other generations may share the file
+            changed = mutated(whole, rng)
+            while path.name == "manifest.json" and same_values(changed, whole):
+                changed = mutated(whole, rng)
+            path.write_bytes(changed)
+            figures["mutations"] += 1
+            try:
+                verify(folder)
+                figures["undetected"] += 1
+            except IndexFolderError:
+                pass
+            for read, wrong in ((small, "silently_wrong"), (0, "wrong_when_large")):
+                index.READ_WHEN_OPENED = read
+                try:
+                    figures[wrong] += answer(Index.open(folder)) != right
+                except IndexFolderError:
+                    pass
+                except Exception:
+                    traceback.print_exc()
+                    figures["tracebacks"] += 1
+                index.READ_WHEN_OPENED = small
+        path.unlink()
+        path.write_bytes(whole)
+    return dict(figures)
+
+
+def same_values(one: bytes, other: bytes) -> bool:
+    """Whether they are the same JSON but for white space."""
+    try:
+        return bool(json.loads(one) == json.loads(other))
+    except ValueError:
+        return False
+
+
+def mutated(whole: bytes, rng: random.Random) -> bytes:
+    at, end = sorted((rng.randrange(len(whole)), rng.randrange(1, len(whole) + 1)))
+    changed = rng.choice(
+        [
+            whole[:at] + bytes([whole[at] ^ 1 << rng.randrange(8)]) + whole[at + 1 :],
+            whole[:at] + rng.randbytes(end - at) + whole[end:],
+            whole[:at] + bytes(end - at) + whole[end:],
+            whole[:at],
+            whole + rng.randbytes(1),
+        ]
+    )
+    return changed if changed != whole else whole + b"\0"

@@ -1,0 +1,129 @@
+"""Dense search is exact over any sharding, and approximate indexes rank by exact scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ragx.config import IndexSettings
+from ragx.errors import ConfigError
+from ragx.index import Index, build_index
+from ragx.retrieval import Retriever
+from tests.helpers.toy_encoders import NumberEncoder, passages
+
+APPROXIMATE = ["HNSW32", "IVF16,Flat", "IVF16,PQ8x4", "PCA12,IVF16,Flat", "SQ8", "IVF16,SQ8,RFlat"]
+
+
+def as_text(vector: np.ndarray) -> str:
+    return " ".join(repr(float(number)) for number in vector)
+
+
+def build(folder: Path, vectors: np.ndarray, **values: object) -> Retriever:
+    encoder = NumberEncoder(vectors.shape[1])
+    texts = passages([as_text(vector) for vector in vectors])
+    build_index(texts, folder, encoder, IndexSettings.model_validate(values), quiet=True)
+    return Retriever(Index.open(folder), encoder)
+
+
+def found(retriever: Retriever, question: np.ndarray, k: int) -> list[tuple[str, float]]:
+    return [(hit.passage.id, hit.score) for hit in retriever.search(as_text(question), k, "dense")]
+
+
+def brute_force(vectors: np.ndarray, question: np.ndarray, k: int) -> list[tuple[str, float]]:
+    scores = (vectors.astype(np.float64) * question.astype(np.float64)).sum(axis=1)
+    order = sorted(range(len(vectors)), key=lambda row: (-scores[row], row))
+    return [(f"doc{row}#0", scores[row]) for row in order[:k]]
+
+
+@st.composite
+def searches(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int, int]:
+    dimension = draw(st.integers(1, 3))
+    # Few small integers: many passages have exactly the same score.
+    integer = st.lists(st.integers(-1, 1), min_size=dimension, max_size=dimension)
+    vectors = np.array(draw(st.lists(integer, min_size=1, max_size=70)), np.float32)
+    question = np.array(draw(integer), np.float32)
+    return vectors, question, draw(st.integers(1, len(vectors))), draw(st.integers(1, len(vectors) + 3))
+
+
+@settings(deadline=None, max_examples=40)
+@given(searches())
+def test_flat_equals_brute_force_over_any_sharding_and_ties_come_in_passage_order(
+    search: tuple[np.ndarray, np.ndarray, int, int],
+) -> None:
+    vectors, question, shard_size, k = search
+    with TemporaryDirectory() as folder:
+        retriever = build(Path(folder), vectors, shard_size=shard_size)
+        assert found(retriever, question, k) == brute_force(vectors, question, k)
+
+
+@pytest.mark.parametrize("k", [1, 5, 20, 40, 299])
+def test_ties_come_in_passage_order_even_where_k_cuts_through_hundreds(tmp_path: Path, k: int) -> None:
+    vectors = np.array([[1]] * 200 + [[2]] * 3 + [[1]] * 100, np.float32)
+    assert found(build(tmp_path, vectors), vectors[0], k) == brute_force(vectors, vectors[0], k)
+
+
+def test_scores_are_the_same_to_the_last_bit_in_any_sharding(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    vectors, questions = (random.standard_normal((n, 384)).astype(np.float32) for n in (300, 5))
+    retrievers = [build(tmp_path / str(size), vectors, shard_size=size) for size in (37, 100, 299, 300)]
+    for question in questions:
+        expected = brute_force(vectors, question, 50)
+        assert [found(retriever, question, 50) for retriever in retrievers] == [expected] * 4
+
+
+def test_k_beyond_the_corpus_returns_all_of_it(tmp_path: Path) -> None:
+    vectors = np.eye(5, dtype=np.float32)
+    assert len(found(build(tmp_path, vectors, shard_size=2), vectors[0], 1000)) == 5
+
+
+@pytest.mark.parametrize("factory", APPROXIMATE)
+def test_approximate_indexes_find_most_neighbours_and_give_exact_scores(tmp_path: Path, factory: str) -> None:
+    random = np.random.default_rng(0)
+    centres = random.standard_normal((20, 16))
+    vectors = (centres[random.integers(0, 20, 1000)] + 0.3 * random.standard_normal((1000, 16))).astype(np.float32)
+    retriever = build(tmp_path, vectors, faiss=factory, shard_size=500)
+    recalls = []
+    for row in range(0, 1000, 50):
+        hits = found(retriever, vectors[row], 10)
+        everything = dict(brute_force(vectors, vectors[row], len(vectors)))
+        assert hits == sorted(hits, key=lambda hit: -hit[1])
+        assert all(score == everything[identity] for identity, score in hits)
+        recalls.append(len({identity for identity, _ in hits} & set(list(everything)[:10])) / 10)
+    assert np.mean(recalls) >= 0.9
+
+
+@pytest.mark.parametrize("factory", ["Foo", "", "IVF", "PQ7", "LSH"])
+def test_an_invalid_factory_string_is_refused_before_anything_is_read(tmp_path: Path, factory: str) -> None:
+    def never() -> object:
+        raise AssertionError("read")
+        yield
+
+    with pytest.raises(ConfigError, match="is not an inner-product index of 16 dimensions") as caught:
+        build_index(never(), tmp_path / "index", NumberEncoder(16), IndexSettings(faiss=factory))  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "index").exists()
+
+
+@pytest.mark.parametrize(
+    ("factory", "needed"),
+    [("IVF64,Flat", "64"), ("PQ8", "256"), ("IVF4,PQ8", "256"), ("HNSW8_PQ8", "256"), ("PCA8,IVF4096,Flat", "4,096")],
+)
+def test_too_few_passages_to_train_on_is_one_line_before_anything_is_embedded(
+    tmp_path: Path, factory: str, needed: str
+) -> None:
+    encoder = NumberEncoder(16)
+    texts = passages([as_text(np.full(16, number)) for number in range(40)])
+    with pytest.raises(ConfigError, match=f"needs at least {needed} passages in a shard and there are 40: use Flat"):
+        build_index(texts, tmp_path, encoder, IndexSettings(faiss=factory), quiet=True)
+    assert encoder.encoded == 0
+
+
+def test_a_last_shard_too_small_to_train_on_is_searched_exactly(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).standard_normal((105, 8)).astype(np.float32)
+    retriever = build(tmp_path, vectors, faiss="IVF32,Flat", shard_size=100)
+    assert found(retriever, vectors[103], 1) == brute_force(vectors, vectors[103], 1)

@@ -1,0 +1,269 @@
+"""Adding and deleting: an updated index answers as one that was built anew, and what stays is not embedded again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ragx.config import IndexSettings
+from ragx.errors import CorpusError, IndexFolderError
+from ragx.index import Index, build_index, compact_index, read_manifest, repair_index, update_index, verify
+from ragx.retrieval import Method, Retriever
+from ragx.types import Passage
+from tests.helpers.toy_encoders import WordEncoder, passage, passages
+
+TEXTS = [f"snow {n} reflects" for n in range(7)]
+
+
+def build(folder: Path, given: list[Passage], **values: object) -> None:
+    build_index(given, folder, WordEncoder(), IndexSettings.model_validate({"shard_size": 3, **values}), quiet=True)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "index"
+    build(folder, passages(TEXTS))
+    return folder
+
+
+def held(folder: Path) -> dict[str, Passage]:
+    index = Index.open(folder)
+    found = [index.passage(row) for row in index.rows().tolist()]
+    assert len(found) == len({each.id for each in found}) == len(index)
+    return {each.id: each for each in found}
+
+
+def ranking(folder: Path, question: str, k: int, method: Method) -> list[tuple[str, float]]:
+    hits = Retriever(Index.open(folder), WordEncoder()).search(question, k, method)
+    return [(hit.passage.id, hit.score) for hit in hits]
+
+
+WORDS = ["snow", "soil", "sea", "reflects", "absorbs"]
+CHANGES = st.lists(
+    st.tuples(
+        st.lists(st.tuples(st.integers(0, 9), st.sampled_from(WORDS)), max_size=5),
+        st.sets(st.integers(0, 9), max_size=5),
+    ),
+    max_size=4,
+)
+
+
+@settings(max_examples=12, deadline=None)
+@given(changes=CHANGES, k=st.integers(1, 12), faiss=st.sampled_from(["Flat", "HNSW8"]))
+def test_after_any_updates_the_index_answers_as_if_built_from_what_is_left(
+    tmp_path_factory: pytest.TempPathFactory,
+    changes: list[tuple[list[tuple[int, str]], set[int]]],
+    k: int,
+    faiss: str,
+) -> None:
+    folder, anew = tmp_path_factory.mktemp("updated"), tmp_path_factory.mktemp("anew")
+    build(folder, passages(TEXTS), faiss=faiss)
+    expected = {each.id: each for each in passages(TEXTS)}
+    for added, deleted in changes:
+        new = [passage(number, f"{word} {number}") for number, word in added]
+        update_index(folder, WordEncoder(), add=new, delete=[f"doc{number}#0" for number in deleted], quiet=True)
+        for number in deleted:
+            expected.pop(f"doc{number}#0", None)
+        expected |= {each.id: each for each in new}
+    assert held(folder) == expected
+    verify(folder)
+    if not expected:
+        return
+    build(anew, list(expected.values()))
+    for question in ("snow 3 reflects", "sea absorbs"):
+        assert dict(ranking(folder, question, k, "dense")) == pytest.approx(dict(ranking(anew, question, k, "dense")))
+        # scores differ, for deleted passages count as passages without words
+        found = [{id for id, _ in ranking(where, question, 20, "bm25")} for where in (folder, anew)]
+        assert found[0] == found[1]
+
+
+def test_only_new_passages_are_embedded(folder: Path) -> None:
+    encoder = WordEncoder()
+    update_index(folder, encoder, add=[passage(7, "soil"), passage(0, "cloud")], delete=["doc6#0"], quiet=True)
+    assert encoder.encoded == 2
+    index = Index.open(folder)
+    vectors = np.array([index.vector(row) for row in index.rows().tolist()])
+    expected = WordEncoder().encode_passages([index.passage(row) for row in index.rows().tolist()], lambda _: None)
+    assert np.array_equal(vectors, expected)
+
+
+def test_deleting_needs_no_encoder_and_writes_no_shard(folder: Path) -> None:
+    before = {path.name: path.stat().st_ino for path in (folder / "gen-0001").rglob("*") if path.is_file()}
+    update_index(folder, delete=["doc1#0", "doc5#0"], quiet=True)
+    after = {path.name: path.stat().st_ino for path in (folder / "gen-0002").rglob("*") if path.is_file()}
+    assert set(after) - set(before) == {"deleted.npy"}
+    assert {name for name in before if before[name] != after[name]} == {"manifest.json"}
+    assert [*held(folder)] == [f"doc{number}#0" for number in (0, 2, 3, 4, 6)]
+    assert "doc1#0" not in dict(ranking(folder, "snow 1 reflects", 10, "hybrid"))
+
+
+def test_an_update_that_changes_nothing_publishes_nothing(folder: Path) -> None:
+    done = update_index(folder, WordEncoder(), add=passages(TEXTS), delete=["doc3#0", "absent", "\ud800"], quiet=True)
+    assert done == (read_manifest(folder), 0, 0)
+    assert (folder / "CURRENT").read_text() == "gen-0001\n"
+
+
+def test_the_last_of_equal_ids_counts_and_replaces(folder: Path) -> None:
+    update_index(folder, WordEncoder(), add=[passage(2, "first"), passage(2, "last")], quiet=True)
+    assert held(folder)["doc2#0"].text == "last"
+    assert len(held(folder)) == len(TEXTS)
+
+
+def test_metadata_alone_is_a_change(folder: Path) -> None:
+    changed = replace(passage(2, TEXTS[2]), metadata='{"page": 1}')
+    update_index(folder, WordEncoder(), add=[changed], quiet=True)
+    assert held(folder)["doc2#0"] == changed
+
+
+def test_the_manifest_counts_what_is_left(folder: Path) -> None:
+    update_index(folder, WordEncoder(), add=[passage(9, "soil")], delete=["doc0#0", "doc1#0"], quiet=True)
+    counts = read_manifest(folder).counts
+    assert (counts.documents, counts.passages) == (6, 6)
+
+
+def test_many_small_additions_leave_few_shards(tmp_path: Path) -> None:
+    build(tmp_path, passages(["snow"]), shard_size=100)
+    for number in range(1, 33):
+        update_index(tmp_path, WordEncoder(), add=[passage(number, "snow")], quiet=True)
+    assert len(held(tmp_path)) == 33
+    assert len(Index.open(tmp_path).shards) <= 6
+
+
+def test_an_index_can_be_emptied_and_filled_again(folder: Path) -> None:
+    update_index(folder, delete=[each.id for each in passages(TEXTS)], quiet=True)
+    assert held(folder) == {}
+    assert [ranking(folder, "snow", 3, method) for method in ("dense", "bm25", "hybrid")] == [[], [], []]
+    verify(folder)
+    update_index(folder, WordEncoder(), add=passages(TEXTS), quiet=True)
+    assert [*held(folder).values()] == passages(TEXTS)
+
+
+def test_a_reader_keeps_its_generation(folder: Path) -> None:
+    retriever = Retriever(Index.open(folder), WordEncoder())
+    before = retriever.search("snow 3", 7)
+    for number in range(3):
+        update_index(folder, WordEncoder(), add=[passage(number, "soil")], delete=["doc6#0"], quiet=True)
+    assert retriever.search("snow 3", 7) == before
+
+
+def test_a_build_after_an_update_has_no_deletions(folder: Path) -> None:
+    update_index(folder, delete=["doc1#0"], quiet=True)
+    build(folder, passages(TEXTS))
+    assert [*held(folder).values()] == passages(TEXTS)
+
+
+def test_a_build_over_an_unfinished_update_leaves_the_published_files_alone(folder: Path) -> None:
+    """The files that the update took over are the published generation's own."""
+
+    class Interrupted(WordEncoder):
+        def encode_passages(self, *arguments: object) -> np.ndarray:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        update_index(folder, Interrupted(), add=[passage(9, "soil")], delete=["doc0#0"], quiet=True)
+    shutil.copytree(folder / "gen-0001" / "bm25", folder / "gen-building" / "bm25", copy_function=os.link)
+    build(folder, passages(["cloud"]))
+    (folder / "CURRENT").write_text("gen-0001\n")
+    verify(folder)
+    assert [*held(folder).values()] == passages(TEXTS)
+
+
+def test_an_update_can_create_the_index(tmp_path: Path) -> None:
+    out = tmp_path / "new"
+    settings = IndexSettings(shard_size=2, faiss="HNSW8")
+    for part in (passages(TEXTS)[:3], passages(TEXTS)):
+        update_index(out, WordEncoder(), add=part, create=settings, quiet=True)
+    assert [*held(out).values()] == passages(TEXTS)
+    assert read_manifest(out).settings == settings
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(IndexFolderError, match="is not empty and not an index"):
+        update_index(tmp_path, WordEncoder(), add=passages(TEXTS), create=settings)
+
+
+def test_an_index_whose_current_is_lost_is_not_taken_for_none(folder: Path) -> None:
+    (folder / "CURRENT").unlink()
+    update_index(folder, WordEncoder(), add=[passage(9, "soil")], create=IndexSettings(shard_size=3), quiet=True)
+    assert [*held(folder).values()] == [*passages(TEXTS), passage(9, "soil")]
+
+
+def test_a_text_that_moves_to_another_passage_or_document_is_not_embedded_again(folder: Path) -> None:
+    encoder = WordEncoder()
+    add = [passage(2, "new"), passage(3, TEXTS[2]), passage(8, TEXTS[4]), passage(9, TEXTS[0])]
+    update_index(folder, encoder, add=add, delete=["doc4#0"], quiet=True)
+    assert encoder.encoded == 2  # "new", and the text that doc0 still has
+    index = Index.open(folder)
+    for row in index.rows().tolist():
+        assert np.array_equal(index.vector(row), WordEncoder().encode_question(index.passage(row).text))
+
+
+def test_what_cannot_be_is_one_line_and_changes_nothing(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(IndexFolderError, match="no index at"):
+        update_index(tmp_path / "absent", WordEncoder(), add=passages(TEXTS))
+    assert not (tmp_path / "absent").exists()
+    with pytest.raises(IndexFolderError, match=r"not with words .* use that encoder or rebuild the index"):
+        update_index(folder, WordEncoder(fingerprint="x" * 64), add=[passage(9, "soil")], quiet=True)
+    with pytest.raises(CorpusError, match="lone surrogate"):
+        update_index(folder, WordEncoder(), add=[passage(9, "bro\ud800ken")], quiet=True)
+    with pytest.raises(ValueError, match="need an encoder"):
+        update_index(folder, add=[passage(9, "soil")], quiet=True)
+    assert (folder / "CURRENT").read_text() == "gen-0001\n"
+    assert [*held(folder).values()] == passages(TEXTS)
+
+
+@pytest.mark.parametrize("rows", [[3, 1], [1, 1], [-1], [7], [[0]], [0.5]])
+def test_deleted_rows_that_cannot_be_are_damage(folder: Path, rows: list[object]) -> None:
+    update_index(folder, delete=["doc1#0", "doc2#0"], quiet=True)
+    from ragx.index.manifest import FileEntry, write_manifest
+
+    path = folder / "gen-0002" / "deleted.npy"
+    np.save(path, np.array(rows))
+    manifest = read_manifest(folder)
+    files = manifest.files | {"deleted.npy": FileEntry(size=path.stat().st_size, sha256="0" * 64)}
+    write_manifest(manifest.model_copy(update={"files": files}), path.parent)
+    with pytest.raises(IndexFolderError, match=f"{path} is damaged"):
+        Index.open(folder)
+
+
+def test_compacting_writes_shards_without_what_was_deleted_and_embeds_nothing(folder: Path) -> None:
+    before = held(folder)
+    update_index(folder, delete=["doc4#0"], quiet=True)
+    compact_index(folder, quiet=True)
+    index = Index.open(folder)
+    assert len(index.deleted) == 0
+    assert [shard.passages.num_rows for shard in index.shards] == [3, 3]
+    assert held(folder) == {id: each for id, each in before.items() if id != "doc4#0"}
+    vectors = [index.vector(row).tolist() for row in range(6)]
+    assert vectors == WordEncoder().encode_passages([*held(folder).values()], lambda _: None).tolist()
+    assert compact_index(folder, quiet=True) == read_manifest(folder)
+    assert (folder / "CURRENT").read_text() == "gen-0003\n"
+
+
+@pytest.mark.parametrize("kind", ["faiss.index", "vocab.index.json", "indices.csc.index.npy"])
+def test_what_can_be_made_again_is_repaired(folder: Path, kind: str) -> None:
+    update_index(folder, delete=["doc1#0"], quiet=True)
+    before = [ranking(folder, "snow 3 reflects", 9, method) for method in ("dense", "bm25")]
+    for path in (folder / "gen-0002").rglob(kind):
+        path.unlink()
+    with pytest.raises(IndexFolderError, match="run `ragx index repair`"):
+        Index.open(folder)
+    assert {Path(name).name for name in repair_index(folder, quiet=True)} == {kind}
+    verify(folder)
+    after = [ranking(folder, "snow 3 reflects", 9, method) for method in ("dense", "bm25")]
+    assert [[id for id, _ in each] for each in after] == [[id for id, _ in each] for each in before]
+    assert repair_index(folder, quiet=True) == []
+
+
+@pytest.mark.parametrize("kind", ["passages.arrow", "vectors.npy", "deleted.npy"])
+def test_what_nothing_else_holds_cannot_be_repaired(folder: Path, kind: str) -> None:
+    update_index(folder, delete=["doc1#0"], quiet=True)
+    for path in (folder / "gen-0002").rglob(kind):
+        path.write_bytes(b"\0" * path.stat().st_size)
+    with pytest.raises(IndexFolderError, match=rf"{kind} is damaged.*cannot be made again from other files: rebuild"):
+        repair_index(folder, quiet=True)

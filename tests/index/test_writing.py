@@ -1,0 +1,129 @@
+"""One writer at a time, and one line that names the path where nothing can be written."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import mkdtemp
+
+import pytest
+
+from ragx.errors import IndexFolderError
+from ragx.index import Index, read_manifest, remove, verify
+from ragx.util.files import writer_lock
+from tests.helpers.small_indexes import SNOW, SOIL, build, texts_of
+from tests.helpers.toy_encoders import WordEncoder
+
+
+def test_a_second_writer_is_told_who_the_first_is(folder: Path) -> None:
+    holder = rf"another process \(pid {os.getpid()} on .+ since 2.+: .+\) is writing to"
+    with writer_lock(folder):
+        for write in (lambda: build(folder, SOIL), lambda: remove(folder)):
+            with pytest.raises(IndexFolderError, match=holder):
+                write()
+        assert texts_of(Index.open(folder)) == SNOW
+    build(folder, SOIL)
+
+
+def test_the_lock_holds_between_processes_and_dies_with_its_holder(folder: Path) -> None:
+    script = (
+        "import sys, pathlib; from ragx.util.files import writer_lock\n"
+        "with writer_lock(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(IndexFolderError, match=f"pid {holder.pid} on"):
+            build(folder, SOIL)
+        holder.kill()
+    build(folder, SOIL)
+
+
+# Each is larger than those written before it.
+LARGE = [" ".join(f"w{row}x{column}" for column in range(100)) for row in range(40)]
+SCRIPT = """
+import json, pathlib, resource, sys
+from test_writing import build_large
+from ragx.errors import IndexFolderError
+limit = int(sys.argv[3])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    build_large(pathlib.Path(sys.argv[2]))
+except IndexFolderError as error:
+    print(error)
+"""
+
+
+def build_large(folder: Path) -> WordEncoder:
+    return build(folder, LARGE, WordEncoder(dimension=256), faiss="HNSW32", shard_size=100)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["shard-00000/passages.arrow", "shard-00000/vectors.npy", "shard-00000/faiss.index", "bm25/vocab.index.json"],
+)
+def test_a_full_disk_is_one_line_that_names_the_file_and_publishes_nothing(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    """A limit on the size of files stands in for the disk: writes fail in the same way, whoever does them."""
+    build_large(tmp_path / "whole")
+    limit = read_manifest(tmp_path / "whole").files[name].size - 1
+    child = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(folder), str(limit)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    # bm25s writes several files itself: there the folder is named.
+    named = folder / "gen-building" / (name if not name.startswith("bm25/") else "bm25")
+    assert re.fullmatch(rf"cannot write {named}: (File too large|.* \(is the disk full\?\))\n", child.stdout), child
+    assert (folder / "CURRENT").read_text() == "gen-0001\n"
+    assert texts_of(Index.open(folder)) == SNOW
+    verify(folder)
+    build_large(folder)
+    assert texts_of(Index.open(folder)) == LARGE
+
+
+def test_a_read_only_folder_can_be_read_and_not_written() -> None:
+    base = Path(mkdtemp())  # not tmp_path: others than its owner may not enter that
+    folder = base / "index"
+    build(folder, SNOW)
+    base.chmod(0o555)
+    folder.chmod(0o555)
+    user = os.geteuid()
+    try:
+        if user == 0:  # who may write anywhere
+            os.seteuid(65534)
+        with pytest.raises(IndexFolderError, match=rf"cannot write {folder}/LOCK: Permission denied"):
+            build(folder, SOIL)
+        assert texts_of(Index.open(folder)) == SNOW
+        with pytest.raises(IndexFolderError, match=rf"cannot write {folder}/new: Permission denied"):
+            build(folder / "new", SOIL)
+    finally:
+        os.seteuid(user)
+        base.chmod(0o755)
+        folder.chmod(0o755)
+        shutil.rmtree(base)
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "CURRENT").write_text("MANIFEST-000004\n")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(IndexFolderError, match="is not empty and not an index: choose another folder"):
+        build(tmp_path, SNOW)
+    with pytest.raises(IndexFolderError, match="no index at"):
+        remove(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"CURRENT", "notes.txt"}
+
+
+def test_a_file_in_the_way_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "index"):
+        with pytest.raises(IndexFolderError, match=f"cannot write {tmp_path}/file"):
+            build(out, SNOW)

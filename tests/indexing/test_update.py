@@ -1,0 +1,205 @@
+"""Following a corpus: an updated index holds what a new one would, and what has not changed is not embedded again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ragx.config import IndexSettings
+from ragx.errors import ConfigError, CorpusError, IndexFolderError
+from ragx.index import collect_garbage
+from ragx.indexing.build import build
+from ragx.indexing.update import delete, update
+from tests.helpers.notes import LengthEncoder, generation, held, write
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    write(
+        tmp_path / "notes",
+        {"snow.txt": " ".join(f"snow{n}" for n in range(12)), "deep/soil.txt": "Dark soil.", "sea.txt": "Blue sea."},
+    )
+    return tmp_path / "notes"
+
+
+@pytest.fixture
+def index(corpus: Path, tmp_path: Path, encoder: LengthEncoder) -> Path:
+    folder = tmp_path / "index"
+    build([corpus], folder, settings(), strict=True)
+    encoder.embedded.clear()
+    return folder
+
+
+def settings(**values: object) -> IndexSettings:
+    return IndexSettings.model_validate({"chunking": {"size": 5}, "shard_size": 2, **values})
+
+
+def test_new_changed_and_vanished_documents(index: Path, corpus: Path, tmp_path: Path, encoder: LengthEncoder) -> None:
+    write(corpus, {"sea.txt": "Green sea.", "deep/new.txt": "New words."})
+    (corpus / "deep/soil.txt").unlink()
+    report = update(index)
+    assert encoder.embedded == ["deep/new.txt#0", "sea.txt#0"]
+    assert (report.added, report.deleted, report.unchanged) == (2, 2, 3)
+    build([corpus], tmp_path / "anew", settings())
+    assert held(index) == held(tmp_path / "anew")
+
+
+def test_nothing_is_published_where_nothing_has_changed(index: Path, corpus: Path) -> None:
+    before = generation(index)
+    for paths in ([], [corpus]):
+        report = update(index, paths)
+        assert (report.added, report.deleted, report.unchanged) == (0, 0, 5)
+    assert generation(index) == before
+
+
+def test_a_text_that_only_moves_is_not_embedded_again(index: Path, corpus: Path, encoder: LengthEncoder) -> None:
+    write(corpus, {"sea.txt": "\n\n\nBlue sea."})
+    assert update(index).added == 1
+    assert encoder.embedded == []
+    assert held(index)["sea.txt#0"].start == 3
+
+
+def test_a_duplicate_takes_the_place_of_what_vanished(index: Path, corpus: Path, encoder: LengthEncoder) -> None:
+    write(corpus, {"z.txt": "Blue sea."})
+    assert update(index).added == 0
+    (corpus / "sea.txt").unlink()
+    update(index)
+    assert "z.txt#0" in held(index)
+    assert "sea.txt#0" not in held(index)
+
+
+def test_the_working_folder_does_not_matter(index: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(corpus.parent)
+    build(["notes"], Path("other"), settings())
+    monkeypatch.chdir(corpus)
+    assert update(corpus.parent / "other").unchanged == 5
+    assert update(index, ["../notes"]).unchanged == 5
+
+
+def test_other_places_are_added_followed_and_left_alone(
+    index: Path, corpus: Path, tmp_path: Path, encoder: LengthEncoder
+) -> None:
+    more = tmp_path / "more"
+    write(more, {"snow.txt": "Other words.", "again.txt": "Blue sea."})
+    report = update(index, [more], keep=True)
+    assert encoder.embedded == ["more/snow.txt#0"]
+    assert report.counts.duplicates == 1
+    write(more, {"snow.txt": "Changed.", "ice.txt": "Ice."})
+    update(index)
+    assert held(index)["more/snow.txt#0"].text == "Other words."
+    update(index, [more])
+    assert held(index)["more/snow.txt#0"].text == "Changed."
+    (more / "ice.txt").unlink()
+    update(index, [more], keep=True)
+    assert "more/ice.txt#0" in held(index)
+    update(index, [more])
+    assert "more/ice.txt#0" not in held(index)
+    assert "snow.txt#0" in held(index)
+
+
+def test_a_document_that_became_shorter_loses_its_last_passages_also_when_added(index: Path, corpus: Path) -> None:
+    write(corpus, {"snow.txt": "snow"})
+    update(index, [corpus], keep=True)
+    assert [id for id in held(index) if id.startswith("snow")] == ["snow.txt#0"]
+
+
+def test_an_id_that_belongs_to_another_place_is_skipped(index: Path, tmp_path: Path) -> None:
+    write(tmp_path, {"snow.txt": "Other words."})
+    report = update(index, [tmp_path / "snow.txt"])
+    assert [skipped.reason for skipped in report.skipped] == [
+        f"its id 'snow.txt' is that of a document of {tmp_path}/notes/snow.txt"
+    ]
+    assert held(index)["snow.txt#0"].source == f"{tmp_path}/notes/snow.txt"
+
+
+def test_what_cannot_be_read_just_now_stays(index: Path, corpus: Path, tmp_path: Path) -> None:
+    (corpus / "sea.txt").unlink()
+    (corpus / "sea.txt").symlink_to(tmp_path / "not mounted")
+    report = update(index)
+    assert [(skipped.source, skipped.unreadable) for skipped in report.skipped] == [(f"{corpus}/sea.txt", True)]
+    assert held(index)["sea.txt#0"].text == "Blue sea."
+    with pytest.raises(CorpusError, match=r"sea\.txt: cannot be read"):
+        update(index, strict=True)
+
+
+def test_a_file_that_is_now_empty_is_gone(index: Path, corpus: Path) -> None:
+    write(corpus, {"sea.txt": ""})
+    update(index)
+    assert "sea.txt#0" not in held(index)
+
+
+def test_a_file_that_the_index_was_built_from_may_vanish_and_the_others_keep_their_ids(tmp_path: Path) -> None:
+    write(tmp_path, {"a/x.txt": "one", "b/x.txt": "two"})
+    build([tmp_path / "a/x.txt", tmp_path / "b/x.txt"], tmp_path / "index", settings())
+    (tmp_path / "b/x.txt").unlink()
+    assert update(tmp_path / "index").deleted == 1
+    assert list(held(tmp_path / "index")) == ["a/x.txt#0"]
+
+
+def test_nothing_is_deleted_because_a_disk_is_not_there(index: Path, corpus: Path) -> None:
+    before = held(index)
+    moved = corpus.rename(corpus.with_name("moved"))
+    with pytest.raises(CorpusError, match=f"cannot read {corpus}: No such file"):
+        update(index)
+    corpus.mkdir()
+    with pytest.raises(CorpusError, match=r"nothing is left of what .* was built from, so nothing was changed"):
+        update(index)
+    assert held(index) == before
+    update(index, [moved])  # ids are the same but for the folder's name
+
+
+def test_part_of_what_the_index_was_built_from_is_refused(index: Path, corpus: Path) -> None:
+    with pytest.raises(ConfigError, match=f"sea.txt lies in {corpus}, which {index} was built from"):
+        update(index, [corpus / "sea.txt"])
+
+
+def test_the_text_of_a_deleted_document_leaves_the_disk(index: Path, corpus: Path) -> None:
+    assert delete(index, ["sea.txt", str(corpus / "deep")]) == 2
+    assert sorted(held(index)) == ["snow.txt#0", "snow.txt#1", "snow.txt#2"]
+    collect_garbage(index, quiet=True)
+    assert {path.name for path in index.iterdir()} == {"CURRENT", "LOCK", generation(index).name}
+    for path in index.rglob("*"):
+        assert path.is_dir() or not any(word in path.read_bytes() for word in (b"Dark soil", b"Blue sea", b'"soil"'))
+
+
+def test_a_file_that_moves_is_not_embedded_again(index: Path, corpus: Path, encoder: LengthEncoder) -> None:
+    (corpus / "snow.txt").rename(corpus / "deep/snow.txt")
+    report = update(index)
+    assert (report.added, report.deleted) == (3, 3)
+    assert encoder.embedded == []
+    assert sorted(held(index)) == [*(f"deep/snow.txt#{n}" for n in range(3)), "deep/soil.txt#0", "sea.txt#0"]
+
+
+def test_an_index_in_the_folder_that_it_indexes_is_no_document(corpus: Path) -> None:
+    write(corpus, {"gen-9/manifest.json": "{}", "gen-9/page.txt": "A folder of someone else's."})
+    folder = corpus / "index"
+    for _ in range(2):
+        assert not build([corpus], folder, settings()).skipped
+    report = update(folder)
+    assert (report.added, report.deleted, report.skipped) == (0, 0, [])
+    assert "gen-9/page.txt#0" in held(folder)
+
+
+def test_a_name_that_means_nothing_or_two_things_deletes_nothing(
+    index: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(corpus, {"deep/sea.txt": "Deep sea."})
+    update(index)
+    before = held(index)
+    monkeypatch.chdir(corpus / "deep")
+    for name in ("", " "):
+        with pytest.raises(IndexFolderError, match="an empty name is that of no document: nothing was deleted"):
+            delete(index, [name])
+    with pytest.raises(IndexFolderError, match=rf"'sea.txt' is a document of {index} and {corpus}/deep/sea.txt is an"):
+        delete(index, ["sea.txt"])
+    assert held(index) == before
+    assert delete(index, [str(corpus / "sea.txt")]) == 1
+    assert "deep/sea.txt#0" in held(index)
+
+
+def test_an_unknown_document_is_one_line_and_deletes_nothing(index: Path) -> None:
+    before = held(index)
+    with pytest.raises(IndexFolderError, match=r"holds no document 'owl' .* nothing was deleted"):
+        delete(index, ["sea.txt", "owl"])
+    assert held(index) == before

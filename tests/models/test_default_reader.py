@@ -1,0 +1,117 @@
+"""The reader that comes with ragx: it is small, and reads what stands in its encoder alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from ragx import models
+from ragx.config import SamplingParams
+from ragx.evaluation.metrics import contains
+from ragx.evaluation.scoring import score
+from ragx.rag import open_reader
+from ragx.reader.cepe import CepeReader
+from ragx.types import Passage
+from ragx.util.tokenization import plain_ids
+
+NAME = "ceped-smollm2-135m"
+FACTS = [
+    (
+        "Brenholt Light",
+        "The lighthouse at Brenholt was built in 1823.",
+        "When was the lighthouse at Brenholt built?",
+        "1823",
+    ),
+    ("Ada Quill", "The engineer Ada Quill was born in Tormansk.", "Where was Ada Quill born?", "Tormansk"),
+    ("Velk", "The river Velk flows into lake Ossina.", "Which lake does the river Velk flow into?", "Ossina"),
+    ("Mirro", "The painter of The Blue Goat was Jon Mirro.", "Who painted The Blue Goat?", "Jon Mirro"),
+    (
+        "Sarn",
+        "The capital of the province of Sarn is Hullen.",
+        "What is the capital of the province of Sarn?",
+        "Hullen",
+    ),
+    ("Koris", "The Koris bridge is 412 metres long.", "How long is the Koris bridge?", "412"),
+    ("Pell", "In the year 1907 Maud Pell founded the Harrow Choir.", "Who founded the Harrow Choir?", "Maud Pell"),
+    (
+        "Tavi",
+        "The people of the Tavi islands speak Lommish.",
+        "Which language is spoken on the Tavi islands?",
+        "Lommish",
+    ),
+]
+"""Title, passage, question, answer: none of it is true, so it can only be read."""
+
+
+@cache
+def reader() -> CepeReader:
+    return open_reader(NAME, cache_size=0, dtype="float32", device="cpu")
+
+
+def passage(title: str, text: str) -> Passage:
+    return Passage(id=title, document=title, title=title, text=text, position=0, start=0, end=len(text), source="")
+
+
+def answers(read: Callable[[Passage], list[Passage]]) -> list[bool]:
+    """Which of the facts are answered, with these passages for each in the encoder and none in the prompt."""
+    right = []
+    for title, text, question, answer in FACTS:
+        generation = SamplingParams(max_new_tokens=24)
+        passages = read(passage(title, text))
+        reading = reader().prepare(question, passages, n_decoder=0, generation=generation)
+        right.append(contains("".join(reader().stream(reading, generation)), [answer]))
+    return right
+
+
+def test_its_weights_are_few_and_it_says_what_it_can_do() -> None:
+    folder = models.resolve(NAME)
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 36 * 2**20
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for heading in ("How it was trained", "What it can do", "What it cannot do", "Licence"):
+        assert heading in card
+
+
+def test_it_is_listed_as_what_comes_with_ragx() -> None:
+    (row,) = [row for row in models.list_models() if row.name == NAME]
+    assert (row.kind, row.sources, row.cached) == ("reader", ["ragx"], True)
+
+
+def test_text_in_the_encoder_is_copied() -> None:
+    text = " ".join(sentence for _, sentence, _, _ in FACTS)
+    ids = plain_ids(reader().tokenizer, [text])[0]
+    chunks = [ids[start : start + 64] for start in range(0, len(ids), 64)]
+    read, unread = (score(reader().model, ids, given, last=len(ids) - 1)["nll"] for given in (chunks, []))
+    assert read < 0.35 * unread
+
+
+def test_answers_are_read_from_the_encoder_alone() -> None:
+    assert sum(answers(lambda _: [])) == 0
+    assert sum(answers(lambda told: [told])) >= 3
+    everything = [passage(title, text) for title, text, _, _ in FACTS]
+    assert sum(answers(lambda _: everything)) >= 4
+
+
+def test_the_order_of_passages_changes_nothing() -> None:
+    everything = [passage(title, text) for title, text, _, _ in FACTS]
+    logits = []
+    for read in (everything, everything[::-1]):
+        reading = reader().prepare(FACTS[0][2], read, n_decoder=0, generation=SamplingParams())
+        ids = torch.tensor([reading.prompt.ids])
+        with torch.inference_mode():
+            logits.append(reader().model(ids, context=reading.context).logits)
+    torch.testing.assert_close(*logits, rtol=1e-3, atol=1e-3)
+    with torch.inference_mode():
+        alone = reader().model(ids).logits
+    assert float((alone - logits[0]).abs().max()) > 1
+
+
+def test_the_card_s_figures_are_those_of_the_results() -> None:
+    card = (models.resolve(NAME) / "README.md").read_text(encoding="utf-8")
+    results = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
+    figures = re.findall(r"\d+\.\d+ \(\d+\.\d+–\d+\.\d+\)", card)
+    assert len(figures) >= 3
+    assert [figure for figure in figures if figure not in results] == []

@@ -1,0 +1,1 @@
+"""Documents, questions and how they become training examples."""

@@ -1,0 +1,1 @@
+"""The loop, its steps, checkpoints, log and losses."""

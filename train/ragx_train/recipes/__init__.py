@@ -1,0 +1,1 @@
+"""The recipes, each one file that reads top to bottom."""

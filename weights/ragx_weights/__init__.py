@@ -1,0 +1,1 @@
+"""Trained readers that come with ragx: data, found by `ragx.models`."""
