@@ -61,7 +61,7 @@ COLUMNS = {
 
 
 class Given:
-    """An encoder whose vectors are at hand: of passage n the n-th."""
+    """An embedder whose vectors are at hand: of passage n the n-th."""
 
     name = "given"
     fingerprint = "g" * 64

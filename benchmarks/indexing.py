@@ -26,16 +26,16 @@ PASSAGES = 400
 
 def run() -> str:
     """A Markdown table."""
-    folder = resolve(MODEL, "encoder")
+    folder = resolve(MODEL, "embedder")
     device = default_device()
     dtype = default_dtype(device)
     plain = SentenceTransformer(str(folder), device=device)
     fast = SentenceTransformer(str(folder), device=device, model_kwargs={"dtype": dtype})
-    encoder = TextEmbedder.load(folder, name=MODEL, fingerprint=fingerprint(folder), device=device, dtype=dtype)
+    embedder = TextEmbedder.load(folder, name=MODEL, fingerprint=fingerprint(folder), device=device, dtype=dtype)
 
     def build(passages: list[Passage]) -> None:
         with tempfile.TemporaryDirectory() as out:
-            build_index(passages, Path(out), encoder, IndexSettings(), quiet=True)
+            build_index(passages, Path(out), embedder, IndexSettings(), quiet=True)
 
     contenders: dict[str, Callable[[list[Passage]], None]] = {
         "bare encode loop, float32 (its default)": lambda passages: _encode_loop(plain, passages),

@@ -18,7 +18,7 @@ from ragx.config import IndexSettings
 from ragx.distributed import Source, cluster, make_shards
 from ragx.index import build_index, read_manifest
 from ragx.index.build import MakeShards
-from ragx.indexing.build import load_encoder
+from ragx.retrieval import open_embedder
 
 MODEL = "all-minilm-l6-v2"
 WARM = 600
@@ -30,11 +30,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ray_build", description=__doc__)
     parser.add_argument("--passages", type=int, default=4000)
     corpus = sample.passages()[: parser.parse_args().passages]
-    encoder = load_encoder(MODEL, "cpu", None)
+    embedder = open_embedder(MODEL, "cpu", None)
     start = time.perf_counter()
     with cluster(cpus=WORKERS), tempfile.TemporaryDirectory() as work:
         started = time.perf_counter() - start
-        source = Source(load_encoder, (MODEL, "cpu", None))
+        source = Source(open_embedder, (MODEL, "cpu", None))
         engines: dict[str, MakeShards | None] = {
             "local": None,
             f"ray, {WORKERS} workers": partial(make_shards, source=source),
@@ -43,7 +43,7 @@ def main() -> None:
         for name, engine in engines.items():
             for folder, passages in ((f"{name} warm", corpus[:WARM]), (name, corpus)):
                 begin = time.perf_counter()
-                build_index(passages, Path(work) / folder, encoder, IndexSettings(), quiet=True, make_shards=engine)
+                build_index(passages, Path(work) / folder, embedder, IndexSettings(), quiet=True, make_shards=engine)
                 seconds[name] = time.perf_counter() - begin
         files = [read_manifest(Path(work) / name).files for name in engines]
     rates = {name: len(corpus) / spent for name, spent in seconds.items()}

@@ -33,15 +33,15 @@ def run() -> str:
     """A Markdown table."""
     if not DATA.is_dir():
         return f"skipped: no data at {DATA}"
-    folder = resolve(MODEL, "encoder")
-    encoder = TextEmbedder.load(folder, name=MODEL, fingerprint=fingerprint(folder))
+    folder = resolve(MODEL, "embedder")
+    embedder = TextEmbedder.load(folder, name=MODEL, fingerprint=fingerprint(folder))
     rows = []
     for name, (corpus, questions, gold) in _sets().items():
         with tempfile.TemporaryDirectory() as out:
             settings = IndexSettings(chunking=Chunking(unit="document"))
             passages = split_passages(read_documents([corpus], on_skip=print), settings.chunking)
-            build_index(passages, Path(out), encoder, settings)
-            retriever = Retriever(Index.open(Path(out)), encoder)
+            build_index(passages, Path(out), embedder, settings)
+            retriever = Retriever(Index.open(Path(out)), embedder)
             for method in METHODS:
                 found = {
                     key: {hit.passage.document: hit.score for hit in retriever.search(question, 60, method)}

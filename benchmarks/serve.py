@@ -89,7 +89,7 @@ def serve(*options: str) -> Iterator[Served]:
 
 
 def question(
-    number: int, *, max_tokens: int, n_decoder: int, k: int = 60, history: Sequence[dict[str, str]] = ()
+    number: int, *, max_tokens: int, prompt_passages: int, k: int = 60, history: Sequence[dict[str, str]] = ()
 ) -> dict[str, Any]:
     """A request. Sampled at a high temperature, answers go on until they are cut, as those of larger models do."""
     asked = {"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}
@@ -101,7 +101,7 @@ def question(
         "seed": number,
         "stream": True,
         "stream_options": {"include_usage": True},
-        "ragx": {"n_decoder": n_decoder, "k": k},
+        "ragx": {"prompt_passages": prompt_passages, "k": k},
     }
 
 
@@ -119,9 +119,9 @@ async def ask(client: httpx.AsyncClient, request: dict[str, Any]) -> tuple[float
     return first, tokens
 
 
-async def throughput(served: Served, n_decoder: int, max_tokens: int) -> list[str]:
+async def throughput(served: Served, prompt_passages: int, max_tokens: int) -> list[str]:
     """Rows of a Markdown table."""
-    requests = [question(n, max_tokens=max_tokens, n_decoder=n_decoder) for n in range(CLIENTS)]
+    requests = [question(n, max_tokens=max_tokens, prompt_passages=prompt_passages) for n in range(CLIENTS)]
     seconds = {"one after another": 0.0, f"{CLIENTS} at once": 0.0}
     answers: dict[str, list[tuple[float, int]]] = {how: [] for how in seconds}
     async with httpx.AsyncClient(base_url=served.url, timeout=600) as client:
@@ -139,7 +139,9 @@ async def throughput(served: Served, n_decoder: int, max_tokens: int) -> list[st
         speed = sum(tokens for _, tokens in answers[how]) / took
         alone = alone or speed
         cuts = quantiles([first for first, _ in answers[how]], n=20, method="inclusive")
-        rows.append(f"| {n_decoder} | {how} | {speed:.1f} | {speed / alone:.2f} | {cuts[9]:.2f} | {cuts[18]:.2f} |")
+        rows.append(
+            f"| {prompt_passages} | {how} | {speed:.1f} | {speed / alone:.2f} | {cuts[9]:.2f} | {cuts[18]:.2f} |"
+        )
     return rows
 
 
@@ -185,7 +187,7 @@ async def load(served: Served, clients: int, turns: int) -> Counter[str]:
             asked = question(
                 number + turn,
                 max_tokens=LONG if leaves else SHORT,
-                n_decoder=2 if number % 10 == 0 else 0,  # some prompts are read in several pieces
+                prompt_passages=2 if number % 10 == 0 else 0,  # some prompts are read in several pieces
                 k=4,
                 history=history[-2:],
             )
@@ -207,7 +209,7 @@ async def load(served: Served, clients: int, turns: int) -> Counter[str]:
 async def leave_together(served: Served) -> None:
     """As many clients as are answered at once leave amid long answers."""
     async with httpx.AsyncClient(base_url=served.url, timeout=600) as client:
-        asked = [question(number, max_tokens=LONG, n_decoder=0, k=4) for number in range(CLIENTS)]
+        asked = [question(number, max_tokens=LONG, prompt_passages=0, k=4) for number in range(CLIENTS)]
         await asyncio.gather(*(attempt(client, each, LEFT_AMID) for each in asked))
 
 
@@ -215,8 +217,8 @@ def run_throughput(max_tokens: int) -> None:
     print(f"{CLIENTS} clients, answers of at most {max_tokens} tokens, {ROUNDS} rounds in turn.\n")
     print("| passages in the prompt | | tokens/s | ratio | first token p50, s | p95, s |\n|---|---|---|---|---|---|")
     with serve() as served:
-        for n_decoder in (10, 3):
-            print("\n".join(asyncio.run(throughput(served, n_decoder, max_tokens))), flush=True)
+        for prompt_passages in (10, 3):
+            print("\n".join(asyncio.run(throughput(served, prompt_passages, max_tokens))), flush=True)
 
 
 def run_load(clients: int, turns: int) -> list[str]:

@@ -25,7 +25,7 @@ class Chunking(Settings):
     """How documents become passages. The default is the paper's 100 words (section 4.1)."""
 
     unit: Literal["words", "tokens", "document"] = "words"
-    """`tokens` are the encoder's; `document` keeps each document whole."""
+    """`tokens` are the embedder's; `document` keeps each document whole."""
     size: int = Field(default=100, ge=1)
     overlap: int = Field(default=0, ge=0)
     """Words or tokens that a passage repeats from the one before."""
@@ -81,7 +81,7 @@ class IndexSettings(Settings):
     """Globs on paths relative to the folder read; empty means every known format."""
     exclude: list[str] = []
     chunking: Chunking = Chunking()
-    encoder: str = "all-minilm-l6-v2"
+    embedder: str = "all-minilm-l6-v2"
     faiss: str = "Flat"
     """One index a shard: `flat`, `hnsw`, `ivfpq`, or any FAISS factory string."""
     vectors: Literal["float32", "float16", "int8"] = "float32"

@@ -18,7 +18,7 @@ from ragx.index import Index
 from ragx.reader import READERS, ReaderName
 from ragx.reader.citations import cite
 from ragx.reader.conversation import search_query
-from ragx.retrieval import METHODS, Method, Retriever, TextEmbedder
+from ragx.retrieval import METHODS, Method, Retriever, open_embedder
 from ragx.types import Answer, Hit, Message, Timings
 from ragx.util.device import out_of_memory_is_one_line, parse_dtype, usable_device
 from ragx.util.tokenization import valid
@@ -109,7 +109,7 @@ class RAG:
         *,
         history: Sequence[Message] = (),
         k: int = 60,
-        n_decoder: int = 10,
+        prompt_passages: int = 10,
         reader: ReaderName = "cepe",
         retriever: Method | None = None,
         why: bool = False,
@@ -124,7 +124,7 @@ class RAG:
             history: the conversation before it, for a follow-up question: it is searched together with the questions
                 before it, and the prompt repeats what fits of the last turns.
             k: passages to retrieve and read (K).
-            n_decoder: how many of them, from the best on, also stand in the decoder's prompt.
+            prompt_passages: how many of them, from the best on, also stand in the decoder's prompt.
             reader: `cepe`, or `full` for the plain decoder with all k in its prompt.
             retriever: `dense`, `bm25`, or `hybrid` for both, fused by reciprocal rank; None: as given to `from_index`.
             why: whether to note each passage's share of the attention, as `Answer.shares`.
@@ -137,14 +137,14 @@ class RAG:
         """
         question = valid(question)
         method = retriever or self.method
-        check_question(question, k, n_decoder, reader, method)
+        check_question(question, k, prompt_passages, reader, method)
         decoding = checked(SamplingParams, generation)
         start = time.perf_counter()
         hits = self.retriever.search(search_query(question, history), k, method)
         retrieved = time.perf_counter()
         passages = [hit.passage for hit in hits]
         reading = self.readers[reader].prepare(
-            question, passages, n_decoder=n_decoder, generation=decoding, history=history
+            question, passages, prompt_passages=prompt_passages, generation=decoding, history=history
         )
         encoded = time.perf_counter()
         if reading.context is not None:
@@ -235,20 +235,6 @@ def reader_notes(model: str, reader: CepeReader) -> list[str]:
     return [f"the reader around {model} is untrained: it answers from its prompt's passages alone"]
 
 
-def open_encoder(name: str, *, device: str | None = None, dtype: str | torch.dtype | None = None) -> TextEmbedder:
-    """The text encoder of that name.
-
-    Raises:
-        ModelError: it is missing or unusable.
-        ConfigError: there is no such device or number format.
-    """
-    device = usable_device(device)
-    folder = models.resolve(name, "encoder")
-    return TextEmbedder.load(
-        folder, name=name, fingerprint=models.fingerprint(folder), device=device, dtype=parse_dtype(dtype, device)
-    )
-
-
 def open_retriever(
     index: str | Path | None = None,
     *,
@@ -256,7 +242,7 @@ def open_retriever(
     device: str | None = None,
     dtype: str | torch.dtype | None = None,
 ) -> Retriever:
-    """Open an index with the encoder it was built with, or with none where `method` needs none.
+    """Open an index with the embedder it was built with, or with none where `method` needs none.
 
     Raises:
         IndexFolderError, ModelError, ConfigError: as `RAG.from_index`.
@@ -266,8 +252,8 @@ def open_retriever(
         if device is not None or dtype not in (None, "auto"):  # else torch is not imported
             parse_dtype(dtype, usable_device(device))
         return Retriever(opened)
-    encoder = open_encoder(opened.manifest.encoder.name, device=device, dtype=dtype)
-    return Retriever(opened, encoder, device=device)
+    embedder = open_embedder(opened.manifest.embedder.name, device=device, dtype=dtype)
+    return Retriever(opened, embedder, device=device)
 
 
 def check_search(question: str, k: int, retriever: str) -> None:
@@ -280,10 +266,10 @@ def check_search(question: str, k: int, retriever: str) -> None:
         raise ConfigError(f"retriever {retriever!r} is not one of {', '.join(METHODS)}")
 
 
-def check_question(question: str, k: int, n_decoder: int, reader: str, retriever: str) -> None:
+def check_question(question: str, k: int, prompt_passages: int, reader: str, retriever: str) -> None:
     """Raise a `ConfigError` when the arguments of `RAG.ask` are out of range."""
     check_search(question, k, retriever)
-    if n_decoder < 0:
-        raise ConfigError(f"n_decoder must not be negative, as {n_decoder} is")
+    if prompt_passages < 0:
+        raise ConfigError(f"prompt_passages must not be negative, as {prompt_passages} is")
     if reader not in READERS:
         raise ConfigError(f"reader {reader!r} is not one of {', '.join(READERS)}")

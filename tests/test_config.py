@@ -19,19 +19,19 @@ def test_defaults_are_the_papers_hundred_words() -> None:
 
 def test_a_dotted_override_changes_one_value(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("encoder: contriever\nchunking: {size: 50, overlap: 10}\n")
+    recipe.write_text("embedder: contriever\nchunking: {size: 50, overlap: 10}\n")
     settings = load_settings(IndexSettings, recipe, ["--chunking.size=64", "faiss=HNSW32"])
     assert settings.chunking == Chunking(size=64, overlap=10)
-    assert (settings.encoder, settings.faiss) == ("contriever", "HNSW32")
+    assert (settings.embedder, settings.faiss) == ("contriever", "HNSW32")
 
 
 def test_given_values_are_taken_as_they_are(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("encoder: contriever\nshard_size: 3\n")
-    settings = load_settings(IndexSettings, recipe, [], {"encoder": "no: \x7f\u2028\U0001f4c1", "exclude": ["*"]})
-    assert (settings.encoder, settings.exclude, settings.shard_size) == ("no: \x7f\u2028\U0001f4c1", ["*"], 3)
-    with pytest.raises(ConfigError, match="encoder is given twice"):
-        load_settings(IndexSettings, recipe, ["--encoder=a"], {"encoder": "a"})
+    recipe.write_text("embedder: contriever\nshard_size: 3\n")
+    settings = load_settings(IndexSettings, recipe, [], {"embedder": "no: \x7f\u2028\U0001f4c1", "exclude": ["*"]})
+    assert (settings.embedder, settings.exclude, settings.shard_size) == ("no: \x7f\u2028\U0001f4c1", ["*"], 3)
+    with pytest.raises(ConfigError, match="embedder is given twice"):
+        load_settings(IndexSettings, recipe, ["--embedder=a"], {"embedder": "a"})
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_given_values_are_taken_as_they_are(tmp_path: Path) -> None:
         ("sources: [notes, 3]", [], r"sources\.1: must be a path, a wheel's file or a dataset"),
         ("", ["chunking.size=1", "chunking.size=2"], "given twice"),
         ("", ["chunking.size"], "not of the form"),
-        ("encoder: a", ["encoder.name=x"], "single value"),
+        ("embedder: a", ["embedder.name=x"], "single value"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_it(tmp_path: Path, text: str, overrides: list[str], message: str) -> None:
@@ -64,15 +64,15 @@ HOSTILE = {
     "laughs": "a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]",
     "merges": "a: &a {x: 1}\nb: {<<: [*a, *a]}",
     "depth": "[" * 2000,
-    "an impossible date": "encoder: 2001-99-99",
+    "an impossible date": "embedder: 2001-99-99",
     "an empty number": 'shard_size: !!int ""',
     "a long number": f"shard_size: {'9' * 5000}",
-    "an unknown tag": "encoder: !!python/object/apply:os.system [id]",
+    "an unknown tag": "embedder: !!python/object/apply:os.system [id]",
     "a list as a key": "? [a]\n: b",
     "no UTF-8": "\udcff",
-    "a control character": "encoder: \x00",
-    "an empty boolean": 'encoder: !!bool ""',
-    "no base64": "encoder: !!binary é",
+    "a control character": "embedder: \x00",
+    "an empty boolean": 'embedder: !!bool ""',
+    "no base64": "embedder: !!binary é",
 }
 
 
@@ -84,7 +84,7 @@ def test_a_hostile_file_of_settings_is_one_line(tmp_path: Path, text: str) -> No
         load_settings(IndexSettings, recipe)
     assert len(str(caught.value).splitlines()) == 1
     with pytest.raises(ConfigError, match="not a valid YAML value"):
-        load_settings(IndexSettings, None, [f"encoder={text}"])
+        load_settings(IndexSettings, None, [f"embedder={text}"])
 
 
 def test_a_pipe_a_device_and_a_great_file_are_no_settings(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_pipe_a_device_and_a_great_file_are_no_settings(tmp_path: Path) -> Non
 RECIPE = b"""sources: [notes, {dataset: a/b, split: train}]
 include: ['*.md']
 chunking: {unit: words, size: 50, overlap: 10}
-encoder: contriever
+embedder: contriever
 shard_size: 1000
 """
 

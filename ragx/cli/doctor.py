@@ -42,9 +42,9 @@ def report() -> dict[str, object]:
         "indexes": _indexes(),
         "ask uses": {
             "index": _describe(default_index()),
-            "encoder": _encoder(default_index()),
+            "embedder": _embedder(default_index()),
             **_defaults(RAG.from_index, "model", "retriever"),
-            **_defaults(RAG.ask, "reader", "k", "n_decoder"),
+            **_defaults(RAG.ask, "reader", "k", "prompt_passages"),
             "device": device,
             "dtype": str(default_dtype(device)).removeprefix("torch."),
         },
@@ -95,11 +95,11 @@ def _indexes() -> list[str]:
     return [_describe(folder) for folder in sorted(root.iterdir()) if folder.is_dir()] if root.is_dir() else []
 
 
-def _encoder(folder: Path) -> str:
+def _embedder(folder: Path) -> str:
     try:
-        return read_manifest(folder).encoder.name
+        return read_manifest(folder).embedder.name
     except RagxError:
-        return f"{IndexSettings().encoder} (of indexes to be built)"
+        return f"{IndexSettings().embedder} (of indexes to be built)"
 
 
 def _describe(folder: Path) -> str:

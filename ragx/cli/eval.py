@@ -92,7 +92,7 @@ def qa(
     gold_only: Annotated[bool, typer.Option("--gold-only", help="The gold passages in the encoder; no index.")] = False,
     cepe_k: Annotated[str, typer.Option(help="Passages that cepe reads, a row each.")] = "10,20,30,60",
     full_k: Annotated[str, typer.Option(help="Passages in the plain decoder's prompt, a row each.")] = "5,10,20",
-    n_decoder: Annotated[int, typer.Option(help="How many of cepe's also stand in its prompt.")] = 10,
+    prompt_passages: Annotated[int, typer.Option(help="How many of cepe's also stand in its prompt.")] = 10,
     distractors: Annotated[str, typer.Option(help="With --gold-only: random passages beside, a row each.")] = "0,9",
     retriever: Search = "hybrid",
     limit: Annotated[int | None, typer.Option(min=1, help="Questions at most.")] = None,
@@ -136,7 +136,7 @@ def qa(
             results,
             cepe_k=cepe_counts,
             full_k=full_counts,
-            n_decoder=n_decoder,
+            prompt_passages=prompt_passages,
         )
     _show(table, as_json)
 

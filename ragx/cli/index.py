@@ -44,7 +44,7 @@ def index_build(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The index folder. Default: as --index of `ragx ask`.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="Settings, and maybe sources: a YAML file.")] = None,
-    encoder: Annotated[str | None, typer.Option(help="Sentence encoder: a name, a folder or a Hub id.")] = None,
+    embedder: Annotated[str | None, typer.Option(help="Sentence embedder: a name, a folder or a Hub id.")] = None,
     faiss: Annotated[str | None, typer.Option(help="flat, hnsw, ivfpq, or any FAISS factory string.")] = None,
     vectors: Annotated[str | None, typer.Option(help="How vectors are stored: float32, float16 or int8.")] = None,
     shard_size: Annotated[int | None, typer.Option(min=1, help="Passages in a shard.")] = None,
@@ -70,7 +70,7 @@ def index_build(
     from ragx.rag import default_index
 
     given = {
-        "encoder": encoder,
+        "embedder": embedder,
         "faiss": faiss,
         "vectors": vectors,
         "shard_size": shard_size,

@@ -92,7 +92,7 @@ def ask(
     question: Annotated[str, typer.Argument(help="The question.")],
     index: IndexFolder = None,
     k: Annotated[int, typer.Option("--k", "-k", help="Passages to retrieve and read.")] = 60,
-    n_decoder: Annotated[int, typer.Option(help="How many of them also stand in the decoder's prompt.")] = 10,
+    prompt_passages: Annotated[int, typer.Option(help="How many of them also stand in the decoder's prompt.")] = 10,
     reader: Annotated[str, typer.Option(help="cepe, or full: all k passages in the prompt.")] = "cepe",
     retriever: Annotated[str, typer.Option(help="dense, bm25 or hybrid.")] = "hybrid",
     model: Reader = None,
@@ -120,7 +120,7 @@ def ask(
     from ragx.cli import render as display
     from ragx.rag import check_question
 
-    check_question(question, k, n_decoder, reader, retriever)
+    check_question(question, k, prompt_passages, reader, retriever)
     with contextlib.ExitStack() as stack:
         spread = stack.enter_context(connected(engine, address))
         rag = open_rag(
@@ -146,7 +146,7 @@ def ask(
         answer = rag.ask(
             question,
             k=k,
-            n_decoder=n_decoder,
+            prompt_passages=prompt_passages,
             reader=reader,  # type: ignore[arg-type]  # checked above
             why=why,
             on_text=show,

@@ -14,7 +14,7 @@ from ragx.util.terminal import plain
 
 if TYPE_CHECKING:
     from ragx.index import Manifest
-    from ragx.retrieval import Found
+    from ragx.retrieval import SearchResults
 
 _WIDTH = 100
 
@@ -74,7 +74,7 @@ def answer_json(question: str, answer: Answer) -> str:
     return json.dumps(values, indent=2)
 
 
-def hits_json(question: str, hits: Found[Hit]) -> str:
+def hits_json(question: str, hits: SearchResults[Hit]) -> str:
     """One JSON object with the search results, best first."""
     return json.dumps({"question": question, "hits": [_hit(hit) for hit in hits], "notes": hits.notes}, indent=2)
 
@@ -99,7 +99,7 @@ def index_info(folder: Path, manifest: Manifest) -> dict[str, object]:
         **manifest.counts.model_dump(),
         "bytes": sum(entry.size for entry in manifest.files.values()),
         "created": manifest.created,
-        "encoder": manifest.encoder.model_dump(),
+        "embedder": manifest.embedder.model_dump(),
         "settings": manifest.settings.model_dump(mode="json"),
     }
 

@@ -53,4 +53,4 @@ def connected(engine: str, address: str | None) -> Iterator[Callable[[Retriever]
     from ragx import distributed
 
     with distributed.cluster(address), ExitStack() as actors:
-        yield lambda retriever: actors.enter_context(distributed.RayRetriever(retriever.index, retriever.encoder))
+        yield lambda retriever: actors.enter_context(distributed.RayRetriever(retriever.index, retriever.embedder))

@@ -48,14 +48,14 @@ def split_passages(
 ) -> Iterator[Passage]:
     """Cut each document into passages whose text is verbatim `document.text[start:end]`.
 
-    A document gives at least one passage, be it an empty one, or those that it brings. `tokenizer`: the encoder's, for
+    A document gives at least one passage, be it an empty one, or those that it brings. `tokenizer`: the embedder's, for
     `chunking.unit: tokens`.
 
     Raises:
         CorpusError: the unit is tokens and the tokenizer does not say where in the text its tokens are.
     """
     if chunking.unit == "tokens" and (tokenizer is None or not tokenizer.is_fast):
-        raise CorpusError("chunking by tokens needs an encoder with a fast tokenizer: use chunking.unit=words")
+        raise CorpusError("chunking by tokens needs an embedder with a fast tokenizer: use chunking.unit=words")
     return (passage for document in documents for passage in _split(document, chunking, tokenizer))
 
 

@@ -1,7 +1,7 @@
 """The work of an index spread over a Ray cluster.
 
     cluster.py    connect to a cluster, or start a local one
-    encoder.py    RayEncoder: passages embedded by the workers
+    embedder.py    RayEmbedder: passages embedded by the workers
     encodings.py  encode_batches: passages encoded for a reader by the workers
     shards.py     make_shards: embedding and FAISS indexes as tasks
     retriever.py  RayRetriever: actors that own shards search them
@@ -17,9 +17,9 @@ except ImportError:
     raise ConfigError("`--engine ray` needs another package: pip install 'ragx[ray]'") from None
 
 from ragx.distributed.cluster import cluster, worker_device
-from ragx.distributed.encoder import RayEncoder, Source
+from ragx.distributed.embedder import RayEmbedder, Source
 from ragx.distributed.encodings import encode_batches
 from ragx.distributed.retriever import RayRetriever
 from ragx.distributed.shards import make_shards
 
-__all__ = ["RayEncoder", "RayRetriever", "Source", "cluster", "encode_batches", "make_shards", "worker_device"]
+__all__ = ["RayEmbedder", "RayRetriever", "Source", "cluster", "encode_batches", "make_shards", "worker_device"]

@@ -12,7 +12,7 @@ from ragx.cepe.model import CepeModel
 from ragx.cepe.store import Format, Rows, encode_rows
 from ragx.cepe.store.passages import Passages
 from ragx.distributed.cluster import errors_in_one_line, node, workers
-from ragx.distributed.encoder import Source
+from ragx.distributed.embedder import Source
 from ragx.errors import ModelError
 
 AHEAD = 2

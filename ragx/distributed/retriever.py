@@ -14,7 +14,7 @@ from ragx.distributed.cluster import errors_in_one_line, node, workers
 from ragx.errors import IndexFolderError, RagxError
 from ragx.index import Index
 from ragx.retrieval import Retriever
-from ragx.retrieval.retriever import Found, Ranking, best_of, search_shard
+from ragx.retrieval.retriever import Ranking, SearchResults, best_of, search_shard
 from ragx.types import Embedder
 
 PATIENCE = 30.0
@@ -27,25 +27,25 @@ class RayRetriever(Retriever):
     The hits are those of a `Retriever`. BM25, which is one index, and the passages found are read here. All nodes must
     see the index folder.
 
-    What an actor owns is not searched while it is lost: `Found.unsearched` then says how much that is. Ray starts an
-    actor that died again, and the next search that finds it there uses it.
+    What an actor owns is not searched while it is lost: `SearchResults.unsearched` then says how much that is. Ray
+    restarts an actor that died, and the next search that finds it there uses it.
     """
 
     def __init__(
-        self, index: Index, encoder: Embedder | None = None, *, actors: int | None = None, patience: float = PATIENCE
+        self, index: Index, embedder: Embedder | None = None, *, actors: int | None = None, patience: float = PATIENCE
     ) -> None:
         """Start the actors and wait until they have opened the index.
 
         Args:
             index: searched as it is now, whatever is published later.
-            encoder: as of `Retriever`.
+            embedder: as of `Retriever`.
             actors: how many share the shards; None: one a core of the cluster. Never more than shards.
             patience: seconds after which an actor that has not answered counts as lost.
 
         Raises:
             IndexFolderError: a node does not see the index folder, or another one there.
         """
-        super().__init__(index, encoder)
+        super().__init__(index, embedder)
         self.patience = patience
         number = min(len(index.shards), actors or workers("cpu"))
         self._owned = [range(first, len(index.shards), number) for first in range(number)]
@@ -71,7 +71,7 @@ class RayRetriever(Retriever):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def nearest(self, vector: np.ndarray, k: int, rerank: int | None = None) -> Found[tuple[int, float]]:
+    def nearest(self, vector: np.ndarray, k: int, rerank: int | None = None) -> SearchResults[tuple[int, float]]:
         """As `Retriever.nearest`, of the passages whose actors answer."""
         calls = [actor.nearest.remote(vector, k, self.rerank(rerank)) for actor in self._actors]
         if calls:
@@ -86,7 +86,7 @@ class RayRetriever(Retriever):
                     raise  # no loss but a defect
                 lost += sum(len(self.index.shards[number]) for number in owned)
         found.sort(key=lambda hit: (-hit[1], hit[0]))
-        return Found(found[:k], lost / len(self.index) if lost else 0.0)
+        return SearchResults(found[:k], lost / len(self.index) if lost else 0.0)
 
 
 class _Owner:

@@ -23,7 +23,7 @@ import ray
 
 from ragx.config import IndexSettings
 from ragx.distributed.cluster import errors_in_one_line, node, workers
-from ragx.distributed.encoder import PIECE, Source, checked_encoder
+from ragx.distributed.embedder import PIECE, Source, checked_embedder
 from ragx.errors import IndexFolderError
 from ragx.index.build import embedding, make_faiss, write_vectors
 from ragx.index.index import shard_folder
@@ -38,7 +38,7 @@ AHEAD = 4
 
 def make_shards(
     staging: Staging,
-    encoder: Embedder,
+    embedder: Embedder,
     *,
     source: Source,
     quiet: bool = False,
@@ -47,7 +47,7 @@ def make_shards(
     """Make the vectors and the FAISS index of each shard that has none, as `embed_shards` does, on the cluster.
 
     Raises:
-        ModelError: a worker's encoder is another one than `encoder`, or gave vectors that are not finite.
+        ModelError: a worker's embedder is another one than `embedder`, or gave vectors that are not finite.
         ConfigError: FAISS cannot be trained on the vectors of a shard.
         IndexFolderError: a node does not see the index folder, or cannot write to it.
         RagxError: Ray gave up, as after the fourth worker that died of the same task.
@@ -55,7 +55,7 @@ def make_shards(
     with writing(staging.drafts):
         staging.drafts.mkdir()
     drafts = str(staging.drafts.absolute())
-    wanted = staging.encoder
+    wanted = staging.embedder
     waiting = deque(number for number, _ in enumerate(staging.shards) if not _is_made(staging, number))
     pieces: dict[ray.ObjectRef[None], int] = {}
     """Those being embedded, and how many passages each holds."""
@@ -102,7 +102,7 @@ def _take(staging: Staging, draft: Path, number: int) -> None:
 @ray.remote(num_returns=2)
 def _embed(source: Source, fingerprint: str, name: str, path: str, size: int, first: int) -> tuple[np.ndarray, None]:
     """Embed `PIECE` passages of a file of `size` bytes, from row `first` on: (n, d) float32, and that it is done."""
-    encoder = checked_encoder(source, fingerprint, name)
+    embedder = checked_embedder(source, fingerprint, name)
     try:
         same = Path(path).stat().st_size == size
         passages = list(all_passages(open_passages(Path(path)).slice(first, PIECE)))
@@ -110,11 +110,11 @@ def _embed(source: Source, fingerprint: str, name: str, path: str, size: int, fi
         raise IndexFolderError(f"node {node()} cannot read {path} ({error.strerror}): use a shared disk") from None
     if not same:
         raise IndexFolderError(f"node {node()} has another {path}: use a shared disk")
-    return encoder.encode_passages(passages, lambda _: None), None
+    return embedder.encode_passages(passages, lambda _: None), None
 
 
 @ray.remote
-def _finish(drafts: str, folder: str, settings: IndexSettings, encoder: str, *pieces: np.ndarray) -> str:
+def _finish(drafts: str, folder: str, settings: IndexSettings, embedder: str, *pieces: np.ndarray) -> str:
     """Write a shard's vectors, unless there are no pieces because it has them, and its FAISS index; say where."""
     draft = Path(drafts) / uuid4().hex
     with writing(draft):
@@ -122,6 +122,6 @@ def _finish(drafts: str, folder: str, settings: IndexSettings, encoder: str, *pi
     vectors = Path(folder) / "vectors.npy"
     if pieces:
         vectors = draft / "vectors.npy"
-        write_vectors(np.concatenate(pieces), vectors, encoder, settings.vectors)
+        write_vectors(np.concatenate(pieces), vectors, embedder, settings.vectors)
     make_faiss(vectors, settings, draft / "faiss.index")
     return str(draft)

@@ -97,7 +97,7 @@ def evaluate(
     def ask(length: int, depth: float, trial: int) -> Values:
         needle = make_needle(trial)
         passages = hide(needle.sentence, hay, reader.tokenizer, length=length, depth=depth / 100, seed=trial)
-        reading = bare.prepare(needle.question, passages, n_decoder=0, generation=GENERATION)
+        reading = bare.prepare(needle.question, passages, prompt_passages=0, generation=GENERATION)
         answer = "".join(bare.stream(reading, GENERATION)).strip()
         tokens = 0 if reading.context is None else reading.context.tokens
         return {"number": needle.number, "answer": answer, "found": found(needle.number, answer), "tokens": tokens}

@@ -41,11 +41,13 @@ _SCORING = (
 class _Setting:
     reader: str
     k: int
-    n_decoder: int
+    prompt_passages: int
 
     @property
     def name(self) -> str:
-        return f"{self.reader} k={self.k}" + (f" n_decoder={self.n_decoder}" if self.reader == "cepe" else "")
+        return f"{self.reader} k={self.k}" + (
+            f" prompt_passages={self.prompt_passages}" if self.reader == "cepe" else ""
+        )
 
 
 @out_of_memory_is_one_line()
@@ -58,7 +60,7 @@ def open_domain(
     *,
     cepe_k: Sequence[int],
     full_k: Sequence[int],
-    n_decoder: int,
+    prompt_passages: int,
 ) -> Table:
     """Answers from k retrieved passages, read by `cepe` and by `full`.
 
@@ -70,18 +72,18 @@ def open_domain(
         results: raw results, to continue.
         cepe_k: passages that `cepe` reads, a row each.
         full_k: passages that `full` reads, a row each.
-        n_decoder: how many of `cepe`'s also stand in its prompt.
+        prompt_passages: how many of `cepe`'s also stand in its prompt.
 
     Raises:
         ConfigError: a number is out of range, or no question fits into the decoder's window.
     """
     if min([*cepe_k, *full_k], default=0) < 1:
         raise ConfigError("name at least one k, none of them below 1")
-    if n_decoder < 0:
-        raise ConfigError(f"n_decoder must not be negative, as {n_decoder} is")
+    if prompt_passages < 0:
+        raise ConfigError(f"prompt_passages must not be negative, as {prompt_passages} is")
     questions, left_out = _that_fit(reader, questions)
     readers: dict[str, Reader] = {"cepe": reader, "full": FullReader(reader.model, reader.tokenizer)}
-    settings = [*(_Setting("cepe", k, n_decoder) for k in cepe_k), *(_Setting("full", k, k) for k in full_k)]
+    settings = [*(_Setting("cepe", k, prompt_passages) for k in cepe_k), *(_Setting("full", k, k) for k in full_k)]
     most = max(setting.k for setting in settings)
 
     def ask(question: Question) -> list[Values]:
@@ -92,7 +94,7 @@ def open_domain(
         def measure(setting: _Setting) -> Values:
             read = passages()[: setting.k]
             reading = readers[setting.reader].prepare(
-                question.text, read, n_decoder=setting.n_decoder, generation=GENERATION
+                question.text, read, prompt_passages=setting.prompt_passages, generation=GENERATION
             )
             found = any(metrics.contains(passage_text(passage), question.answers) for passage in read)
             return answered(reader, question, reading) | {"recall": found}
@@ -143,12 +145,12 @@ def gold_only(
         return Reading(Prompt(chat_ids(reader.tokenizer, question.text), 0), None)
 
     def in_prompt(question: Question, passages: Sequence[Passage]) -> Reading:
-        return full.prepare(question.text, passages, n_decoder=0, generation=GENERATION)
+        return full.prepare(question.text, passages, prompt_passages=0, generation=GENERATION)
 
     def in_encoder(count: int) -> Callable[[Question], Reading]:
         def prepare(question: Question) -> Reading:
             passages = [*question.gold, *distractors(question, pool, count)]
-            return reader.prepare(question.text, passages, n_decoder=0, generation=GENERATION)
+            return reader.prepare(question.text, passages, prompt_passages=0, generation=GENERATION)
 
         return prepare
 

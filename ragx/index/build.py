@@ -26,7 +26,7 @@ from ragx.errors import CorpusError, IndexFolderError, ModelError
 from ragx.index.bm25 import build_bm25
 from ragx.index.dense import build_faiss, check_trainable, factory, new_index, write_faiss
 from ragx.index.index import open_vectors, shard_folder
-from ragx.index.manifest import Counts, EncoderEntry, Manifest, ShardEntry, is_index_folder
+from ragx.index.manifest import Counts, EmbedderEntry, Manifest, ShardEntry, is_index_folder
 from ragx.index.passages import all_passages, open_passages, write_passages
 from ragx.index.postings import Counted
 from ragx.index.staging import Staging
@@ -36,14 +36,14 @@ from ragx.util.files import durable_file, sync_folder, writer_lock, writing
 
 NONE: np.ndarray = np.empty(0, np.int64)
 EMBEDDED_AT_ONCE = 8192
-"""Passages that are read from the disk and given to the encoder at a time."""
+"""Passages that are read from the disk and given to the embedder at a time."""
 
 
 class MakeShards(Protocol):
     """Makes the vectors and the FAISS index of each shard that has none: `embed_shards`, or other machines do it."""
 
     def __call__(
-        self, staging: Staging, encoder: Embedder, *, quiet: bool, on_progress: Callable[[int, int], object]
+        self, staging: Staging, embedder: Embedder, *, quiet: bool, on_progress: Callable[[int, int], object]
     ) -> None:
         """Arguments and errors as `embed_shards`."""
 
@@ -51,7 +51,7 @@ class MakeShards(Protocol):
 def build_index(
     passages: Iterable[Passage],
     out: Path,
-    encoder: Embedder,
+    embedder: Embedder,
     settings: IndexSettings,
     *,
     counts: Callable[[], Mapping[str, int]] = dict,
@@ -63,12 +63,12 @@ def build_index(
     """Build an index in the folder `out` and publish it; readers of an earlier generation are not disturbed.
 
     Memory holds the vectors of one shard and its FAISS index, whatever the number of shards. A build that died is
-    continued when called again: shards that were finished, from the same passages by the same encoder, are kept.
+    continued when called again: shards that were finished, from the same passages by the same embedder, are kept.
 
     Args:
         passages: read once, in order; their ids must be unique.
         out: created if it is not there.
-        encoder: makes the vectors.
+        embedder: makes the vectors.
         settings: `faiss`, `vectors` and `shard_size` are used here, the rest is recorded.
         counts: called when the passages are read: any of `documents`, `duplicates`, `empty` and `skipped`.
         quiet: no progress bars on stderr.
@@ -80,12 +80,12 @@ def build_index(
         ConfigError: the FAISS factory string is invalid or needs more passages. Found before anything is embedded.
         CorpusError: there are no passages, or one is not valid Unicode.
         IndexFolderError: `out` holds something else, cannot be written, or another process is writing to it.
-        ModelError: the encoder gave vectors that are not finite.
+        ModelError: the embedder gave vectors that are not finite.
     """
-    new_index(factory(settings.faiss, settings.vectors, 1, encoder.dimension), encoder.dimension)
+    new_index(factory(settings.faiss, settings.vectors, 1, embedder.dimension), embedder.dimension)
     check_out(out)
     with writer_lock(out):
-        staging = Staging(out, EncoderEntry.of(encoder), settings)
+        staging = Staging(out, EmbedderEntry.of(embedder), settings)
         write_shards(staging, tqdm(passages, desc="reading", unit=" passages", disable=quiet or None))
         total = Counts(
             **{**counts(), "passages": sum(shard.passages for shard in staging.shards), "shards": len(staging.shards)}
@@ -93,10 +93,10 @@ def build_index(
         if not total.passages:
             staging.discard()
             raise CorpusError("there are no passages to index")
-        check_trainable(settings, encoder.dimension, max(shard.passages for shard in staging.shards))
+        check_trainable(settings, embedder.dimension, max(shard.passages for shard in staging.shards))
         if sources is not None:
             staging.note_sources(sources())
-        (make_shards or embed_shards)(staging, encoder, quiet=quiet, on_progress=on_progress)
+        (make_shards or embed_shards)(staging, embedder, quiet=quiet, on_progress=on_progress)
         index_words(staging, quiet=quiet)
         return staging.publish(total)
 
@@ -138,7 +138,7 @@ def write_shards(staging: Staging, passages: Iterable[Passage], first: int = 0) 
 
 def embed_shards(
     staging: Staging,
-    encoder: Embedder | None,
+    embedder: Embedder | None,
     known: Callable[[str], np.ndarray | None] = lambda _: None,
     *,
     quiet: bool = False,
@@ -149,15 +149,15 @@ def embed_shards(
     `on_progress` is told how many passages have vectors, of how many.
 
     Raises:
-        ModelError: the encoder gave vectors that are not finite.
-        ValueError: there is something to embed and no encoder.
+        ModelError: the embedder gave vectors that are not finite.
+        ValueError: there is something to embed and no embedder.
     """
     with embedding(staging, quiet=quiet, on_progress=on_progress) as embedded_more:
         for number in range(len(staging.shards)):
             folder = shard_folder(staging.folder, number)
             if not staging.has(f"{folder.name}/vectors.npy"):
                 table = open_passages(folder / "passages.arrow")
-                vectors = np.empty((len(table), staging.encoder.dimension), np.float32)
+                vectors = np.empty((len(table), staging.embedder.dimension), np.float32)
                 numbered = enumerate(all_passages(table))
                 while batch := list(islice(numbered, EMBEDDED_AT_ONCE)):
                     new = []
@@ -168,11 +168,11 @@ def embed_shards(
                             vectors[row] = vector
                     embedded_more(len(batch) - len(new))
                     if new:
-                        if encoder is None:
-                            raise ValueError("new passages need an encoder")
+                        if embedder is None:
+                            raise ValueError("new passages need an embedder")
                         rows = [row for row, _ in new]
-                        vectors[rows] = encoder.encode_passages([passage for _, passage in new], embedded_more)
-                write_vectors(vectors, folder / "vectors.npy", staging.encoder.name, staging.settings.vectors)
+                        vectors[rows] = embedder.encode_passages([passage for _, passage in new], embedded_more)
+                write_vectors(vectors, folder / "vectors.npy", staging.embedder.name, staging.settings.vectors)
                 staging.record(f"{folder.name}/vectors.npy")
                 del vectors
             if not staging.has(f"{folder.name}/faiss.index"):
@@ -202,18 +202,18 @@ def embedding(
         yield embedded_more
 
 
-def write_vectors(vectors: np.ndarray, path: Path, encoder: str, format: VectorFormat) -> None:
+def write_vectors(vectors: np.ndarray, path: Path, embedder: str, format: VectorFormat) -> None:
     """Write a shard's vectors, (n, d) float32, durably in a number format.
 
     Raises:
-        ModelError: they are not finite, or too large for the format; names the encoder.
+        ModelError: they are not finite, or too large for the format; names the embedder.
         IndexFolderError: they cannot be written.
     """
     if not np.isfinite(vectors).all():
-        raise ModelError(f"encoder {encoder} gives vectors that are not finite: use another dtype")
+        raise ModelError(f"embedder {embedder} gives vectors that are not finite: use another dtype")
     rows = stored(vectors, format)
     if format == "float16" and not np.isfinite(rows).all():
-        raise ModelError(f"encoder {encoder} gives numbers too large for float16: store its vectors as float32 or int8")
+        raise ModelError(f"embedder {embedder} gives numbers too large for float16: use float32 or int8")
     with durable_file(path) as file:
         np.save(file, rows, allow_pickle=False)
 

@@ -123,7 +123,7 @@ class Index:
             faiss_index = _opened(lambda path: open_faiss(path, manifest.settings.search), shard / "faiss.index")
             if not (
                 len(vectors) == listed.passages == faiss_index.ntotal
-                and dimension(vectors) == manifest.encoder.dimension
+                and dimension(vectors) == manifest.embedder.dimension
             ):
                 raise IndexFolderError(f"the files of {shard} do not belong together: {REPAIR_ADVICE}")
             alive = live[offset : offset + listed.passages]
@@ -141,9 +141,9 @@ class Index:
 
     @property
     def built_with(self) -> str:
-        """Names the encoder the index was built with, for messages."""
-        encoder = self.manifest.encoder
-        return f"index {self.folder} was built with encoder {encoder.name} (fingerprint {encoder.fingerprint[:12]})"
+        """Names the embedder the index was built with, for messages."""
+        embedder = self.manifest.embedder
+        return f"index {self.folder} was built with embedder {embedder.name} (fingerprint {embedder.fingerprint[:12]})"
 
     def check_embedder(self, embedder: Embedder) -> None:
         """Check that the index was built with this embedder.
@@ -151,9 +151,9 @@ class Index:
         Raises:
             IndexFolderError: it was built with another one.
         """
-        if embedder.fingerprint != self.manifest.encoder.fingerprint:
+        if embedder.fingerprint != self.manifest.embedder.fingerprint:
             given = f"{embedder.name} (fingerprint {embedder.fingerprint[:12]})"
-            raise IndexFolderError(f"{self.built_with}, not with {given}: use that encoder or rebuild the index")
+            raise IndexFolderError(f"{self.built_with}, not with {given}: use that embedder or rebuild the index")
 
     def check_files(self, names: Collection[str]) -> None:
         """Compare files with their checksums, which is not done when a large index is opened.

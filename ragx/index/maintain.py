@@ -68,7 +68,7 @@ def repair_index(folder: Path, *, quiet: bool = False) -> list[str]:
             raise IndexFolderError(f"{'; '.join(lost)}: this cannot be made again from other files: rebuild the index")
         if not damaged:
             return []
-        staging = Staging(folder, manifest.encoder, manifest.settings)
+        staging = Staging(folder, manifest.embedder, manifest.settings)
         staging.forget("")
         staging.shards = list(manifest.shards)
         words = any(name.startswith("bm25/") for name in damaged)
@@ -96,7 +96,7 @@ def publish_search(folder: Path, search: Search) -> Manifest:
     current_generation(folder)  # before the lock, which would make a folder
     with writer_lock(folder):
         manifest = load_manifest(current_generation(folder))
-        staging = Staging(folder, manifest.encoder, manifest.settings.model_copy(update={"search": search}))
+        staging = Staging(folder, manifest.embedder, manifest.settings.model_copy(update={"search": search}))
         staging.forget("")
         staging.shards = list(manifest.shards)
         staging.adopt(list(manifest.files))

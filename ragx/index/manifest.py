@@ -18,7 +18,7 @@ from ragx.util.files import durable_file, read_regular
 if TYPE_CHECKING:
     from ragx.types import Embedder
 
-FORMAT = 3
+FORMAT = 4
 """Version of the on-disk format that this code writes."""
 READABLE = range(1, FORMAT + 1)
 """Versions that it reads."""
@@ -44,17 +44,17 @@ class FileEntry(Settings):
     sha256: str
 
 
-class EncoderEntry(Settings):
-    """The encoder that made the vectors."""
+class EmbedderEntry(Settings):
+    """The embedder that made the vectors."""
 
     name: str
     fingerprint: str
     dimension: PositiveInt
 
     @classmethod
-    def of(cls, encoder: Embedder) -> EncoderEntry:
-        """What a manifest says of an encoder."""
-        return cls(name=encoder.name, fingerprint=encoder.fingerprint, dimension=encoder.dimension)
+    def of(cls, embedder: Embedder) -> EmbedderEntry:
+        """What a manifest says of an embedder."""
+        return cls(name=embedder.name, fingerprint=embedder.fingerprint, dimension=embedder.dimension)
 
 
 class ShardEntry(Settings):
@@ -82,7 +82,7 @@ class Manifest(Settings):
     created: str
     """UTC, ISO 8601."""
     settings: IndexSettings
-    encoder: EncoderEntry
+    embedder: EmbedderEntry
     counts: Counts
     shards: list[ShardEntry]
     files: dict[str, FileEntry]
@@ -126,6 +126,9 @@ def load_manifest(folder: Path) -> Manifest:
             )
         if values.pop("checksum") != _checksum(values):
             raise ValueError("its checksum does not match")
+        if version < 4:  # the embedder was called encoder
+            values["embedder"] = values.pop("encoder")
+            values["settings"]["embedder"] = values["settings"].pop("encoder")
         return Manifest.model_validate(values)
     except OSError as error:
         raise IndexFolderError(f"cannot read {path}: {error.strerror}") from None

@@ -22,7 +22,7 @@ from ragx.index.manifest import (
     SOURCES,
     STAGING,
     Counts,
-    EncoderEntry,
+    EmbedderEntry,
     FileEntry,
     Manifest,
     ShardEntry,
@@ -56,12 +56,12 @@ def restore_current(out: Path) -> None:
 class Staging:
     """`gen-building/`: the files of the next generation that are finished, as its manifest lists them."""
 
-    def __init__(self, out: Path, encoder: EncoderEntry, settings: IndexSettings) -> None:
-        """Open what a writer that died left, if its encoder was the same; otherwise start empty."""
+    def __init__(self, out: Path, embedder: EmbedderEntry, settings: IndexSettings) -> None:
+        """Open what a writer that died left, if its embedder was the same; otherwise start empty."""
         self.out = out
         self.folder = out / STAGING
         self.settings = settings
-        self.encoder = encoder
+        self.embedder = embedder
         self.shards: list[ShardEntry] = []
         self.files: dict[str, FileEntry] = {}
         with writing(self.folder):
@@ -72,7 +72,7 @@ class Staging:
             earlier = load_manifest(self.folder)
         except IndexFolderError:
             earlier = None
-        if earlier is None or earlier.encoder.fingerprint != encoder.fingerprint:
+        if earlier is None or earlier.embedder.fingerprint != embedder.fingerprint:
             with writing(self.folder):
                 shutil.rmtree(self.folder)
                 self.folder.mkdir()
@@ -202,7 +202,7 @@ class Staging:
         manifest = Manifest(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             settings=self.settings,
-            encoder=self.encoder,
+            embedder=self.embedder,
             counts=counts,
             shards=self.shards,
             files=self.files,

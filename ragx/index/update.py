@@ -20,7 +20,7 @@ import numpy as np
 from ragx.config import IndexSettings
 from ragx.index.build import check_out, embed_shards, index_words, write_shards
 from ragx.index.index import Index, Shard, shard_folder
-from ragx.index.manifest import SOURCES, Counts, EncoderEntry, Manifest, current_generation, generations
+from ragx.index.manifest import SOURCES, Counts, EmbedderEntry, Manifest, current_generation, generations
 from ragx.index.passages import column
 from ragx.index.staging import Staging, restore_current
 from ragx.types import Embedder, Passage, embedded_text
@@ -44,7 +44,7 @@ class Update(NamedTuple):
 
 def update_index(
     out: Path,
-    encoder: Embedder | None = None,
+    embedder: Embedder | None = None,
     *,
     add: Iterable[Passage] = (),
     delete: Iterable[str] = (),
@@ -61,7 +61,7 @@ def update_index(
 
     Args:
         out: an index folder.
-        encoder: the one that the index was built with; None will do where nothing is added.
+        embedder: the one that the index was built with; None will do where nothing is added.
         add: passages; the last of those with one id counts.
         delete: passage ids, asked for after those to add have been read; those that are not there are passed over.
         sources: called after that, maybe twice: the lines of `sources.jsonl`; None: those that the index has.
@@ -72,12 +72,12 @@ def update_index(
         The manifest of the generation that is now the current one, and what changed.
 
     Raises:
-        IndexFolderError: there is no index in `out`, it was built with another encoder, cannot be written, or another
+        IndexFolderError: there is no index in `out`, it was built with another embedder, cannot be written, or another
             process is writing to it.
         CorpusError: a passage is not valid Unicode.
-        ModelError: the encoder gave vectors that are not finite.
+        ModelError: the embedder gave vectors that are not finite.
         ConfigError: the FAISS factory string of `create` is invalid.
-        ValueError: there is something to embed and no encoder.
+        ValueError: there is something to embed and no embedder.
     """
     if create is None:
         current_generation(out)  # before the lock, which would make a folder
@@ -88,16 +88,16 @@ def update_index(
         if create and not there and generations(out):
             restore_current(out)
             there = True
-        index = _empty(out, create, encoder) if create and not there else Index.open(out)
-        if encoder is not None:
-            index.check_embedder(encoder)
+        index = _empty(out, create, embedder) if create and not there else Index.open(out)
+        if embedder is not None:
+            index.check_embedder(embedder)
         added, same = _changed(index, add)
         gone = [row for row in index.find({*delete, *added}).values() if not same[row]]
         if added or gone or (sources is not None and not _has(index.manifest, sources())):
             deleted = np.union1d(index.deleted, np.array(gone, np.int64))
             kept = _kept_shards(index.shards, len(added), deleted, index.manifest.settings.shard_size)
             new = list(added.values())
-            manifest = publish_update(out, index, kept, new, deleted, encoder, sources=sources, quiet=quiet)
+            manifest = publish_update(out, index, kept, new, deleted, embedder, sources=sources, quiet=quiet)
         else:
             manifest = index.manifest
         return Update(manifest, len(added), len(gone))
@@ -130,11 +130,11 @@ def _has(manifest: Manifest, lines: Iterable[bytes]) -> bool:
     return SOURCES in manifest.files and manifest.files[SOURCES].sha256 == digest.hexdigest()
 
 
-def _empty(out: Path, settings: IndexSettings, encoder: Embedder | None) -> Index:
-    if encoder is None:
-        raise ValueError("a new index needs an encoder")
+def _empty(out: Path, settings: IndexSettings, embedder: Embedder | None) -> Index:
+    if embedder is None:
+        raise ValueError("a new index needs an embedder")
     manifest = Manifest(
-        created="", settings=settings, encoder=EncoderEntry.of(encoder), counts=Counts(), shards=[], files={}
+        created="", settings=settings, embedder=EmbedderEntry.of(embedder), counts=Counts(), shards=[], files={}
     )
     return Index(out, manifest, [], None, np.empty(0, np.int64))
 
@@ -145,7 +145,7 @@ def publish_update(
     keep: int,
     added: list[Passage],
     deleted: np.ndarray,
-    encoder: Embedder | None,
+    embedder: Embedder | None,
     *,
     sources: Callable[[], Iterable[bytes]] | None = None,
     quiet: bool,
@@ -166,12 +166,12 @@ def publish_update(
     def known(id: str) -> np.ndarray | None:
         return index.vector(rows[id]) if id in rows else None
 
-    staging = Staging(out, manifest.encoder, manifest.settings)
+    staging = Staging(out, manifest.embedder, manifest.settings)
     folders = tuple(f"{shard_folder(staging.folder, number).name}/" for number in range(len(kept)))
     staging.shards[: len(kept)] = manifest.shards[: len(kept)]
     staging.adopt([name for name in manifest.files if name.startswith(folders)])
     write_shards(staging, chain(index.passages(moved), added), first=len(kept))
-    embed_shards(staging, encoder, known, quiet=quiet)
+    embed_shards(staging, embedder, known, quiet=quiet)
     staging.delete(deleted)
     if sources is not None:
         staging.note_sources(sources())

@@ -16,6 +16,7 @@ from ragx.config import DatasetSource, IndexSettings, WheelFile
 from ragx.corpus import PassageCounts, Skipped, read_documents
 from ragx.corpus.document import without_surrogates
 from ragx.errors import ConfigError, CorpusError
+from ragx.retrieval import open_embedder
 
 if TYPE_CHECKING:
     import torch
@@ -70,10 +71,10 @@ def build(
     Args:
         paths: files and folders.
         out: the index folder; an index already there keeps answering until this one is published.
-        settings: encoder, chunking and so on.
+        settings: embedder, chunking and so on.
         strict: stop at the first file or row that cannot be read.
-        device: a torch device for the encoder; None: a GPU where there is one.
-        dtype: number format of the encoder; None: what the device multiplies fastest.
+        device: a torch device for the embedder; None: a GPU where there is one.
+        dtype: number format of the embedder; None: what the device multiplies fastest.
         engine: `ray`: the workers of a Ray cluster embed and build the shards; `device` is theirs, and `out` must lie
             where they all see it.
         address: of the cluster, as of `ragx.distributed.cluster`; None: a local one.
@@ -86,7 +87,7 @@ def build(
         ConfigError: there is nothing to read, a setting is out of range, a path or setting is not UTF-8, Ray is not
             installed or not at `address`.
         CorpusError: a path does not exist, no passage is left, or with `strict` something cannot be read.
-        ModelError: the encoder is missing or unusable.
+        ModelError: the embedder is missing or unusable.
         IndexFolderError: `out` cannot be written or another process is writing to it.
     """
     from ragx.index import build_index
@@ -108,12 +109,12 @@ def build(
         unchanged=files.unchanged,
         on_skip=files.skip,
     )
-    with _opened(engine, address, settings.encoder, device, dtype) as (encoder, make_shards):
-        reading = reading_version(settings.chunking, encoder.fingerprint)
+    with _opened(engine, address, settings.embedder, device, dtype) as (embedder, make_shards):
+        reading = reading_version(settings.chunking, embedder.fingerprint)
         build_index(
-            files.passages(documents, settings.chunking, encoder.tokenizer, report.counts),
+            files.passages(documents, settings.chunking, embedder.tokenizer, report.counts),
             out,
-            encoder,
+            embedder,
             settings,
             counts=report.left_out,
             on_progress=on_progress,
@@ -136,41 +137,41 @@ def _check_text(out: Path, settings: IndexSettings) -> None:
 def _opened(
     engine: Engine, address: str | None, name: str, device: str | None, dtype: str | torch.dtype | None
 ) -> Iterator[tuple[TextEmbedder, MakeShards | None]]:
-    """The encoder, and who makes the shards: None for this process."""
+    """The embedder, and who makes the shards: None for this process."""
     check_engine(engine, address)
     if engine == "local":
-        yield load_encoder(name, device, dtype), None
+        yield open_embedder(name, device, dtype), None
         return
     from ragx import distributed
 
     with distributed.cluster(address):
-        encoder, source = _source(name, device, dtype)
-        yield encoder, partial(distributed.make_shards, source=source)
+        embedder, source = _source(name, device, dtype)
+        yield embedder, partial(distributed.make_shards, source=source)
 
 
-def load_embedder(
+def embedders(
     engine: Engine, name: str, device: str | None, dtype: str | torch.dtype | None
 ) -> tuple[TextEmbedder, Embedder]:
-    """The encoder of this name, and what embeds passages: the same, or the workers of the Ray cluster connected to.
+    """The embedder of questions, and that of passages: the same, or the workers of the Ray cluster connected to.
 
     Raises:
-        ModelError, ConfigError: the encoder is missing or unusable, or there is no such device.
+        ModelError, ConfigError: the embedder is missing or unusable, or there is no such device.
     """
     if engine == "local":
-        encoder = load_encoder(name, device, dtype)
-        return encoder, encoder
-    from ragx.distributed import RayEncoder
+        embedder = open_embedder(name, device, dtype)
+        return embedder, embedder
+    from ragx.distributed import RayEmbedder
 
-    encoder, source = _source(name, device, dtype)
-    return encoder, RayEncoder(encoder, source)
+    embedder, source = _source(name, device, dtype)
+    return embedder, RayEmbedder(embedder, source)
 
 
 def _source(name: str, device: str | None, dtype: str | torch.dtype | None) -> tuple[TextEmbedder, Source]:
-    """The encoder that cuts passages into tokens and says what the workers' must be, and how they get theirs."""
+    """The embedder that cuts passages into tokens and says what the workers' must be, and how they get theirs."""
     from ragx.distributed import Source, worker_device
 
     theirs = worker_device(device)
-    return load_encoder(name, "cpu", dtype), Source(load_encoder, (name, theirs, dtype), theirs)
+    return open_embedder(name, "cpu", dtype), Source(open_embedder, (name, theirs, dtype), theirs)
 
 
 def check_engine(engine: str, address: str | None) -> None:
@@ -179,23 +180,6 @@ def check_engine(engine: str, address: str | None) -> None:
         raise ConfigError(f"engine {engine!r} is not one of {', '.join(ENGINES)}")
     if address is not None and engine != "ray":
         raise ConfigError("--address is that of a Ray cluster: give --engine ray too")
-
-
-def load_encoder(name: str, device: str | None, dtype: str | torch.dtype | None) -> TextEmbedder:
-    """The encoder of this name.
-
-    Raises:
-        ModelError: it is missing or unusable.
-    """
-    from ragx.retrieval import TextEmbedder
-    from ragx.util.device import parse_dtype, usable_device
-
-    device = usable_device(device)
-    folder = models.resolve(name, "encoder")
-    fingerprint = models.fingerprint(folder)
-    return TextEmbedder.load(
-        folder, name=name, fingerprint=fingerprint, device=device, dtype=parse_dtype(dtype, device)
-    )
 
 
 def absolute(path: str | Path) -> str:

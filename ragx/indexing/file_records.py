@@ -57,9 +57,9 @@ class Header(Settings):
     """`reading_version` of then."""
 
 
-def reading_version(chunking: Chunking, encoder: str) -> str:
-    """SHA-256 of what decides, beside a file's bytes and name, which passages it gives. `encoder`: its fingerprint."""
-    return hashlib.sha256(json.dumps([parsing_version(), chunking.model_dump(), encoder]).encode()).hexdigest()
+def reading_version(chunking: Chunking, embedder: str) -> str:
+    """SHA-256 of what decides, beside a file's bytes and name, which passages it gives. `embedder`: its fingerprint."""
+    return hashlib.sha256(json.dumps([parsing_version(), chunking.model_dump(), embedder]).encode()).hexdigest()
 
 
 def read_records(index: Index) -> tuple[str, list[FileRecord]]:

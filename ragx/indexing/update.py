@@ -13,7 +13,7 @@ from ragx.corpus.document import without_surrogates
 from ragx.errors import ConfigError, CorpusError, IndexFolderError
 from ragx.index import Index, Manifest, read_manifest, update_index
 from ragx.index.manifest import SOURCES
-from ragx.indexing.build import BuildReport, Engine, absolute, load_embedder, readable
+from ragx.indexing.build import BuildReport, Engine, absolute, embedders, readable
 from ragx.indexing.file_records import Known, SourceFiles, read_records, reading_version, record_lines
 from ragx.types import Passage
 
@@ -57,8 +57,8 @@ def update(
             part.
         keep: delete nothing but passages of documents that are replaced.
         strict: change nothing if a file or row cannot be read.
-        device: a torch device for the encoder; None: a GPU where there is one.
-        dtype: number format of the encoder; None: what the device multiplies fastest.
+        device: a torch device for the embedder; None: a GPU where there is one.
+        dtype: number format of the embedder; None: what the device multiplies fastest.
         engine: `ray`: the workers of the Ray cluster that the program is connected to embed; `device` is theirs.
 
     Returns:
@@ -68,19 +68,19 @@ def update(
         ConfigError: there is nothing to read, or a path is part of what the index was built from.
         CorpusError: a path does not exist, nothing that the index was built from is left, or with `strict` something
             cannot be read.
-        ModelError: the encoder is missing or unusable.
+        ModelError: the embedder is missing or unusable.
         IndexFolderError: there is no index in `folder`, it is damaged, cannot be written, or another process is writing
             to it.
     """
     report = UpdateReport(strict=strict)
     manifest = read_manifest(folder)
     reading = _Reading(folder, manifest, paths, report, keep)
-    encoder, embedder = load_embedder(engine, manifest.settings.encoder, device, dtype)
+    embedder, passage_embedder = embedders(engine, manifest.settings.embedder, device, dtype)
     passages = reading.files.passages(
-        reading.documents(), manifest.settings.chunking, encoder.tokenizer, report.counts, reading.other_texts()
+        reading.documents(), manifest.settings.chunking, embedder.tokenizer, report.counts, reading.other_texts()
     )
     done = update_index(
-        folder, embedder, add=reading.new(passages), delete=reading.vanished(), sources=reading.source_lines
+        folder, passage_embedder, add=reading.new(passages), delete=reading.vanished(), sources=reading.source_lines
     )
     report.added, report.deleted = done.added, done.deleted
     report.unchanged = done.manifest.counts.passages - done.added
@@ -169,7 +169,7 @@ class _Reading:
             groups.append(others)
         self.sources = [source for group in groups for source in group]
         self._names = [without_surrogates(_name(source)) for source in self.sources]
-        self._version = reading_version(settings.chunking, self.manifest.encoder.fingerprint)
+        self._version = reading_version(settings.chunking, self.manifest.embedder.fingerprint)
         self.files = SourceFiles(self.report.skip, lambda: Known.of(Index.open(self.folder), self._version))
         gone = self._gone()
         self._documents = [  # raises at once when a path does not exist

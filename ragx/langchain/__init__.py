@@ -4,7 +4,7 @@
     llm.py          RagxLLM
     chat_model.py   ChatRagx
     retriever.py    RagxRetriever, over an index that ragx has built
-    embeddings.py   RagxEmbeddings, and any LangChain embeddings as an index's encoder
+    embeddings.py   RagxEmbeddings, and any LangChain embeddings as an index's embedder
     vectorstore.py  RagxVectorStore, an index that documents are added to and deleted from
     documents.py    LangChain's documents and ragx's passages
 

@@ -31,7 +31,7 @@ from ragx.util.device import out_of_memory_is_one_line
 from ragx.util.tokenization import valid
 
 GENERATION = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
-PER_CALL = ("model", "k", "n_decoder", "reader", "max_tokens", *GENERATION)
+PER_CALL = ("model", "k", "prompt_passages", "reader", "max_tokens", *GENERATION)
 """Settings that a call, or `.bind`, may say otherwise."""
 REMOTE = ("api_key", "base_url", "max_retries", "timeout")
 """LangChain's standard settings for models behind a network: taken, and of no effect in this process."""
@@ -68,7 +68,7 @@ class Answering(BaseModel):
     """The decoder or CEPE reader: a registered name, a folder or a Hub id. Loaded when first used, once a process."""
     k: int = 60
     """Passages to take from the index (K)."""
-    n_decoder: int = 10
+    prompt_passages: int = 10
     """How many passages, from the best on, also stand in the decoder's prompt."""
     reader: ReaderName = "cepe"
     """`cepe`, or `full` for the plain decoder with all passages in its prompt."""
@@ -130,7 +130,7 @@ class Answering(BaseModel):
         if "" in stops:
             raise ConfigError("a stop string is empty: every answer would end at once")
         generation = {name: settings[name] for name in GENERATION}
-        check_question("?", settings["k"], settings["n_decoder"], settings["reader"], "hybrid")
+        check_question("?", settings["k"], settings["prompt_passages"], settings["reader"], "hybrid")
         return settings, checked(
             SamplingParams, {**generation, "max_new_tokens": settings["max_tokens"], "stop": stops}
         )
@@ -159,7 +159,7 @@ class Answering(BaseModel):
         reader = readers[settings["reader"]]
         with out_of_memory_is_one_line():
             reading = reader.prepare(
-                question, passages, n_decoder=settings["n_decoder"], generation=generation, history=history
+                question, passages, prompt_passages=settings["prompt_passages"], generation=generation, history=history
             )
             text, held = "", ""
             with closing(reader.stream(reading, generation)) as stream:

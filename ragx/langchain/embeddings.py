@@ -1,4 +1,4 @@
-"""RagxEmbeddings, and any LangChain embeddings as the encoder of a ragx index."""
+"""RagxEmbeddings, and any LangChain embeddings as the embedder of a ragx index."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from langchain_core.embeddings import Embeddings
 from pydantic import BaseModel, ConfigDict
 
 from ragx.config import IndexSettings
-from ragx.rag import open_encoder
-from ragx.retrieval import TextEmbedder
+from ragx.retrieval import TextEmbedder, open_embedder
 from ragx.types import Embedder, Passage, embedded_text
 from ragx.util.tokenization import valid
 
@@ -21,11 +20,11 @@ _lock = threading.Lock()
 
 
 class RagxEmbeddings(BaseModel, Embeddings):
-    """A text encoder of ragx's: any sentence-transformers model. It is loaded when first used, once a process."""
+    """A text embedder of ragx's: any sentence-transformers model. It is loaded when first used, once a process."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str = IndexSettings().encoder
+    model: str = IndexSettings().embedder
     """A registered name, a folder or a Hub id."""
     device: str | None = None
     """A torch device; None: a GPU where there is one."""
@@ -33,7 +32,7 @@ class RagxEmbeddings(BaseModel, Embeddings):
     """bfloat16, float16 or float32; None: what the device multiplies fastest."""
 
     @property
-    def encoder(self) -> TextEmbedder:
+    def embedder(self) -> TextEmbedder:
         """The loaded model.
 
         Raises:
@@ -44,17 +43,17 @@ class RagxEmbeddings(BaseModel, Embeddings):
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """A vector for each text, (n, d)."""
         passages = [Passage("", "", "", text, 0, 0, len(text), "") for text in map(valid, texts)]
-        vectors: list[list[float]] = self.encoder.encode_passages(passages).tolist()
+        vectors: list[list[float]] = self.embedder.encode_passages(passages).tolist()
         return vectors
 
     def embed_query(self, text: str) -> list[float]:
         """The vector of a question, (d,)."""
-        vector: list[float] = self.encoder.encode_question(valid(text)).tolist()
+        vector: list[float] = self.embedder.encode_question(valid(text)).tolist()
         return vector
 
 
 class EmbeddingsEncoder:
-    """LangChain embeddings as an encoder. Class, model name and dimension tell them apart from others."""
+    """LangChain embeddings as an embedder. Class, model name and dimension tell them apart from others."""
 
     def __init__(self, embeddings: Embeddings) -> None:
         """Asks for one embedding, to see its dimension."""
@@ -77,9 +76,9 @@ class EmbeddingsEncoder:
         return np.array(self._embeddings.embed_query(question), np.float32)
 
 
-def as_encoder(embeddings: Embeddings) -> Embedder:
+def as_embedder(embeddings: Embeddings) -> Embedder:
     """What an index needs of any embeddings."""
-    return embeddings.encoder if isinstance(embeddings, RagxEmbeddings) else EmbeddingsEncoder(embeddings)
+    return embeddings.embedder if isinstance(embeddings, RagxEmbeddings) else EmbeddingsEncoder(embeddings)
 
 
 def _load(embeddings: RagxEmbeddings) -> TextEmbedder:
@@ -89,4 +88,4 @@ def _load(embeddings: RagxEmbeddings) -> TextEmbedder:
 
 @lru_cache(maxsize=2)
 def _loaded(model: str, device: str | None, dtype: str | None) -> TextEmbedder:
-    return open_encoder(model, device=device, dtype=dtype)
+    return open_embedder(model, device=device, dtype=dtype)

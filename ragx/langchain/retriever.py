@@ -40,9 +40,9 @@ class RagxRetriever(BaseRetriever):
     method: Method = "hybrid"
     """`dense`, `bm25`, or both fused by reciprocal rank."""
     device: str | None = None
-    """A torch device for the encoder; None: a GPU where there is one."""
+    """A torch device for the embedder; None: a GPU where there is one."""
     dtype: str | None = None
-    """Number format of the encoder; None: what the device multiplies fastest."""
+    """Number format of the embedder; None: what the device multiplies fastest."""
 
     _current: CurrentIndex | None = PrivateAttr(default=None)
 
@@ -53,7 +53,7 @@ class RagxRetriever(BaseRetriever):
         query = valid(query)
         check_search(query, k, self.method)
         if self._current is None:
-            self._current = CurrentIndex(Path(self.index), self._encoder)
+            self._current = CurrentIndex(Path(self.index), self._embedder)
         hits = self._current.retriever().search(query, k, self.method)
         return [to_document(hit.passage) for hit in hits]
 
@@ -62,19 +62,19 @@ class RagxRetriever(BaseRetriever):
     ) -> list[Document]:
         return await run_in_executor(None, self._get_relevant_documents, query, run_manager=run_manager.get_sync(), k=k)
 
-    def _encoder(self, index: Index) -> Embedder | None:
+    def _embedder(self, index: Index) -> Embedder | None:
         if self.method == "bm25":
             return None
-        name = index.manifest.encoder.name
-        return RagxEmbeddings(model=name, device=self.device, dtype=self.dtype).encoder
+        name = index.manifest.embedder.name
+        return RagxEmbeddings(model=name, device=self.device, dtype=self.dtype).embedder
 
 
 class CurrentIndex:
     """The current generation of an index, opened again when another one has been published. Safe between threads."""
 
-    def __init__(self, folder: Path, encoder: Callable[[Index], Embedder | None]) -> None:
-        """`encoder` gives what questions are encoded with."""
-        self._folder, self._encoder = folder, encoder
+    def __init__(self, folder: Path, embedder: Callable[[Index], Embedder | None]) -> None:
+        """`embedder` gives what questions are encoded with."""
+        self._folder, self._embedder = folder, embedder
         self._lock = threading.Lock()
         self._opened: tuple[str, Retriever] | None = None
 
@@ -83,11 +83,11 @@ class CurrentIndex:
 
         Raises:
             IndexFolderError: there is no index, or it is damaged.
-            ModelError: its encoder is missing or unusable.
+            ModelError: its embedder is missing or unusable.
         """
         with self._lock:
             generation = current_generation(self._folder).name
             if self._opened is None or self._opened[0] != generation:
                 index = Index.open(self._folder)
-                self._opened = (generation, Retriever(index, self._encoder(index)))
+                self._opened = (generation, Retriever(index, self._embedder(index)))
             return self._opened[1]

@@ -20,7 +20,7 @@ from ragx.config import IndexSettings
 from ragx.errors import ConfigError
 from ragx.index import read_manifest, update_index
 from ragx.langchain.documents import to_document, to_passage
-from ragx.langchain.embeddings import RagxEmbeddings, as_encoder
+from ragx.langchain.embeddings import RagxEmbeddings, as_embedder
 from ragx.langchain.retriever import CurrentIndex
 from ragx.retrieval import Retriever
 from ragx.types import Embedder
@@ -47,8 +47,8 @@ class RagxVectorStore(VectorStore):
 
         Args:
             folder: an index folder, or one that is empty or not there yet.
-            embedding: those that the index was or will be built with; None: the encoder that the index names, or ragx's
-                default for a new one.
+            embedding: those that the index was or will be built with; None: the index's own, or the default for
+                a new one.
         """
         self.folder = Path(folder)
         self._embedding = embedding
@@ -59,13 +59,13 @@ class RagxVectorStore(VectorStore):
     def embeddings(self) -> Embeddings:
         """What documents and questions are embedded with."""
         if self._embedding is None:
-            name = read_manifest(self.folder).encoder.name if self._exists() else IndexSettings().encoder
+            name = read_manifest(self.folder).embedder.name if self._exists() else IndexSettings().embedder
             self._embedding = RagxEmbeddings(model=name)
         return self._embedding
 
     @cached_property
-    def _encoder(self) -> Embedder:
-        return as_encoder(self.embeddings)
+    def _embedder(self) -> Embedder:
+        return as_embedder(self.embeddings)
 
     @classmethod
     def from_texts(
@@ -127,9 +127,9 @@ class RagxVectorStore(VectorStore):
             for document, id in zip(documents, named, strict=True)
         ]
         if passages:
-            settings = IndexSettings(encoder=self._encoder.name)
+            settings = IndexSettings(embedder=self._embedder.name)
             with self._writing:
-                update_index(self.folder, self._encoder, add=passages, create=settings, quiet=True)
+                update_index(self.folder, self._embedder, add=passages, create=settings, quiet=True)
         return named
 
     def delete(self, ids: list[str] | None = None, **kwargs: Any) -> bool:
@@ -234,7 +234,7 @@ class RagxVectorStore(VectorStore):
         if not self._exists():
             return []
         retriever = self._current.retriever()
-        retriever.index.check_embedder(self._encoder)
+        retriever.index.check_embedder(self._embedder)
         found: list[tuple[Document, float, np.ndarray]] = []
         for row, score in _more_and_more(retriever, self._vector(query), k):
             document = to_document(retriever.index.passage(row))
@@ -246,9 +246,9 @@ class RagxVectorStore(VectorStore):
 
     def _vector(self, query: str | list[float]) -> np.ndarray:
         if isinstance(query, str):
-            return self._encoder.encode_question(valid(query))
-        if len(query) != self._encoder.dimension:
-            raise ConfigError(f"a vector must have {self._encoder.dimension} numbers, not {len(query)}")
+            return self._embedder.encode_question(valid(query))
+        if len(query) != self._embedder.dimension:
+            raise ConfigError(f"a vector must have {self._embedder.dimension} numbers, not {len(query)}")
         return np.array(query, np.float32)
 
     def _exists(self) -> bool:

@@ -46,7 +46,7 @@ class Reader(ABC):
         question: str,
         passages: Sequence[Passage],
         *,
-        n_decoder: int,
+        prompt_passages: int,
         generation: SamplingParams,
         history: Sequence[Message] = (),
     ) -> Reading:

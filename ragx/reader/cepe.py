@@ -24,7 +24,7 @@ TOKENIZED_AT_A_TIME = 256
 
 
 class CepeReader(Reader):
-    """Reads K passages through the encoder and the first `n_decoder` of them in the prompt (paper section 4.2)."""
+    """Reads K passages through the encoder and the first `prompt_passages` in the prompt (paper section 4.2)."""
 
     def __init__(self, model: CepeModel, tokenizer: PreTrainedTokenizerFast, store: PassageStore | None = None) -> None:
         """`store` keeps encodings on disk; without one, every question encodes its passages."""
@@ -37,13 +37,13 @@ class CepeReader(Reader):
         question: str,
         passages: Sequence[Passage],
         *,
-        n_decoder: int,
+        prompt_passages: int,
         generation: SamplingParams,
         history: Sequence[Message] = (),
     ) -> Reading:
         import torch
 
-        prompt, notes = self._prompt(question, passages[:n_decoder], generation, history)
+        prompt, notes = self._prompt(question, passages[:prompt_passages], generation, history)
         ids = self.encoder_ids(passages)
         window = self.window
         long = sum(len(passage) > window for passage in ids)

@@ -10,17 +10,17 @@ from ragx.types import Message, Passage
 
 
 class FullReader(Reader):
-    """The baseline every long-context method is compared with. `n_decoder` does not limit it."""
+    """The baseline every long-context method is compared with. `prompt_passages` does not limit it."""
 
     def prepare(
         self,
         question: str,
         passages: Sequence[Passage],
         *,
-        n_decoder: int,
+        prompt_passages: int,
         generation: SamplingParams,
         history: Sequence[Message] = (),
     ) -> Reading:
-        del n_decoder  # every passage goes into the prompt
+        del prompt_passages  # every passage goes into the prompt
         prompt, notes = self._prompt(question, passages, generation, history)
         return Reading(prompt, None, notes)

@@ -6,8 +6,8 @@ retriever.py  Retriever: dense, BM25 or both, fused
 tuning.py     how thoroughly to search, from measured recall and latency
 """
 
-from ragx.retrieval.embedder import TextEmbedder
-from ragx.retrieval.retriever import METHODS, Found, Method, Retriever
+from ragx.retrieval.embedder import TextEmbedder, open_embedder
+from ragx.retrieval.retriever import METHODS, Method, Retriever, SearchResults
 from ragx.retrieval.tuning import tune_index
 
-__all__ = ["METHODS", "Found", "Method", "Retriever", "TextEmbedder", "tune_index"]
+__all__ = ["METHODS", "Method", "Retriever", "SearchResults", "TextEmbedder", "open_embedder", "tune_index"]

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ragx import models
 from ragx.errors import ModelError
 from ragx.retrieval.tokenizer import read_text_as_text
 from ragx.types import Passage, embedded_text
-from ragx.util.device import default_device, default_dtype
+from ragx.util.device import default_device, default_dtype, parse_dtype, usable_device
 from ragx.util.terminal import quiet_transformers
 
 if TYPE_CHECKING:
@@ -46,12 +47,12 @@ class TextEmbedder:
         float32: a normalised vector rounded to bfloat16 is up to 0.4% longer or shorter than 1.
 
         Raises:
-            ModelError: the folder is missing, damaged or not an encoder.
+            ModelError: the folder is missing, damaged or not an embedder.
         """
         from sentence_transformers import SentenceTransformer
 
         if not folder.is_dir():
-            raise ModelError(f"no encoder at {folder}")
+            raise ModelError(f"no embedder at {folder}")
         device = device or default_device()
         try:
             with quiet_transformers():
@@ -68,7 +69,7 @@ class TextEmbedder:
             return cls(model, name, fingerprint)
         except Exception as error:  # whatever a damaged folder makes of the libraries that read it
             reason = str(error).strip().partition("\n")[0]
-            raise ModelError(f"cannot load encoder {name} from {folder}: {reason}") from error
+            raise ModelError(f"cannot load embedder {name} from {folder}: {reason}") from error
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -95,6 +96,20 @@ class TextEmbedder:
         with self._lock:
             vector: np.ndarray = self._model.encode_query(question, show_progress_bar=False)
         return vector
+
+
+def open_embedder(name: str, device: str | None = None, dtype: str | torch.dtype | None = None) -> TextEmbedder:
+    """The embedder of this name: a registered name, a folder or a Hub id.
+
+    Raises:
+        ModelError: it is missing or unusable.
+        ConfigError: there is no such device or number format.
+    """
+    device = usable_device(device)
+    folder = models.resolve(name, "encoder")
+    return TextEmbedder.load(
+        folder, name=name, fingerprint=models.fingerprint(folder), device=device, dtype=parse_dtype(dtype, device)
+    )
 
 
 def _float32_output(_module: object, _inputs: object, features: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ Ranking = list[tuple[int, float]]
 T = TypeVar("T")
 
 
-class Found(list[T]):
+class SearchResults(list[T]):
     """What a search found, best first, and how much it left out."""
 
     def __init__(self, found: Iterable[T] = (), unsearched: float = 0.0) -> None:
@@ -49,14 +49,14 @@ class Found(list[T]):
 class Retriever:
     """Searches one opened generation. Safe to share between threads."""
 
-    def __init__(self, index: Index, encoder: Embedder | None = None, *, device: str | None = None) -> None:
-        """Without an encoder only BM25 can search; `device`: where shards are searched, as of `copy_to_gpus`."""
+    def __init__(self, index: Index, embedder: Embedder | None = None, *, device: str | None = None) -> None:
+        """Without an embedder only BM25 can search; `device`: where shards are searched, as of `copy_to_gpus`."""
         self.index = index
-        self.encoder = encoder
+        self.embedder = embedder
         self._copies = copy_to_gpus([shard.faiss for shard in index.shards], device)
         self._threads = ThreadPoolExecutor(min(len(index.shards), os.cpu_count() or 1) or 1, "ragx-search")
 
-    def search(self, question: str, k: int, method: Method = "hybrid") -> Found[Hit]:
+    def search(self, question: str, k: int, method: Method = "hybrid") -> SearchResults[Hit]:
         """The k best passages for the question, best first; ties come in passage order.
 
         Fewer when the index is smaller, or when BM25 finds fewer passages with a word of the question. Scores: inner
@@ -64,7 +64,7 @@ class Retriever:
 
         Raises:
             ConfigError: k is less than 1 or the method unknown.
-            IndexFolderError: dense and hybrid without the encoder that the index was built with.
+            IndexFolderError: dense and hybrid without the embedder that the index was built with.
         """
         if k < 1:
             raise ConfigError(f"k must be at least 1, not {k}")
@@ -72,12 +72,12 @@ class Retriever:
         if method not in METHODS:
             raise ConfigError(f"method {method!r} is not one of {', '.join(METHODS)}")
         depth = max(k, FUSION_DEPTH) if method == "hybrid" else k
-        dense = Found() if method == "bm25" else self._dense(question, depth)
+        dense = SearchResults() if method == "bm25" else self._dense(question, depth)
         words = [] if method == "dense" else self._bm25(question, depth)
         ranking = fuse([dense, words])[:k] if method == "hybrid" else [*dense, *words]
-        return Found((Hit(self.index.passage(row), score) for row, score in ranking), dense.unsearched)
+        return SearchResults((Hit(self.index.passage(row), score) for row, score in ranking), dense.unsearched)
 
-    def nearest(self, vector: np.ndarray, k: int, rerank: int | None = None) -> Found[tuple[int, float]]:
+    def nearest(self, vector: np.ndarray, k: int, rerank: int | None = None) -> SearchResults[tuple[int, float]]:
         """The k rows of greatest inner product with a vector, (d,) float32; best first, ties by row.
 
         `rerank`: candidates that an approximate index proposes, in multiples of k; None: as the index is set to.
@@ -85,14 +85,14 @@ class Retriever:
         multiple = self.rerank(rerank)
         shards = zip(self.index.shards, self._copies, strict=True)
         parts = self._threads.map(lambda pair: search_shard(pair[0], vector, k, multiple, pair[1]), shards)
-        return Found(best_of(parts, k))
+        return SearchResults(best_of(parts, k))
 
     def rerank(self, wanted: int | None) -> int:
         """What `nearest` takes for `rerank`, where that may be None."""
         return self.index.manifest.settings.search.rerank if wanted is None else wanted
 
-    def _dense(self, question: str, k: int) -> Found[tuple[int, float]]:
-        return self.nearest(self._checked_encoder().encode_question(question), k)
+    def _dense(self, question: str, k: int) -> SearchResults[tuple[int, float]]:
+        return self.nearest(self._checked_embedder().encode_question(question), k)
 
     def _bm25(self, question: str, k: int) -> Ranking:
         if self.index.bm25 is None:
@@ -104,11 +104,11 @@ class Retriever:
             raise IndexFolderError(f"{folder} is damaged: {REPAIR_ADVICE}") from error
         return list(zip(rows.tolist(), scores.tolist(), strict=True))
 
-    def _checked_encoder(self) -> Embedder:
-        if self.encoder is None:
+    def _checked_embedder(self) -> Embedder:
+        if self.embedder is None:
             raise IndexFolderError(f"{self.index.built_with}: load it, or search with method bm25")
-        self.index.check_embedder(self.encoder)
-        return self.encoder
+        self.index.check_embedder(self.embedder)
+        return self.embedder
 
 
 def search_shard(

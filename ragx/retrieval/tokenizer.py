@@ -1,4 +1,4 @@
-"""Makes an encoder's tokenizer read text as text: a passage or question that says `[SEP]` gets no separator token."""
+"""Makes an embedder's tokenizer read text as text: a passage or question that says `[SEP]` gets no separator token."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def test_an_answer_with_its_sources(ragx: Callable[..., Run], index: Path, notes
 def test_json_holds_the_answer_its_citations_hits_and_timings(
     ragx: Callable[..., Run], index: Path, notes: Path
 ) -> None:
-    run = ragx("ask", QUESTION, "--index", index, "--json", "-k", 3, "--n-decoder", 1, "--max-new-tokens", 40)
+    run = ragx("ask", QUESTION, "--index", index, "--json", "-k", 3, "--prompt-passages", 1, "--max-new-tokens", 40)
     values = json.loads(run.out)
     assert set(values) == {"question", "answer", "citations", "hits", "timings", "tokens_per_second", "shares", "notes"}
     assert set(values["timings"]) >= {"retrieve", "encode", "first_token", "total"}
@@ -52,7 +52,7 @@ def test_every_reader_answers_over_every_retriever(
 ) -> None:
     run = ragx(
         *("ask", QUESTION, "--index", index, "--model", tiny_decoder, "--reader", reader, "--retriever", retriever),
-        *("--max-new-tokens", 3, "-k", 2, "--n-decoder", 1, "--json"),
+        *("--max-new-tokens", 3, "-k", 2, "--prompt-passages", 1, "--json"),
     )
     assert run.code == 0, run.err
     assert len(json.loads(run.out)["hits"]) == 2

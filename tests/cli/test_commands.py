@@ -47,7 +47,7 @@ def test_doctor_says_what_ask_would_use(ragx: Callable[..., Run]) -> None:
     [
         (["ask", "  "], "the question is empty"),
         (["ask", QUESTION, "-k", "0"], "k must be a whole number from 1 on, not 0"),
-        (["ask", QUESTION, "--n-decoder", "-1"], "n_decoder must not be negative"),
+        (["ask", QUESTION, "--prompt-passages", "-1"], "prompt_passages must not be negative"),
         (["ask", QUESTION, "--reader", "owl"], "reader 'owl' is not one of cepe, full"),
         (["ask", QUESTION, "--retriever", "owl"], "retriever 'owl' is not one of dense, bm25, hybrid"),
         (["ask", QUESTION, "--index", "absent"], "no index at absent"),
@@ -67,7 +67,7 @@ def test_doctor_says_what_ask_would_use(ragx: Callable[..., Run]) -> None:
         (["index", "build", "absent"], "absent: No such file or directory"),
         (["index", "build", ".", "--chunking.sise=3"], "unknown setting 'chunking.sise'"),
         (["index", "build", ".", "--faiss", "Flatt"], "Flatt"),
-        (["index", "build", ".", "--encoder", "smollm2-135m-instruct"], "encoder"),
+        (["index", "build", ".", "--embedder", "smollm2-135m-instruct"], "embedder"),
         (["index", "build", ".", "--model", "owl"], "--model is for encoding the passages: add --encode"),
         (["index", "build", ".", "--bits", "4"], "--bits is for encoding the passages: add --encode"),
         (["index", "build", ".", "--encodings", "int8"], "--encodings is for encoding the passages: add --encode"),

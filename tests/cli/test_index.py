@@ -167,9 +167,9 @@ def test_an_index_built_with_another_encoder_is_refused(ragx: Callable[..., Run]
     (path,) = other.glob("gen-*/manifest.json")
     values = json.loads(path.read_text(encoding="utf-8"))
     values.pop("checksum")
-    values["encoder"]["fingerprint"] = "0" * 64
+    values["embedder"]["fingerprint"] = "0" * 64
     canonical = json.dumps(values, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
     path.write_text(json.dumps({**values, "checksum": hashlib.sha256(canonical.encode()).hexdigest()}))
     run = ragx("search", "snow", "--index", other)
     assert run.code == 2
-    assert "was built with encoder all-minilm-l6-v2 (fingerprint 000000000000)" in run.err
+    assert "was built with embedder all-minilm-l6-v2 (fingerprint 000000000000)" in run.err

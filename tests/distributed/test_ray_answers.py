@@ -38,7 +38,7 @@ def test_ask_answers_as_with_the_local_engine(
 ) -> None:
     answers = []
     for engine in ("local", "ray"):
-        options = ["--model", str(tiny_decoder), "-k", "4", "--n-decoder", "1", "--max-new-tokens", "3", "--json"]
+        options = ["--model", str(tiny_decoder), "-k", "4", "--prompt-passages", "1", "--max-new-tokens", "3", "--json"]
         monkeypatch.setattr(sys, "argv", ["ragx", "ask", QUESTION, "--index", str(index), "--engine", engine, *options])
         with pytest.raises(SystemExit) as ended:
             cli.main()
@@ -53,8 +53,8 @@ def test_ask_answers_as_with_the_local_engine(
 
 def test_a_server_says_with_each_answer_what_was_not_searched(index: Path, tiny_decoder: Path) -> None:
     rag = RAG.from_index(index, model=str(tiny_decoder), dtype="float32", device="cpu")
-    chat = {**LONG, "max_tokens": 2, "ragx": {"k": 4, "n_decoder": 1}}
-    with distributed.RayRetriever(rag.retriever.index, rag.retriever.encoder, actors=2) as retriever:
+    chat = {**LONG, "max_tokens": 2, "ragx": {"k": 4, "prompt_passages": 1}}
+    with distributed.RayRetriever(rag.retriever.index, rag.retriever.embedder, actors=2) as retriever:
         rag.retriever = retriever
         with serving(rag) as server, httpx.Client(base_url=server.url, timeout=120) as client:
 

@@ -15,8 +15,8 @@ import pytest
 from ragx.config import IndexSettings
 from ragx.errors import ConfigError, ModelError
 from ragx.index import Index, build_index, read_manifest, verify
-from tests.helpers.slow_encoder import BrokenEncoder, SlowEncoder, another
-from tests.helpers.toy_encoders import WordEncoder, passages
+from tests.helpers.slow_embedders import BrokenEmbedder, SlowEmbedder, another
+from tests.helpers.toy_embedders import WordEmbedder, passages
 
 distributed = pytest.importorskip("ragx.distributed")
 
@@ -27,10 +27,10 @@ SETTINGS = IndexSettings(shard_size=600)
 """Three shards, the first two of three pieces each."""
 
 
-def build(folder: Path, source: object = distributed.Source(WordEncoder), **values: object) -> None:
+def build(folder: Path, source: object = distributed.Source(WordEmbedder), **values: object) -> None:
     settings = SETTINGS.model_copy(update=values)
     make_shards = partial(distributed.make_shards, source=source)
-    build_index(passages(TEXTS), folder, WordEncoder(), settings, quiet=True, make_shards=make_shards)
+    build_index(passages(TEXTS), folder, WordEmbedder(), settings, quiet=True, make_shards=make_shards)
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -40,14 +40,14 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def pid_of(left: Path) -> int:
-    """Of the process that left this file (`SlowEncoder`)."""
+    """Of the process that left this file (`SlowEmbedder`)."""
     return int(left.name.partition("-")[0])
 
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("local") / "index"
-    build_index(passages(TEXTS), folder, WordEncoder(), SETTINGS, quiet=True)
+    build_index(passages(TEXTS), folder, WordEmbedder(), SETTINGS, quiet=True)
     return folder
 
 
@@ -72,11 +72,11 @@ def test_other_kinds_of_shard_hold_the_same_passages_and_vectors(tmp_path: Path,
 
 def test_progress_is_told_until_all_passages_are_embedded(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    make_shards = partial(distributed.make_shards, source=distributed.Source(WordEncoder))
+    make_shards = partial(distributed.make_shards, source=distributed.Source(WordEmbedder))
     build_index(
         passages(TEXTS),
         tmp_path,
-        WordEncoder(),
+        WordEmbedder(),
         SETTINGS,
         quiet=True,
         on_progress=lambda done, total: told.append((done, total)),
@@ -102,7 +102,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(
 
     killer = threading.Thread(target=kill)
     killer.start()
-    build(tmp_path / "index", distributed.Source(SlowEncoder, (str(seen), 0.5)))
+    build(tmp_path / "index", distributed.Source(SlowEmbedder, (str(seen), 0.5)))
     killer.join()
     workers = {pid_of(path) for path in seen.iterdir()}
     assert killed
@@ -120,22 +120,22 @@ def test_what_ray_began_the_local_engine_finishes_and_the_reverse(tmp_path: Path
 
     for first, then in [("ray", "local"), ("local", "ray")]:
         folder = tmp_path / first
-        ray = partial(distributed.make_shards, source=distributed.Source(WordEncoder))
+        ray = partial(distributed.make_shards, source=distributed.Source(WordEmbedder))
         with pytest.raises(Stop):
             build_index(
                 passages(TEXTS),
                 folder,
-                WordEncoder(),
+                WordEmbedder(),
                 SETTINGS,
                 quiet=True,
                 on_progress=stop_at_second_shard,
                 make_shards=ray if first == "ray" else None,
             )
-        encoder = WordEncoder()
-        build_index(passages(TEXTS), folder, encoder, SETTINGS, quiet=True, make_shards=ray if then == "ray" else None)
+        embedder = WordEmbedder()
+        build_index(passages(TEXTS), folder, embedder, SETTINGS, quiet=True, make_shards=ray if then == "ray" else None)
         assert contents(folder) == contents(local)
         if first == "local":
-            assert encoder.encoded == 0
+            assert embedder.encoded == 0
         assert not list((folder / "gen-0001").glob("drafts*"))
 
 
@@ -148,10 +148,10 @@ def test_a_missing_faiss_index_is_made_without_embedding_again(tmp_path: Path, l
             raise Stop
 
     with pytest.raises(Stop):  # amid the last shard; the first two are whole
-        build_index(passages(TEXTS), tmp_path, WordEncoder(), SETTINGS, quiet=True, on_progress=stop)
+        build_index(passages(TEXTS), tmp_path, WordEmbedder(), SETTINGS, quiet=True, on_progress=stop)
     seen = tmp_path.parent / f"{tmp_path.name}-seen"
     seen.mkdir()
-    build(tmp_path, distributed.Source(SlowEncoder, (str(seen), 0.0)), faiss="SQ8")
+    build(tmp_path, distributed.Source(SlowEmbedder, (str(seen), 0.0)), faiss="SQ8")
     assert len(list(seen.iterdir())) == 2  # the last shard's two pieces
     ours, theirs = contents(tmp_path), contents(local)
     assert {name for name in ours if ours[name] != theirs[name]} == {
@@ -163,7 +163,7 @@ def test_a_workers_mistake_is_the_error_it_would_be_here(tmp_path: Path) -> None
     with pytest.raises(ModelError, match=r"words on node .* is another one than here"):
         build(tmp_path / "a", distributed.Source(another))
     with pytest.raises(ModelError, match="not finite: use another dtype"):
-        build(tmp_path / "b", distributed.Source(BrokenEncoder))
+        build(tmp_path / "b", distributed.Source(BrokenEmbedder))
     assert not (tmp_path / "a" / "CURRENT").exists()
     build(tmp_path / "a")  # the next run goes on
     verify(tmp_path / "a")

@@ -23,7 +23,7 @@ from ragx.indexing.encode import cluster_encoding, encode_index
 from ragx.models import home
 from ragx.rag import open_reader
 from ragx.reader.cepe import CepeReader
-from tests.helpers.slow_encoder import slow_reader
+from tests.helpers.slow_embedders import slow_reader
 
 distributed = pytest.importorskip("ragx.distributed")
 

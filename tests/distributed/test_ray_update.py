@@ -13,8 +13,8 @@ from ragx.config import IndexSettings
 from ragx.errors import ModelError
 from ragx.index import build_index, read_manifest, update_index, verify
 from ragx.indexing.build import build
-from tests.helpers.slow_encoder import BrokenEncoder, SlowEncoder, another
-from tests.helpers.toy_encoders import WordEncoder, passages
+from tests.helpers.slow_embedders import BrokenEmbedder, SlowEmbedder, another
+from tests.helpers.toy_embedders import WordEmbedder, passages
 
 distributed = pytest.importorskip("ragx.distributed")
 
@@ -33,32 +33,32 @@ def test_every_file_is_that_of_a_local_update_and_only_new_passages_are_embedded
     here, there, seen = (tmp_path / name for name in ("here", "there", "seen"))
     seen.mkdir()
     for folder in (here, there):
-        build_index(OLD, folder, WordEncoder(), IndexSettings(shard_size=400), quiet=True)
-    encoder = distributed.RayEncoder(WordEncoder(), distributed.Source(SlowEncoder, (str(seen), 0.0)))
+        build_index(OLD, folder, WordEmbedder(), IndexSettings(shard_size=400), quiet=True)
+    spread = distributed.RayEmbedder(WordEmbedder(), distributed.Source(SlowEmbedder, (str(seen), 0.0)))
     added = [*OLD[:10], *NEW[50:]]
-    for folder, embedder in ((here, WordEncoder()), (there, encoder)):
+    for folder, embedder in ((here, WordEmbedder()), (there, spread)):
         assert update_index(folder, embedder, add=added, quiet=True).added == 650
     assert contents(there) == contents(here)
     assert len(list(seen.iterdir())) == 4  # pieces: two shards, the first of them with what was there
 
 
 def test_progress_is_told_and_questions_are_embedded_here() -> None:
-    encoder = distributed.RayEncoder(WordEncoder(), distributed.Source(WordEncoder))
+    embedder = distributed.RayEmbedder(WordEmbedder(), distributed.Source(WordEmbedder))
     told: list[int] = []
-    vectors = encoder.encode_passages(NEW, told.append)
-    assert vectors.tolist() == WordEncoder().encode_passages(NEW, lambda _: None).tolist()
+    vectors = embedder.encode_passages(NEW, told.append)
+    assert vectors.tolist() == WordEmbedder().encode_passages(NEW, lambda _: None).tolist()
     assert sorted(told) == [700 - 2 * 256, 256, 256]
-    assert encoder.encode_question("snow").tolist() == WordEncoder().encode_question("snow").tolist()
-    assert encoder.encode_passages([], told.append).shape == (0, 16)
+    assert embedder.encode_question("snow").tolist() == WordEmbedder().encode_question("snow").tolist()
+    assert embedder.encode_passages([], told.append).shape == (0, 16)
 
 
 def test_a_workers_mistake_is_one_line_and_changes_nothing(tmp_path: Path) -> None:
-    build_index(OLD, tmp_path, WordEncoder(), IndexSettings(), quiet=True)
+    build_index(OLD, tmp_path, WordEmbedder(), IndexSettings(), quiet=True)
     before = contents(tmp_path)
-    for load, message in ((another, "words on node .* is another one than here"), (BrokenEncoder, "not finite")):
-        encoder = distributed.RayEncoder(WordEncoder(), distributed.Source(load))
+    for load, message in ((another, "words on node .* is another one than here"), (BrokenEmbedder, "not finite")):
+        embedder = distributed.RayEmbedder(WordEmbedder(), distributed.Source(load))
         with pytest.raises(ModelError, match=message):
-            update_index(tmp_path, encoder, add=NEW[50:], quiet=True)
+            update_index(tmp_path, embedder, add=NEW[50:], quiet=True)
     assert contents(tmp_path) == before
 
 

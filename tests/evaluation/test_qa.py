@@ -35,23 +35,23 @@ def asked(questions: Path) -> list[Question]:
     return read_questions(questions)[:4]
 
 
-def answers(reader: Reader, asked: list[Question], passages: list[list[Passage]], n_decoder: int) -> list[str]:
+def answers(reader: Reader, asked: list[Question], passages: list[list[Passage]], prompt_passages: int) -> list[str]:
     found = []
     for question, read in zip(asked, passages, strict=True):
-        reading = reader.prepare(question.text, read, n_decoder=n_decoder, generation=GENERATION)
+        reading = reader.prepare(question.text, read, prompt_passages=prompt_passages, generation=GENERATION)
         found.append("".join(reader.stream(reading, GENERATION)).strip())
     return found
 
 
 def test_open_domain(reader: CepeReader, asked: list[Question], retriever: Retriever) -> None:
     results = Kept()
-    table = open_domain(reader, asked, retriever, "bm25", results, cepe_k=[1, 4], full_k=[2], n_decoder=1)
+    table = open_domain(reader, asked, retriever, "bm25", results, cepe_k=[1, 4], full_k=[2], prompt_passages=1)
     assert [row[:3] for row in table.rows] == [["cepe", 1, "1.0"], ["cepe", 4, "1.0"], ["full", 2, "2.0"]]
     hits = [[hit.passage for hit in retriever.search(question.text, 4, "bm25")] for question in asked]
     full = FullReader(reader.model, reader.tokenizer)
     for setting, expected in (
-        ("cepe k=1 n_decoder=1", answers(reader, asked, [read[:1] for read in hits], 1)),
-        ("cepe k=4 n_decoder=1", answers(reader, asked, hits, 1)),
+        ("cepe k=1 prompt_passages=1", answers(reader, asked, [read[:1] for read in hits], 1)),
+        ("cepe k=4 prompt_passages=1", answers(reader, asked, hits, 1)),
         ("full k=2", answers(full, asked, [read[:2] for read in hits], 2)),
     ):
         assert [row["answer"] for row in results.rows(setting)] == expected
@@ -94,7 +94,7 @@ def test_questions_too_long_for_the_window_are_left_out_and_said(
 ) -> None:
     long = replace(asked[0], key="long", text=asked[0].text * 400)
     tables = [
-        open_domain(reader, [long, asked[0]], retriever, "bm25", Kept(), cepe_k=[1], full_k=[1], n_decoder=1),
+        open_domain(reader, [long, asked[0]], retriever, "bm25", Kept(), cepe_k=[1], full_k=[1], prompt_passages=1),
         gold_only(reader, [long, asked[0]], asked, Kept(), counts=[0]),
     ]
     for table in tables:
@@ -104,7 +104,7 @@ def test_questions_too_long_for_the_window_are_left_out_and_said(
 
 
 def test_an_answer_is_kept_with_its_scores(reader: CepeReader, asked: list[Question]) -> None:
-    reading = reader.prepare(asked[0].text, [], n_decoder=0, generation=GENERATION)
+    reading = reader.prepare(asked[0].text, [], prompt_passages=0, generation=GENERATION)
     text = "".join(reader.stream(reading, GENERATION)).strip()
     gold = Question("k", asked[0].text, [text[:-1], text], [], [])
     found = answered(reader, gold, reading)
@@ -117,13 +117,13 @@ def test_an_answer_is_kept_with_its_scores(reader: CepeReader, asked: list[Quest
     [
         ({"cepe_k": [0]}, "name at least one k, none of them below 1"),
         ({"cepe_k": [], "full_k": []}, "name at least one k"),
-        ({"n_decoder": -1}, "n_decoder must not be negative"),
+        ({"prompt_passages": -1}, "prompt_passages must not be negative"),
     ],
 )
 def test_numbers_out_of_range(
     reader: CepeReader, asked: list[Question], retriever: Retriever, changes: dict[str, Any], message: str
 ) -> None:
-    arguments: dict[str, Any] = {"cepe_k": [1], "full_k": [1], "n_decoder": 1} | changes
+    arguments: dict[str, Any] = {"cepe_k": [1], "full_k": [1], "prompt_passages": 1} | changes
     with pytest.raises(ConfigError, match=message):
         open_domain(reader, asked, retriever, "bm25", Results(None, {}), **arguments)
     with pytest.raises(ConfigError, match="distractors must not be negative, as -2 is"):

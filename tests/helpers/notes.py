@@ -1,4 +1,4 @@
-"""Notes, what an index holds of them, and an encoder that needs no model."""
+"""Notes, what an index holds of them, and an embedder that needs no model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ragx.util.files import sha256
 TWO_WORDS = IndexSettings.model_validate({"chunking": {"size": 2}, "shard_size": 4})
 
 
-class LengthEncoder:
+class LengthEmbedder:
     """The vector of a text is its number of words and of characters; `embedded` tells what was embedded."""
 
     name = "lengths"

@@ -23,13 +23,13 @@ from ragx.index import index as opening
 from ragx.index.manifest import write_manifest
 from ragx.retrieval import Retriever
 from ragx.types import Passage
-from tests.helpers.toy_encoders import WordEncoder, passage, passages
+from tests.helpers.toy_embedders import WordEmbedder, passage, passages
 
 WORDS = ["snow", "albedo", "soil", "cloud", "light"]  # their stems are themselves
 
 
 def build(folder: Path, texts: list[Passage], shard_size: int = 100) -> Retriever:
-    build_index(texts, folder, WordEncoder(), IndexSettings(shard_size=shard_size), quiet=True)
+    build_index(texts, folder, WordEmbedder(), IndexSettings(shard_size=shard_size), quiet=True)
     return Retriever(Index.open(folder))
 
 
@@ -182,7 +182,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_an_update_counts_the_words_of_new_shards_alone(tmp_path: Path, counting: list[str]) -> None:
     build(tmp_path, passages(["snow soil", "snow", "cloud", "light light"]), shard_size=2)
     counting.clear()
-    update_index(tmp_path, WordEncoder(), add=[passage(4, "soil")], delete=["doc1#0"], quiet=True)
+    update_index(tmp_path, WordEmbedder(), add=[passage(4, "soil")], delete=["doc1#0"], quiet=True)
     assert counting == ["soil"]
     bm25.build_bm25(["snow soil", "", "cloud", "light light", "soil"], tmp_path.parent / "anew")
     assert contents(tmp_path / "gen-0002" / "bm25") == contents(tmp_path.parent / "anew")
@@ -209,7 +209,7 @@ def test_words_are_counted_anew_where_the_earlier_counts_cannot_be_relied_on(
     else:
         monkeypatch.setattr(bm25, "version", lambda package: "0")
     counting.clear()
-    update_index(tmp_path, WordEncoder(), add=[passage(2, "soil")], quiet=True)
+    update_index(tmp_path, WordEmbedder(), add=[passage(2, "soil")], quiet=True)
     assert counting == ["snow soil", "cloud", "soil"]
     bm25.build_bm25(["snow soil", "cloud", "soil"], tmp_path.parent / "anew")
     assert contents(tmp_path / "gen-0002" / "bm25") == contents(tmp_path.parent / "anew")

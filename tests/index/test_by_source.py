@@ -13,7 +13,7 @@ from ragx.config import IndexSettings
 from ragx.index import Index, build_index, update_index
 from ragx.index.by_source import BySource
 from ragx.types import Passage
-from tests.helpers.toy_encoders import WordEncoder
+from tests.helpers.toy_embedders import WordEmbedder
 
 
 def passage(number: int, text: str) -> Passage:
@@ -33,11 +33,11 @@ def test_after_any_updates_every_source_has_its_passages_and_no_other(
 ) -> None:
     folder: Path = tmp_path_factory.mktemp("index")
     expected = {each.id: each for each in (passage(number, "snow") for number in range(8))}
-    build_index(expected.values(), folder, WordEncoder(), IndexSettings(shard_size=3), quiet=True)
+    build_index(expected.values(), folder, WordEmbedder(), IndexSettings(shard_size=3), quiet=True)
     for change, (added, deleted) in enumerate(changes):
         new = [passage(number, f"rain {change}") for number in added]
         gone = {passage(number, "").id for number in deleted}
-        update_index(folder, WordEncoder(), add=new, delete=gone, quiet=True)
+        update_index(folder, WordEmbedder(), add=new, delete=gone, quiet=True)
         expected = {id: each for id, each in expected.items() if id not in gone} | {each.id: each for each in new}
     by_source = BySource(Index.open(folder))
     for source in ("/notes/0", "/notes/1", "/notes/2", "/notes/3"):

@@ -14,7 +14,7 @@ from ragx.config import IndexSettings
 from ragx.errors import ConfigError
 from ragx.index import Index, build_index
 from ragx.retrieval import Retriever
-from tests.helpers.toy_encoders import NumberEncoder, passages
+from tests.helpers.toy_embedders import NumberEmbedder, passages
 
 APPROXIMATE = ["HNSW32", "IVF16,Flat", "IVF16,PQ8x4", "PCA12,IVF16,Flat", "SQ8", "IVF16,SQ8,RFlat"]
 
@@ -24,10 +24,10 @@ def as_text(vector: np.ndarray) -> str:
 
 
 def build(folder: Path, vectors: np.ndarray, **values: object) -> Retriever:
-    encoder = NumberEncoder(vectors.shape[1])
+    embedder = NumberEmbedder(vectors.shape[1])
     texts = passages([as_text(vector) for vector in vectors])
-    build_index(texts, folder, encoder, IndexSettings.model_validate(values), quiet=True)
-    return Retriever(Index.open(folder), encoder)
+    build_index(texts, folder, embedder, IndexSettings.model_validate(values), quiet=True)
+    return Retriever(Index.open(folder), embedder)
 
 
 def found(retriever: Retriever, question: np.ndarray, k: int) -> list[tuple[str, float]]:
@@ -104,7 +104,7 @@ def test_an_invalid_factory_string_is_refused_before_anything_is_read(tmp_path: 
         yield
 
     with pytest.raises(ConfigError, match="is not an inner-product index of 16 dimensions") as caught:
-        build_index(never(), tmp_path / "index", NumberEncoder(16), IndexSettings(faiss=factory))  # type: ignore[arg-type]
+        build_index(never(), tmp_path / "index", NumberEmbedder(16), IndexSettings(faiss=factory))  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "index").exists()
 
@@ -116,11 +116,11 @@ def test_an_invalid_factory_string_is_refused_before_anything_is_read(tmp_path: 
 def test_too_few_passages_to_train_on_is_one_line_before_anything_is_embedded(
     tmp_path: Path, factory: str, needed: str
 ) -> None:
-    encoder = NumberEncoder(16)
+    embedder = NumberEmbedder(16)
     texts = passages([as_text(np.full(16, number)) for number in range(40)])
     with pytest.raises(ConfigError, match=f"needs at least {needed} passages in a shard and there are 40: use Flat"):
-        build_index(texts, tmp_path, encoder, IndexSettings(faiss=factory), quiet=True)
-    assert encoder.encoded == 0
+        build_index(texts, tmp_path, embedder, IndexSettings(faiss=factory), quiet=True)
+    assert embedder.encoded == 0
 
 
 def test_a_last_shard_too_small_to_train_on_is_searched_exactly(tmp_path: Path) -> None:

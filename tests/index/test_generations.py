@@ -14,16 +14,16 @@ from ragx.index import Index, build_index, read_manifest, remove
 from ragx.retrieval import Retriever
 from ragx.types import Passage
 from tests.helpers.small_indexes import SNOW, SOIL, build, texts_of
-from tests.helpers.toy_encoders import WordEncoder, passage, passages
+from tests.helpers.toy_embedders import WordEmbedder, passage, passages
 
 
 def test_the_manifest_says_what_the_index_was_made_from(tmp_path: Path) -> None:
     settings = IndexSettings(sources=["notes"], shard_size=3)
     counted = {"documents": 2, "duplicates": 1, "empty": 4, "skipped": 5}
-    manifest = build_index(passages(SNOW), tmp_path, WordEncoder(), settings, counts=lambda: counted, quiet=True)
+    manifest = build_index(passages(SNOW), tmp_path, WordEmbedder(), settings, counts=lambda: counted, quiet=True)
     assert manifest == read_manifest(tmp_path) == Index.open(tmp_path).manifest
     assert manifest.settings == settings
-    assert manifest.encoder.model_dump() == {"name": "words", "fingerprint": "w" * 64, "dimension": 16}
+    assert manifest.embedder.model_dump() == {"name": "words", "fingerprint": "w" * 64, "dimension": 16}
     assert manifest.counts.model_dump() == {**counted, "passages": 7, "shards": 3}
     assert [shard.passages for shard in manifest.shards] == [3, 3, 1]
 
@@ -37,7 +37,7 @@ def test_counts_are_asked_for_when_the_passages_have_been_read(tmp_path: Path) -
             yield each
 
     manifest = build_index(
-        stream(), tmp_path, WordEncoder(), IndexSettings(), counts=lambda: {"documents": len(read)}, quiet=True
+        stream(), tmp_path, WordEmbedder(), IndexSettings(), counts=lambda: {"documents": len(read)}, quiet=True
     )
     assert manifest.counts.documents == len(SNOW)
 
@@ -56,13 +56,13 @@ def test_any_text_comes_back_as_it_was(tmp_path: Path) -> None:
         Passage("a/ü#0", "a/ü", "\n", "\0 \u2028 \U0001f600 </s> \x1b[31m", 0, 5, 23, "x" * 1000),
         Passage("", "", "", "", 2**40, 0, 0, "", '{"page": 3}'),
     ]
-    build_index(given, tmp_path, WordEncoder(), IndexSettings(), quiet=True)
+    build_index(given, tmp_path, WordEmbedder(), IndexSettings(), quiet=True)
     index = Index.open(tmp_path)
     assert [index.passage(row) for row in range(2)] == given
 
 
 def test_a_reader_keeps_its_generation_while_others_are_published(folder: Path) -> None:
-    retriever = Retriever(Index.open(folder), WordEncoder())
+    retriever = Retriever(Index.open(folder), WordEmbedder())
     before = {method: retriever.search("snow 3", 7, method) for method in ("dense", "bm25", "hybrid")}
     for _ in range(3):
         build(folder, SOIL)
@@ -85,7 +85,7 @@ def test_a_build_that_fails_leaves_the_published_index_alone(folder: Path) -> No
         raise CorpusError("the corpus ends here")
 
     with pytest.raises(CorpusError, match="ends here"):
-        build_index(broken(), folder, WordEncoder(), IndexSettings(), quiet=True)
+        build_index(broken(), folder, WordEmbedder(), IndexSettings(), quiet=True)
     assert texts_of(Index.open(folder)) == SNOW
 
 

@@ -15,7 +15,7 @@ from ragx.index import Index, build_index
 from ragx.index.dense import nearest, new_index
 from ragx.index.faiss_gpu import MOST, Gpu, OnGpu, asked, place
 from ragx.retrieval import Retriever
-from tests.helpers.toy_encoders import NumberEncoder, passages
+from tests.helpers.toy_embedders import NumberEmbedder, passages
 
 needs_gpu = pytest.mark.skipif(not faiss.get_num_gpus(), reason="FAISS has no GPU here: it takes faiss-gpu and a GPU")
 needs_none = pytest.mark.skipif(faiss.get_num_gpus() > 0, reason="FAISS has a GPU here")
@@ -33,7 +33,7 @@ def filled(factory: str, vectors: np.ndarray) -> faiss.Index:
 
 def built(folder: Path, vectors: np.ndarray, **values: object) -> Index:
     texts = passages([" ".join(map(repr, row)) for row in vectors.tolist()])
-    build_index(texts, folder, NumberEncoder(vectors.shape[1]), IndexSettings.model_validate(values), quiet=True)
+    build_index(texts, folder, NumberEmbedder(vectors.shape[1]), IndexSettings.model_validate(values), quiet=True)
     return Index.open(folder)
 
 

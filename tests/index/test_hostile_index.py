@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ragx.config import IndexSettings
 from ragx.errors import IndexFolderError
 from ragx.index import Index, build_index, collect_garbage, read_manifest, repair_index, update_index, verify
-from tests.helpers.toy_encoders import WordEncoder, passages
+from tests.helpers.toy_embedders import WordEmbedder, passages
 
 TEXTS = [f"snow {n} reflects" for n in range(4)]
 
@@ -25,7 +25,7 @@ TEXTS = [f"snow {n} reflects" for n in range(4)]
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "index"
-    build_index(passages(TEXTS), folder, WordEncoder(), IndexSettings(shard_size=3), quiet=True)
+    build_index(passages(TEXTS), folder, WordEmbedder(), IndexSettings(shard_size=3), quiet=True)
     return folder
 
 

@@ -15,7 +15,7 @@ from ragx.index import Index, compact_index, update_index, verify
 from ragx.index.dense import new_index, write_faiss
 from ragx.retrieval import Retriever
 from tests.helpers.small_indexes import SNOW, build
-from tests.helpers.toy_encoders import WordEncoder, passage
+from tests.helpers.toy_embedders import WordEmbedder, passage
 
 
 @pytest.fixture(autouse=True)
@@ -54,13 +54,13 @@ def test_damage_to_what_is_moved_is_named_and_nothing_is_published(folder: Path,
     sealed_by_nobody(folder, compacted, lambda: compact_index(folder, quiet=True))
     appended_to = damaged(folder, name, 6)
     new = [passage(9, "cloud")]
-    sealed_by_nobody(folder, appended_to, lambda: update_index(folder, WordEncoder(), add=new, quiet=True))
+    sealed_by_nobody(folder, appended_to, lambda: update_index(folder, WordEmbedder(), add=new, quiet=True))
 
 
 def test_a_damaged_vector_is_not_taken_for_that_of_a_text_that_moved(folder: Path) -> None:
     path = damaged(folder, "vectors.npy", 1)
     moved = replace(passage(1, SNOW[1]), metadata='{"page": 2}')
-    sealed_by_nobody(folder, path, lambda: update_index(folder, WordEncoder(), add=[moved], quiet=True))
+    sealed_by_nobody(folder, path, lambda: update_index(folder, WordEmbedder(), add=[moved], quiet=True))
 
 
 def test_damaged_passages_give_a_line_or_another_text_and_end_no_process(folder: Path) -> None:
@@ -73,7 +73,7 @@ def test_damaged_passages_give_a_line_or_another_text_and_end_no_process(folder:
         damaged[at] ^= 1 << rng.randrange(8)
         path.write_bytes(damaged)
         for read in (
-            lambda index: Retriever(index, WordEncoder()).search("snow 1", 7),
+            lambda index: Retriever(index, WordEmbedder()).search("snow 1", 7),
             lambda index: [*index.live_passages()],
             lambda index: [*index.passages([0, 2])],
             lambda index: [*index.entries()],
@@ -96,4 +96,4 @@ def test_a_row_that_faiss_makes_up_is_named(tmp_path: Path) -> None:
     index.add_with_ids(vectors, np.arange(7) + 1_000_000)
     write_faiss(index, path)
     with pytest.raises(IndexFolderError, match=f"{path} is damaged: run `ragx index repair`"):
-        Retriever(Index.open(tmp_path), WordEncoder()).search("snow 1", 3, "dense")
+        Retriever(Index.open(tmp_path), WordEmbedder()).search("snow 1", 3, "dense")

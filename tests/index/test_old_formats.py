@@ -1,6 +1,7 @@
 """Indexes of earlier formats are read as they are, and the next writer writes today's; any other version is one line.
 
-`old_formats/` holds what the code of then wrote: `WordEncoder(dimension=4)`, three passages, in format 2 one deleted.
+`old_formats/` holds what the code of then wrote: `WordEmbedder(dimension=4)`, three passages, one of them deleted
+from format 2 on.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from ragx.index.maintain import publish_search
 from ragx.index.manifest import FORMAT
 from ragx.retrieval import Retriever
 from ragx.types import Passage
-from tests.helpers.toy_encoders import WordEncoder, passage, passages
+from tests.helpers.toy_embedders import WordEmbedder, passage, passages
 
 WRITTEN = passages([f"snow {n} reflects" for n in range(3)])
-LEFT = {1: WRITTEN, 2: [WRITTEN[0], WRITTEN[2]]}
+LEFT = {1: WRITTEN, 2: [WRITTEN[0], WRITTEN[2]], 3: [WRITTEN[0], WRITTEN[2]]}
 
 
 @pytest.fixture(params=sorted(LEFT))
@@ -45,11 +46,11 @@ def folder(version: int, tmp_path: Path) -> Path:
     return Path(shutil.copytree(Path(__file__).with_name("old_formats") / f"format-{version}", tmp_path / "index"))
 
 
-def encoder() -> WordEncoder:
-    return WordEncoder(dimension=4)
+def embedder() -> WordEmbedder:
+    return WordEmbedder(dimension=4)
 
 
-def build(folder: Path, given: list[Passage], with_encoder: WordEncoder) -> None:
+def build(folder: Path, given: list[Passage], with_encoder: WordEmbedder) -> None:
     build_index(given, folder, with_encoder, IndexSettings(), quiet=True)
 
 
@@ -67,16 +68,16 @@ def test_an_old_index_is_read_and_searched_as_it_is(folder: Path, version: int) 
     before = sorted(folder.rglob("*"))
     assert read_manifest(folder).format == version
     assert held(folder) == LEFT[version]
-    retriever = Retriever(Index.open(folder), encoder())
-    question = encoder().encode_question("snow")
-    products = {each.id: float(question @ encoder().encode_question(each.text)) for each in LEFT[version]}
+    retriever = Retriever(Index.open(folder), embedder())
+    question = embedder().encode_question("snow")
+    products = {each.id: float(question @ embedder().encode_question(each.text)) for each in LEFT[version]}
     assert {hit.passage.id: hit.score for hit in retriever.search("snow", 3, "dense")} == pytest.approx(products)
     assert {hit.passage.id for hit in retriever.search("snow", 3, "bm25")} == set(products)
     assert sorted(folder.rglob("*")) == before
 
 
 def test_an_update_embeds_what_is_new_and_writes_todays_format(folder: Path, version: int) -> None:
-    used = encoder()
+    used = embedder()
     update_index(folder, used, add=[passage(7, "soil absorbs")], delete=["doc0#0"], quiet=True)
     assert used.encoded == 1
     assert read_manifest(folder).format == FORMAT
@@ -105,7 +106,7 @@ def test_a_repair_makes_files_again_and_writes_todays_format(folder: Path, versi
 
 def test_a_build_replaces_an_old_index_and_leaves_its_generation(folder: Path, version: int) -> None:
     old = (folder / "CURRENT").read_text()
-    build(folder, passages(["soil absorbs"]), encoder())
+    build(folder, passages(["soil absorbs"]), embedder())
     assert held(folder) == passages(["soil absorbs"])
     (folder / "CURRENT").write_text(old)
     assert held(folder) == LEFT[version]
@@ -115,7 +116,7 @@ def test_a_build_that_died_in_an_old_format_goes_on(folder: Path, version: int) 
     """Format 1 has digests of its own, so that nothing of it is kept."""
     next(folder.glob("gen-*")).rename(folder / "gen-building")
     (folder / "CURRENT").unlink()
-    used = encoder()
+    used = embedder()
     build(folder, WRITTEN, used)
     assert used.encoded == {1: 3, 2: 0}[version]
     assert held(folder) == WRITTEN
@@ -125,7 +126,7 @@ USES: list[Callable[[Path], object]] = [
     Index.open,
     verify,
     read_manifest,
-    lambda folder: update_index(folder, encoder(), add=[passage(7, "soil")], quiet=True),
+    lambda folder: update_index(folder, embedder(), add=[passage(7, "soil")], quiet=True),
     lambda folder: update_index(folder, delete=["doc0#0"], quiet=True),
     lambda folder: compact_index(folder, quiet=True),
     lambda folder: collect_garbage(folder, quiet=True),
@@ -137,7 +138,7 @@ USES: list[Callable[[Path], object]] = [
 @pytest.mark.parametrize("other", [0, FORMAT + 1, -1, 10**30, "3", None, [2]])
 def test_any_other_version_asks_for_a_rebuild_and_a_build_is_one(tmp_path: Path, other: object) -> None:
     folder = tmp_path / "index"
-    build(folder, WRITTEN, encoder())
+    build(folder, WRITTEN, embedder())
     path = folder / "gen-0001" / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": other}))
     for use in USES:
@@ -147,13 +148,13 @@ def test_any_other_version_asks_for_a_rebuild_and_a_build_is_one(tmp_path: Path,
             str(caught.value) == f"{path} has format version {other}, this ragx reads 1 to {FORMAT}: rebuild the index"
         )
     assert (folder / "CURRENT").read_text() == "gen-0001\n"
-    build(folder, WRITTEN, encoder())
+    build(folder, WRITTEN, embedder())
     assert held(folder) == WRITTEN
 
 
 def test_an_index_of_another_version_can_be_removed(tmp_path: Path) -> None:
     folder = tmp_path / "index"
-    build(folder, WRITTEN, encoder())
+    build(folder, WRITTEN, embedder())
     path = folder / "gen-0001" / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": FORMAT + 1}))
     remove(folder)

@@ -12,7 +12,7 @@ from ragx.errors import ConfigError, CorpusError, IndexFolderError, ModelError
 from ragx.index import Index, verify
 from ragx.retrieval import Retriever
 from tests.helpers.small_indexes import SNOW, Interrupted, build, texts_of
-from tests.helpers.toy_encoders import WordEncoder, passages
+from tests.helpers.toy_embedders import WordEmbedder, passages
 
 
 def test_an_unfinished_build_is_no_index_and_says_how_to_continue(unfinished: Path) -> None:
@@ -30,7 +30,7 @@ def test_only_shards_whose_passages_changed_are_embedded_again(unfinished: Path)
     assert build(unfinished, changed).encoded == 4
     index = Index.open(unfinished)
     assert texts_of(index) == changed
-    expected = WordEncoder().encode_passages(passages(changed), lambda _: None)
+    expected = WordEmbedder().encode_passages(passages(changed), lambda _: None)
     assert np.array_equal(np.concatenate([shard.vectors for shard in index.shards]), expected)
 
 
@@ -41,7 +41,7 @@ def test_a_corpus_that_shrank_drops_the_surplus_shards(unfinished: Path) -> None
 
 
 def test_another_encoder_or_shard_size_starts_afresh(unfinished: Path) -> None:
-    assert build(unfinished, SNOW, WordEncoder(fingerprint="x" * 64)).encoded == len(SNOW)
+    assert build(unfinished, SNOW, WordEmbedder(fingerprint="x" * 64)).encoded == len(SNOW)
     with pytest.raises(KeyboardInterrupt):
         build(unfinished, SNOW, Interrupted())
     assert build(unfinished, SNOW, shard_size=2).encoded == len(SNOW)
@@ -51,7 +51,7 @@ def test_another_kind_of_faiss_index_keeps_the_vectors(unfinished: Path) -> None
     assert build(unfinished, SNOW, faiss="HNSW8").encoded == 1
     index = Index.open(unfinished)
     assert {type(shard.faiss).__name__ for shard in index.shards} == {"IndexHNSWFlat"}
-    assert Retriever(index, WordEncoder()).search("snow 4 reflects", 1, "dense")[0].passage.text == SNOW[4]
+    assert Retriever(index, WordEmbedder()).search("snow 4 reflects", 1, "dense")[0].passage.text == SNOW[4]
 
 
 @pytest.mark.parametrize("name", ["vectors.npy", "faiss.index"])
@@ -88,9 +88,9 @@ def test_text_that_is_not_unicode_is_named(tmp_path: Path) -> None:
 
 
 def test_vectors_that_are_not_finite_are_refused(tmp_path: Path) -> None:
-    class Overflowing(WordEncoder):
+    class Overflowing(WordEmbedder):
         def encode_question(self, question: str) -> np.ndarray:
             return super().encode_question(question) * np.float32(np.inf if "4" in question else 1)
 
-    with pytest.raises(ModelError, match="encoder words gives vectors that are not finite"):
+    with pytest.raises(ModelError, match="embedder words gives vectors that are not finite"):
         build(tmp_path, SNOW, Overflowing())

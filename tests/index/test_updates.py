@@ -17,13 +17,13 @@ from ragx.errors import CorpusError, IndexFolderError
 from ragx.index import Index, build_index, compact_index, read_manifest, repair_index, update_index, verify
 from ragx.retrieval import Method, Retriever
 from ragx.types import Passage
-from tests.helpers.toy_encoders import WordEncoder, passage, passages
+from tests.helpers.toy_embedders import WordEmbedder, passage, passages
 
 TEXTS = [f"snow {n} reflects" for n in range(7)]
 
 
 def build(folder: Path, given: list[Passage], **values: object) -> None:
-    build_index(given, folder, WordEncoder(), IndexSettings.model_validate({"shard_size": 3, **values}), quiet=True)
+    build_index(given, folder, WordEmbedder(), IndexSettings.model_validate({"shard_size": 3, **values}), quiet=True)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def held(folder: Path) -> dict[str, Passage]:
 
 
 def ranking(folder: Path, question: str, k: int, method: Method) -> list[tuple[str, float]]:
-    hits = Retriever(Index.open(folder), WordEncoder()).search(question, k, method)
+    hits = Retriever(Index.open(folder), WordEmbedder()).search(question, k, method)
     return [(hit.passage.id, hit.score) for hit in hits]
 
 
@@ -68,7 +68,7 @@ def test_after_any_updates_the_index_answers_as_if_built_from_what_is_left(
     expected = {each.id: each for each in passages(TEXTS)}
     for added, deleted in changes:
         new = [passage(number, f"{word} {number}") for number, word in added]
-        update_index(folder, WordEncoder(), add=new, delete=[f"doc{number}#0" for number in deleted], quiet=True)
+        update_index(folder, WordEmbedder(), add=new, delete=[f"doc{number}#0" for number in deleted], quiet=True)
         for number in deleted:
             expected.pop(f"doc{number}#0", None)
         expected |= {each.id: each for each in new}
@@ -85,12 +85,12 @@ def test_after_any_updates_the_index_answers_as_if_built_from_what_is_left(
 
 
 def test_only_new_passages_are_embedded(folder: Path) -> None:
-    encoder = WordEncoder()
-    update_index(folder, encoder, add=[passage(7, "soil"), passage(0, "cloud")], delete=["doc6#0"], quiet=True)
-    assert encoder.encoded == 2
+    embedder = WordEmbedder()
+    update_index(folder, embedder, add=[passage(7, "soil"), passage(0, "cloud")], delete=["doc6#0"], quiet=True)
+    assert embedder.encoded == 2
     index = Index.open(folder)
     vectors = np.array([index.vector(row) for row in index.rows().tolist()])
-    expected = WordEncoder().encode_passages([index.passage(row) for row in index.rows().tolist()], lambda _: None)
+    expected = WordEmbedder().encode_passages([index.passage(row) for row in index.rows().tolist()], lambda _: None)
     assert np.array_equal(vectors, expected)
 
 
@@ -105,25 +105,25 @@ def test_deleting_needs_no_encoder_and_writes_no_shard(folder: Path) -> None:
 
 
 def test_an_update_that_changes_nothing_publishes_nothing(folder: Path) -> None:
-    done = update_index(folder, WordEncoder(), add=passages(TEXTS), delete=["doc3#0", "absent", "\ud800"], quiet=True)
+    done = update_index(folder, WordEmbedder(), add=passages(TEXTS), delete=["doc3#0", "absent", "\ud800"], quiet=True)
     assert done == (read_manifest(folder), 0, 0)
     assert (folder / "CURRENT").read_text() == "gen-0001\n"
 
 
 def test_the_last_of_equal_ids_counts_and_replaces(folder: Path) -> None:
-    update_index(folder, WordEncoder(), add=[passage(2, "first"), passage(2, "last")], quiet=True)
+    update_index(folder, WordEmbedder(), add=[passage(2, "first"), passage(2, "last")], quiet=True)
     assert held(folder)["doc2#0"].text == "last"
     assert len(held(folder)) == len(TEXTS)
 
 
 def test_metadata_alone_is_a_change(folder: Path) -> None:
     changed = replace(passage(2, TEXTS[2]), metadata='{"page": 1}')
-    update_index(folder, WordEncoder(), add=[changed], quiet=True)
+    update_index(folder, WordEmbedder(), add=[changed], quiet=True)
     assert held(folder)["doc2#0"] == changed
 
 
 def test_the_manifest_counts_what_is_left(folder: Path) -> None:
-    update_index(folder, WordEncoder(), add=[passage(9, "soil")], delete=["doc0#0", "doc1#0"], quiet=True)
+    update_index(folder, WordEmbedder(), add=[passage(9, "soil")], delete=["doc0#0", "doc1#0"], quiet=True)
     counts = read_manifest(folder).counts
     assert (counts.documents, counts.passages) == (6, 6)
 
@@ -131,7 +131,7 @@ def test_the_manifest_counts_what_is_left(folder: Path) -> None:
 def test_many_small_additions_leave_few_shards(tmp_path: Path) -> None:
     build(tmp_path, passages(["snow"]), shard_size=100)
     for number in range(1, 33):
-        update_index(tmp_path, WordEncoder(), add=[passage(number, "snow")], quiet=True)
+        update_index(tmp_path, WordEmbedder(), add=[passage(number, "snow")], quiet=True)
     assert len(held(tmp_path)) == 33
     assert len(Index.open(tmp_path).shards) <= 6
 
@@ -141,15 +141,15 @@ def test_an_index_can_be_emptied_and_filled_again(folder: Path) -> None:
     assert held(folder) == {}
     assert [ranking(folder, "snow", 3, method) for method in ("dense", "bm25", "hybrid")] == [[], [], []]
     verify(folder)
-    update_index(folder, WordEncoder(), add=passages(TEXTS), quiet=True)
+    update_index(folder, WordEmbedder(), add=passages(TEXTS), quiet=True)
     assert [*held(folder).values()] == passages(TEXTS)
 
 
 def test_a_reader_keeps_its_generation(folder: Path) -> None:
-    retriever = Retriever(Index.open(folder), WordEncoder())
+    retriever = Retriever(Index.open(folder), WordEmbedder())
     before = retriever.search("snow 3", 7)
     for number in range(3):
-        update_index(folder, WordEncoder(), add=[passage(number, "soil")], delete=["doc6#0"], quiet=True)
+        update_index(folder, WordEmbedder(), add=[passage(number, "soil")], delete=["doc6#0"], quiet=True)
     assert retriever.search("snow 3", 7) == before
 
 
@@ -162,7 +162,7 @@ def test_a_build_after_an_update_has_no_deletions(folder: Path) -> None:
 def test_a_build_over_an_unfinished_update_leaves_the_published_files_alone(folder: Path) -> None:
     """The files that the update took over are the published generation's own."""
 
-    class Interrupted(WordEncoder):
+    class Interrupted(WordEmbedder):
         def encode_passages(self, *arguments: object) -> np.ndarray:
             raise KeyboardInterrupt
 
@@ -179,39 +179,39 @@ def test_an_update_can_create_the_index(tmp_path: Path) -> None:
     out = tmp_path / "new"
     settings = IndexSettings(shard_size=2, faiss="HNSW8")
     for part in (passages(TEXTS)[:3], passages(TEXTS)):
-        update_index(out, WordEncoder(), add=part, create=settings, quiet=True)
+        update_index(out, WordEmbedder(), add=part, create=settings, quiet=True)
     assert [*held(out).values()] == passages(TEXTS)
     assert read_manifest(out).settings == settings
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(IndexFolderError, match="is not empty and not an index"):
-        update_index(tmp_path, WordEncoder(), add=passages(TEXTS), create=settings)
+        update_index(tmp_path, WordEmbedder(), add=passages(TEXTS), create=settings)
 
 
 def test_an_index_whose_current_is_lost_is_not_taken_for_none(folder: Path) -> None:
     (folder / "CURRENT").unlink()
-    update_index(folder, WordEncoder(), add=[passage(9, "soil")], create=IndexSettings(shard_size=3), quiet=True)
+    update_index(folder, WordEmbedder(), add=[passage(9, "soil")], create=IndexSettings(shard_size=3), quiet=True)
     assert [*held(folder).values()] == [*passages(TEXTS), passage(9, "soil")]
 
 
 def test_a_text_that_moves_to_another_passage_or_document_is_not_embedded_again(folder: Path) -> None:
-    encoder = WordEncoder()
+    embedder = WordEmbedder()
     add = [passage(2, "new"), passage(3, TEXTS[2]), passage(8, TEXTS[4]), passage(9, TEXTS[0])]
-    update_index(folder, encoder, add=add, delete=["doc4#0"], quiet=True)
-    assert encoder.encoded == 2  # "new", and the text that doc0 still has
+    update_index(folder, embedder, add=add, delete=["doc4#0"], quiet=True)
+    assert embedder.encoded == 2  # "new", and the text that doc0 still has
     index = Index.open(folder)
     for row in index.rows().tolist():
-        assert np.array_equal(index.vector(row), WordEncoder().encode_question(index.passage(row).text))
+        assert np.array_equal(index.vector(row), WordEmbedder().encode_question(index.passage(row).text))
 
 
 def test_what_cannot_be_is_one_line_and_changes_nothing(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(IndexFolderError, match="no index at"):
-        update_index(tmp_path / "absent", WordEncoder(), add=passages(TEXTS))
+        update_index(tmp_path / "absent", WordEmbedder(), add=passages(TEXTS))
     assert not (tmp_path / "absent").exists()
-    with pytest.raises(IndexFolderError, match=r"not with words .* use that encoder or rebuild the index"):
-        update_index(folder, WordEncoder(fingerprint="x" * 64), add=[passage(9, "soil")], quiet=True)
+    with pytest.raises(IndexFolderError, match=r"not with words .* use that embedder or rebuild the index"):
+        update_index(folder, WordEmbedder(fingerprint="x" * 64), add=[passage(9, "soil")], quiet=True)
     with pytest.raises(CorpusError, match="lone surrogate"):
-        update_index(folder, WordEncoder(), add=[passage(9, "bro\ud800ken")], quiet=True)
-    with pytest.raises(ValueError, match="need an encoder"):
+        update_index(folder, WordEmbedder(), add=[passage(9, "bro\ud800ken")], quiet=True)
+    with pytest.raises(ValueError, match="need an embedder"):
         update_index(folder, add=[passage(9, "soil")], quiet=True)
     assert (folder / "CURRENT").read_text() == "gen-0001\n"
     assert [*held(folder).values()] == passages(TEXTS)
@@ -240,7 +240,7 @@ def test_compacting_writes_shards_without_what_was_deleted_and_embeds_nothing(fo
     assert [shard.passages.num_rows for shard in index.shards] == [3, 3]
     assert held(folder) == {id: each for id, each in before.items() if id != "doc4#0"}
     vectors = [index.vector(row).tolist() for row in range(6)]
-    assert vectors == WordEncoder().encode_passages([*held(folder).values()], lambda _: None).tolist()
+    assert vectors == WordEmbedder().encode_passages([*held(folder).values()], lambda _: None).tolist()
     assert compact_index(folder, quiet=True) == read_manifest(folder)
     assert (folder / "CURRENT").read_text() == "gen-0003\n"
 

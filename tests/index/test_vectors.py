@@ -1,4 +1,4 @@
-"""Vectors stored as float32, float16 or int8: how far from the encoder's, and what a search then finds."""
+"""Vectors stored as float32, float16 or int8: how far from the embedder's, and what a search then finds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ragx.index import Index, build_index, compact_index, read_manifest, update_
 from ragx.index.dense import factory
 from ragx.index.vectors import VectorFormat, as_float32, dimension, stored
 from ragx.retrieval import Retriever
-from tests.helpers.toy_encoders import NumberEncoder, WordEncoder, passages
+from tests.helpers.toy_embedders import NumberEmbedder, WordEmbedder, passages
 
 FORMATS: list[VectorFormat] = ["float32", "float16", "int8"]
 finite = st.floats(-1e4, 1e4, width=32)
@@ -50,10 +50,10 @@ def random_vectors(number: int) -> np.ndarray:
 
 
 def built(folder: Path, numbers: np.ndarray, **values: object) -> Retriever:
-    encoder = NumberEncoder(numbers.shape[1])
+    embedder = NumberEmbedder(numbers.shape[1])
     texts = passages([" ".join(map(repr, row)) for row in numbers.tolist()])
-    build_index(texts, folder, encoder, IndexSettings.model_validate(values), quiet=True)
-    return Retriever(Index.open(folder), encoder)
+    build_index(texts, folder, embedder, IndexSettings.model_validate(values), quiet=True)
+    return Retriever(Index.open(folder), embedder)
 
 
 @pytest.mark.parametrize("shard_size", [37, 300])
@@ -107,7 +107,7 @@ def test_without_reranking_the_scores_are_faisss(tmp_path: Path) -> None:
 def test_vectors_that_move_to_another_shard_keep_their_bits(tmp_path: Path, format: VectorFormat) -> None:
     texts = passages([f"snow {n} reflects" for n in range(11)])
     settings = IndexSettings(shard_size=4, vectors=format)
-    build_index(texts, tmp_path, WordEncoder(), settings, quiet=True)
+    build_index(texts, tmp_path, WordEmbedder(), settings, quiet=True)
     index = Index.open(tmp_path)
     before = {index.passage(row).id: index.vector(row).tobytes() for row in range(11)}
     update_index(tmp_path, delete=["doc1#0", "doc5#0"], quiet=True)
@@ -120,7 +120,7 @@ def test_vectors_that_move_to_another_shard_keep_their_bits(tmp_path: Path, form
 
 
 def test_another_format_embeds_again_what_an_unfinished_build_had(tmp_path: Path) -> None:
-    class Interrupted(WordEncoder):
+    class Interrupted(WordEmbedder):
         def encode_passages(self, *arguments: object) -> np.ndarray:
             if self.encoded >= 4:
                 raise KeyboardInterrupt
@@ -129,9 +129,9 @@ def test_another_format_embeds_again_what_an_unfinished_build_had(tmp_path: Path
     texts = passages([f"snow {n}" for n in range(6)])
     with pytest.raises(KeyboardInterrupt):
         build_index(texts, tmp_path, Interrupted(), IndexSettings(shard_size=2), quiet=True)
-    encoder = WordEncoder()
-    build_index(texts, tmp_path, encoder, IndexSettings(shard_size=2, vectors="int8"), quiet=True)
-    assert encoder.encoded == 6
+    embedder = WordEmbedder()
+    build_index(texts, tmp_path, embedder, IndexSettings(shard_size=2, vectors="int8"), quiet=True)
+    assert embedder.encoded == 6
     verify(tmp_path)
 
 

@@ -16,7 +16,7 @@ from ragx.errors import IndexFolderError
 from ragx.index import Index, read_manifest, remove, verify
 from ragx.util.files import writer_lock
 from tests.helpers.small_indexes import SNOW, SOIL, build, texts_of
-from tests.helpers.toy_encoders import WordEncoder
+from tests.helpers.toy_embedders import WordEmbedder
 
 
 def test_a_second_writer_is_told_who_the_first_is(folder: Path) -> None:
@@ -60,8 +60,8 @@ except IndexFolderError as error:
 """
 
 
-def build_large(folder: Path) -> WordEncoder:
-    return build(folder, LARGE, WordEncoder(dimension=256), faiss="HNSW32", shard_size=100)
+def build_large(folder: Path) -> WordEmbedder:
+    return build(folder, LARGE, WordEmbedder(dimension=256), faiss="HNSW32", shard_size=100)
 
 
 @pytest.mark.parametrize(

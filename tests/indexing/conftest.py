@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import pytest
 
 from ragx.indexing import build as indexing
-from tests.helpers.notes import LengthEncoder
+from tests.helpers.notes import LengthEmbedder
 
 
 @pytest.fixture(autouse=True, scope="module")
-def encoder() -> Iterator[LengthEncoder]:
+def embedder() -> Iterator[LengthEmbedder]:
     """Stands in the place of a downloaded model."""
-    encoder = LengthEncoder()
+    embedder = LengthEmbedder()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(indexing, "load_encoder", lambda *_: encoder)
-        yield encoder
+        patch.setattr(indexing, "open_embedder", lambda *_: embedder)
+        yield embedder

@@ -15,7 +15,7 @@ from ragx.index.manifest import SOURCES, write_manifest
 from ragx.indexing import file_records as source_files
 from ragx.indexing.build import build
 from ragx.indexing.update import delete, update
-from tests.helpers.notes import TWO_WORDS, LengthEncoder, built, generation, held, record, rows, write
+from tests.helpers.notes import TWO_WORDS, LengthEmbedder, built, generation, held, record, rows, write
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_what_an_addition_left_is_deleted_by_the_next_update(folder: Path, corpu
 def test_what_a_program_changed_is_put_right(folder: Path, parsed: list[str]) -> None:
     before = held(folder)
     changed = replace(before["a.txt#0"], text="Red sea.")
-    update_index(folder, LengthEncoder(), add=[changed], delete=["1#0"], quiet=True)
+    update_index(folder, LengthEmbedder(), add=[changed], delete=["1#0"], quiet=True)
     update(folder)
     assert parsed == ["a.txt", "c.jsonl"]
     assert held(folder) == before

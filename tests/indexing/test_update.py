@@ -11,7 +11,7 @@ from ragx.errors import ConfigError, CorpusError, IndexFolderError
 from ragx.index import collect_garbage
 from ragx.indexing.build import build
 from ragx.indexing.update import delete, update
-from tests.helpers.notes import LengthEncoder, generation, held, write
+from tests.helpers.notes import LengthEmbedder, generation, held, write
 
 
 @pytest.fixture
@@ -24,10 +24,10 @@ def corpus(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def index(corpus: Path, tmp_path: Path, encoder: LengthEncoder) -> Path:
+def index(corpus: Path, tmp_path: Path, embedder: LengthEmbedder) -> Path:
     folder = tmp_path / "index"
     build([corpus], folder, settings(), strict=True)
-    encoder.embedded.clear()
+    embedder.embedded.clear()
     return folder
 
 
@@ -35,11 +35,13 @@ def settings(**values: object) -> IndexSettings:
     return IndexSettings.model_validate({"chunking": {"size": 5}, "shard_size": 2, **values})
 
 
-def test_new_changed_and_vanished_documents(index: Path, corpus: Path, tmp_path: Path, encoder: LengthEncoder) -> None:
+def test_new_changed_and_vanished_documents(
+    index: Path, corpus: Path, tmp_path: Path, embedder: LengthEmbedder
+) -> None:
     write(corpus, {"sea.txt": "Green sea.", "deep/new.txt": "New words."})
     (corpus / "deep/soil.txt").unlink()
     report = update(index)
-    assert encoder.embedded == ["deep/new.txt#0", "sea.txt#0"]
+    assert embedder.embedded == ["deep/new.txt#0", "sea.txt#0"]
     assert (report.added, report.deleted, report.unchanged) == (2, 2, 3)
     build([corpus], tmp_path / "anew", settings())
     assert held(index) == held(tmp_path / "anew")
@@ -53,14 +55,14 @@ def test_nothing_is_published_where_nothing_has_changed(index: Path, corpus: Pat
     assert generation(index) == before
 
 
-def test_a_text_that_only_moves_is_not_embedded_again(index: Path, corpus: Path, encoder: LengthEncoder) -> None:
+def test_a_text_that_only_moves_is_not_embedded_again(index: Path, corpus: Path, embedder: LengthEmbedder) -> None:
     write(corpus, {"sea.txt": "\n\n\nBlue sea."})
     assert update(index).added == 1
-    assert encoder.embedded == []
+    assert embedder.embedded == []
     assert held(index)["sea.txt#0"].start == 3
 
 
-def test_a_duplicate_takes_the_place_of_what_vanished(index: Path, corpus: Path, encoder: LengthEncoder) -> None:
+def test_a_duplicate_takes_the_place_of_what_vanished(index: Path, corpus: Path, embedder: LengthEmbedder) -> None:
     write(corpus, {"z.txt": "Blue sea."})
     assert update(index).added == 0
     (corpus / "sea.txt").unlink()
@@ -78,12 +80,12 @@ def test_the_working_folder_does_not_matter(index: Path, corpus: Path, monkeypat
 
 
 def test_other_places_are_added_followed_and_left_alone(
-    index: Path, corpus: Path, tmp_path: Path, encoder: LengthEncoder
+    index: Path, corpus: Path, tmp_path: Path, embedder: LengthEmbedder
 ) -> None:
     more = tmp_path / "more"
     write(more, {"snow.txt": "Other words.", "again.txt": "Blue sea."})
     report = update(index, [more], keep=True)
-    assert encoder.embedded == ["more/snow.txt#0"]
+    assert embedder.embedded == ["more/snow.txt#0"]
     assert report.counts.duplicates == 1
     write(more, {"snow.txt": "Changed.", "ice.txt": "Ice."})
     update(index)
@@ -163,11 +165,11 @@ def test_the_text_of_a_deleted_document_leaves_the_disk(index: Path, corpus: Pat
         assert path.is_dir() or not any(word in path.read_bytes() for word in (b"Dark soil", b"Blue sea", b'"soil"'))
 
 
-def test_a_file_that_moves_is_not_embedded_again(index: Path, corpus: Path, encoder: LengthEncoder) -> None:
+def test_a_file_that_moves_is_not_embedded_again(index: Path, corpus: Path, embedder: LengthEmbedder) -> None:
     (corpus / "snow.txt").rename(corpus / "deep/snow.txt")
     report = update(index)
     assert (report.added, report.deleted) == (3, 3)
-    assert encoder.embedded == []
+    assert embedder.embedded == []
     assert sorted(held(index)) == [*(f"deep/snow.txt#{n}" for n in range(3)), "deep/soil.txt#0", "sea.txt#0"]
 
 

@@ -34,7 +34,7 @@ def built_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Passage(f"{title}.txt#0", f"{title}.txt", title, text, 0, 0, len(text), f"notes/{title}.txt")
         for title, text in FACTS.items()
     ]
-    build_index(passages, folder, RagxEmbeddings().encoder, IndexSettings(), quiet=True)
+    build_index(passages, folder, RagxEmbeddings().embedder, IndexSettings(), quiet=True)
     return folder
 
 

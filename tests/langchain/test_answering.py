@@ -40,7 +40,7 @@ def tiny(built_index: Path, sensitive_decoder: Path) -> dict[str, Any]:
         "index": built_index,
         "model": str(sensitive_decoder),
         "k": 2,
-        "n_decoder": 2,
+        "prompt_passages": 2,
         "max_tokens": 16,
         "dtype": "float32",
     }
@@ -55,8 +55,8 @@ def chain(model: BaseLanguageModel[Any]) -> Runnable[dict[str, str], str]:
 
 @EITHER
 def test_the_answer_is_that_of_rag_ask(kind: Any, built_index: Path) -> None:
-    asked = RAG.from_index(built_index).ask(QUESTION, k=3, n_decoder=1, max_new_tokens=40)
-    answer = kind(index=built_index, k=3, n_decoder=1, max_tokens=40).invoke(QUESTION)
+    asked = RAG.from_index(built_index).ask(QUESTION, k=3, prompt_passages=1, max_new_tokens=40)
+    answer = kind(index=built_index, k=3, prompt_passages=1, max_tokens=40).invoke(QUESTION)
     text = answer.text if isinstance(answer, AIMessage) else answer
     assert text == asked.text
     assert "90" in text
@@ -71,7 +71,7 @@ def test_the_answer_is_that_of_rag_ask(kind: Any, built_index: Path) -> None:
 
 def test_messages_before_the_question_are_its_conversation(tiny: dict[str, Any]) -> None:
     history = [Message("system", "Be brief."), Message("user", "What is snow?"), Message("assistant", "It is white.")]
-    options = {"k": tiny["k"], "n_decoder": tiny["n_decoder"], "max_new_tokens": tiny["max_tokens"]}
+    options = {"k": tiny["k"], "prompt_passages": tiny["prompt_passages"], "max_new_tokens": tiny["max_tokens"]}
     rag = RAG.from_index(tiny["index"], model=tiny["model"], dtype="float32")
     messages = [SystemMessage("Be brief."), HumanMessage("What is snow?"), AIMessage("It is white.")]
     found = ChatRagx(**tiny).invoke([*messages, HumanMessage("And soil?")])
@@ -259,7 +259,7 @@ def test_usage_counts_the_prompt_and_what_was_decoded(tiny: dict[str, Any], fact
     answer = model.invoke("Why?", documents=facts)
     reader = open_reader(tiny["model"], dtype="float32")
     passages = [to_passage(document, str(document.id)) for document in facts]
-    reading = reader.prepare("Why?", passages, n_decoder=2, generation=SamplingParams(max_new_tokens=16))
+    reading = reader.prepare("Why?", passages, prompt_passages=2, generation=SamplingParams(max_new_tokens=16))
     assert answer.usage_metadata == {
         "input_tokens": len(reading.prompt.ids),
         "output_tokens": 16,
@@ -281,7 +281,7 @@ def test_usage_counts_no_token_for_text_that_a_stop_string_held_back(
 ) -> None:
     reader = _open_readers(tiny["model"], None, "float32", None)[0]["full"]
     generation = SamplingParams(max_new_tokens=8)
-    reading = reader.prepare("Why?", [], n_decoder=0, generation=generation)
+    reading = reader.prepare("Why?", [], prompt_passages=0, generation=generation)
     ids = list(generate(reader.model, reader.tokenizer, reading.prompt.ids, None, generation, threading.Event()))
     monkeypatch.setattr(reader.model.generation_config, "eos_token_id", ids[-1])
     text = "".join(reader.stream(reading, generation))

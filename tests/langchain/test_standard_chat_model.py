@@ -35,7 +35,7 @@ class TestChatRagxIntegration(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {"index": self.index, "model": str(self.tiny), "k": 2, "n_decoder": 1, "max_tokens": 12}
+        return {"index": self.index, "model": str(self.tiny), "k": 2, "prompt_passages": 1, "max_tokens": 12}
 
     @property
     def model_override_value(self) -> str:

@@ -212,7 +212,7 @@ def test_mistakes_are_one_line_and_change_nothing(store: RagxVectorStore, tmp_pa
         store.similarity_search_by_vector([0.0, 1.0])
     other = RagxVectorStore(store.folder, CountedEmbeddings(size=9))
     for use in (lambda: other.similarity_search("foo"), lambda: other.add_texts(["foo"])):
-        with pytest.raises(IndexFolderError, match="was built with encoder CountedEmbeddings"):
+        with pytest.raises(IndexFolderError, match="was built with embedder CountedEmbeddings"):
             use()
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(IndexFolderError, match="is not empty and not an index"):

@@ -18,7 +18,7 @@ from ragx.errors import ModelError
 from ragx.models import fingerprint, resolve
 from ragx.retrieval import TextEmbedder
 from ragx.retrieval.tokenizer import read_text_as_text
-from tests.helpers.toy_encoders import passage, passages
+from tests.helpers.toy_embedders import passage, passages
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LETTERS = list("abcdefghijklmnopqrstuvwxyz[]<>|/_0123456789")
@@ -69,7 +69,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def encoder(folder: Path) -> TextEmbedder:
+def embedder(folder: Path) -> TextEmbedder:
     return TextEmbedder.load(folder, name="tiny", fingerprint="t" * 64, dtype=torch.float32)
 
 
@@ -82,36 +82,36 @@ def minilm() -> TextEmbedder:
 # Vectors
 
 
-def test_a_plain_bert_folder_gets_the_mean_of_the_last_hidden_states(folder: Path, encoder: TextEmbedder) -> None:
+def test_a_plain_bert_folder_gets_the_mean_of_the_last_hidden_states(folder: Path, embedder: TextEmbedder) -> None:
     bert = BertModel.from_pretrained(folder)
-    ids = encoder.tokenizer("snow reflects light", return_tensors="pt")
+    ids = embedder.tokenizer("snow reflects light", return_tensors="pt")
     with torch.inference_mode():
         expected = bert(**ids).last_hidden_state[0].mean(0).numpy()
-    np.testing.assert_allclose(encoder.encode_question("snow reflects light"), expected, atol=1e-5)
+    np.testing.assert_allclose(embedder.encode_question("snow reflects light"), expected, atol=1e-5)
     assert not np.isclose(np.linalg.norm(expected), 1)  # not normalised
 
 
-def test_a_passage_is_its_title_and_its_text(encoder: TextEmbedder) -> None:
+def test_a_passage_is_its_title_and_its_text(embedder: TextEmbedder) -> None:
     titled = passage(0, "It reflects light.", title="Snow")
     bare = passage(1, "It reflects light.")
-    vectors = encoder.encode_passages([titled, bare])
-    np.testing.assert_allclose(vectors[0], encoder.encode_question("Snow It reflects light."), atol=1e-5)
-    np.testing.assert_allclose(vectors[1], encoder.encode_question("It reflects light."), atol=1e-5)
+    vectors = embedder.encode_passages([titled, bare])
+    np.testing.assert_allclose(vectors[0], embedder.encode_question("Snow It reflects light."), atol=1e-5)
+    np.testing.assert_allclose(vectors[1], embedder.encode_question("It reflects light."), atol=1e-5)
 
 
-def test_vectors_come_in_the_order_of_the_passages_whatever_their_lengths(encoder: TextEmbedder) -> None:
+def test_vectors_come_in_the_order_of_the_passages_whatever_their_lengths(embedder: TextEmbedder) -> None:
     texts = TEXTS * 120  # more than one call of the model
     done: list[int] = []
-    vectors = encoder.encode_passages(passages(texts), done.append)
-    assert vectors.shape == (len(texts), encoder.dimension) == (600, 32)
+    vectors = embedder.encode_passages(passages(texts), done.append)
+    assert vectors.shape == (len(texts), embedder.dimension) == (600, 32)
     assert vectors.dtype == np.float32
-    np.testing.assert_allclose(vectors, [encoder.encode_question(text) for text in TEXTS] * 120, atol=1e-5)
+    np.testing.assert_allclose(vectors, [embedder.encode_question(text) for text in TEXTS] * 120, atol=1e-5)
     assert sum(done) == len(texts)
     assert len(done) > 1
 
 
-def test_no_passages_give_no_vectors(encoder: TextEmbedder) -> None:
-    assert encoder.encode_passages([]).shape == (0, 32)
+def test_no_passages_give_no_vectors(embedder: TextEmbedder) -> None:
+    assert embedder.encode_passages([]).shape == (0, 32)
 
 
 def test_bfloat16_vectors_are_near_float32s_and_normalised_ones_have_length_one(minilm: TextEmbedder) -> None:
@@ -135,10 +135,10 @@ def test_the_models_prompts_are_used(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(prompted.encode_passages(passages(["snow"]))[0], expected[1], atol=1e-5)
 
 
-def test_threads_may_share_an_encoder(encoder: TextEmbedder) -> None:
-    expected = [encoder.encode_question(text) for text in TEXTS]
+def test_threads_may_share_an_encoder(embedder: TextEmbedder) -> None:
+    expected = [embedder.encode_question(text) for text in TEXTS]
     with ThreadPoolExecutor(8) as threads:
-        vectors = list(threads.map(encoder.encode_question, TEXTS * 10))
+        vectors = list(threads.map(embedder.encode_question, TEXTS * 10))
     np.testing.assert_allclose(vectors, expected * 10, atol=1e-5)
 
 
@@ -208,7 +208,7 @@ def test_a_tokenizer_that_cannot_tell_text_from_control_is_refused() -> None:
 
 
 def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=f"no encoder at {tmp_path}/missing"):
+    with pytest.raises(ModelError, match=f"no embedder at {tmp_path}/missing"):
         TextEmbedder.load(tmp_path / "missing", name="m", fingerprint="m")
 
 
@@ -216,11 +216,11 @@ def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
 def test_a_damaged_folder_is_one_line(folder: Path, tmp_path: Path, damage: str) -> None:
     shutil.copytree(folder, tmp_path / "model")
     (tmp_path / "model" / damage).write_text("{")
-    with pytest.raises(ModelError, match=f"cannot load encoder broken from {tmp_path}/model: ") as caught:
+    with pytest.raises(ModelError, match=f"cannot load embedder broken from {tmp_path}/model: ") as caught:
         TextEmbedder.load(tmp_path / "model", name="broken", fingerprint="b")
     assert "\n" not in str(caught.value)
 
 
 def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="cannot load encoder empty"):
+    with pytest.raises(ModelError, match="cannot load embedder empty"):
         TextEmbedder.load(tmp_path, name="empty", fingerprint="e")

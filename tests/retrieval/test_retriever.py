@@ -13,7 +13,7 @@ from ragx.config import IndexSettings
 from ragx.errors import ConfigError, IndexFolderError
 from ragx.index import Index, build_index
 from ragx.retrieval import Retriever
-from tests.helpers.toy_encoders import WordEncoder, passages
+from tests.helpers.toy_embedders import WordEmbedder, passages
 
 TEXTS = [
     f"{colour} {animal} {n}" for n, colour in enumerate(["red", "blue", "green"]) for animal in ["fox", "owl", "elk"]
@@ -23,13 +23,13 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("index")
-    build_index(passages(TEXTS), folder, WordEncoder(), IndexSettings(shard_size=2), quiet=True)
+    build_index(passages(TEXTS), folder, WordEmbedder(), IndexSettings(shard_size=2), quiet=True)
     return folder
 
 
 @pytest.fixture(scope="module")
 def retriever(folder: Path) -> Retriever:
-    return Retriever(Index.open(folder), WordEncoder())
+    return Retriever(Index.open(folder), WordEmbedder())
 
 
 @settings(deadline=None)
@@ -69,14 +69,14 @@ def test_without_an_encoder_only_bm25_searches(folder: Path) -> None:
     assert len(retriever.search("fox", 9, "bm25")) == 3
     for method in ("dense", "hybrid"):
         with pytest.raises(
-            IndexFolderError, match=r"was built with encoder words \(fingerprint wwwwwwwwwwww\): load it"
+            IndexFolderError, match=r"was built with embedder words \(fingerprint wwwwwwwwwwww\): load it"
         ):
             retriever.search("fox", 3, method)
 
 
 def test_another_encoder_is_refused(folder: Path) -> None:
-    retriever = Retriever(Index.open(folder), WordEncoder(fingerprint="x" * 64))
-    with pytest.raises(IndexFolderError, match=f"index {folder} was built with encoder words .*, not with words"):
+    retriever = Retriever(Index.open(folder), WordEmbedder(fingerprint="x" * 64))
+    with pytest.raises(IndexFolderError, match=f"index {folder} was built with embedder words .*, not with words"):
         retriever.search("fox", 3, "dense")
     assert len(retriever.search("fox", 9, "bm25")) == 3
 

@@ -15,7 +15,7 @@ from ragx.errors import ConfigError, IndexFolderError
 from ragx.index import Index, build_index, read_manifest, update_index, verify
 from ragx.retrieval import Retriever, tune_index
 from ragx.retrieval.tuning import exact_nearest
-from tests.helpers.toy_encoders import NumberEncoder, passages
+from tests.helpers.toy_embedders import NumberEmbedder, passages
 
 
 def clustered(number: int, dimension: int = 16) -> np.ndarray:
@@ -27,7 +27,7 @@ def clustered(number: int, dimension: int = 16) -> np.ndarray:
 
 def build(folder: Path, vectors: np.ndarray, **values: object) -> Path:
     texts = passages([" ".join(map(repr, row)) for row in vectors.tolist()])
-    build_index(texts, folder, NumberEncoder(vectors.shape[1]), IndexSettings.model_validate(values), quiet=True)
+    build_index(texts, folder, NumberEmbedder(vectors.shape[1]), IndexSettings.model_validate(values), quiet=True)
     return folder
 
 

@@ -25,7 +25,7 @@ def ask_with(indexes: Indexes, asking: Asking) -> Callable[..., Iterator[dict[st
         index: str | None = None,
         history: list[dict[str, str]] | None = None,
         k: int = 60,
-        n_decoder: int = 10,
+        prompt_passages: int = 10,
         retriever: str = "hybrid",
         reader: str = "cepe",
         max_new_tokens: int = 256,
@@ -37,7 +37,7 @@ def ask_with(indexes: Indexes, asking: Asking) -> Callable[..., Iterator[dict[st
         """
         options: dict[str, Any] = {
             "k": k,
-            "n_decoder": n_decoder,
+            "prompt_passages": prompt_passages,
             "retriever": retriever,
             "reader": reader,
             "max_new_tokens": max_new_tokens,

@@ -29,9 +29,9 @@ class Indexes:
         return self._rag.notes
 
     @property
-    def encoder(self) -> str:
-        """Name of the encoder that the first index was built with."""
-        return self._rag.retriever.index.manifest.encoder.name
+    def embedder(self) -> str:
+        """Name of the embedder that the first index was built with."""
+        return self._rag.retriever.index.manifest.embedder.name
 
     def folders(self) -> dict[str, Path]:
         """The folders by name, the first index first."""
@@ -75,8 +75,8 @@ class Indexes:
             self._opened.pop(folder, None)
 
     def _retriever(self, folder: Path) -> Retriever:
-        encoder = self._rag.retriever.encoder
+        embedder = self._rag.retriever.embedder
         opened = Index.open(folder)
-        if encoder is not None and encoder.fingerprint == opened.manifest.encoder.fingerprint:
-            return Retriever(opened, encoder)
+        if embedder is not None and embedder.fingerprint == opened.manifest.embedder.fingerprint:
+            return Retriever(opened, embedder)
         return open_retriever(folder, method=self._rag.method)

@@ -49,7 +49,7 @@ class Settings:
 
     index: str
     k: int
-    n_decoder: int
+    prompt_passages: int
     retriever: str
     reader: str
     """A reader's name, or `BOTH`."""
@@ -167,7 +167,7 @@ class Page:
 
         progress(0, desc="reading")
         try:
-            report = visitor.add(uploaded, self.indexes.encoder, show)
+            report = visitor.add(uploaded, self.indexes.embedder, show)
         except RagxError as error:
             return markup.upload_error(str(error)), gr.skip()
         finally:
@@ -206,7 +206,7 @@ def build_page(indexes: Indexes, asking: Asking, uploads: Path) -> gr.Blocks:
             )
             method = gr.Dropdown([*METHODS], value="hybrid", label="Retriever")
             k = gr.Slider(1, 200, 60, step=1, label="Passages read")
-            n_decoder = gr.Slider(0, 20, 10, step=1, label="In the prompt")
+            prompt_passages = gr.Slider(0, 20, 10, step=1, label="In the prompt")
             length = gr.Slider(16, 1024, 256, step=16, label="Longest answer, in tokens")
             temperature = gr.Slider(0, 2, 0, step=0.1, label="Temperature", info="0 always takes the likeliest word.")
         with gr.Row(elem_id="head"):
@@ -232,7 +232,7 @@ def build_page(indexes: Indexes, asking: Asking, uploads: Path) -> gr.Blocks:
             )
         offer(api.ask_with(indexes, asking), api_name="ask", **AT_A_TIME)  # the first to take this name
         hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        settings = [kept, index, k, n_decoder, method, reader, length, temperature]
+        settings = [kept, index, k, prompt_passages, method, reader, length, temperature]
         shown = [past, current, kept, question]
         blocks.load(page.arrive, [kept], [index, past], **hidden)
         question.submit(page.ask, [question, *settings], shown, trigger_mode="once", **hidden, **AT_A_TIME)

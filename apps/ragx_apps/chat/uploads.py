@@ -43,7 +43,7 @@ class Visitor:
         self.cancel.set()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def add(self, uploaded: Sequence[Path], encoder: str, on_progress: Callable[[int, int], object]) -> BuildReport:
+    def add(self, uploaded: Sequence[Path], embedder: str, on_progress: Callable[[int, int], object]) -> BuildReport:
         """Take the uploaded files over and index them with those before; it waits for an upload under way.
 
         `on_progress` is told how many passages are embedded, and of how many.
@@ -58,7 +58,7 @@ class Visitor:
             check(uploaded, list(self.files.glob("*")))
             try:
                 with self._taken_over(uploaded):
-                    return build([self.files], self.index, IndexSettings(encoder=encoder), on_progress=on_progress)
+                    return build([self.files], self.index, IndexSettings(embedder=embedder), on_progress=on_progress)
             finally:
                 if self._closed:  # meanwhile: what was written since goes too
                     shutil.rmtree(self._folder, ignore_errors=True)

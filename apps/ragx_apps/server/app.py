@@ -59,7 +59,7 @@ def create_app(
     model: str,
     *,
     k: int = 60,
-    n_decoder: int = 10,
+    prompt_passages: int = 10,
     token: str | None = None,
     host: str = "127.0.0.1",
 ) -> FastAPI:
@@ -69,16 +69,16 @@ def create_app(
         asking: who answers.
         model: what clients call the reader.
         k: passages to retrieve and read where a client does not say.
-        n_decoder: how many of them stand in the prompt.
+        prompt_passages: how many of them stand in the prompt.
         token: what clients must send as their bearer token; None: nothing.
         host: where it listens; a loopback address without a token is answered under its own names alone.
     """
     created = int(time.time())
     rag, metrics = asking.rag, asking.metrics
-    encoder = rag.retriever.encoder if isinstance(rag.retriever.encoder, TextEmbedder) else None
-    if encoder is not None:
-        tokenizer, window = _whole_text_tokenizer(encoder), encoder.tokenizer.model_max_length
-    models = [Model(id=name, created=created) for name in (model, *([encoder.name] if encoder else []))]
+    embedder = rag.retriever.embedder if isinstance(rag.retriever.embedder, TextEmbedder) else None
+    if embedder is not None:
+        tokenizer, window = _whole_text_tokenizer(embedder), embedder.tokenizer.model_max_length
+    models = [Model(id=name, created=created) for name in (model, *([embedder.name] if embedder else []))]
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -97,7 +97,7 @@ def create_app(
             raise ApiError(404, f"there is no model {name!r} here, but {there}", param="model", code="model_not_found")
 
     def check_retriever(method: Method | None) -> None:
-        if rag.retriever.encoder is None and method not in (None, "bm25"):
+        if rag.retriever.embedder is None and method not in (None, "bm25"):
             raise ApiError(400, "this server searches by words alone (bm25)", param="retriever")
 
     async def events_of(
@@ -106,7 +106,7 @@ def create_app(
         check_model(asked.model, model)
         check_retriever(asked.ragx.retriever if asked.ragx else None)
         own = asked.ragx.model_dump(exclude_none=True) if asked.ragx else {}
-        options = {"k": k, "n_decoder": n_decoder, **own, **asked.generation(), "history": history}
+        options = {"k": k, "prompt_passages": prompt_passages, **own, **asked.generation(), "history": history}
         async for event in asking.answer(question, request.is_disconnected, **options):
             yield event
 
@@ -177,26 +177,26 @@ def create_app(
 
     @app.post("/v1/embeddings")
     async def embeddings(asked: EmbeddingRequest) -> EmbeddingList:
-        """Vectors of texts, by the encoder of the index."""
-        if encoder is None:
-            raise ApiError(400, "this server searches by words alone (bm25) and has no encoder")
-        check_model(asked.model, encoder.name)
-        if asked.dimensions not in (None, encoder.dimension):
-            raise ApiError(400, f"{encoder.name} has {encoder.dimension} dimensions", param="dimensions")
+        """Vectors of texts, by the embedder of the index."""
+        if embedder is None:
+            raise ApiError(400, "this server searches by words alone (bm25) and has no embedder")
+        check_model(asked.model, embedder.name)
+        if asked.dimensions not in (None, embedder.dimension):
+            raise ApiError(400, f"{embedder.name} has {embedder.dimension} dimensions", param="dimensions")
         texts = [valid(text) for text in asked.texts]
         passages = [Passage("", "", "", text, 0, 0, len(text), "") for text in texts]
 
         def embed() -> tuple[np.ndarray, int]:
             tokens = [len(encoded.ids) for encoded in tokenizer.encode_batch(texts)]
             for place, number in enumerate(tokens):
-                if number > window:  # the encoder would read its beginning alone
+                if number > window:  # the embedder would read its beginning alone
                     raise ApiError(
                         400,
-                        f"input {place} has {number} tokens, but {encoder.name} reads {window}: split it",
+                        f"input {place} has {number} tokens, but {embedder.name} reads {window}: split it",
                         param="input",
                         code="context_length_exceeded",
                     )
-            return encoder.encode_passages(passages), sum(tokens)
+            return embedder.encode_passages(passages), sum(tokens)
 
         vectors, tokens = await asking.run(embed)
         as_text = asked.encoding_format == "base64"
@@ -205,7 +205,7 @@ def create_app(
             for index, vector in enumerate(vectors)
         ]
         spent = EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens)
-        return EmbeddingList(data=data, model=encoder.name, usage=spent)
+        return EmbeddingList(data=data, model=embedder.name, usage=spent)
 
     @app.post("/v1/search")
     async def search(asked: SearchRequest) -> HitList:
@@ -220,7 +220,7 @@ def create_app(
 
     @app.get("/v1/models")
     async def list_models() -> ModelList:
-        """The reader, and the encoder for embeddings."""
+        """The reader, and the embedder for embeddings."""
         return ModelList(data=models)
 
     @app.get("/v1/models/{name:path}")
@@ -277,9 +277,9 @@ def _json(value: ChatCompletion | Completion) -> Response:
     return Response(value.model_dump_json(), media_type="application/json")
 
 
-def _whole_text_tokenizer(encoder: TextEmbedder) -> Tokenizer:
-    """The encoder's tokenizer, but it cuts nothing; threads may share it."""
-    own: Any = encoder.tokenizer
+def _whole_text_tokenizer(embedder: TextEmbedder) -> Tokenizer:
+    """The embedder's tokenizer, but it cuts nothing; threads may share it."""
+    own: Any = embedder.tokenizer
     copied = Tokenizer.from_str(own.backend_tokenizer.to_str())
     copied.no_truncation()
     copied.no_padding()

@@ -33,7 +33,7 @@ def serve(
     queue: Annotated[int, typer.Option(min=0, help="Requests that wait beyond; further ones get 429.")] = 32,
     time_limit: Annotated[float, typer.Option(min=1, help="Seconds from a request to its whole answer.")] = 300,
     k: Annotated[int, typer.Option("--k", "-k", help="Passages to retrieve and read.")] = 60,
-    n_decoder: Annotated[int, typer.Option(help="How many of them also stand in the prompt.")] = 10,
+    prompt_passages: Annotated[int, typer.Option(help="How many of them also stand in the prompt.")] = 10,
     retriever: Annotated[str, typer.Option(help="dense, bm25 or hybrid.")] = "hybrid",
     model: Reader = None,
     attend: Annotated[str, typer.Option(help="How decoding attends: auto, project, cached or latent.")] = "auto",
@@ -55,7 +55,7 @@ def serve(
         import uvicorn  # noqa: F401
     except ImportError:
         raise ConfigError("`ragx serve` needs more packages: pip install 'ragx[serve]'") from None
-    check_question("-", k, n_decoder, "cepe", retriever)
+    check_question("-", k, prompt_passages, "cepe", retriever)
     if token is not None and not (token and token.isascii() and token.isprintable()):
         raise ConfigError("the token must be one or more printable ASCII characters")
     with connected(engine, address) as spread:
@@ -81,7 +81,7 @@ def serve(
         asking = Asking(rag, Metrics(), batch=batch, queue=queue, time_limit=time_limit)
         name = model or DEFAULT_MODEL
         try:
-            app = create_app(asking, name, k=k, n_decoder=n_decoder, token=token, host=host)
+            app = create_app(asking, name, k=k, prompt_passages=prompt_passages, token=token, host=host)
             listen(app, host, port, time_limit)
         finally:
             asking.close()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ragx.retrieval import Found
+from ragx.retrieval import SearchResults
 from ragx.types import Hit
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -35,7 +35,7 @@ class Metrics:
 
     def searched(self, hits: list[Hit]) -> None:
         """Count a search that left passages out."""
-        if isinstance(hits, Found) and hits.unsearched:
+        if isinstance(hits, SearchResults) and hits.unsearched:
             self.partial.inc()
 
     def gauge(self, name: str, about: str, value: Callable[[], float]) -> None:

@@ -49,7 +49,7 @@ class RagxOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     k: int | None = Field(default=None, ge=1, le=MAX_K)
-    n_decoder: int | None = Field(default=None, ge=0, le=MAX_K)
+    prompt_passages: int | None = Field(default=None, ge=0, le=MAX_K)
     reader: ReaderName | None = None
     retriever: Method | None = None
 

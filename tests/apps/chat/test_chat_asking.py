@@ -38,7 +38,7 @@ def own(rag: RAG) -> RAG:
 
 
 def ask(asking: Asking, rag: RAG, tokens: int, cancel: threading.Event | None = None) -> Stream:
-    return asking.stream(rag, "snow?", cancel or threading.Event(), k=2, n_decoder=1, max_new_tokens=tokens)
+    return asking.stream(rag, "snow?", cancel or threading.Event(), k=2, prompt_passages=1, max_new_tokens=tokens)
 
 
 def text(stream: Stream) -> str:

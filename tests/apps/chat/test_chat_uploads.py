@@ -44,7 +44,7 @@ def nothing(done: int, total: int) -> None:
 
 
 def add(visitor: Visitor, files: list[Path], on_progress: Callable[[int, int], object] = nothing) -> BuildReport:
-    return visitor.add(files, IndexSettings().encoder, on_progress)
+    return visitor.add(files, IndexSettings().embedder, on_progress)
 
 
 def held(visitor: Visitor) -> dict[str, str]:

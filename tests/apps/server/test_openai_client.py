@@ -22,9 +22,9 @@ def client(server: Server) -> openai.OpenAI:
 
 
 def test_a_chat_answers_with_citations_and_usage(client: openai.OpenAI, rag: RAG) -> None:
-    extra = {"ragx": {"k": 3, "n_decoder": 1}}
+    extra = {"ragx": {"k": 3, "prompt_passages": 1}}
     completion = client.chat.completions.create(model=MODEL, messages=CHAT, max_tokens=20, extra_body=extra)
-    expected = rag.ask(QUESTION, k=3, n_decoder=1, max_new_tokens=20)
+    expected = rag.ask(QUESTION, k=3, prompt_passages=1, max_new_tokens=20)
     assert completion.object == "chat.completion"
     assert completion.choices[0].message.role == "assistant"
     assert completion.choices[0].message.content == expected.text
@@ -97,31 +97,31 @@ def test_a_conversation_is_searched_and_read(client: openai.OpenAI, rag: RAG) ->
 
 
 def test_models_and_embeddings(client: openai.OpenAI, rag: RAG) -> None:
-    encoder = rag.retriever.encoder
-    assert encoder is not None
-    assert [model.id for model in client.models.list()] == [MODEL, encoder.name]
+    embedder = rag.retriever.embedder
+    assert embedder is not None
+    assert [model.id for model in client.models.list()] == [MODEL, embedder.name]
     assert client.models.retrieve(MODEL).owned_by == "ragx"
-    made = client.embeddings.create(model=encoder.name, input=["fresh snow", QUESTION])  # in base64
-    plain = client.embeddings.create(model=encoder.name, input="fresh snow", encoding_format="float")
-    assert len(made.data[0].embedding) == encoder.dimension
+    made = client.embeddings.create(model=embedder.name, input=["fresh snow", QUESTION])  # in base64
+    plain = client.embeddings.create(model=embedder.name, input="fresh snow", encoding_format="float")
+    assert len(made.data[0].embedding) == embedder.dimension
     np.testing.assert_allclose(made.data[0].embedding, plain.data[0].embedding, atol=1e-5)
-    np.testing.assert_allclose(made.data[1].embedding, encoder.encode_question(QUESTION), atol=1e-2)
+    np.testing.assert_allclose(made.data[1].embedding, embedder.encode_question(QUESTION), atol=1e-2)
     assert made.usage.total_tokens > plain.usage.total_tokens > 2
-    raw = client.embeddings.with_raw_response.create(model=encoder.name, input="a", encoding_format="base64")
+    raw = client.embeddings.with_raw_response.create(model=embedder.name, input="a", encoding_format="base64")
     body: Any = raw.http_response.json()
-    assert len(base64.b64decode(body["data"][0]["embedding"])) == 4 * encoder.dimension
+    assert len(base64.b64decode(body["data"][0]["embedding"])) == 4 * embedder.dimension
 
 
 def test_a_text_is_embedded_whole_or_not_at_all(client: openai.OpenAI, rag: RAG) -> None:
-    encoder = rag.retriever.encoder
-    assert isinstance(encoder, TextEmbedder)
-    window = encoder.tokenizer.model_max_length
+    embedder = rag.retriever.embedder
+    assert isinstance(embedder, TextEmbedder)
+    window = embedder.tokenizer.model_max_length
     fits = " ".join(["snow"] * (window - 2))  # and the two tokens around each text
-    assert client.embeddings.create(model=encoder.name, input=fits).usage.total_tokens == window
+    assert client.embeddings.create(model=embedder.name, input=fits).usage.total_tokens == window
     with pytest.raises(openai.BadRequestError) as raised:
-        client.embeddings.create(model=encoder.name, input=["snow", f"{fits} snow"])
+        client.embeddings.create(model=embedder.name, input=["snow", f"{fits} snow"])
     body: Any = raised.value.body
-    assert body["message"] == f"input 1 has {window + 1} tokens, but {encoder.name} reads {window}: split it"
+    assert body["message"] == f"input 1 has {window + 1} tokens, but {embedder.name} reads {window}: split it"
     assert (body["param"], body["code"]) == ("input", "context_length_exceeded")
 
 

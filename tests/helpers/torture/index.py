@@ -15,7 +15,7 @@ from ragx.config import IndexSettings
 from ragx.index import Index, build_index, collect_garbage, compact_index, update_index, verify
 from ragx.index.manifest import SOURCES
 from ragx.retrieval import Retriever
-from tests.helpers.toy_encoders import WordEncoder, passage, passages
+from tests.helpers.toy_embedders import WordEmbedder, passage, passages
 
 OLD = [f"soil {n} absorbs" for n in range(2)]
 NEW = [f"snow {n} reflects" for n in range(4)]
@@ -23,13 +23,13 @@ NEW = [f"snow {n} reflects" for n in range(4)]
 
 def build(folder: Path, texts: list[str]) -> None:
     settings = IndexSettings(shard_size=3)
-    build_index(passages(texts), folder, WordEncoder(), settings, sources=lambda: [f"{texts}\n".encode()], quiet=True)
+    build_index(passages(texts), folder, WordEmbedder(), settings, sources=lambda: [f"{texts}\n".encode()], quiet=True)
 
 
 def update(folder: Path) -> None:
     """Deletes a passage of the first shard, which stays, and replaces the one of the second."""
     new = [passage(3, "cloud 3 reflects")]
-    update_index(folder, WordEncoder(), add=new, delete=["doc1#0"], sources=lambda: [b"updated\n"], quiet=True)
+    update_index(folder, WordEmbedder(), add=new, delete=["doc1#0"], sources=lambda: [b"updated\n"], quiet=True)
 
 
 def thin(folder: Path) -> None:
@@ -69,7 +69,7 @@ def contents(folder: Path) -> Any:
 
 
 def answer(index: Index) -> list[list[object]]:
-    hits = Retriever(index, WordEncoder()).search("snow 3 soil 3", 5)
+    hits = Retriever(index, WordEmbedder()).search("snow 3 soil 3", 5)
     return [[hit.passage.id, hit.score] for hit in hits]
 
 

@@ -14,7 +14,7 @@ from ragx.config import IndexSettings
 from ragx.index import Index, update_index
 from ragx.retrieval import Retriever
 from tests.helpers.torture.index import forked
-from tests.helpers.toy_encoders import WordEncoder, passage
+from tests.helpers.toy_embedders import WordEmbedder, passage
 
 READERS = 8
 
@@ -32,7 +32,7 @@ def readers(work: Path, updates: int, queries: int) -> dict[str, int]:
         seen = set()
         while figures["queries"] < queries / READERS or not done.exists():
             try:
-                retriever = Retriever(Index.open(folder), WordEncoder())
+                retriever = Retriever(Index.open(folder), WordEmbedder())
                 for _ in range(rng.randint(1, 8)):
                     hits = retriever.search(f"snow {rng.randrange(30)}", 30, rng.choice(["dense", "bm25", "hybrid"]))
                     editions = {hit.passage.text.split()[-1] for hit in hits}
@@ -45,7 +45,7 @@ def readers(work: Path, updates: int, queries: int) -> dict[str, int]:
         figures["editions"] = len(seen)
         return figures
 
-    forked(lambda: update_index(folder, WordEncoder(), add=edition(0), create=IndexSettings(shard_size=7), quiet=True))
+    forked(lambda: update_index(folder, WordEmbedder(), add=edition(0), create=IndexSettings(shard_size=7), quiet=True))
     children = []
     for seed in range(READERS):
         if (child := os.fork()) == 0:
@@ -53,7 +53,7 @@ def readers(work: Path, updates: int, queries: int) -> dict[str, int]:
             os._exit(0)
         children.append(child)
     for number in range(1, updates + 1):
-        forked(lambda: update_index(folder, WordEncoder(), add=edition(number), quiet=True))  # noqa: B023
+        forked(lambda: update_index(folder, WordEmbedder(), add=edition(number), quiet=True))  # noqa: B023
     done.touch()
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     total: Counter[str] = Counter(readers=READERS, updates=updates, died=sum(code != 0 for code in codes))

@@ -1,4 +1,4 @@
-"""An encoder and a reader that take their time, and say in which process they work."""
+"""An embedder and a reader that take their time, and say in which process they work."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ragx import cepe
 from ragx.cepe.context import Context
 from ragx.cepe.model import CepeModel
 from ragx.types import Passage
-from tests.helpers.toy_encoders import WordEncoder
+from tests.helpers.toy_embedders import WordEmbedder
 
 
-class SlowEncoder(WordEncoder):
-    """A WordEncoder that leaves a file named after its process in `folder` for each piece that it has begun."""
+class SlowEmbedder(WordEmbedder):
+    """A WordEmbedder that leaves a file named after its process in `folder` for each piece that it has begun."""
 
     def __init__(self, folder: str, seconds: float) -> None:
         super().__init__()
@@ -30,15 +30,15 @@ class SlowEncoder(WordEncoder):
         return super().encode_passages(passages, on_progress)
 
 
-class BrokenEncoder(WordEncoder):
+class BrokenEmbedder(WordEmbedder):
     """Gives vectors that are not finite."""
 
     def encode_passages(self, passages: Sequence[Passage], on_progress: Callable[[int], object]) -> np.ndarray:
         return np.full((len(passages), self.dimension), np.nan, np.float32)
 
 
-def another() -> WordEncoder:
-    return WordEncoder("x" * 64)
+def another() -> WordEmbedder:
+    return WordEmbedder("x" * 64)
 
 
 def slow_reader(folder: str, seen: str, seconds: float) -> CepeModel:

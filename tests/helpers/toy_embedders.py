@@ -18,7 +18,7 @@ def passages(texts: Sequence[str]) -> list[Passage]:
     return [passage(number, text) for number, text in enumerate(texts)]
 
 
-class NumberEncoder:
+class NumberEmbedder:
     """The vector of a text is the numbers written in it, so that a test chooses every vector."""
 
     name = "numbers"
@@ -37,7 +37,7 @@ class NumberEncoder:
         return np.array([float(number) for number in question.split()], np.float32)
 
 
-class WordEncoder:
+class WordEmbedder:
     """The vector of a text is the sum of a random vector for each of its words."""
 
     name = "words"

@@ -1,4 +1,4 @@
-"""RayEncoder: passages embedded by the workers of a Ray cluster."""
+"""RayEmbedder: passages embedded by the workers of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Source(NamedTuple):
     """How a worker gets its model. A worker calls it once for all sources that are equal."""
 
     load: Callable[..., Any]
-    """Gives an `Encoder`, or a `CepeModel` for `encode_batches`; importable by name on every node."""
+    """Gives an `Embedder`, or a `CepeModel` for `encode_batches`; importable by name on every node."""
     arguments: tuple[Hashable, ...] = ()
     device: str = "cpu"
     """`cuda`: a worker takes a GPU."""
@@ -33,23 +33,23 @@ class Source(NamedTuple):
         return 1 if self.device == "cuda" else 0
 
 
-class RayEncoder:
-    """An `Encoder` whose passages the workers embed, in the batches and so to the vectors of a local one."""
+class RayEmbedder:
+    """An `Embedder` whose passages the workers embed, in the batches and so to the vectors of a local one."""
 
-    def __init__(self, encoder: Embedder, source: Source) -> None:
-        """`encoder` says which one it is, and embeds questions; the workers get theirs from `source`."""
-        self.name, self.fingerprint, self.dimension = encoder.name, encoder.fingerprint, encoder.dimension
-        self._encoder, self._source = encoder, source
+    def __init__(self, embedder: Embedder, source: Source) -> None:
+        """`embedder` says which one it is, and embeds questions; the workers get theirs from `source`."""
+        self.name, self.fingerprint, self.dimension = embedder.name, embedder.fingerprint, embedder.dimension
+        self._embedder, self._source = embedder, source
 
     def encode_question(self, question: str) -> np.ndarray:
         """A vector (d,) float32."""
-        return self._encoder.encode_question(question)
+        return self._embedder.encode_question(question)
 
     def encode_passages(self, passages: Sequence[Passage], on_progress: Callable[[int], object]) -> np.ndarray:
         """Vectors (n, d) float32; `on_progress` is told how many more passages are done.
 
         Raises:
-            ModelError: a worker's encoder is another one.
+            ModelError: a worker's embedder is another one.
             RagxError: Ray gave up, as after the fourth worker that died of the same task.
         """
         embed: Any = _embed.options(num_gpus=self._source.gpus)
@@ -65,16 +65,16 @@ class RayEncoder:
             return np.concatenate([np.empty((0, self.dimension), np.float32), *ray.get(calls)])
 
 
-def checked_encoder(source: Source, fingerprint: str, name: str) -> Embedder:
-    """In a worker, its encoder.
+def checked_embedder(source: Source, fingerprint: str, name: str) -> Embedder:
+    """In a worker, its embedder.
 
     Raises:
         ModelError: it is not the one of that fingerprint.
     """
-    encoder: Embedder = _loaded(source)
-    if encoder.fingerprint != fingerprint:
-        raise ModelError(f"encoder {name} on node {node()} is another one than here: give all nodes the same")
-    return encoder
+    embedder: Embedder = _loaded(source)
+    if embedder.fingerprint != fingerprint:
+        raise ModelError(f"embedder {name} on node {node()} is another one than here: give all nodes the same")
+    return embedder
 
 
 @lru_cache(maxsize=1)
@@ -84,4 +84,4 @@ def _loaded(source: Source) -> Any:
 
 @ray.remote
 def _embed(source: Source, fingerprint: str, name: str, passages: list[Passage]) -> np.ndarray:
-    return checked_encoder(source, fingerprint, name).encode_passages(passages, lambda _: None)
+    return checked_embedder(source, fingerprint, name).encode_passages(passages, lambda _: None)
