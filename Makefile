@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 $(INDEX)/CURRENT: indexes/wikipedia-sample.yaml | $(INSTALLED)
-	$(BIN)/ragx index build --recipe indexes/wikipedia-sample.yaml --out $(INDEX)
+	$(BIN)/ragx index build --recipe indexes/wikipedia-sample.yaml --index $(INDEX)
 
 ask: $(INSTALLED) $(INDEX)/CURRENT ## Answer Q="…" from 106 Wikipedia articles, with citations.
 	@$(BIN)/ragx ask "$$Q" --index $(INDEX)

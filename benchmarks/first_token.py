@@ -42,9 +42,9 @@ def run() -> str:
     commands = {
         "bare transformers script": [sys.executable, "-c", BARE, str(folder), dtype, str(len(prompt.ids))],
         "ragx ask": [sys.executable, "-m", "ragx", "ask", sample.QUESTION, "--index", str(sample.INDEX)],
-        "ragx ask --retriever bm25": [
+        "ragx ask --method bm25": [
             *(sys.executable, "-m", "ragx", "ask", sample.QUESTION, "--index", str(sample.INDEX)),
-            *("--retriever", "bm25"),
+            *("--method", "bm25"),
         ],
     }
     seconds: dict[str, list[float]] = {name: [] for name in commands}

@@ -51,7 +51,7 @@ def test_every_reader_answers_over_every_retriever(
     ragx: Callable[..., Run], index: Path, tiny_decoder: Path, reader: str, retriever: str
 ) -> None:
     run = ragx(
-        *("ask", QUESTION, "--index", index, "--model", tiny_decoder, "--reader", reader, "--retriever", retriever),
+        *("ask", QUESTION, "--index", index, "--model", tiny_decoder, "--reader", reader, "--method", retriever),
         *("--max-new-tokens", 3, "-k", 2, "--prompt-passages", 1, "--json"),
     )
     assert run.code == 0, run.err
@@ -61,7 +61,9 @@ def test_every_reader_answers_over_every_retriever(
 def test_a_question_that_is_not_valid_text_is_answered_all_the_same(
     ragx: Callable[..., Run], index: Path, tiny_decoder: Path
 ) -> None:
-    run = ragx("ask", "snow \udcff?", "--index", index, "--model", tiny_decoder, "--max-new-tokens", 2, "--why")
+    run = ragx(
+        "ask", "snow \udcff?", "--index", index, "--model", tiny_decoder, "--max-new-tokens", 2, "--attention-shares"
+    )
     assert run.code == 0, run.err
     assert "Attention: this reader attends to no passage" in run.out
 

@@ -105,7 +105,7 @@ def test_build_on_the_cluster_encodes_there_too(
     opened("built")
     out = tmp_path / "index"
     options = ("--encode", "--model", trained, "--engine", "ray")
-    code, _, err = run_command("index", "build", tmp_path / "snow.txt", "--out", out, *options)
+    code, _, err = run_command("index", "build", tmp_path / "snow.txt", "--index", out, *options)
     assert code == 0
     assert "1 passages encoded" in err
 

@@ -55,7 +55,9 @@ def chain(model: BaseLanguageModel[Any]) -> Runnable[dict[str, str], str]:
 
 @EITHER
 def test_the_answer_is_that_of_rag_ask(kind: Any, built_index: Path) -> None:
-    asked = RAG.from_index(built_index).ask(QUESTION, k=3, prompt_passages=1, max_new_tokens=40)
+    asked = RAG.from_index(built_index).ask(
+        QUESTION, k=3, prompt_passages=1, sampling=SamplingParams(max_new_tokens=40)
+    )
     answer = kind(index=built_index, k=3, prompt_passages=1, max_tokens=40).invoke(QUESTION)
     text = answer.text if isinstance(answer, AIMessage) else answer
     assert text == asked.text
@@ -259,7 +261,7 @@ def test_usage_counts_the_prompt_and_what_was_decoded(tiny: dict[str, Any], fact
     answer = model.invoke("Why?", documents=facts)
     reader = open_reader(tiny["model"], dtype="float32")
     passages = [to_passage(document, str(document.id)) for document in facts]
-    reading = reader.prepare("Why?", passages, prompt_passages=2, generation=SamplingParams(max_new_tokens=16))
+    reading = reader.prepare("Why?", passages, prompt_passages=2, sampling=SamplingParams(max_new_tokens=16))
     assert answer.usage_metadata == {
         "input_tokens": len(reading.prompt.ids),
         "output_tokens": 16,
@@ -281,7 +283,7 @@ def test_usage_counts_no_token_for_text_that_a_stop_string_held_back(
 ) -> None:
     reader = _open_readers(tiny["model"], None, "float32", None)[0]["full"]
     generation = SamplingParams(max_new_tokens=8)
-    reading = reader.prepare("Why?", [], prompt_passages=0, generation=generation)
+    reading = reader.prepare("Why?", [], prompt_passages=0, sampling=generation)
     ids = list(generate(reader.model, reader.tokenizer, reading.prompt.ids, None, generation, threading.Event()))
     monkeypatch.setattr(reader.model.generation_config, "eos_token_id", ids[-1])
     text = "".join(reader.stream(reading, generation))

@@ -8,16 +8,14 @@ import threading
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 from gradio.events import api as offer
 from pydantic.dataclasses import dataclass
 
 from ragx.errors import RagxError
-from ragx.reader import READERS, ReaderName
-from ragx.retrieval import METHODS
-from ragx.types import Answer
+from ragx.types import Answer, ReaderName, SearchMethod
 from ragx_apps.chat import api, markup
 from ragx_apps.chat.asking import Asking
 from ragx_apps.chat.conversation import Reply, Turn, dump_turns, load_turns, messages, whole_reply
@@ -59,7 +57,7 @@ class Settings:
     @property
     def readers(self) -> list[ReaderName]:
         """Who answers, one after another."""
-        return [each for each in READERS if self.reader in (each, BOTH)]
+        return [each for each in get_args(ReaderName) if self.reader in (each, BOTH)]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -204,7 +202,7 @@ def build_page(indexes: Indexes, asking: Asking, uploads: Path) -> gr.Blocks:
                 label="Reader",
                 info="CEPE encodes all passages; the full prompt holds as many as fit.",
             )
-            method = gr.Dropdown([*METHODS], value="hybrid", label="Retriever")
+            method = gr.Dropdown([*get_args(SearchMethod)], value="hybrid", label="Retriever")
             k = gr.Slider(1, 200, 60, step=1, label="Passages read")
             prompt_passages = gr.Slider(0, 20, 10, step=1, label="In the prompt")
             length = gr.Slider(16, 1024, 256, step=16, label="Longest answer, in tokens")

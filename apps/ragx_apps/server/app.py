@@ -18,8 +18,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from tokenizers import Tokenizer
 
 from ragx import __version__
-from ragx.retrieval import Method, TextEmbedder
-from ragx.types import Answer, Message, Passage
+from ragx.retrieval import TextEmbedder
+from ragx.types import Answer, Message, Passage, SearchMethod
 from ragx.util.tokenization import valid
 from ragx_apps.server.asking import Asking, ClientGone
 from ragx_apps.server.errors import ApiError, ErrorBody, add_handlers, as_api_error
@@ -96,7 +96,7 @@ def create_app(
             there = " and ".join(each.id for each in models)
             raise ApiError(404, f"there is no model {name!r} here, but {there}", param="model", code="model_not_found")
 
-    def check_retriever(method: Method | None) -> None:
+    def check_retriever(method: SearchMethod | None) -> None:
         if rag.retriever.embedder is None and method not in (None, "bm25"):
             raise ApiError(400, "this server searches by words alone (bm25)", param="retriever")
 
@@ -213,7 +213,7 @@ def create_app(
         if not asked.query.strip():
             raise ApiError(400, "the query is empty", param="query")
         check_retriever(asked.retriever)
-        method: Method = asked.retriever or rag.method
+        method: SearchMethod = asked.retriever or rag.method
         hits = await asking.run(lambda: rag.retriever.search(asked.query, asked.k, method))
         metrics.searched(hits)
         return HitList(data=hits, notes=hits.notes)

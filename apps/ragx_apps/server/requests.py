@@ -6,9 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ragx.reader import ReaderName
-from ragx.retrieval import Method
-from ragx.types import Message
+from ragx.types import Message, ReaderName, SearchMethod
 
 MAX_MESSAGES = 200
 MAX_K = 200
@@ -51,7 +49,7 @@ class RagxOptions(BaseModel):
     k: int | None = Field(default=None, ge=1, le=MAX_K)
     prompt_passages: int | None = Field(default=None, ge=0, le=MAX_K)
     reader: ReaderName | None = None
-    retriever: Method | None = None
+    retriever: SearchMethod | None = None
 
 
 class Completing(BaseModel):
@@ -165,4 +163,4 @@ class SearchRequest(BaseModel):
 
     query: str
     k: int = Field(default=10, ge=1, le=MAX_K)
-    retriever: Method | None = None
+    retriever: SearchMethod | None = None

@@ -226,7 +226,7 @@ def test_a_server_that_is_told_to_end_answers_what_is_under_way_and_takes_nothin
 ) -> None:
     command = [sys.executable, "-m", "ragx", "serve", "--index", str(notes_index), "--model", str(talkative)]
     process = subprocess.Popen(
-        [*command, "--port", "0", "--retriever", "bm25"], stderr=subprocess.PIPE, text=True, env={**os.environ}
+        [*command, "--port", "0", "--method", "bm25"], stderr=subprocess.PIPE, text=True, env={**os.environ}
     )
     assert process.stderr is not None
     try:
