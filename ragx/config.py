@@ -276,4 +276,10 @@ def _describe(error: ValidationError, path: Path | None) -> str:
         return f"{where}{'.'.join(key.split('.')[:2])}: must be a path, a wheel's file or a dataset"
     if first["type"] == "extra_forbidden":
         return f"{where}unknown setting {key!r}"
-    return f"{where}{key}: {first['msg'].removeprefix('Value error, ')}"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "literal_error":
+        expected = str(first["ctx"]["expected"]).replace(" or ", ", ")
+        message = f"{first['input']!r} is not one of {expected}"
+    elif message.startswith("Input should be"):
+        message = f"{message.replace('Input should be', 'must be')}, got {first['input']!r}"
+    return f"{where}{key}: {message}"

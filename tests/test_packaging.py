@@ -33,7 +33,19 @@ def test_a_wheel_holds_our_packages_and_nothing_else(tmp_path: Path) -> None:
 def test_public_names() -> None:
     import ragx
 
-    assert ragx.__all__ == ["RAG", "Answer", "Citation", "Hit", "Passage", "__version__"]
+    assert ragx.__all__ == [
+        "RAG",
+        "Answer",
+        "Citation",
+        "Hit",
+        "Index",
+        "Message",
+        "Passage",
+        "SamplingParams",
+        "__version__",
+        "build_index",
+        "update_index",
+    ]
     assert all(getattr(ragx, name) for name in ragx.__all__)
 
 

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import typer
 import typer.core
+from typer.exceptions import TyperException
 
 from ragx.cli.eval import app as eval_app
 from ragx.cli.index import app as index_app
@@ -197,8 +198,23 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="replace")  # what its encoding lacks becomes ?; stderr escapes it by itself
     try:
-        app()
+        code = app(standalone_mode=False)
         sys.stdout.flush()
+        sys.exit(code if isinstance(code, int) else 0)
+    except typer.BadParameter as error:
+        notice(f"ragx: {_bad_parameter(error)}")
+        sys.exit(2)
+    except TyperException as error:
+        error.show()  # type: ignore[attr-defined]
+        sys.exit(2)
     except RagxError as error:
         notice(f"ragx: {error}")
         sys.exit(error.exit_code)
+
+
+def _bad_parameter(error: typer.BadParameter) -> str:
+    """The message that `ragx.config.checked` has for the same value."""
+    if error.param is None or not error.message:
+        return error.format_message()
+    message = error.message.removeprefix("Value error, ").replace("Input should be", "must be").rstrip(".")
+    return f"{error.param.name}: {message}"

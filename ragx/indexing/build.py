@@ -126,7 +126,7 @@ def build(
 
 def _check_text(out: Path, settings: IndexSettings) -> None:
     """Neither a manifest nor Parquet's paths can hold what is not UTF-8, which Python keeps as lone surrogates."""
-    for key, value in {"out": str(out), **settings.model_dump()}.items():
+    for key, value in {"index": str(out), **settings.model_dump()}.items():
         for each in value if isinstance(value, list) else [value]:
             text = json.dumps(each, ensure_ascii=False)
             if text != without_surrogates(text):
@@ -179,7 +179,7 @@ def check_engine(engine: str, address: str | None) -> None:
     if engine not in ENGINES:
         raise ConfigError(f"engine {engine!r} is not one of {', '.join(ENGINES)}")
     if address is not None and engine != "ray":
-        raise ConfigError("--address is that of a Ray cluster: give --engine ray too")
+        raise ConfigError("--address names a Ray cluster: add --engine ray")
 
 
 def absolute(path: str | Path) -> str:

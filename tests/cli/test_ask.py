@@ -34,7 +34,16 @@ def test_json_holds_the_answer_its_citations_hits_and_timings(
 ) -> None:
     run = ragx("ask", QUESTION, "--index", index, "--json", "-k", 3, "--prompt-passages", 1, "--max-new-tokens", 40)
     values = json.loads(run.out)
-    assert set(values) == {"question", "answer", "citations", "hits", "timings", "tokens_per_second", "shares", "notes"}
+    assert set(values) == {
+        "question",
+        "answer",
+        "citations",
+        "hits",
+        "timings",
+        "tokens_per_second",
+        "attention_shares",
+        "notes",
+    }
     assert set(values["timings"]) >= {"retrieve", "encode", "first_token", "total"}
     assert len(values["hits"]) == 3
     retrieved = {hit["document"] for hit in values["hits"]}

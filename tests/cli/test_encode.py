@@ -56,8 +56,8 @@ def test_encodings_that_do_not_fit_are_told_of(ragx, index: Path, trained_reader
     ("options", "message"),
     [
         (("--model", "DECODER"), "is an untrained reader: nothing attends to its encodings"),
-        (("--encodings", "int3"), "encodings 'int3' is not one of bfloat16, int8"),
-        (("--bits", "5"), "bits must be 4 or 8, not 5"),
+        (("--encodings", "int3"), "encodings: 'int3' is not one of 'bfloat16', 'int8'"),
+        (("--bits", "5"), "bits: '5' is not one of"),
         (("--index", "/nowhere"), "no index at /nowhere"),
     ],
 )

@@ -32,12 +32,6 @@ def test_info_counts_documents_passages_and_shards(ragx: Callable[..., Run], ind
     assert (info["documents"], info["passages"], info["shards"]) == (4, 4, 1)
 
 
-def test_info_and_verify_take_the_folder_as_the_other_commands_do(ragx: Callable[..., Run], index: Path) -> None:
-    for command in ("info", "verify"):
-        assert ragx("index", command, index) == ragx("index", command, "--index", index)
-        assert ragx("index", command, index).code == 0
-
-
 def test_verify_then_rm(ragx: Callable[..., Run], notes: Path, tmp_path: Path) -> None:
     folder = tmp_path / "index"
     assert ragx("index", "build", notes, "--index", folder, "--chunking.size=5", "--shard-size", 3).code == 0
@@ -140,9 +134,9 @@ def test_what_is_not_utf8_is_refused_before_anything_is_read(ragx: Callable[...,
     source.mkdir()
     (source / "broken.pdf").write_bytes(b"%PDF-1.7 broken")
     builds = {
-        "sources": [source, "--out", tmp_path / "index"],
-        "out": [tmp_path, "--out", source],
-        "exclude": [tmp_path, "--out", tmp_path / "index", "--exclude", "*\udce9*"],
+        "sources": [source, "--index", tmp_path / "index"],
+        "index": [tmp_path, "--index", source],
+        "exclude": [tmp_path, "--index", tmp_path / "index", "--exclude", "*\udce9*"],
     }
     for key, arguments in builds.items():
         run = ragx("index", "build", *arguments, "--strict")
