@@ -140,7 +140,10 @@ def test_an_engine_that_is_not_there_is_one_line(
         ["index", "update", "--index", tmp_path],
     ]
     for command in (["index", "build", notes, "--index", tmp_path / "index"], *others):
-        assert ragx(*command, *options) == Run(2, "", f"ragx: {message}\n")
+        run = ragx(*command, *options)
+        assert (run.code, run.out) == (2, "")
+        assert run.err.startswith("ragx: ")
+        assert message in run.err
     assert not (tmp_path / "index").exists()
 
 
