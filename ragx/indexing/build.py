@@ -56,8 +56,8 @@ class BuildReport:
 
 def build(
     paths: Sequence[str | Path],
-    out: Path,
-    settings: IndexSettings,
+    out: str | Path,
+    settings: IndexSettings | None = None,
     *,
     strict: bool = False,
     device: str | None = None,
@@ -71,7 +71,7 @@ def build(
     Args:
         paths: files and folders.
         out: the index folder; an index already there keeps answering until this one is published.
-        settings: embedder, chunking and so on.
+        settings: embedder, chunking and so on; None: the defaults.
         strict: stop at the first file or row that cannot be read.
         device: a torch device for the embedder; None: a GPU where there is one.
         dtype: number format of the embedder; None: what the device multiplies fastest.
@@ -93,6 +93,7 @@ def build(
     from ragx.index import build_index
     from ragx.indexing.file_records import SourceFiles, reading_version, record_lines
 
+    out, settings = Path(out), settings or IndexSettings()
     sources = [
         source if isinstance(source, WheelFile | DatasetSource) else absolute(source) for source in settings.sources
     ]

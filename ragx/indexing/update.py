@@ -33,7 +33,7 @@ class UpdateReport(BuildReport):
 
 
 def update(
-    folder: Path,
+    folder: str | Path,
     paths: Sequence[str | Path] = (),
     *,
     keep: bool = False,
@@ -72,6 +72,7 @@ def update(
         IndexFolderError: there is no index in `folder`, it is damaged, cannot be written, or another process is writing
             to it.
     """
+    folder = Path(folder)
     report = UpdateReport(strict=strict)
     manifest = read_manifest(folder)
     reading = _Reading(folder, manifest, paths, report, keep)
