@@ -15,7 +15,7 @@ from torch import Tensor
 from ragx.cepe.added_weights import save_reader
 from ragx.cepe.fresh import fresh
 from ragx.cepe.placement import Placement
-from ragx.config import IndexSettings
+from ragx.config import EncodingOptions, IndexSettings
 from ragx.errors import ModelError
 from ragx.index import Index
 from ragx.indexing.build import build
@@ -66,7 +66,7 @@ def opened(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
             folder.mkdir()
             (folder / "models").symlink_to(models)
         monkeypatch.setenv("RAGX_HOME", str(folder))
-        return open_reader(str(trained), device="cpu", dtype="float32")
+        return open_reader(EncodingOptions(model=str(trained), device="cpu", dtype="float32"))
 
     return open_in
 
