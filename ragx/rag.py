@@ -21,7 +21,7 @@ from ragx.reader.conversation import search_query
 from ragx.retrieval import METHODS, Method, Retriever, open_embedder
 from ragx.types import Answer, Hit, Message, Timings
 from ragx.util.device import out_of_memory_is_one_line, parse_dtype, usable_device
-from ragx.util.tokenization import valid
+from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
     import torch
@@ -135,7 +135,7 @@ class RAG:
         Raises:
             ConfigError: an argument is out of range, or the question does not fit into the decoder's window.
         """
-        question = valid(question)
+        question = without_surrogates(question)
         method = retriever or self.method
         check_question(question, k, prompt_passages, reader, method)
         decoding = checked(SamplingParams, generation)

@@ -15,11 +15,12 @@ from ragx.errors import REPAIR_ADVICE, IndexFolderError
 from ragx.index.bm25 import open_bm25, open_counted
 from ragx.index.dense import open_faiss
 from ragx.index.manifest import DELETED, FileEntry, Manifest, load_manifest, of_current
-from ragx.index.passages import all_passages, column, is_unicode, open_passages, passage_at, passages_at
+from ragx.index.passages import all_passages, column, open_passages, passage_at, passages_at
 from ragx.index.postings import Counted
 from ragx.index.vectors import as_float32, dimension
 from ragx.types import Embedder, Passage
 from ragx.util.files import sha256
+from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
     import bm25s
@@ -186,7 +187,7 @@ class Index:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        wanted = pa.array([name for name in ids if is_unicode(name)], pa.large_string())
+        wanted = pa.array([name for name in ids if name == without_surrogates(name)], pa.large_string())
         found: dict[str, int] = {}
         for shard in self.shards:
             held = column(shard.passages, "id")

@@ -28,7 +28,7 @@ from ragx.reader.base import Reader
 from ragx.reader.citations import cite
 from ragx.types import Citation, Hit, Message
 from ragx.util.device import out_of_memory_is_one_line
-from ragx.util.tokenization import valid
+from ragx.util.text import without_surrogates
 
 GENERATION = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
 PER_CALL = ("model", "k", "prompt_passages", "reader", "max_tokens", *GENERATION)
@@ -208,7 +208,7 @@ def checked_question(text: str) -> str:
     """
     if not text.strip():
         raise ConfigError("the question is empty")
-    return valid(text)
+    return without_surrogates(text)
 
 
 def _open_readers(

@@ -20,7 +20,7 @@ from ragx.langchain.embeddings import RagxEmbeddings
 from ragx.rag import check_search, default_index
 from ragx.retrieval import Method, Retriever
 from ragx.types import Embedder
-from ragx.util.tokenization import valid
+from ragx.util.text import without_surrogates
 
 Folder = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
 
@@ -50,7 +50,7 @@ class RagxRetriever(BaseRetriever):
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
         k = self.k if k is None else k
-        query = valid(query)
+        query = without_surrogates(query)
         check_search(query, k, self.method)
         if self._current is None:
             self._current = CurrentIndex(Path(self.index), self._embedder)

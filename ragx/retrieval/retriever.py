@@ -15,6 +15,7 @@ from ragx.index.dense import nearest
 from ragx.index.faiss_gpu import OnGpu, copy_to_gpus
 from ragx.index.index import Index, Shard
 from ragx.types import Embedder, Hit
+from ragx.util.text import without_surrogates
 
 Method = Literal["dense", "bm25", "hybrid"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -68,7 +69,7 @@ class Retriever:
         """
         if k < 1:
             raise ConfigError(f"k must be at least 1, not {k}")
-        question = question.encode("utf-8", "replace").decode("utf-8")  # lone surrogates are no text
+        question = without_surrogates(question)
         if method not in METHODS:
             raise ConfigError(f"method {method!r} is not one of {', '.join(METHODS)}")
         depth = max(k, FUSION_DEPTH) if method == "hybrid" else k
