@@ -53,9 +53,7 @@ def write_passages(passages: Iterable[Passage], path: Path) -> tuple[int, str]:
                 columns = [[getattr(passage, name) for passage in batch] for name in schema.names]
                 writer.write_table(pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema))
             except UnicodeEncodeError:
-                bad = next(
-                    each for each in batch if (text := "".join(map(str, astuple(each)))) != without_surrogates(text)
-                )
+                bad = next(passage for passage in batch if not _is_unicode(passage))
                 raise CorpusError(
                     f"passage {bad.id!a} holds a lone surrogate, which is not valid Unicode text"
                 ) from None

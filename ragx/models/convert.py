@@ -93,8 +93,10 @@ def _unshared(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def _rewrite_index(index: Path, name: str) -> None:
     renamed = {key: _renamed(Path(shard)).name for key, shard in check.shards(index, name).items()}
-    (index.parent / check.INDEX).write_text(json.dumps({"metadata": {}, "weight_map": renamed}), encoding="utf-8")
     index.unlink()
+    rewritten = index.with_name(check.INDEX)
+    rewritten.unlink(missing_ok=True)  # it may be a link into the Hub's cache
+    rewritten.write_text(json.dumps({"metadata": {}, "weight_map": renamed}), encoding="utf-8")
 
 
 def _from_gguf(file: Path, name: str) -> None:

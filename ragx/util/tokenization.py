@@ -59,10 +59,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 def plain_ids(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each text, without added tokens of any kind."""
     backend: Tokenizer = _plain_backends[tokenizer]
-    return [
-        encoding.ids
-        for encoding in backend.encode_batch(list(map(without_surrogates, texts)), add_special_tokens=False)
-    ]
+    encodings = backend.encode_batch([without_surrogates(text) for text in texts], add_special_tokens=False)
+    return [encoding.ids for encoding in encodings]
 
 
 def chat_ids(tokenizer: PreTrainedTokenizerFast, message: str, history: Sequence[Message] = ()) -> list[int]:
