@@ -15,7 +15,7 @@ from torch import Tensor
 from ragx.cepe.added_weights import save_reader
 from ragx.cepe.fresh import fresh
 from ragx.cepe.placement import Placement
-from ragx.config import IndexSettings
+from ragx.config import EncodingOptions, IndexSettings
 from ragx.errors import ModelError
 from ragx.index import Index
 from ragx.indexing.build import build
@@ -66,7 +66,7 @@ def opened(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
             folder.mkdir()
             (folder / "models").symlink_to(models)
         monkeypatch.setenv("RAGX_HOME", str(folder))
-        return open_reader(str(trained), device="cpu", dtype="float32")
+        return open_reader(EncodingOptions(model=str(trained), device="cpu", dtype="float32"))
 
     return open_in
 
@@ -105,7 +105,7 @@ def test_build_on_the_cluster_encodes_there_too(
     opened("built")
     out = tmp_path / "index"
     options = ("--encode", "--model", trained, "--engine", "ray")
-    code, _, err = run_command("index", "build", tmp_path / "snow.txt", "--out", out, *options)
+    code, _, err = run_command("index", "build", tmp_path / "snow.txt", "--index", out, *options)
     assert code == 0
     assert "1 passages encoded" in err
 

@@ -71,7 +71,7 @@ def test_the_command_updates_as_with_the_local_engine(tmp_path: Path, monkeypatc
     shutil.copytree(local, ray)
     (notes / "soil.txt").write_text("Dark soil absorbs light.\n")
     for folder in (local, ray):
-        monkeypatch.setattr(sys, "argv", ["ragx", "index", "update", str(folder), "--engine", folder.name])
+        monkeypatch.setattr(sys, "argv", ["ragx", "index", "update", "--index", str(folder), "--engine", folder.name])
         with pytest.raises(SystemExit) as ended:
             cli.main()
         assert not ended.value.code

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from ragx.config import IndexSettings
 from ragx.errors import CorpusError, IndexFolderError
 from ragx.index import Index, build_index, compact_index, read_manifest, repair_index, update_index, verify
-from ragx.retrieval import Method, Retriever
-from ragx.types import Passage
+from ragx.retrieval import Retriever
+from ragx.types import Passage, SearchMethod
 from tests.helpers.toy_embedders import WordEmbedder, passage, passages
 
 TEXTS = [f"snow {n} reflects" for n in range(7)]
@@ -40,7 +40,7 @@ def held(folder: Path) -> dict[str, Passage]:
     return {each.id: each for each in found}
 
 
-def ranking(folder: Path, question: str, k: int, method: Method) -> list[tuple[str, float]]:
+def ranking(folder: Path, question: str, k: int, method: SearchMethod) -> list[tuple[str, float]]:
     hits = Retriever(Index.open(folder), WordEmbedder()).search(question, k, method)
     return [(hit.passage.id, hit.score) for hit in hits]
 

@@ -15,6 +15,7 @@ import pytest
 from ragx.errors import IndexFolderError
 from ragx.index import Index, read_manifest, remove, verify
 from ragx.util.files import writer_lock
+from tests.helpers import ROOT
 from tests.helpers.small_indexes import SNOW, SOIL, build, texts_of
 from tests.helpers.toy_embedders import WordEmbedder
 
@@ -49,7 +50,7 @@ def test_the_lock_holds_between_processes_and_dies_with_its_holder(folder: Path)
 LARGE = [" ".join(f"w{row}x{column}" for column in range(100)) for row in range(40)]
 SCRIPT = """
 import json, pathlib, resource, sys
-from test_writing import build_large
+from tests.index.test_writing import build_large
 from ragx.errors import IndexFolderError
 limit = int(sys.argv[3])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -75,7 +76,8 @@ def test_a_full_disk_is_one_line_that_names_the_file_and_publishes_nothing(
     build_large(tmp_path / "whole")
     limit = read_manifest(tmp_path / "whole").files[name].size - 1
     child = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(folder), str(limit)],
+        [sys.executable, "-c", SCRIPT, "", str(folder), str(limit)],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,

@@ -11,6 +11,7 @@ import gradio as gr
 from pydantic import TypeAdapter, ValidationError
 
 from ragx.cli.render import answer_json
+from ragx.config import SamplingParams, checked
 from ragx.errors import ConfigError, RagxError
 from ragx.types import Answer, Message
 from ragx_apps.chat.asking import Asking
@@ -26,7 +27,7 @@ def ask_with(indexes: Indexes, asking: Asking) -> Callable[..., Iterator[dict[st
         history: list[dict[str, str]] | None = None,
         k: int = 60,
         prompt_passages: int = 10,
-        retriever: str = "hybrid",
+        method: str = "hybrid",
         reader: str = "cepe",
         max_new_tokens: int = 256,
         temperature: float = 0.0,
@@ -38,16 +39,17 @@ def ask_with(indexes: Indexes, asking: Asking) -> Callable[..., Iterator[dict[st
         options: dict[str, Any] = {
             "k": k,
             "prompt_passages": prompt_passages,
-            "retriever": retriever,
+            "method": method,
             "reader": reader,
-            "max_new_tokens": max_new_tokens,
-            "temperature": temperature,
         }
         text = ""
         try:
             options["history"] = _messages(history or [])
+            options["sampling"] = checked(
+                SamplingParams, {"max_new_tokens": max_new_tokens, "temperature": temperature}
+            )
             rag = indexes.open(index)
-            for event in asking.stream(rag, question, threading.Event(), why=True, **options):
+            for event in asking.stream(rag, question, threading.Event(), attention_shares=True, **options):
                 if isinstance(event, Answer):
                     yield json.loads(answer_json(question, event))
                 else:

@@ -18,8 +18,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from tokenizers import Tokenizer
 
 from ragx import __version__
-from ragx.retrieval import Method, TextEmbedder
-from ragx.types import Answer, Message, Passage
+from ragx.retrieval import TextEmbedder
+from ragx.types import Answer, Message, Passage, SearchMethod
 from ragx.util.text import without_surrogates
 from ragx_apps.server.asking import Asking, ClientGone
 from ragx_apps.server.errors import ApiError, ErrorBody, add_handlers, as_api_error
@@ -96,17 +96,17 @@ def create_app(
             there = " and ".join(each.id for each in models)
             raise ApiError(404, f"there is no model {name!r} here, but {there}", param="model", code="model_not_found")
 
-    def check_retriever(method: Method | None) -> None:
+    def check_method(method: SearchMethod | None) -> None:
         if rag.retriever.embedder is None and method not in (None, "bm25"):
-            raise ApiError(400, "this server searches by words alone (bm25)", param="retriever")
+            raise ApiError(400, "this server searches by words alone (bm25)", param="method")
 
     async def events_of(
         request: Request, asked: Completing, question: str, history: list[Message]
     ) -> AsyncIterator[str | Answer]:
         check_model(asked.model, model)
-        check_retriever(asked.ragx.retriever if asked.ragx else None)
+        check_method(asked.ragx.method if asked.ragx else None)
         own = asked.ragx.model_dump(exclude_none=True) if asked.ragx else {}
-        options = {"k": k, "prompt_passages": prompt_passages, **own, **asked.generation(), "history": history}
+        options = {"k": k, "prompt_passages": prompt_passages, **own, "sampling": asked.sampling(), "history": history}
         async for event in asking.answer(question, request.is_disconnected, **options):
             yield event
 
@@ -212,8 +212,8 @@ def create_app(
         """The passages of the index that fit a query best."""
         if not asked.query.strip():
             raise ApiError(400, "the query is empty", param="query")
-        check_retriever(asked.retriever)
-        method: Method = asked.retriever or rag.method
+        check_method(asked.method)
+        method: SearchMethod = asked.method or rag.method
         hits = await asking.run(lambda: rag.retriever.search(asked.query, asked.k, method))
         metrics.searched(hits)
         return HitList(data=hits, notes=hits.notes)

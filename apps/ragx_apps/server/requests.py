@@ -6,9 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ragx.reader import ReaderName
-from ragx.retrieval import Method
-from ragx.types import Message
+from ragx.config import SamplingParams
+from ragx.types import Message, ReaderName, SearchMethod
 
 MAX_MESSAGES = 200
 MAX_K = 200
@@ -51,7 +50,7 @@ class RagxOptions(BaseModel):
     k: int | None = Field(default=None, ge=1, le=MAX_K)
     prompt_passages: int | None = Field(default=None, ge=0, le=MAX_K)
     reader: ReaderName | None = None
-    retriever: Method | None = None
+    method: SearchMethod | None = None
 
 
 class Completing(BaseModel):
@@ -80,8 +79,11 @@ class Completing(BaseModel):
                 raise ValueError(f"{name} is not supported here: leave it out")
         return self
 
-    def generation(self) -> dict[str, Any]:
-        """Settings of `ragx.config.SamplingParams`; what was not given is left to it."""
+    def sampling(self) -> SamplingParams:
+        """How to decode; what was not given is left to the defaults."""
+        return SamplingParams(**self._sampling())
+
+    def _sampling(self) -> dict[str, Any]:
         stop = [self.stop] if isinstance(self.stop, str) else self.stop
         given = {
             "max_new_tokens": self.max_tokens,
@@ -124,10 +126,9 @@ class ChatRequest(Completing):
             raise ValueError("the last message must be the user's: it is the question")
         return self
 
-    def generation(self) -> dict[str, Any]:
-        """With OpenAI's newer name for the greatest length."""
-        newer = self.max_completion_tokens
-        return super().generation() | ({} if newer is None else {"max_new_tokens": newer})
+    def _sampling(self) -> dict[str, Any]:
+        newer = self.max_completion_tokens  # OpenAI's newer name for max_tokens
+        return super()._sampling() | ({} if newer is None else {"max_new_tokens": newer})
 
 
 class CompletionRequest(Completing):
@@ -165,4 +166,4 @@ class SearchRequest(BaseModel):
 
     query: str
     k: int = Field(default=10, ge=1, le=MAX_K)
-    retriever: Method | None = None
+    method: SearchMethod | None = None

@@ -22,6 +22,7 @@ from ragx_apps.chat.indexes import Indexes
 from ragx_apps.chat.page import BOTH, Page
 
 from ragx.cepe.store import PassageStore
+from ragx.config import SamplingParams
 from ragx.errors import ConfigError
 from ragx.rag import RAG
 from ragx.types import Answer
@@ -38,7 +39,14 @@ def own(rag: RAG) -> RAG:
 
 
 def ask(asking: Asking, rag: RAG, tokens: int, cancel: threading.Event | None = None) -> Stream:
-    return asking.stream(rag, "snow?", cancel or threading.Event(), k=2, prompt_passages=1, max_new_tokens=tokens)
+    return asking.stream(
+        rag,
+        "snow?",
+        cancel or threading.Event(),
+        k=2,
+        prompt_passages=1,
+        sampling=SamplingParams(max_new_tokens=tokens),
+    )
 
 
 def text(stream: Stream) -> str:
