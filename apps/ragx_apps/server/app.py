@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from ragx import __version__
 from ragx.retrieval import TextEmbedder
 from ragx.types import Answer, Message, Passage, SearchMethod
-from ragx.util.tokenization import valid
+from ragx.util.text import without_surrogates
 from ragx_apps.server.asking import Asking, ClientGone
 from ragx_apps.server.errors import ApiError, ErrorBody, add_handlers, as_api_error
 from ragx_apps.server.metrics import Measured
@@ -183,7 +183,7 @@ def create_app(
         check_model(asked.model, embedder.name)
         if asked.dimensions not in (None, embedder.dimension):
             raise ApiError(400, f"{embedder.name} has {embedder.dimension} dimensions", param="dimensions")
-        texts = [valid(text) for text in asked.texts]
+        texts = [without_surrogates(text) for text in asked.texts]
         passages = [Passage("", "", "", text, 0, 0, len(text), "") for text in texts]
 
         def embed() -> tuple[np.ndarray, int]:
