@@ -1,4 +1,4 @@
-"""`ragx serve`: load the models, listen, and stop without losing an answer."""
+"""`ragx serve`: load the models, listen, shut down gracefully."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def add_to(app: typer.Typer) -> None:
 def serve(
     index: IndexFolder = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 8000,
     token: Annotated[
         str | None, typer.Option(envvar="RAGX_TOKEN", help="The bearer token that clients must send.")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Answers decoded at once.")] = 8,
-    queue: Annotated[int, typer.Option(min=0, help="Requests that wait beyond; further ones get 429.")] = 32,
+    queue: Annotated[int, typer.Option(min=0, help="Requests that may wait; further ones get 429.")] = 32,
     time_limit: Annotated[float, typer.Option(min=1, help="Seconds from a request to its whole answer.")] = 300,
     k: Annotated[int, typer.Option("--k", "-k", help="Passages to retrieve and read.")] = 60,
-    prompt_passages: Annotated[int, typer.Option(help="How many of them also stand in the prompt.")] = 10,
+    prompt_passages: Annotated[int, typer.Option(help="How many of them are also in the prompt.")] = 10,
     retriever: Annotated[str, typer.Option(help="dense, bm25 or hybrid.")] = "hybrid",
     model: Reader = None,
     attend: Annotated[str, typer.Option(help="How decoding attends: auto, project, cached or latent.")] = "auto",
@@ -46,7 +46,7 @@ def serve(
     bits: Bits = None,
     offline: Offline = False,
 ) -> None:
-    """Answer over HTTP, as OpenAI's API does: /v1/chat/completions, /v1/embeddings, /v1/search and more."""
+    """Serve an OpenAI-compatible HTTP API: /v1/chat/completions, /v1/embeddings, /v1/search and more."""
     from ragx.rag import DEFAULT_MODEL, check_question
 
     try:
@@ -72,26 +72,26 @@ def serve(
         )
         rag.retriever = spread(rag.retriever)
         from ragx_apps.server.app import create_app
-        from ragx_apps.server.asking import Asking
         from ragx_apps.server.metrics import Metrics
         from ragx_apps.server.protection import is_loopback
+        from ragx_apps.server.service import Service
 
         if token is None and not is_loopback(host):
-            notice(f"whoever reaches {host} can ask: --token or RAGX_TOKEN asks them for a token")
-        asking = Asking(rag, Metrics(), batch=batch, queue=queue, time_limit=time_limit)
+            notice(f"anyone who can reach {host} can use this server: require a token with --token or RAGX_TOKEN")
+        service = Service(rag, Metrics(), batch=batch, waiting=queue, time_limit=time_limit)
         name = model or DEFAULT_MODEL
         try:
-            app = create_app(asking, name, k=k, prompt_passages=prompt_passages, token=token, host=host)
+            app = create_app(service, name, k=k, prompt_passages=prompt_passages, token=token, host=host)
             listen(app, host, port, time_limit)
         finally:
-            asking.close()
+            service.close()
 
 
 def listen(app: FastAPI, host: str, port: int, time_limit: float) -> None:
-    """Serve until SIGTERM or Ctrl-C: then nothing new is taken, and what is under way is answered.
+    """Serve until SIGTERM or Ctrl-C; then stop accepting requests and finish the answers in progress.
 
     Raises:
-        RagxError: the address cannot be had.
+        RagxError: the address is in use or not available.
     """
     import uvicorn
 
@@ -102,7 +102,7 @@ def listen(app: FastAPI, host: str, port: int, time_limit: float) -> None:
     address, bound = listener.getsockname()[:2]
     shown = f"[{address}]" if ":" in address else address
     notice(f"listening on http://{shown}:{bound}/v1; Ctrl-C stops")
-    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again after it has stopped for it
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again after its shutdown
     grace = int(time_limit) + 1
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=grace)
     uvicorn.Server(config).run(sockets=[listener])
