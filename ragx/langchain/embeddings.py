@@ -42,8 +42,7 @@ class RagxEmbeddings(BaseModel, Embeddings):
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """A vector for each text, (n, d)."""
-        passages = [Passage("", "", "", text, 0, 0, len(text), "") for text in map(without_surrogates, texts)]
-        vectors: list[list[float]] = self.embedder.encode_passages(passages).tolist()
+        vectors: list[list[float]] = self.embedder.embed_texts([without_surrogates(text) for text in texts]).tolist()
         return vectors
 
     def embed_query(self, text: str) -> list[float]:
