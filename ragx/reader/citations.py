@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ragx.reader.prompt import INSTRUCTION
 from ragx.types import Citation, Hit
+from ragx.util.tokenization import valid
 
 if TYPE_CHECKING:
     import tantivy
@@ -86,7 +87,7 @@ def sentence_spans(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _stems(text: str) -> frozenset[str]:
-    return frozenset(_analyzer().analyze(text))
+    return frozenset(_analyzer().analyze(valid(text)))
 
 
 @cache
