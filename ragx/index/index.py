@@ -16,11 +16,12 @@ from ragx.errors import REPAIR_ADVICE, IndexFolderError
 from ragx.index.dense import open_faiss
 from ragx.index.lexical import Lexical, LexicalError
 from ragx.index.manifest import DELETED, LEXICAL, FileEntry, Manifest, lexical_files, load_manifest, of_current
-from ragx.index.passages import all_passages, column, is_unicode, open_passages, passage_at, passages_at
+from ragx.index.passages import all_passages, column, open_passages, passage_at, passages_at
 from ragx.index.vectors import as_float32, dimension
 from ragx.types import Embedder, Passage, embedded_text
 from ragx.util.files import sha256
 from ragx.util.terminal import notice
+from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
     import faiss
@@ -183,7 +184,7 @@ class Index:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        wanted = pa.array([name for name in ids if is_unicode(name)], pa.large_string())
+        wanted = pa.array([name for name in ids if name == without_surrogates(name)], pa.large_string())
         found: dict[str, int] = {}
         for shard in self.shards:
             held = column(shard.passages, "id")

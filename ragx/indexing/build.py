@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ragx import models
 from ragx.config import DatasetSource, IndexSettings, WheelFile
 from ragx.corpus import PassageCounts, Skipped, read_documents
-from ragx.corpus.document import without_surrogates
 from ragx.errors import ConfigError, CorpusError
 from ragx.retrieval import open_embedder
+from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
     import torch
@@ -176,9 +177,11 @@ def _source(name: str, device: str | None, dtype: str | torch.dtype | None) -> t
 
 
 def check_engine(engine: str, address: str | None) -> None:
-    """Raise a `ConfigError` where there is no such engine, or an address for the local one."""
+    """Raise a `ConfigError` for an unknown engine, a missing Ray, or an address for the local engine."""
     if engine not in ENGINES:
         raise ConfigError(f"engine {engine!r} is not one of {', '.join(ENGINES)}")
+    if engine == "ray" and find_spec("ray") is None:
+        raise ConfigError("`--engine ray` needs another package: pip install 'ragx[ray]'")
     if address is not None and engine != "ray":
         raise ConfigError("--address names a Ray cluster: add --engine ray")
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from ragx.config import DatasetSource
 from ragx.corpus import Document, Skipped, read_documents
-from ragx.corpus.document import without_surrogates
 from ragx.errors import ConfigError, CorpusError, IndexFolderError
 from ragx.index import Index, Manifest, read_manifest, update_index
 from ragx.index.manifest import SOURCES
 from ragx.indexing.build import BuildReport, Engine, absolute, embedders, readable
 from ragx.indexing.file_records import Known, SourceFiles, read_records, reading_version, record_lines
 from ragx.types import Passage
+from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ragx.reader.prompt import INSTRUCTION
 from ragx.types import Citation, Hit
-from ragx.util.tokenization import valid
+from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
     import tantivy
@@ -87,7 +87,7 @@ def sentence_spans(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _stems(text: str) -> frozenset[str]:
-    return frozenset(_analyzer().analyze(valid(text)))
+    return frozenset(_analyzer().analyze(without_surrogates(text)))
 
 
 @cache

@@ -17,6 +17,7 @@ from ragx.index.index import Index, Shard
 from ragx.index.lexical import LexicalError
 from ragx.index.manifest import LEXICAL
 from ragx.types import Embedder, Hit, SearchMethod
+from ragx.util.text import without_surrogates
 
 RRF_CONSTANT = 60
 """Constant of reciprocal rank fusion: Cormack, Clarke and Büttcher, SIGIR 2009."""
@@ -62,7 +63,7 @@ class Retriever:
             ConfigError: k is not positive or the method unknown.
             IndexFolderError: dense and hybrid without the embedder that the index was built with.
         """
-        question = question.encode("utf-8", "replace").decode("utf-8")  # lone surrogates are not valid text
+        question = without_surrogates(question)
         checked(SearchOptions, {"k": k, "method": method})
         depth = max(k, FUSION_DEPTH) if method == "hybrid" else k
         dense = SearchResults() if method == "bm25" else self._dense(question, depth)

@@ -27,7 +27,7 @@ from tests.helpers.slow_embedders import slow_reader
 
 distributed = pytest.importorskip("ragx.distributed")
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 
 NOTES = 12
 
@@ -160,5 +160,5 @@ def test_workers_with_another_reader_are_refused(
     reader = opened("refused")
     source = distributed.Source(slow_reader, (str(other), str(tmp_path), 0.0))
     encode = partial(distributed.encode_batches, source, reader.model.encoder_fingerprint(), "bfloat16")
-    with pytest.raises(ModelError, match=r"the reader on node .* is another one than here"):
+    with pytest.raises(ModelError, match=r"the reader on node .* differs from this"):
         encode_index(index, reader, encode)
