@@ -265,14 +265,14 @@ def test_usage_counts_the_prompt_and_what_was_decoded(tiny: dict[str, Any], fact
     answer = model.invoke("Why?", documents=facts)
     reader = open_reader(EncodingOptions(model=tiny["model"], dtype="float32"))
     passages = [to_passage(document, str(document.id)) for document in facts]
-    reading = reader.prepare("Why?", passages, prompt_passages=2, sampling=SamplingParams(max_new_tokens=16))
+    prepared = reader.prepare("Why?", passages, prompt_passages=2, sampling=SamplingParams(max_new_tokens=16))
     assert answer.usage_metadata == {
-        "input_tokens": len(reading.prompt.ids),
+        "input_tokens": len(prepared.prompt.ids),
         "output_tokens": 16,
-        "total_tokens": len(reading.prompt.ids) + 16,
+        "total_tokens": len(prepared.prompt.ids) + 16,
     }
-    assert reading.context is not None
-    assert answer.response_metadata["context_tokens"] == reading.context.tokens
+    assert prepared.context is not None
+    assert answer.response_metadata["context_tokens"] == prepared.context.tokens
     assert answer.response_metadata["model_name"] == tiny["model"]
     streamed: AIMessageChunk | None = None
     for chunk in model.stream("Why?", documents=facts):
@@ -286,11 +286,11 @@ def test_usage_counts_no_token_for_text_that_a_stop_string_held_back(
     tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = open_cached_readers(tiny["model"], None, "float32", None)[0]["full"]
-    generation = SamplingParams(max_new_tokens=8)
-    reading = reader.prepare("Why?", [], prompt_passages=0, sampling=generation)
-    ids = list(generate(reader.model, reader.tokenizer, reading.prompt.ids, None, generation, threading.Event()))
+    sampling = SamplingParams(max_new_tokens=8)
+    prepared = reader.prepare("Why?", [], prompt_passages=0, sampling=sampling)
+    ids = list(generate(reader.model, reader.tokenizer, prepared.prompt.ids, None, sampling, threading.Event()))
     monkeypatch.setattr(reader.model.generation_config, "eos_token_id", ids[-1])
-    text = "".join(reader.stream(reading, generation))
+    text = "".join(reader.stream(prepared, sampling))
     model = ChatRagx(**tiny, reader="full", stop=[text[-1] + "never there"])
     answer = model.invoke("Why?", documents=[])
     assert answer.text == text.strip()
