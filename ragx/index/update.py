@@ -19,6 +19,7 @@ import numpy as np
 
 from ragx.config import IndexSettings
 from ragx.index.build import check_out, embed_shards, index_words, write_shards
+from ragx.index.by_id import ById
 from ragx.index.index import Index, Shard, shard_folder
 from ragx.index.manifest import SOURCES, Counts, EmbedderEntry, Manifest, current_generation, generations
 from ragx.index.passages import column
@@ -123,17 +124,18 @@ def _changed(index: Index, passages: Iterable[Passage]) -> tuple[dict[str, Passa
     same = np.zeros(index.total, bool)
     changed: dict[str, Passage] = {}
     stream = iter(passages)
+    by_id: ById | None = None
     while chunk := list(islice(stream, READ_AT_ONCE)):
-        rows = index.find({passage.id for passage in chunk})
-        there = dict(zip(rows, index.passages(list(rows.values())), strict=True))
+        by_id = by_id or ById(index)
+        present = by_id.find({passage.id for passage in chunk})
         for passage in chunk:
-            unchanged = there.get(passage.id) == passage
-            if unchanged:
+            row, indexed = present.get(passage.id, (None, None))
+            if indexed == passage:
                 changed.pop(passage.id, None)
             else:
                 changed[passage.id] = passage
-            if passage.id in rows:
-                same[rows[passage.id]] = unchanged
+            if row is not None:
+                same[row] = indexed == passage
     return changed, same
 
 

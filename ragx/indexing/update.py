@@ -80,7 +80,6 @@ def update(
         IndexFolderError: there is no index in `folder`, it is damaged, cannot be written, or another process is writing
             to it.
     """
-    current_generation(folder)  # before the lock, which creates a missing folder
     report = UpdateReport(strict=strict)
     embedder, passage_embedder = embedders(engine, read_manifest(folder).settings.embedder, device, dtype)
     with writer_lock(folder), FileReader() as files:
@@ -215,7 +214,7 @@ class _Update:
         """The ids of passages to delete. All files must have been read."""
         reading = self.reading
         unreadable = [skipped.source for skipped in self._report.skipped if skipped.unreadable]
-        had_passages = has_passages = False
+        had_passages = False
         for id, document, source in self.index.entries():
             is_read = self._is_read(source)
             had_passages = had_passages or is_read
@@ -223,12 +222,13 @@ class _Update:
             if is_replaced and not is_read:
                 self._incomplete.add(source)
             if id in reading.passages:
-                has_passages = True
-            elif is_replaced or (is_read and not self._keep and not _lies_in(source, unreadable)):
+                continue
+            if is_replaced or (is_read and not self._keep and not _lies_in(source, unreadable)):
                 yield id
             elif is_read:
                 self._incomplete.add(source)
-        if had_passages and self._is_whole and not self._keep and not has_passages and not unreadable:
+        is_empty = not self._report.counts.passages
+        if is_empty and had_passages and self._is_whole and not self._keep and not unreadable:
             raise CorpusError(
                 f"no passage is left of what {self.index.folder} was built from, so nothing was changed;"
                 f" `ragx index rm --index {self.index.folder}` deletes an index"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from ragx.config import IndexSettings
 from ragx.errors import ConfigError, CorpusError, IndexFolderError
@@ -151,6 +152,13 @@ def test_nothing_is_deleted_because_a_disk_is_not_there(index: Path, corpus: Pat
     update(index, [moved])  # ids are the same but for the folder's name
 
 
+def test_all_files_may_be_replaced_at_once(index: Path, corpus: Path) -> None:
+    for path in corpus.rglob("*.txt"):
+        path.unlink()
+    write(corpus, {"new.txt": "New words."})
+    assert (update(index).added, list(held(index))) == (1, ["new.txt#0"])
+
+
 def test_part_of_what_the_index_was_built_from_is_refused(index: Path, corpus: Path) -> None:
     with pytest.raises(ConfigError, match=r"sea\.txt lies in"):
         update(index, [corpus / "sea.txt"])
@@ -207,19 +215,20 @@ def test_an_unknown_document_is_one_line_and_deletes_nothing(index: Path) -> Non
     assert held(index) == before
 
 
-def test_what_another_process_published_before_the_update_had_the_lock_is_known(
-    index: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embedder: LengthEmbedder
+def test_an_update_knows_what_another_writer_published_just_before_it_got_the_lock(
+    index: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise its texts would be indexed twice."""
+    """Otherwise the same text would be indexed twice."""
     write(tmp_path / "more", {"again.txt": "New words."})
     write(corpus, {"new.txt": "New words."})
+    acquire = FileLock.acquire
 
-    def slow_to_open(*_: object) -> LengthEmbedder:
-        monkeypatch.setattr("ragx.indexing.build.open_embedder", lambda *_: embedder)
+    def acquire_second(lock: FileLock) -> object:
+        monkeypatch.setattr(FileLock, "acquire", acquire)
         update(index, [tmp_path / "more"], keep=True)
-        return embedder
+        return lock.acquire()
 
-    monkeypatch.setattr("ragx.indexing.build.open_embedder", slow_to_open)
+    monkeypatch.setattr(FileLock, "acquire", acquire_second)
     assert update(index).counts.duplicates == 1
     assert [passage.id for passage in held(index).values() if passage.text == "New words."] == ["more/again.txt#0"]
 
