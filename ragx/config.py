@@ -74,6 +74,12 @@ class Search(Settings):
     """Candidates, in multiples of k, whose scores are computed again from the vectors; 0 takes FAISS's scores."""
 
 
+Language = Literal[
+    "none", "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian",
+    "norwegian", "portuguese", "romanian", "russian", "spanish", "swedish", "tamil", "turkish",
+]  # fmt: skip
+
+
 class IndexSettings(Settings):
     """An index recipe (`indexes/*.yaml`): what to read and how to index it."""
 
@@ -88,6 +94,8 @@ class IndexSettings(Settings):
     vectors: Literal["float32", "float16", "int8"] = "float32"
     """How vectors are stored."""
     search: Search = Search()
+    language: Language = "english"
+    """Whose stop words and stemmer lexical search uses; `none`: words as they are."""
     shard_size: int = Field(default=100_000, ge=1)
     """Passages in a shard."""
 

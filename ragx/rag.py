@@ -21,7 +21,7 @@ from ragx.reader.reading import read
 from ragx.retrieval import CurrentIndex, Retriever, SearchResults, open_embedder
 from ragx.types import Answer, AttentionStrategy, EncodingFormat, Hit, Message, ReaderName, SearchMethod
 from ragx.util.device import parse_dtype, report_oom, usable_device
-from ragx.util.tokenization import valid
+from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
     import torch
@@ -304,4 +304,4 @@ def question_text(question: str) -> str:
     """
     if not question.strip():
         raise ConfigError("the question is empty")
-    return valid(question)
+    return without_surrogates(question)

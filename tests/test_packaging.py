@@ -55,9 +55,11 @@ def test_public_names() -> None:
         "README.md",
         "CONTRIBUTING.md",
         "docs/benchmarks.md",
+        "docs/life-of-a-question.md",
         "docs/ray.md",
         "docs/results.md",
         "docs/scale.md",
+        "docs/style.md",
         "indexes/README.md",
         "train/README.md",
     ],
@@ -65,6 +67,6 @@ def test_public_names() -> None:
 def test_what_a_page_links_or_names_is_there(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
-    paths = re.findall(r"`((?:ragx|kernels|apps|train|indexes|benchmarks|docs|tests)/[\w./-]+)`", text)
+    paths = re.findall(r"`((?:ragx|kernels|apps|train|indexes|benchmarks|docs|tests|weights)/[\w./-]+)`", text)
     assert all(((ROOT / page).parent / link).exists() for link in links)
     assert [path for path in paths if not (ROOT / path).exists()] == []

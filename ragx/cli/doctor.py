@@ -17,7 +17,7 @@ from ragx.index import Index, read_manifest
 from ragx.rag import default_index
 from ragx.util.device import cpu_flags, default_device, default_dtype
 
-_PACKAGES = ("torch", "transformers", "sentence-transformers", "faiss-cpu", "faiss-gpu", "bm25s", "bitsandbytes")
+_PACKAGES = ("torch", "transformers", "sentence-transformers", "faiss-cpu", "faiss-gpu", "tantivy", "bitsandbytes")
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 
 

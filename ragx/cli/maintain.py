@@ -51,7 +51,7 @@ def index_gc(index: IndexFolder = None, as_json: Json = False) -> None:
 
 @app.command("repair")
 def index_repair(index: IndexFolder = None, as_json: Json = False) -> None:
-    """Rebuild damaged FAISS and BM25 files from the passages and vectors."""
+    """Rebuild damaged FAISS files and lexical indexes from the passages and vectors."""
     from ragx.index import repair_index
     from ragx.rag import default_index
 

@@ -13,13 +13,14 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from ragx.config import DatasetSource
-from ragx.corpus.document import Document, Skipped, without_surrogates
+from ragx.corpus.document import Document, Skipped
 from ragx.corpus.extract.parser import MAX_MEMORY_BYTES, MAX_SECONDS, Parser
 from ragx.corpus.formats import UNREADABLE
 from ragx.corpus.rows import read_dpr, read_jsonl
 from ragx.corpus.sources import Entry, SourceFile, find_files, unreadable
 from ragx.corpus.text import read_text
 from ragx.corpus.wiki.dump import Page
+from ragx.util.text import without_surrogates
 
 MAX_WORKERS = 8
 STARTED_PER_WORKER = 4

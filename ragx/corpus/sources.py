@@ -10,10 +10,11 @@ from pathlib import Path
 
 from ragx.config import DatasetSource
 from ragx.corpus.dataset import open_dataset
-from ragx.corpus.document import Document, Skipped, one_line, without_surrogates
+from ragx.corpus.document import Document, Skipped, one_line
 from ragx.corpus.folder import walk
 from ragx.corpus.formats import KNOWN, UNREADABLE, Format, format_of
 from ragx.errors import CorpusError
+from ragx.util.text import without_surrogates
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ STAGING = "gen-building"
 """Folder of the generation that is being built."""
 DELETED = "deleted.npy"
 """File of a generation that lists its deleted rows, where there are any."""
+LEXICAL = "lexical"
+"""Folder of a generation's lexical index; an index that an earlier ragx wrote has none."""
 SOURCES = "sources.jsonl"
 """File of a generation that says what each file gave that it was made from; nothing but an update needs it."""
 
@@ -134,6 +136,11 @@ def load_manifest(folder: Path) -> Manifest:
         raise IndexFolderError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError):
         raise IndexFolderError(f"{path} is damaged: rebuild the index") from None
+
+
+def lexical_files(manifest: Manifest) -> list[str]:
+    """Those of the lexical index; none in an index that an earlier ragx wrote."""
+    return [name for name in manifest.files if name.startswith(f"{LEXICAL}/")]
 
 
 def current_generation(folder: Path) -> Path:

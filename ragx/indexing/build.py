@@ -7,18 +7,19 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ragx import models
 from ragx.config import DatasetSource, IndexSettings, WheelFile
-from ragx.corpus.document import without_surrogates
 from ragx.corpus.reading import FileReader
 from ragx.corpus.sources import find_files
 from ragx.errors import ConfigError
 from ragx.indexing.file_records import reading_version, record_lines
 from ragx.indexing.reading import BuildReport, CorpusReading
 from ragx.retrieval import open_embedder
+from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
     import torch
@@ -36,8 +37,8 @@ __all__ = ["ENGINES", "BuildReport", "Engine", "absolute", "build", "check_engin
 
 def build(
     paths: Sequence[str | Path],
-    out: Path,
-    settings: IndexSettings,
+    out: str | Path,
+    settings: IndexSettings | None = None,
     *,
     strict: bool = False,
     device: str | None = None,
@@ -51,7 +52,7 @@ def build(
     Args:
         paths: files and folders.
         out: the index folder; an index already there keeps answering until this one is published.
-        settings: embedder, chunking and so on.
+        settings: embedder, chunking and so on; None: the defaults.
         strict: stop at the first file or row that cannot be read.
         device: a torch device for the embedder; None: a GPU where there is one.
         dtype: number format of the embedder; None: what the device multiplies fastest.
@@ -72,6 +73,7 @@ def build(
     """
     from ragx.index import build_index
 
+    out, settings = Path(out), settings or IndexSettings()
     sources = [
         source if isinstance(source, WheelFile | DatasetSource) else absolute(source) for source in settings.sources
     ]
@@ -153,9 +155,11 @@ def _source(name: str, device: str | None, dtype: str | torch.dtype | None) -> t
 
 
 def check_engine(engine: str, address: str | None) -> None:
-    """Raise a `ConfigError` if the engine is unknown, or the local one has an address."""
+    """Raise a `ConfigError` for an unknown engine, a missing Ray, or an address for the local engine."""
     if engine not in ENGINES:
         raise ConfigError(f"engine {engine!r} is not one of {', '.join(ENGINES)}")
+    if engine == "ray" and find_spec("ray") is None:
+        raise ConfigError("`--engine ray` needs another package: pip install 'ragx[ray]'")
     if address is not None and engine != "ray":
         raise ConfigError("--address names a Ray cluster: add --engine ray")
 

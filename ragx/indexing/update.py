@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from ragx.config import DatasetSource, IndexSettings
 from ragx.corpus import text_key
-from ragx.corpus.document import without_surrogates
 from ragx.corpus.reading import FileReader
 from ragx.corpus.sources import find_files
 from ragx.errors import ConfigError, CorpusError, IndexFolderError
@@ -23,6 +22,7 @@ from ragx.indexing.build import BuildReport, Engine, absolute, embedders, readab
 from ragx.indexing.file_records import FileRecord, read_records, reading_version, record_lines
 from ragx.indexing.reading import CorpusReading
 from ragx.util.files import writer_lock
+from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +41,7 @@ class UpdateReport(BuildReport):
 
 
 def update(
-    folder: Path,
+    folder: str | Path,
     paths: Sequence[str | Path] = (),
     *,
     keep: bool = False,
@@ -80,6 +80,7 @@ def update(
         IndexFolderError: there is no index in `folder`, it is damaged, cannot be written, or another process is writing
             to it.
     """
+    folder = Path(folder)
     report = UpdateReport(strict=strict)
     embedder, passage_embedder = embedders(engine, read_manifest(folder).settings.embedder, device, dtype)
     with writer_lock(folder), FileReader() as files:

@@ -20,7 +20,7 @@ from ragx.langchain.answering import Answering
 from ragx.rag import question_text
 from ragx.reader.conversation import search_query
 from ragx.types import Answer, Message
-from ragx.util.tokenization import valid
+from ragx.util.text import without_surrogates
 
 ROLES: dict[str, Literal["system", "user", "assistant"]] = {"system": "system", "human": "user", "ai": "assistant"}
 """Those of LangChain's messages that a conversation is made of."""
@@ -110,7 +110,7 @@ def asked(messages: Sequence[BaseMessage]) -> tuple[str, list[Message]]:
         if block["type"] != "text":
             raise ConfigError(f"a question is text; this one holds {block['type']!r} too")
     history = [
-        Message(ROLES[message.type], valid(message.text))
+        Message(ROLES[message.type], without_surrogates(message.text))
         for message in messages[:last]
         if message.type in ROLES and message.text.strip()
     ]

@@ -23,7 +23,7 @@ from ragx.langchain.documents import to_document, to_passage
 from ragx.langchain.embeddings import RagxEmbeddings, as_embedder
 from ragx.retrieval import CurrentIndex, Retriever
 from ragx.types import Embedder
-from ragx.util.tokenization import valid
+from ragx.util.text import without_surrogates
 
 Filter: TypeAlias = Mapping[str, Any] | Callable[[Document], bool]
 """Values that metadata must have, or a function that says whether a document may be found."""
@@ -121,7 +121,9 @@ class RagxVectorStore(VectorStore):
         named = [id or str(uuid.uuid4()) for id in given]
         passages = [
             to_passage(
-                document.model_copy(update={"page_content": valid(document.page_content)}), id, keep_metadata=True
+                document.model_copy(update={"page_content": without_surrogates(document.page_content)}),
+                id,
+                keep_metadata=True,
             )
             for document, id in zip(documents, named, strict=True)
         ]
@@ -244,7 +246,7 @@ class RagxVectorStore(VectorStore):
 
     def _vector(self, query: str | list[float]) -> np.ndarray:
         if isinstance(query, str):
-            return self._embedder.encode_question(valid(query))
+            return self._embedder.encode_question(without_surrogates(query))
         if len(query) != self._embedder.dimension:
             raise ConfigError(f"a vector must have {self._embedder.dimension} numbers, not {len(query)}")
         return np.array(query, np.float32)

@@ -56,6 +56,12 @@ class CepeReader(Reader):
             context.gain = getattr(self.model.config, "prompted_gain", 1.0)
         return PreparedPrompt(prompt, context, notes)
 
+    def close(self) -> None:
+        """Stop decoding and close the store."""
+        super().close()
+        if self.store is not None:
+            self.store.close()
+
     def encode_ahead(
         self, passages: Iterable[Passage], on_progress: Callable[[int], object], encode: EncodeBatches | None = None
     ) -> Filled:

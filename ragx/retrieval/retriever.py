@@ -11,11 +11,13 @@ import numpy as np
 
 from ragx.config import SearchOptions, checked
 from ragx.errors import REPAIR_ADVICE, IndexFolderError
-from ragx.index.bm25 import best_matches
 from ragx.index.dense import nearest
 from ragx.index.faiss_gpu import OnGpu, copy_to_gpus
 from ragx.index.index import Index, Shard
+from ragx.index.lexical import LexicalError
+from ragx.index.manifest import LEXICAL
 from ragx.types import Embedder, Hit, SearchMethod
+from ragx.util.text import without_surrogates
 
 RRF_CONSTANT = 60
 """Of reciprocal rank fusion: Cormack, Clarke and Büttcher, SIGIR 2009."""
@@ -61,7 +63,7 @@ class Retriever:
             ConfigError: k is not positive or the method unknown.
             IndexFolderError: dense and hybrid without the embedder that the index was built with.
         """
-        question = question.encode("utf-8", "replace").decode("utf-8")  # lone surrogates are no text
+        question = without_surrogates(question)
         checked(SearchOptions, {"k": k, "method": method})
         depth = max(k, FUSION_DEPTH) if method == "hybrid" else k
         dense = SearchResults() if method == "bm25" else self._dense(question, depth)
@@ -87,13 +89,13 @@ class Retriever:
         return self.nearest(self._checked_embedder().encode_question(question), k)
 
     def _bm25(self, question: str, k: int) -> Ranking:
-        if self.index.bm25 is None:
-            return []
+        damaged = f"{self.index.folder / self.index.generation / LEXICAL} is damaged: {REPAIR_ADVICE}"
         try:
-            rows, scores = best_matches(self.index.bm25, question, k, self.index.deleted)
-        except (IndexError, TypeError) as error:  # rows that are not there, a number format that is none
-            folder = self.index.folder / self.index.generation / "bm25"
-            raise IndexFolderError(f"{folder} is damaged: {REPAIR_ADVICE}") from error
+            rows, scores = self.index.lexical.best(question, k)
+        except LexicalError as error:
+            raise IndexFolderError(damaged) from error
+        if np.any((rows < 0) | (rows >= self.index.total)):
+            raise IndexFolderError(damaged)
         return list(zip(rows.tolist(), scores.tolist(), strict=True))
 
     def _checked_embedder(self) -> Embedder:

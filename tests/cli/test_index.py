@@ -93,14 +93,14 @@ def test_a_damaged_file_is_named_and_repaired(ragx: Callable[..., Run], index: P
     import shutil
 
     folder = shutil.copytree(index, tmp_path / "index")
-    for name in ("shard-00000/faiss.index", "bm25/data.csc.index.npy"):
+    for name in ("shard-00000/faiss.index", "lexical/meta.json"):
         (path,) = folder.glob(f"gen-*/{name}")
         path.write_bytes(b"\0" * path.stat().st_size)
     run = ragx("search", "snow", "--index", folder)
     assert run.code == 2
     assert "is damaged: its SHA-256 is not the manifest's: run `ragx index repair`" in run.err
     run = ragx("index", "repair", "--index", folder, "--json")
-    assert json.loads(run.out)["repaired"] == ["bm25/data.csc.index.npy", "shard-00000/faiss.index"]
+    assert json.loads(run.out)["repaired"] == ["lexical/meta.json", "shard-00000/faiss.index"]
     before = json.loads(ragx("search", QUESTION, "--index", index, "--json").out)
     assert json.loads(ragx("search", QUESTION, "--index", folder, "--json").out) == before
     assert "every file is whole" in ragx("index", "repair", "--index", folder).err

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from ragx_apps.chat.asking import Asking
 from ragx_apps.chat.indexes import Indexes
 from ragx_apps.chat.page import build_page
 from ragx_apps.chat.serving import launch
+from ragx_apps.queue import QuestionQueue
 from transformers import AutoModelForCausalLM
 
 from ragx.rag import RAG
@@ -59,13 +59,13 @@ def save_reciting_decoder(source: Path, folder: Path) -> None:
 
 @contextmanager
 def serving_page(
-    rag: RAG, asking: Asking, index: Path, uploads: Path, *, auth: tuple[str, str] | None = None
+    rag: RAG, queue: QuestionQueue, index: Path, uploads: Path, *, auth: tuple[str, str] | None = None
 ) -> Iterator[str]:
     """The address of a page over `rag`, whose index lies at `index`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    blocks = build_page(Indexes(rag, index), asking, uploads)
+    blocks = build_page(Indexes(rag, index), queue, uploads)
     try:
         yield launch(blocks, "127.0.0.1", port, auth)
     finally:

@@ -12,8 +12,8 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 from ragx_apps.server.app import create_app
-from ragx_apps.server.asking import Asking
 from ragx_apps.server.metrics import Metrics
+from ragx_apps.server.service import Service
 
 from ragx.rag import RAG
 
@@ -27,15 +27,14 @@ LONG = {"model": MODEL, "max_tokens": 7000, "messages": [{"role": "user", "conte
 class Server:
     url: str
     app: FastAPI
-    asking: Asking
+    service: Service
 
-    def is_idle(self, within: float = 1.0) -> bool:
-        """Whether nothing is decoded, waits or is admitted any more, at the latest after some seconds."""
-        decoder = self.asking.decoder
-        return eventually(lambda: not (decoder.running or decoder.waiting or self.asking.admitted), within)
+    def is_idle(self, within: float = 30.0) -> bool:
+        """Whether the queue becomes empty within some seconds."""
+        return eventually(lambda: not self.service.queue.admitted, within)
 
 
-def eventually(holds: Callable[[], bool], within: float = 5.0) -> bool:
+def eventually(holds: Callable[[], bool], within: float = 30.0) -> bool:
     deadline = time.monotonic() + within
     while not holds():
         if time.monotonic() > deadline:
@@ -46,15 +45,15 @@ def eventually(holds: Callable[[], bool], within: float = 5.0) -> bool:
 
 @contextmanager
 def serving(rag: RAG, *, token: str | None = None, host: str = "127.0.0.1", **limits: Any) -> Iterator[Server]:
-    asking = Asking(rag, Metrics(), **limits)
-    app = create_app(asking, MODEL, token=token, host=host)
+    service = Service(rag, Metrics(), **limits)
+    app = create_app(service, MODEL, token=token, host=host)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
     assert eventually(lambda: server.started, 30)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Server(f"http://127.0.0.1:{port}", app, asking)
+        yield Server(f"http://127.0.0.1:{port}", app, service)
     finally:
         server.should_exit = True
         thread.join()

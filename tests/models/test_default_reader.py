@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from ragx import models
-from ragx.config import SamplingParams
+from ragx.config import EncodingOptions, SamplingParams
 from ragx.evaluation.metrics import contains
 from ragx.evaluation.scoring import score
 from ragx.rag import open_reader
@@ -49,7 +49,7 @@ FACTS = [
 
 @cache
 def reader() -> CepeReader:
-    return open_reader(NAME, cache_size=0, dtype="float32", device="cpu")
+    return open_reader(EncodingOptions(model=NAME, cache_size=0, dtype="float32", device="cpu"))
 
 
 def passage(title: str, text: str) -> Passage:

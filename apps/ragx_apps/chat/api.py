@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -14,12 +15,12 @@ from ragx.cli.render import answer_json
 from ragx.config import SamplingParams, checked
 from ragx.errors import ConfigError, RagxError
 from ragx.types import Answer, Message
-from ragx_apps.chat.asking import Asking
 from ragx_apps.chat.indexes import Indexes
+from ragx_apps.queue import QuestionQueue
 
 
-def ask_with(indexes: Indexes, asking: Asking) -> Callable[..., Iterator[dict[str, Any]]]:
-    """The endpoint over these indexes, which `asking` answers from."""
+def ask_with(indexes: Indexes, queue: QuestionQueue) -> Callable[..., Iterator[dict[str, Any]]]:
+    """The endpoint over these indexes."""
 
     def ask(
         question: str,
@@ -49,11 +50,11 @@ def ask_with(indexes: Indexes, asking: Asking) -> Callable[..., Iterator[dict[st
                 SamplingParams, {"max_new_tokens": max_new_tokens, "temperature": temperature}
             )
             rag = indexes.open(index)
-            for event in asking.stream(rag, question, threading.Event(), attention_shares=True, **options):
+            for event in queue.stream(partial(rag.ask, question, attention_shares=True, **options), threading.Event()):
                 if isinstance(event, Answer):
                     yield json.loads(answer_json(question, event))
-                else:
-                    text += event or ""
+                elif isinstance(event, str):
+                    text += event
                     yield {"answer": text}
         except RagxError as error:
             raise gr.Error(str(error), print_exception=False) from None

@@ -43,7 +43,7 @@ def chat(
     browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     offline: Offline = False,
 ) -> None:
-    """Talk with an index in the browser."""
+    """Chat with an index in the browser."""
     # read when gradio is imported: it counts its users unless told not to
     os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
     try:
@@ -53,21 +53,21 @@ def chat(
     from ragx_apps.chat.serving import check_address, launch
 
     visitors = check_address(host, auth)
-    from ragx_apps.chat.asking import Asking
     from ragx_apps.chat.indexes import Indexes
     from ragx_apps.chat.page import build_page
+    from ragx_apps.queue import QuestionQueue
 
     with opened_rag(index, models) as rag, tempfile.TemporaryDirectory(prefix="ragx-chat-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploaded")
-        with contextlib.closing(Asking(rag)) as asking:
-            blocks = build_page(Indexes(rag, index), asking, Path(folder) / "visitors")
+        with contextlib.closing(QuestionQueue(rag)) as queue:
+            blocks = build_page(Indexes(rag, index), queue, Path(folder) / "visitors")
             address = launch(blocks, host, port, visitors)
             notice(f"the page is at {address}; Ctrl-C stops")
             if browser:
                 typer.launch(address)
-            told_to_end = threading.Event()
-            signal.signal(signal.SIGTERM, lambda *_: told_to_end.set())  # visitors' files are deleted then, too
+            stop = threading.Event()
+            signal.signal(signal.SIGTERM, lambda *_: stop.set())  # also deletes visitors' files
             try:
-                told_to_end.wait()
+                stop.wait()
             finally:
                 blocks.close(verbose=False)

@@ -37,8 +37,8 @@ class Reply(_Kept):
 
     reader: ReaderName
     text: str = ""
-    waits: bool = False
-    """Its turn has not come: others are answered first."""
+    ahead: int | None = None
+    """Waiting questions before this one; None once its turn has come."""
     finished: bool = False
     stopped: bool = False
     sources: list[Source] = []

@@ -10,7 +10,7 @@ from ragx.util.terminal import plain
 from ragx_apps.chat.conversation import Reply, Source, Turn
 
 READERS: dict[ReaderName, str] = {"cepe": "CEPE reader", "full": "Full prompt"}
-WAITING = "Other questions are being answered; this one waits its turn …"
+WAITING = "Waiting for other answers to finish"
 SNIPPET = 100
 """Characters of a passage beside its title; a cited one shows where its span begins."""
 EMPTY = """<div class="empty"><h2>Ask the index a question</h2>
@@ -42,13 +42,19 @@ def _reply(name: str, reply: Reply, reading: str) -> str:
     elif reply.finished:
         body.append(f'<p class="text none">{"Stopped before the first word." if reply.stopped else "No answer."}</p>')
     else:
-        body.append(f'<p class="waiting" role="status">{WAITING if reply.waits else _text(reading)}</p>')
+        body.append(
+            f'<p class="waiting" role="status">{_text(reading) if reply.ahead is None else _waiting(reply.ahead)}</p>'
+        )
     if reply.finished and not reply.error:
         body += [_citations(name, reply.sources), _figures(reply)]
         body += [f'<p class="note">{_text(note)}</p>' for note in reply.notes]
     answer = f'<div class="answer" aria-busy="{str(not reply.finished).lower()}">{"".join(body)}</div>'
     state = "" if reply.finished else " growing"
     return f'<section class="reply{state}" aria-label="{label}">{answer}{_sources(name, reply)}</section>'
+
+
+def _waiting(ahead: int) -> str:
+    return f"{WAITING} ({ahead} ahead in the queue) …" if ahead else f"{WAITING} …"
 
 
 def _citations(name: str, sources: Sequence[Source]) -> str:

@@ -6,6 +6,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,11 +18,11 @@ from ragx.config import SamplingParams
 from ragx.errors import RagxError
 from ragx.types import Answer, ReaderName, SearchMethod
 from ragx_apps.chat import api, markup
-from ragx_apps.chat.asking import Asking
 from ragx_apps.chat.conversation import Reply, Turn, dump_turns, load_turns, messages, whole_reply
 from ragx_apps.chat.indexes import Indexes
 from ragx_apps.chat.serving import Blocks
 from ragx_apps.chat.uploads import TYPES, Visitor
+from ragx_apps.queue import QuestionQueue, Waiting
 
 OWN_FILES = "your files"
 """The name of a visitor's private index."""
@@ -37,8 +38,8 @@ EXAMPLES = {
 }
 """Questions that an index of this name answers."""
 AT_A_TIME: dict[str, Any] = {"concurrency_id": "ask", "concurrency_limit": 64}
-"""Questions that are answered or told to wait: each holds one of serving.py's `THREADS`."""
-DEFECT = "This answer failed by a defect of ragx; the terminal that runs it says more."
+"""Questions in the queue at once; each occupies one of serving.py's `THREADS`."""
+BUG = "This answer failed because of a bug in ragx; see the server log."
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,9 @@ class Settings:
 class Page:
     """The handlers of the page, for many visitors."""
 
-    def __init__(self, indexes: Indexes, asking: Asking, uploads: Path) -> None:
-        """`asking` answers from `indexes`; `uploads` is a folder of ours: each visitor gets one in it."""
-        self.indexes, self.asking, self.uploads = indexes, asking, uploads
+    def __init__(self, indexes: Indexes, queue: QuestionQueue, uploads: Path) -> None:
+        """`uploads` is a private folder, in which each visitor gets a folder."""
+        self.indexes, self.queue, self.uploads = indexes, queue, uploads
         self.visitors: dict[str, Visitor] = {}
 
     def visitor(self, request: gr.Request) -> Visitor:
@@ -133,21 +134,22 @@ class Page:
         try:
             own = turn.index == OWN_FILES and visitor.names
             rag = self.indexes.open_folder(visitor.index) if own else self.indexes.open(turn.index)
-            events = self.asking.stream(
-                rag, turn.question, visitor.cancel, reader=reader, attention_shares=True, **options
-            )
-            for event in events:
+            ask = partial(rag.ask, turn.question, reader=reader, attention_shares=True, **options)
+            for event in self.queue.stream(ask, visitor.cancel):
                 if isinstance(event, Answer):
                     yield whole_reply(reader, event)
                     return
-                text += event or ""
-                yield Reply(reader=reader, text=text, waits=event is None)
+                if isinstance(event, Waiting):
+                    yield Reply(reader=reader, ahead=event.ahead)
+                else:
+                    text += event
+                    yield Reply(reader=reader, text=text)
             yield Reply(reader=reader, text=text, finished=True, stopped=True)
         except RagxError as error:
             yield Reply(reader=reader, finished=True, error=f"{error}.")
         except Exception:
             logging.getLogger("ragx").exception("an answer failed")
-            yield Reply(reader=reader, finished=True, error=DEFECT)
+            yield Reply(reader=reader, finished=True, error=BUG)
 
     def stop(self, request: gr.Request) -> None:
         """End the answer where it is."""
@@ -186,9 +188,9 @@ def _with_reply(turn: Turn, place: int, reply: Reply) -> Turn:
     return turn.model_copy(update={"replies": replies})
 
 
-def build_page(indexes: Indexes, asking: Asking, uploads: Path) -> gr.Blocks:
-    """The page over these indexes, which `asking` answers from; visitors' files lie in the folder `uploads`."""
-    page = Page(indexes, asking, uploads)
+def build_page(indexes: Indexes, queue: QuestionQueue, uploads: Path) -> gr.Blocks:
+    """The page over these indexes; visitors' files are in the folder `uploads`."""
+    page = Page(indexes, queue, uploads)
     name = indexes.first.name
     with Blocks(title="ragx", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as blocks:
         kept = gr.BrowserState([], storage_key="ragx-chat", secret="ragx-chat")  # noqa: S106  (the page's own, no secret)
@@ -231,7 +233,7 @@ def build_page(indexes: Indexes, asking: Asking, uploads: Path) -> gr.Blocks:
                 container=False,
                 elem_id="question",
             )
-        offer(api.ask_with(indexes, asking), api_name="ask", **AT_A_TIME)  # the first to take this name
+        offer(api.ask_with(indexes, queue), api_name="ask", **AT_A_TIME)  # the first to take this name
         hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         settings = [kept, index, k, prompt_passages, method, reader, length, temperature]
         shown = [past, current, kept, question]

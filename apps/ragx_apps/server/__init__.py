@@ -3,10 +3,11 @@
 | file | |
 |---|---|
 | command.py | the command |
-| app.py | the routes |
-| asking.py | many questions at once: a bounded queue, time limits, clients that go away |
-| requests.py, responses.py | what clients send and get |
-| errors.py | errors in OpenAI's shape |
-| protection.py | bearer token, Host, size of a request |
-| metrics.py | what /metrics counts |
+| app.py | the application |
+| completions.py, embeddings.py, search.py, models.py | its routes |
+| service.py | answers within time limits, for clients that may disconnect |
+| requests.py, responses.py | JSON in and out |
+| errors.py | errors in OpenAI's form |
+| protection.py | bearer token, Host header, request size |
+| metrics.py | Prometheus metrics |
 """

@@ -1,4 +1,4 @@
-"""`ragx serve`: load the models, listen, and stop without losing an answer."""
+"""`ragx serve`: load the models, listen, shut down gracefully."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def serve(
     models: ModelOptions,
     index: IndexFolder = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 8000,
     token: Annotated[
         str | None, typer.Option(envvar="RAGX_TOKEN", help="The bearer token that clients must send.")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Answers decoded at once.")] = 8,
-    queue: Annotated[int, typer.Option(min=0, help="Requests that wait beyond; further ones get 429.")] = 32,
+    queue: Annotated[int, typer.Option(min=0, help="Requests that may wait; further ones get 429.")] = 32,
     time_limit: Annotated[float, typer.Option(min=1, help="Seconds from a request to its whole answer.")] = 300,
     prompt_passages: Annotated[
         int, typer.Option(min=0, help="Passages, best first, that also stand in the decoder's prompt.")
@@ -43,7 +43,7 @@ def serve(
     address: Address = None,
     offline: Offline = False,
 ) -> None:
-    """Answer over HTTP, as OpenAI's API does: /v1/chat/completions, /v1/embeddings, /v1/search and more."""
+    """Serve an OpenAI-compatible HTTP API: /v1/chat/completions, /v1/embeddings, /v1/search and more."""
     try:
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401
@@ -54,25 +54,25 @@ def serve(
         raise ConfigError("the token must be one or more printable ASCII characters")
     with opened_rag(index, models, method=search.method, engine=engine, address=address) as rag:
         from ragx_apps.server.app import create_app
-        from ragx_apps.server.asking import Asking
         from ragx_apps.server.metrics import Metrics
         from ragx_apps.server.protection import is_loopback
+        from ragx_apps.server.service import Service
 
         if token is None and not is_loopback(host):
-            notice(f"whoever reaches {host} can ask: --token or RAGX_TOKEN asks them for a token")
-        asking = Asking(rag, Metrics(), batch=batch, queue=queue, time_limit=time_limit)
+            notice(f"anyone who can reach {host} can use this server: require a token with --token or RAGX_TOKEN")
+        service = Service(rag, Metrics(), batch=batch, waiting=queue, time_limit=time_limit)
         try:
-            app = create_app(asking, models.model, k=search.k, prompt_passages=prompt_passages, token=token, host=host)
+            app = create_app(service, models.model, k=search.k, prompt_passages=prompt_passages, token=token, host=host)
             listen(app, host, port, time_limit)
         finally:
-            asking.close()
+            service.close()
 
 
 def listen(app: FastAPI, host: str, port: int, time_limit: float) -> None:
-    """Serve until SIGTERM or Ctrl-C: then nothing new is taken, and what is under way is answered.
+    """Serve until SIGTERM or Ctrl-C; then stop accepting requests and finish the answers in progress.
 
     Raises:
-        RagxError: the address cannot be had.
+        RagxError: the address is in use or not available.
     """
     import uvicorn
 
@@ -83,7 +83,7 @@ def listen(app: FastAPI, host: str, port: int, time_limit: float) -> None:
     address, bound = listener.getsockname()[:2]
     shown = f"[{address}]" if ":" in address else address
     notice(f"listening on http://{shown}:{bound}/v1; Ctrl-C stops")
-    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again after it has stopped for it
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again after its shutdown
     grace = int(time_limit) + 1
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=grace)
     uvicorn.Server(config).run(sockets=[listener])

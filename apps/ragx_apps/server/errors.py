@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -12,7 +13,8 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from ragx.errors import ConfigError, RagxError
-from ragx.util.tokenization import valid
+from ragx.util.text import without_surrogates
+from ragx_apps.queue import QueueFullError
 
 logger = logging.getLogger("ragx.serve")
 
@@ -20,7 +22,7 @@ TYPES = {401: "authentication_error", 429: "rate_limit_error", 500: "server_erro
 
 
 class ApiError(Exception):
-    """What a client is told instead of an answer."""
+    """An error response."""
 
     def __init__(
         self,
@@ -37,8 +39,8 @@ class ApiError(Exception):
     def body(self) -> dict[str, Any]:
         """The JSON object."""
         kind = TYPES.get(self.status, "invalid_request_error")
-        param = None if self.param is None else valid(self.param)
-        return {"error": {"message": valid(str(self)), "type": kind, "param": param, "code": self.code}}
+        param = None if self.param is None else without_surrogates(self.param)
+        return {"error": {"message": without_surrogates(str(self)), "type": kind, "param": param, "code": self.code}}
 
     def response(self) -> JSONResponse:
         """The HTTP response."""
@@ -46,7 +48,7 @@ class ApiError(Exception):
 
 
 class ErrorDetail(BaseModel):
-    """What is wrong, for the OpenAPI document."""
+    """What is wrong, in the OpenAPI document."""
 
     message: str
     type: str
@@ -61,19 +63,21 @@ class ErrorBody(BaseModel):
 
 
 def as_api_error(error: Exception) -> ApiError:
-    """What to tell a client of an exception; one that is our own defect is logged and kept to ourselves."""
+    """The response to an exception; a bug in ragx is logged, and its details are not sent."""
     if isinstance(error, ApiError):
         return error
+    if isinstance(error, QueueFullError):
+        return ApiError(429, str(error), headers={"Retry-After": str(math.ceil(error.retry_after))})
     if isinstance(error, ConfigError):
         return ApiError(400, str(error))
-    if isinstance(error, RagxError):  # memory that ran out, an index that was damaged meanwhile
+    if isinstance(error, RagxError):  # out of memory, or an index damaged since it was opened
         return ApiError(503, str(error))
     logger.error("a request failed", exc_info=error)
-    return ApiError(500, "a defect in ragx; its log says more")
+    return ApiError(500, "internal error; see the server log")
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Answer every error, the framework's own included, in this shape."""
+    """Give every error this shape, the framework's own included."""
 
     @app.exception_handler(ApiError)
     @app.exception_handler(RagxError)

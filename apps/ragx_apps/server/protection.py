@@ -1,4 +1,4 @@
-"""Who may ask, and how much they may send: checked before a request is read."""
+"""Bearer token, Host header and request size: checked before a request is read."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ragx_apps.server.errors import ApiError
 
 MAX_BODY = 1 << 20
 """Bytes."""
-TOO_LARGE = f"a request may hold {MAX_BODY:,} bytes"
+TOO_LARGE = f"a request must not exceed {MAX_BODY:,} bytes"
 OPEN = {"/healthz"}
 """Paths that need no token."""
 LOCAL = ("127.0.0.1", "localhost", "::1")
-"""What this machine calls itself."""
+"""Names of this machine."""
 
 
 class Protection:
@@ -35,15 +35,15 @@ class Protection:
             return
         headers = Headers(scope=scope)
         name = _name(headers.get("host", ""))
-        if self.names is not None and name not in self.names:  # a page elsewhere whose name was made to point here
-            error = ApiError(400, f"without a token it answers only as localhost, not as {name!r}: set --token")
+        if self.names is not None and name not in self.names:  # DNS rebinding
+            error = ApiError(400, f"without --token only localhost may be addressed, not {name!r}")
             await error.response()(scope, receive, send)
             return
-        given = headers.get("authorization", "").encode("latin-1")
-        if self.expected is not None and scope["path"] not in OPEN and not hmac.compare_digest(given, self.expected):
+        received = headers.get("authorization", "").encode("latin-1")
+        if self.expected is not None and scope["path"] not in OPEN and not hmac.compare_digest(received, self.expected):
             error = ApiError(
                 401,
-                "a bearer token is needed, as in `Authorization: Bearer …` (OpenAI's clients: api_key)",
+                "send the bearer token: `Authorization: Bearer …` (OpenAI's clients: api_key)",
                 code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
             )
@@ -55,19 +55,19 @@ class Protection:
             return
         read = 0
 
-        async def counted() -> Message:
+        async def limited() -> Message:
             nonlocal read
             message = await receive()
             read += len(message.get("body", b""))
-            if read > MAX_BODY:  # sent in chunks, without a length
-                raise HTTPException(413, TOO_LARGE)  # the one exception that FastAPI lets through here
+            if read > MAX_BODY:  # chunked, without Content-Length
+                raise HTTPException(413, TOO_LARGE)  # the only exception that FastAPI passes on here
             return message
 
-        await self.app(scope, counted, send)
+        await self.app(scope, limited, send)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens on an address."""
+    """Whether only this machine can reach an address."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -75,6 +75,6 @@ def is_loopback(host: str) -> bool:
 
 
 def _name(host: str) -> str:
-    """Of a Host header, without its port."""
+    """The name in a Host header, without the port."""
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     return name.lower()

@@ -1,7 +1,8 @@
-"""What clients send, as OpenAI's API has it, and ragx's own settings in the extra field `ragx`."""
+"""Requests in the form of OpenAI's API; ragx's own settings are in the extra field `ragx`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -11,8 +12,8 @@ from ragx.types import Message, ReaderName, SearchMethod
 
 MAX_MESSAGES = 200
 MAX_K = 200
-MAX_TEXTS = 256
-"""In one request for embeddings."""
+MAX_TEXTS = 2048
+"""Inputs of one request for embeddings, as OpenAI allows."""
 
 NEUTRAL: dict[str, tuple[object, ...]] = {
     "n": (1,),
@@ -33,17 +34,22 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "audio": (),
     "web_search_options": (),
 }
-"""Fields that would change the answer, with the values that change nothing; others that we do not know are ignored."""
+"""Unsupported fields that would change the answer, with the values that do not. Other unknown fields are ignored."""
+
+
+Text = Annotated[str, Field(min_length=1)]
+TokenIds = Annotated[list[Annotated[int, Field(strict=True, ge=0, lt=2**32)]], Field(min_length=1)]
+BATCH = Field(min_length=1, max_length=MAX_TEXTS)
 
 
 class StreamOptions(BaseModel):
-    """How to stream."""
+    """Options of a stream."""
 
     include_usage: bool | None = None
 
 
 class RagxOptions(BaseModel):
-    """How to retrieve and read; what is left out is as the server was started."""
+    """How to retrieve and read; the defaults are the server's."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -53,7 +59,7 @@ class RagxOptions(BaseModel):
     method: SearchMethod | None = None
 
 
-class Completing(BaseModel):
+class AnswerRequest(BaseModel):
     """What chats and completions share."""
 
     model_config = ConfigDict(extra="allow")
@@ -65,18 +71,14 @@ class Completing(BaseModel):
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
-    stop: (
-        Annotated[str, Field(min_length=1)]
-        | Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=4)]
-        | None
-    ) = None
+    stop: Text | Annotated[list[Text], Field(max_length=4)] | None = None
     ragx: RagxOptions | None = None
 
     @model_validator(mode="after")
-    def _changes_nothing_unsupported(self) -> Completing:
+    def _refuse_unsupported(self) -> AnswerRequest:
         for name, value in (self.model_extra or {}).items():
             if name in NEUTRAL and value is not None and value not in NEUTRAL[name]:
-                raise ValueError(f"{name} is not supported here: leave it out")
+                raise ValueError(f"{name} is not supported: leave it out")
         return self
 
     def sampling(self) -> SamplingParams:
@@ -85,18 +87,18 @@ class Completing(BaseModel):
 
     def _sampling(self) -> dict[str, Any]:
         stop = [self.stop] if isinstance(self.stop, str) else self.stop
-        given = {
+        sent = {
             "max_new_tokens": self.max_tokens,
             "temperature": self.temperature,
             "top_p": self.top_p,
             "seed": self.seed,
             "stop": tuple(stop) if stop else None,
         }
-        return {name: value for name, value in given.items() if value is not None}
+        return {name: value for name, value in sent.items() if value is not None}
 
 
 class TextPart(BaseModel):
-    """A piece of a message."""
+    """Part of a message."""
 
     type: Literal["text"]
     text: str
@@ -109,21 +111,21 @@ class ChatMessage(BaseModel):
     content: str | list[TextPart] | None = None
 
     def message(self) -> Message:
-        """As ragx has it."""
+        """The message as `ragx.types.Message`."""
         text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content or [])
         return Message("system" if self.role == "developer" else self.role, text)
 
 
-class ChatRequest(Completing):
+class ChatRequest(AnswerRequest):
     """`POST /v1/chat/completions`."""
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
     max_completion_tokens: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
-    def _ends_with_a_question(self) -> ChatRequest:
+    def _check_last_is_a_question(self) -> ChatRequest:
         if self.messages[-1].role != "user":
-            raise ValueError("the last message must be the user's: it is the question")
+            raise ValueError("the last message must be the user's question")
         return self
 
     def _sampling(self) -> dict[str, Any]:
@@ -131,14 +133,14 @@ class ChatRequest(Completing):
         return super()._sampling() | ({} if newer is None else {"max_new_tokens": newer})
 
 
-class CompletionRequest(Completing):
+class CompletionRequest(AnswerRequest):
     """`POST /v1/completions`: the prompt is the question."""
 
     prompt: str | Annotated[list[str], Field(min_length=1, max_length=1)]
 
     @property
     def question(self) -> str:
-        """The one prompt."""
+        """The prompt."""
         return self.prompt if isinstance(self.prompt, str) else self.prompt[0]
 
 
@@ -146,17 +148,18 @@ class EmbeddingRequest(BaseModel):
     """`POST /v1/embeddings`."""
 
     model: str
-    input: (
-        Annotated[str, Field(min_length=1)]
-        | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=MAX_TEXTS)]
-    )
+    input: Text | Annotated[list[Text], BATCH] | TokenIds | Annotated[list[TokenIds], BATCH]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = Field(default=None, ge=1)
 
     @property
-    def texts(self) -> list[str]:
-        """Always several."""
-        return [self.input] if isinstance(self.input, str) else self.input
+    def inputs(self) -> Sequence[str | list[int]]:
+        """Each input, a text or its token ids."""
+        if isinstance(self.input, str):
+            return [self.input]
+        if isinstance(self.input[0], int):
+            return [self.input]  # type: ignore[list-item]  # mypy does not narrow a list by its first item
+        return self.input  # type: ignore[return-value]
 
 
 class SearchRequest(BaseModel):

@@ -1,4 +1,4 @@
-"""What clients get, as OpenAI's API has it; citations stand in the extra field `ragx`."""
+"""Responses in the form of OpenAI's API; citations are in the extra field `ragx`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FinishReason = Literal["stop", "length"]
 
 
 class Usage(BaseModel):
-    """Tokens."""
+    """Token counts."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -20,7 +20,7 @@ class Usage(BaseModel):
 
 
 class RagxPart(BaseModel):
-    """Where the answer comes from."""
+    """Where an answer comes from, and what it took."""
 
     citations: list[Citation]
     notes: list[str]
@@ -28,14 +28,14 @@ class RagxPart(BaseModel):
 
 
 class AssistantMessage(BaseModel):
-    """The answer."""
+    """The answer, as a message."""
 
     role: Literal["assistant"] = "assistant"
     content: str
 
 
 class ChatChoice(BaseModel):
-    """The one choice."""
+    """The only choice."""
 
     index: int = 0
     message: AssistantMessage
@@ -56,7 +56,7 @@ class ChatCompletion(BaseModel):
 
 
 class TextChoice(BaseModel):
-    """The one choice."""
+    """The only choice."""
 
     index: int = 0
     text: str
@@ -77,7 +77,7 @@ class Completion(BaseModel):
 
 
 class Model(BaseModel):
-    """A model that can be named."""
+    """A model that clients can name."""
 
     id: str
     object: Literal["model"] = "model"
@@ -86,14 +86,14 @@ class Model(BaseModel):
 
 
 class ModelList(BaseModel):
-    """All of them."""
+    """All models."""
 
     object: Literal["list"] = "list"
     data: list[Model]
 
 
 class Embedding(BaseModel):
-    """One text's vector, or its float32 bytes in base64."""
+    """A vector, as numbers or as the base64 of its float32 bytes."""
 
     object: Literal["embedding"] = "embedding"
     index: int
@@ -101,14 +101,14 @@ class Embedding(BaseModel):
 
 
 class EmbeddingUsage(BaseModel):
-    """Tokens."""
+    """Token counts."""
 
     prompt_tokens: int
     total_tokens: int
 
 
 class EmbeddingList(BaseModel):
-    """A vector for each text."""
+    """One vector per input."""
 
     object: Literal["list"] = "list"
     data: list[Embedding]
@@ -122,7 +122,7 @@ class HitList(BaseModel):
     object: Literal["list"] = "list"
     data: list[Hit]
     notes: list[str]
-    """What was not searched, if anything."""
+    """What was not searched."""
 
 
 class Health(BaseModel):
@@ -132,13 +132,13 @@ class Health(BaseModel):
 
 
 def usage(answer: Answer) -> Usage:
-    """What an answer took."""
+    """The tokens an answer took."""
     prompt, completion = answer.prompt_tokens, answer.answer_tokens
     return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
 
 
 def finish_reason(answer: Answer) -> FinishReason:
-    """Why a whole answer ended."""
+    """Why an answer ended."""
     return "length" if answer.finish == "length" else "stop"
 
 
@@ -147,33 +147,37 @@ def ragx_part(answer: Answer) -> RagxPart:
     return RagxPart(citations=answer.citations, notes=answer.notes, timings=answer.timings)
 
 
+def whole_answer(head: dict[str, Any], answer: Answer, *, chat: bool) -> ChatCompletion | Completion:
+    """A whole answer, to a chat or a completion; `head` has its id, creation time and model."""
+    common = {**head, "usage": usage(answer), "ragx": ragx_part(answer)}
+    reason = finish_reason(answer)
+    if chat:
+        message = AssistantMessage(content=answer.text)
+        return ChatCompletion(**common, choices=[ChatChoice(message=message, finish_reason=reason)])
+    return Completion(**common, choices=[TextChoice(text=answer.text, finish_reason=reason)])
+
+
 class Chunks:
-    """The pieces of a streamed answer as JSON objects, for a chat or a completion."""
+    """The chunks of a streamed answer as JSON objects, for a chat or a completion."""
 
-    def __init__(self, identity: str, created: int, model: str, *, chat: bool, with_usage: bool) -> None:
+    def __init__(self, head: dict[str, Any], *, chat: bool, with_usage: bool) -> None:
+        """`head` as in `whole_answer`."""
         self.chat, self.with_usage = chat, with_usage
-        self.head = {
-            "id": identity,
-            "object": "chat.completion.chunk" if chat else "text_completion",
-            "created": created,
-            "model": model,
-        }
+        self.head = {**head, "object": "chat.completion.chunk" if chat else "text_completion"}
 
-    def first(self) -> dict[str, Any] | None:
-        """A chat's first chunk names the role."""
-        return self._chunk({"delta": {"role": "assistant", "content": ""}}) if self.chat else None
+    def first(self) -> list[dict[str, Any]]:
+        """A chat begins with a chunk that names the role."""
+        return [self._chunk({"delta": {"role": "assistant", "content": ""}})] if self.chat else []
 
-    def piece(self, text: str) -> dict[str, Any]:
-        """A piece of the answer."""
-        return self._chunk({"delta": {"content": text}} if self.chat else {"text": text})
-
-    def last(self, answer: Answer) -> list[dict[str, Any]]:
-        """Why it ended and where it comes from; then, where asked for, what it took."""
-        end = self._chunk({"delta": {}} if self.chat else {"text": ""}, finish_reason(answer))
-        end["ragx"] = ragx_part(answer).model_dump()
+    def of(self, event: str | Answer) -> list[dict[str, Any]]:
+        """A piece of text; at the end the finish reason and the sources, then the usage if requested."""
+        if isinstance(event, str):
+            return [self._chunk({"delta": {"content": event}} if self.chat else {"text": event})]
+        end = self._chunk({"delta": {}} if self.chat else {"text": ""}, finish_reason(event))
+        end["ragx"] = ragx_part(event).model_dump()
         if not self.with_usage:
             return [end]
-        return [end, {**self.head, "choices": [], "usage": usage(answer).model_dump()}]
+        return [end, {**self.head, "choices": [], "usage": usage(event).model_dump()}]
 
     def _chunk(self, content: dict[str, Any], reason: FinishReason | None = None) -> dict[str, Any]:
         choice = {"index": 0, **content, "finish_reason": reason, "logprobs": None}

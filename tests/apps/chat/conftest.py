@@ -12,7 +12,7 @@ import torch
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
 from playwright.sync_api import Browser, Page, sync_playwright
-from ragx_apps.chat.asking import Asking
+from ragx_apps.queue import QuestionQueue
 
 from ragx.config import IndexSettings
 from ragx.indexing.build import build
@@ -45,10 +45,10 @@ def chat_rag(chat_index: Path, tiny_decoder: Path, tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture(scope="session")
-def asking(chat_rag: RAG) -> Iterator[Asking]:
-    """Answers for all visitors of all pages."""
-    with closing(Asking(chat_rag)) as answering:
-        yield answering
+def queue(chat_rag: RAG) -> Iterator[QuestionQueue]:
+    """Shared by all pages."""
+    with closing(QuestionQueue(chat_rag)) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")
@@ -58,9 +58,9 @@ def uploads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def address(chat_rag: RAG, asking: Asking, chat_index: Path, uploads: Path) -> Iterator[str]:
+def address(chat_rag: RAG, queue: QuestionQueue, chat_index: Path, uploads: Path) -> Iterator[str]:
     """Of the page."""
-    with serving_page(chat_rag, asking, chat_index, uploads) as url:
+    with serving_page(chat_rag, queue, chat_index, uploads) as url:
         yield url
 
 

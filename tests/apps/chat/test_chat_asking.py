@@ -5,21 +5,20 @@ from __future__ import annotations
 import copy
 import shutil
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ragx_apps.chat import asking as asking_module
 from ragx_apps.chat import markup
-from ragx_apps.chat.asking import Asking
 from ragx_apps.chat.conversation import Reply, load_turns
 from ragx_apps.chat.indexes import Indexes
 from ragx_apps.chat.page import BOTH, Page
+from ragx_apps.queue import Event, QuestionQueue, QueueFullError, Waiting
 
 from ragx.cepe.store import PassageStore
 from ragx.config import SamplingParams
@@ -27,26 +26,21 @@ from ragx.errors import ConfigError
 from ragx.rag import RAG
 from ragx.types import Answer
 from tests.helpers.chat_page import SENTENCE
+from tests.helpers.served import eventually
 
 ENDLESS = 7000
 """Tokens: an answer that takes longer than any test."""
-Stream = Iterator[str | Answer | None]
+Stream = Generator[Event, None, None]
 
 
 def own(rag: RAG) -> RAG:
-    """The same models, for an `Asking` of one's own."""
+    """The same models, for a queue of its own."""
     return RAG(rag.retriever, {name: copy.copy(reader) for name, reader in rag.readers.items()})
 
 
-def ask(asking: Asking, rag: RAG, tokens: int, cancel: threading.Event | None = None) -> Stream:
-    return asking.stream(
-        rag,
-        "snow?",
-        cancel or threading.Event(),
-        k=2,
-        prompt_passages=1,
-        sampling=SamplingParams(max_new_tokens=tokens),
-    )
+def ask(queue: QuestionQueue, rag: RAG, tokens: int, cancel: threading.Event | None = None) -> Stream:
+    answer = partial(rag.ask, "snow?", k=2, prompt_passages=1, sampling=SamplingParams(max_new_tokens=tokens))
+    return queue.stream(answer, cancel or threading.Event())
 
 
 def text(stream: Stream) -> str:
@@ -55,49 +49,42 @@ def text(stream: Stream) -> str:
 
 
 def whole(stream: Stream) -> Answer:
-    """An answer to its end, of which the pieces are the text."""
+    """A whole answer; its pieces are its text."""
     *pieces, answer = stream
     assert isinstance(answer, Answer)
-    assert "".join(str(piece or "") for piece in pieces).strip() == answer.text
+    assert "".join(piece for piece in pieces if isinstance(piece, str)).strip() == answer.text
     return answer
 
 
-def is_idle(asking: Asking, within: float = 1) -> bool:
-    assert asking.decoder is not None
-    deadline = time.monotonic() + within
-    while (asking.decoder.running or asking.decoder.waiting) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return not asking.decoder.running
+def is_idle(queue: QuestionQueue) -> bool:
+    return eventually(lambda: not queue.admitted)
 
 
-def test_visitors_are_answered_at_once_and_one_stops_alone(asking: Asking, chat_rag: RAG) -> None:
+def test_visitors_are_answered_at_once_and_one_stops_alone(queue: QuestionQueue, chat_rag: RAG) -> None:
     stopped = threading.Event()
-    with closing(ask(asking, chat_rag, ENDLESS, stopped)) as first, closing(ask(asking, chat_rag, ENDLESS)) as second:
+    with closing(ask(queue, chat_rag, ENDLESS, stopped)) as first, closing(ask(queue, chat_rag, ENDLESS)) as second:
         text(first)
         text(second)
-        assert asking.decoder is not None
-        assert asking.decoder.running == 2
-        assert whole(ask(asking, chat_rag, 8)).finish == "length"
-        assert asking.decoder.running == 2
+        assert queue.running == 2
+        assert whole(ask(queue, chat_rag, 8)).finish == "length"
+        assert queue.running == 2
         stopped.set()
-        before = time.monotonic()
         *_, answer = first
-        assert time.monotonic() - before < 1
         assert isinstance(answer, Answer)
         assert answer.finish == "cancelled"
         assert answer.text.startswith(SENTENCE.strip())
-        assert asking.decoder.running == 1
+        assert eventually(lambda: queue.running == 1)
         text(second)
-    assert is_idle(asking), "an answer that nobody reads any more has ended"
+    assert is_idle(queue), "an answer that nobody reads any more has ended"
 
 
-def test_what_goes_wrong_with_one_answer_touches_no_other(asking: Asking, chat_rag: RAG) -> None:
-    with closing(ask(asking, chat_rag, ENDLESS)) as other:
+def test_what_goes_wrong_with_one_answer_touches_no_other(queue: QuestionQueue, chat_rag: RAG) -> None:
+    with closing(ask(queue, chat_rag, ENDLESS)) as other:
         text(other)
         with pytest.raises(ConfigError, match="too long"):
-            list(asking.stream(chat_rag, "snow " * 9000, threading.Event()))
-        with pytest.raises(ConfigError, match="the question is empty"):
-            list(asking.stream(chat_rag, " ", threading.Event()))
+            list(queue.stream(partial(chat_rag.ask, "snow " * 9000), threading.Event()))
+        with pytest.raises(ConfigError, match="empty"):
+            list(queue.stream(partial(chat_rag.ask, " "), threading.Event()))
         assert text(other)
 
 
@@ -106,46 +93,47 @@ def test_encodings_are_shared(chat_rag: RAG, tmp_path: Path) -> None:
     reader: Any = rag.readers["cepe"]
     width = reader.model.config.encoder_config.hidden_size
     reader.store = PassageStore(tmp_path, reader.model.encoder_fingerprint(), width, max_bytes=10**8)
-    with closing(Asking(rag)) as asking, ThreadPoolExecutor(3) as visitors:
-        answers = list(visitors.map(lambda _: whole(ask(asking, rag, 4)), range(3)))
+    with closing(QuestionQueue(rag)) as queue, ThreadPoolExecutor(3) as visitors:
+        answers = list(visitors.map(lambda _: whole(ask(queue, rag, 4)), range(3)))
     assert len({answer.text for answer in answers}) == 1
     assert (reader.store.stats.misses, reader.store.stats.hits) == (2, 4)
 
 
 @pytest.fixture(params=["a batch of one", "a sliding window"])
 def one_at_a_time(
-    request: pytest.FixtureRequest, chat_rag: RAG, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[Asking, RAG]]:
-    """Answers one question, the others wait: that is what room there is, or the decoder cannot do more."""
+    request: pytest.FixtureRequest, chat_rag: RAG, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[tuple[QuestionQueue, RAG]]:
+    """One question is answered at a time: the batch has one place, or the decoder cannot batch."""
     rag = own(chat_rag)
-    if request.param == "a batch of one":
-        monkeypatch.setattr(asking_module, "AT_ONCE", 1)
-    else:
+    slides = request.param == "a sliding window"
+    if slides:
         monkeypatch.setattr(rag.readers["cepe"].model.config, "sliding_window", 64, raising=False)
-    with closing(Asking(rag)) as asking:
-        assert (asking.decoder is None) == (request.param == "a sliding window")
-        yield asking, rag
+    with closing(QuestionQueue(rag, batch=8 if slides else 1, waiting=2)) as queue:
+        assert capsys.readouterr().err.count("one at a time") == slides
+        yield queue, rag
 
 
-def test_whoever_waits_is_told_and_may_leave(one_at_a_time: tuple[Asking, RAG]) -> None:
+def test_a_waiting_question_knows_its_position_and_may_be_cancelled(one_at_a_time: tuple[QuestionQueue, RAG]) -> None:
     leaves = threading.Event()
     with closing(ask(*one_at_a_time, ENDLESS)) as first:
         text(first)
         waiting, leaving = ask(*one_at_a_time, 8), ask(*one_at_a_time, 8, leaves)
-        assert next(waiting) is None
-        assert next(leaving) is None
+        assert next(waiting) == Waiting(0)
+        assert next(leaving) == Waiting(1)
+        with pytest.raises(QueueFullError):
+            next(ask(*one_at_a_time, 8))
         leaves.set()
         assert list(leaving) == []
-        assert next(waiting) is None
+        assert next(waiting) == Waiting(0)
     assert whole(waiting).finish == "length"
 
 
-def test_closing_ends_every_answer(one_at_a_time: tuple[Asking, RAG]) -> None:
-    asking, _ = one_at_a_time
+def test_closing_ends_every_answer(one_at_a_time: tuple[QuestionQueue, RAG]) -> None:
+    queue, _ = one_at_a_time
     under_way, waiting = (ask(*one_at_a_time, ENDLESS) for _ in range(2))
     text(under_way)
-    assert next(waiting) is None
-    asking.close()
+    assert next(waiting) == Waiting(0)
+    queue.close()
     *_, answer = under_way
     assert isinstance(answer, Answer)
     assert answer.finish == "cancelled"
@@ -154,7 +142,7 @@ def test_closing_ends_every_answer(one_at_a_time: tuple[Asking, RAG]) -> None:
 
 
 def test_indexes_are_opened_and_closed_while_others_read(
-    asking: Asking, chat_rag: RAG, chat_index: Path, tmp_path: Path
+    queue: QuestionQueue, chat_rag: RAG, chat_index: Path, tmp_path: Path
 ) -> None:
     indexes = Indexes(chat_rag, chat_index)
     folder = tmp_path / "index"
@@ -168,7 +156,7 @@ def test_indexes_are_opened_and_closed_while_others_read(
 
     with ThreadPoolExecutor(4) as threads:
         reopening = threads.submit(reopen)
-        answers = list(threads.map(lambda _: whole(ask(asking, indexes.open_folder(folder), 8)), range(6)))
+        answers = list(threads.map(lambda _: whole(ask(queue, indexes.open_folder(folder), 8)), range(6)))
         finished.set()
         reopening.result()
     assert len({answer.text for answer in answers}) == 1
@@ -181,8 +169,8 @@ def settings(index: Path, *, reader: str = "cepe", tokens: int = 8) -> tuple[Any
 
 
 @pytest.fixture
-def page(asking: Asking, chat_rag: RAG, chat_index: Path, tmp_path: Path) -> Page:
-    return Page(Indexes(chat_rag, chat_index), asking, tmp_path)
+def page(queue: QuestionQueue, chat_rag: RAG, chat_index: Path, tmp_path: Path) -> Page:
+    return Page(Indexes(chat_rag, chat_index), queue, tmp_path)
 
 
 def visitor(name: str) -> Any:
@@ -207,8 +195,10 @@ def test_an_index_that_was_named_is_the_only_one(page: Page, chat_index: Path) -
 
 
 @pytest.mark.usefixtures("own_indexes")
-def test_without_a_named_index_all_of_ragxs_own_may_be_asked(chat_rag: RAG, asking: Asking, tmp_path: Path) -> None:
-    page = Page(Indexes(chat_rag, None), asking, tmp_path)
+def test_without_a_named_index_all_of_ragxs_own_may_be_asked(
+    chat_rag: RAG, queue: QuestionQueue, tmp_path: Path
+) -> None:
+    page = Page(Indexes(chat_rag, None), queue, tmp_path)
     assert page.choices(visitor("a page")) == ["default", "private"]
     assert page.indexes.open("private").retriever.index.folder == tmp_path / "home" / "indexes" / "private"
 
@@ -264,11 +254,11 @@ def test_stop_ends_both_readers(page: Page, chat_index: Path) -> None:
 
 
 def test_the_page_says_that_a_question_waits(
-    one_at_a_time: tuple[Asking, RAG], chat_index: Path, tmp_path: Path
+    one_at_a_time: tuple[QuestionQueue, RAG], chat_index: Path, tmp_path: Path
 ) -> None:
-    asking, rag = one_at_a_time
-    page = Page(Indexes(rag, chat_index), asking, tmp_path)
-    with closing(ask(asking, rag, ENDLESS)) as other:
+    queue, rag = one_at_a_time
+    page = Page(Indexes(rag, chat_index), queue, tmp_path)
+    with closing(ask(queue, rag, ENDLESS)) as other:
         text(other)
         shown = page.ask(visitor("a page"), "Snow?", [], *settings(chat_index))
         assert "Searching" in next(shown)[1]
@@ -280,11 +270,11 @@ def test_the_page_says_that_a_question_waits(
 
 
 def test_a_visitor_who_leaves_while_waiting_is_not_answered(
-    one_at_a_time: tuple[Asking, RAG], chat_index: Path, tmp_path: Path
+    one_at_a_time: tuple[QuestionQueue, RAG], chat_index: Path, tmp_path: Path
 ) -> None:
-    asking, rag = one_at_a_time
-    page = Page(Indexes(rag, chat_index), asking, tmp_path)
-    with closing(ask(asking, rag, ENDLESS)) as other:
+    queue, rag = one_at_a_time
+    page = Page(Indexes(rag, chat_index), queue, tmp_path)
+    with closing(ask(queue, rag, ENDLESS)) as other:
         text(other)
         shown = page.ask(visitor("a page"), "Snow?", [], *settings(chat_index))
         assert any(markup.WAITING in str(html) for _, html, _, _ in shown)

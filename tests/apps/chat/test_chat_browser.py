@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, Page, expect
-from ragx_apps.chat.asking import Asking
+from ragx_apps.queue import QuestionQueue
 
 from tests.helpers.chat_page import HOSTILE, NOTES, SENTENCE
+from tests.helpers.served import eventually
+
+pytestmark = pytest.mark.slow
 
 QUESTION = "How much of the sunlight does fresh snow reflect?"
 
@@ -65,29 +68,25 @@ def test_a_citation_opens_its_passage_with_the_span_marked(page: Page) -> None:
     expect(mark).to_be_hidden()
 
 
-def is_idle(asking: Asking, within: float) -> bool:
-    """Whether nothing is decoded any more, at the latest after some seconds."""
-    assert asking.decoder is not None
-    deadline = time.monotonic() + within
-    while asking.decoder.running and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return not asking.decoder.running
+def is_idle(queue: QuestionQueue) -> bool:
+    """Whether the queue becomes empty."""
+    return eventually(lambda: not queue.admitted)
 
 
-def test_stop_ends_the_answer_where_it_is(page: Page, asking: Asking) -> None:
+def test_stop_ends_the_answer_where_it_is(page: Page, queue: QuestionQueue) -> None:
     set_longest_answer(page, 1024)
     ask(page)
     page.locator("#current .growing .text").wait_for()
     page.get_by_role("button", name="Stop").click()
     answered(page)
     expect(page.locator(".figures")).to_contain_text("stopped")
-    assert is_idle(asking, within=1)
+    assert is_idle(queue)
     ask(page, "And now?")  # the box takes questions again
     page.locator("#current .growing .text").wait_for()
 
 
 def test_closing_the_page_ends_its_answer_and_deletes_its_files(
-    browser: Browser, address: str, asking: Asking, uploads: Path, tmp_path: Path
+    browser: Browser, address: str, queue: QuestionQueue, uploads: Path, tmp_path: Path
 ) -> None:
     context = browser.new_context()
     page = context.new_page()
@@ -99,11 +98,8 @@ def test_closing_the_page_ends_its_answer_and_deletes_its_files(
     ask(page)
     page.locator("#current .growing .text").wait_for(timeout=60_000)
     context.close()
-    assert is_idle(asking, within=1)
-    deadline = time.monotonic() + 15
-    while any(file.exists() for file in held):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    assert is_idle(queue)
+    assert eventually(lambda: not any(file.exists() for file in held))
 
 
 def test_two_visitors_are_answered_at_once_and_each_stops_their_own(page: Page, browser: Browser, address: str) -> None:

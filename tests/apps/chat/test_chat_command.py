@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 from gradio_client import Client
-from ragx_apps.chat.asking import Asking
 from ragx_apps.chat.indexes import Indexes
 from ragx_apps.chat.page import build_page
 from ragx_apps.chat.serving import launch
+from ragx_apps.queue import QuestionQueue
 
 from ragx.cli import main as cli
 from ragx.errors import RagxError
@@ -94,10 +94,12 @@ def test_a_missing_package_is_named_by_its_extra(
     assert "pip install 'ragx[chat]'" in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken_is_one_line(chat_rag: RAG, asking: Asking, chat_index: Path, tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_one_line(
+    chat_rag: RAG, queue: QuestionQueue, chat_index: Path, tmp_path: Path
+) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(RagxError, match=f"cannot listen on 127.0.0.1:{port}: choose another --port"):
-            launch(build_page(Indexes(chat_rag, chat_index), asking, tmp_path), "127.0.0.1", port, None)
+            launch(build_page(Indexes(chat_rag, chat_index), queue, tmp_path), "127.0.0.1", port, None)

@@ -15,9 +15,9 @@ from gradio import processing_utils
 from gradio.utils import get_upload_folder
 from gradio_client import Client
 from gradio_client.exceptions import AppError
-from ragx_apps.chat.asking import Asking
 from ragx_apps.chat.serving import check_address
 from ragx_apps.chat.uploads import MAX_FILE_BYTES
+from ragx_apps.queue import QuestionQueue
 
 from ragx.errors import ConfigError
 from ragx.rag import RAG
@@ -176,9 +176,9 @@ def test_only_asking_is_offered_to_clients(address: str) -> None:
 
 
 def test_with_a_password_nothing_is_shown_without_it(
-    chat_rag: RAG, asking: Asking, chat_index: Path, tmp_path: Path
+    chat_rag: RAG, queue: QuestionQueue, chat_index: Path, tmp_path: Path
 ) -> None:
-    with serving_page(chat_rag, asking, chat_index, tmp_path, auth=("ada", "snow")) as url:
+    with serving_page(chat_rag, queue, chat_index, tmp_path, auth=("ada", "snow")) as url:
         assert httpx.get(url + "config").status_code == 401
         assert httpx.post(url + "gradio_api/call/ask", json={"data": ["?"]}).status_code == 401
         assert httpx.post(url + "gradio_api/upload", files={"files": b"x"}).status_code == 401

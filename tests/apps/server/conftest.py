@@ -70,5 +70,5 @@ def rag(notes_index: Path, talkative: Path, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="session")
 def server(rag: RAG) -> Iterator[Server]:
     """Answers three questions at a time; three more requests may wait."""
-    with serving(rag, batch=3, queue=3) as running:
+    with serving(rag, batch=3, waiting=3) as running:
         yield running

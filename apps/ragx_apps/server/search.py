@@ -1,0 +1,36 @@
+"""`/v1/search`: passages without an answer."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from ragx.rag import RAG
+from ragx.types import SearchMethod
+from ragx_apps.server.errors import ApiError
+from ragx_apps.server.requests import SearchRequest
+from ragx_apps.server.responses import HitList
+from ragx_apps.server.service import Service
+
+
+def search_router(service: Service) -> APIRouter:
+    """The route."""
+    router, rag = APIRouter(), service.rag
+
+    @router.post("/v1/search")
+    async def search(body: SearchRequest) -> HitList:
+        """Find the passages that match a query best."""
+        if not body.query.strip():
+            raise ApiError(400, "the query is empty", param="query")
+        check_method(rag, body.method)
+        method: SearchMethod = body.method or rag.method
+        hits = await service.run(lambda: rag.retriever.search(body.query, body.k, method))
+        service.metrics.searched(hits)
+        return HitList(data=hits, notes=hits.notes)
+
+    return router
+
+
+def check_method(rag: RAG, method: SearchMethod | None) -> None:
+    """Raise an `ApiError` (400) where a method needs an embedder and none is loaded."""
+    if rag.retriever.embedder is None and method not in (None, "bm25"):
+        raise ApiError(400, "this server searches with bm25 only", param="method")
