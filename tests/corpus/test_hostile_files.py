@@ -26,6 +26,7 @@ from ragx.corpus.rows import read_parquet
 from ragx.corpus.text import markdown_title
 from tests.helpers.mutations import mutated
 
+pytestmark = pytest.mark.slow
 MUTATIONS = 24
 TEXT = "Fresh snow reflects most of the sunlight, caf\u00e9 and all. "
 WIKI = (
