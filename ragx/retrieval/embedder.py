@@ -84,7 +84,7 @@ class TextEmbedder:
         return self.embed_texts([embedded_text(passage) for passage in passages], on_progress)
 
     def embed_texts(self, texts: Sequence[str], on_progress: Callable[[int], object] = lambda _: None) -> np.ndarray:
-        """Encode texts as passages without a title: (n, d) float32. `on_progress` gets the number of texts just done."""
+        """Encode texts as passages without a title: (n, d) float32. `on_progress` as in `encode_passages`."""
         vectors = np.empty((len(texts), self.dimension), np.float32)
         for start in range(0, len(texts), PASSAGES_PER_CALL):
             part = list(texts[start : start + PASSAGES_PER_CALL])
