@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 INDEX := .cache/wikipedia-sample
 Q ?= How much of the sunlight that reaches it does fresh snow reflect?
 
-.PHONY: help install ask test lint bench bench-reader bench-serve bench-index bench-ray memory torture screenshots clean
+.PHONY: help install ask test test-all lint bench bench-reader bench-serve bench-index bench-ray memory torture screenshots clean
 
 help: ## Show the verbs.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -22,13 +22,16 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 $(INDEX)/CURRENT: indexes/wikipedia-sample.yaml | $(INSTALLED)
-	$(BIN)/ragx index build --recipe indexes/wikipedia-sample.yaml --out $(INDEX)
+	$(BIN)/ragx index build --recipe indexes/wikipedia-sample.yaml --index $(INDEX)
 
 ask: $(INSTALLED) $(INDEX)/CURRENT ## Answer Q="…" from 106 Wikipedia articles, with citations.
 	@$(BIN)/ragx ask "$$Q" --index $(INDEX)
 ask: export Q := $(Q)
 
-test: $(INSTALLED) ## Run the tests.
+test: $(INSTALLED) ## Run the tests, but for the slow ones.
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(INSTALLED) ## Run the slow tests too: torture, hostile files, Ray, browsers, real weights.
 	$(BIN)/python -m pytest
 
 lint: $(INSTALLED) ## Check style and types, and for unsafe code and packages.

@@ -13,7 +13,7 @@ from statistics import median
 
 from benchmarks import sample
 from ragx.models import resolve
-from ragx.rag import open_retriever
+from ragx.rag import open_index
 from ragx.reader.prompt import build_prompt
 from ragx.util.device import default_device, default_dtype
 from ragx.util.tokenization import load_tokenizer
@@ -35,16 +35,16 @@ print(tokenizer.decode(out[0, -1:]), flush=True)
 
 def run() -> str:
     """A Markdown table."""
-    hits = open_retriever(sample.INDEX).search(sample.QUESTION, 10)
+    hits = open_index(sample.INDEX).retriever.search(sample.QUESTION, 10)
     folder = resolve(DECODER)
     prompt = build_prompt(load_tokenizer(folder), sample.QUESTION, [hit.passage for hit in hits], max_tokens=10**6)
     dtype = str(default_dtype(default_device())).removeprefix("torch.")
     commands = {
         "bare transformers script": [sys.executable, "-c", BARE, str(folder), dtype, str(len(prompt.ids))],
         "ragx ask": [sys.executable, "-m", "ragx", "ask", sample.QUESTION, "--index", str(sample.INDEX)],
-        "ragx ask --retriever bm25": [
+        "ragx ask --method bm25": [
             *(sys.executable, "-m", "ragx", "ask", sample.QUESTION, "--index", str(sample.INDEX)),
-            *("--retriever", "bm25"),
+            *("--method", "bm25"),
         ],
     }
     seconds: dict[str, list[float]] = {name: [] for name in commands}

@@ -241,7 +241,7 @@ def main() -> None:
         writer = csv.DictWriter(file, ["stage", *dict.fromkeys(key for values in found.values() for key in values)])
         writer.writeheader()
         writer.writerows({"stage": stage, **values} for stage, values in found.items())
-    packages = ", ".join(f"{name} {version(name)}" for name in ("faiss-cpu", "numpy", "bm25s"))
+    packages = ", ".join(f"{name} {version(name)}" for name in ("faiss-cpu", "numpy", "tantivy"))
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {packages};")
     print(f"{given.number:,} × {DIMENSION}, shards of {IndexSettings().shard_size:,}, {QUESTIONS} questions.\n")
     print(table(found, given.embedding_rate))

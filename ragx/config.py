@@ -13,12 +13,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ragx.errors import ConfigError
+from ragx.types import AttentionStrategy, EncodingFormat, ReaderName, SearchMethod
 
 
 class Settings(BaseModel):
-    """Base of every settings model: frozen, and an unknown key is an error."""
+    """Base of every settings model: frozen, an unknown key is an error, and a docstring is its field's help text."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Chunking(Settings):
@@ -73,6 +74,12 @@ class Search(Settings):
     """Candidates, in multiples of k, whose scores are computed again from the vectors; 0 takes FAISS's scores."""
 
 
+Language = Literal[
+    "none", "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian",
+    "norwegian", "portuguese", "romanian", "russian", "spanish", "swedish", "tamil", "turkish",
+]  # fmt: skip
+
+
 class IndexSettings(Settings):
     """An index recipe (`indexes/*.yaml`): what to read and how to index it."""
 
@@ -87,32 +94,79 @@ class IndexSettings(Settings):
     vectors: Literal["float32", "float16", "int8"] = "float32"
     """How vectors are stored."""
     search: Search = Search()
+    language: Language = "english"
+    """Whose stop words and stemmer lexical search uses; `none`: words as they are."""
     shard_size: int = Field(default=100_000, ge=1)
     """Passages in a shard."""
 
 
+class SearchOptions(Settings):
+    """How passages are retrieved."""
+
+    k: int = Field(default=60, ge=1)
+    """Passages to retrieve."""
+    method: SearchMethod = "hybrid"
+    """dense, bm25, or hybrid: both, fused by reciprocal rank."""
+
+
+class ReaderOptions(Settings):
+    """How retrieved passages are read."""
+
+    reader: ReaderName = "cepe"
+    """cepe, or full: the plain decoder with all passages in its prompt."""
+    prompt_passages: int = Field(default=10, ge=0)
+    """Passages, best first, that also stand in the decoder's prompt."""
+    attention_shares: bool = False
+    """Report each passage's share of the attention."""
+
+
+class EncodingOptions(Settings):
+    """Which model encodes passages, how it is held in memory, and how its encodings are kept."""
+
+    model: str = "ceped-smollm2-135m"
+    """Decoder or CEPE reader: a registered name, a folder or a Hub id."""
+    cache_size: float = Field(default=4.0, ge=0, allow_inf_nan=False)
+    """GB of passage encodings kept on disk; 0 keeps none."""
+    encodings: EncodingFormat = "bfloat16"
+    """Number format of passage encodings on disk; int8 takes half the space."""
+    device: str | None = None
+    """cpu, cuda, cuda:1, or auto for all GPUs. Default: a GPU if there is one."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Number format of the models; auto is what the device multiplies fastest."""
+    bits: Literal[4, 8] | None = None
+    """Quantize the decoder to 4 or 8 bits (bitsandbytes)."""
+
+
+class ModelOptions(EncodingOptions):
+    """Which model answers, and how it attends to passages."""
+
+    attention_strategy: AttentionStrategy = "auto"
+    """How decoding attends to passages: the cheapest, or one of three exact ways."""
+
+
 class SamplingParams(Settings):
-    """How the answer is decoded. The sampling settings matter where `temperature` is above 0."""
+    """How the answer is decoded. Sampling settings matter only where `temperature` is above 0."""
 
     max_new_tokens: int = Field(default=256, ge=1)
-    temperature: float = Field(default=0.0, ge=0)
-    """0 is greedy."""
+    """Maximum number of new tokens."""
+    temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """0 decodes greedily."""
     top_p: float = Field(default=1.0, gt=0, le=1)
-    """Sample from the likeliest tokens that together have this probability."""
+    """Sample from the most likely tokens whose probabilities add up to this."""
     top_k: int = Field(default=0, ge=0)
-    """Sample from so many of the likeliest tokens; 0: all."""
+    """Sample from this many of the most likely tokens; 0 means all."""
     min_p: float = Field(default=0.0, ge=0, le=1)
-    """Sample from tokens at least this share as likely as the likeliest."""
+    """Sample from tokens at least this fraction as likely as the most likely one."""
     repetition_penalty: float = Field(default=1.0, gt=0)
-    """Above 1, tokens that were there before become less likely."""
+    """Above 1, tokens already used become less likely."""
     seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
     """Makes sampling repeatable on one machine."""
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """Strings that end the answer; they are not part of it."""
+    """A string that ends the answer and is not part of it; may be repeated."""
 
     @property
     def is_greedy(self) -> bool:
-        """Whether the likeliest token is always taken; so near 0, logits could not be divided by the temperature."""
+        """Whether the most likely token is always taken: logits cannot be divided by a temperature this close to 0."""
         return self.temperature < 1e-5
 
 
@@ -230,4 +284,10 @@ def _describe(error: ValidationError, path: Path | None) -> str:
         return f"{where}{'.'.join(key.split('.')[:2])}: must be a path, a wheel's file or a dataset"
     if first["type"] == "extra_forbidden":
         return f"{where}unknown setting {key!r}"
-    return f"{where}{key}: {first['msg'].removeprefix('Value error, ')}"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "literal_error":
+        expected = str(first["ctx"]["expected"]).replace(" or ", ", ")
+        message = f"{first['input']!r} is not one of {expected}"
+    elif message.startswith("Input should be"):
+        message = f"{message.replace('Input should be', 'must be')}, got {first['input']!r}"
+    return f"{where}{key}: {message}"

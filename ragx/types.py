@@ -14,8 +14,16 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
+SearchMethod = Literal["dense", "bm25", "hybrid"]
+"""How passages are retrieved: by vectors, by words, or by both, fused by reciprocal rank."""
+ReaderName = Literal["cepe", "full"]
+"""How passages are read: encoded and attended to, or all of them in the decoder's prompt."""
+AttentionStrategy = Literal["auto", "project", "cached", "latent"]
+"""How decoding attends to encoded passages: the cheapest, or one of three exact ways (`ragx_kernels`)."""
+EncodingFormat = Literal["bfloat16", "int8"]
+"""Number format of passage encodings on disk."""
 Finish = Literal["stop", "length", "cancelled"]
-"""Why an answer ended: by itself or at a stop string, at its greatest length, or because its asker had enough."""
+"""Why an answer ended: an end token or stop string, the maximum length, or cancellation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +127,14 @@ class Answer:
     citations: list[Citation]
     hits: list[Hit]
     timings: Timings
-    shares: list[float] | None = None
-    """Each hit's share of the reader's cross-attention, when asked for and the reader attends: they sum to 1."""
+    attention_shares: list[float] | None = None
+    """Each hit's share of the cross-attention; they sum to 1. None unless requested from a reader that attends."""
     notes: list[str] = field(default_factory=list)
     """One line each: what the user should know about this answer (fewer passages than asked for, a cut prompt, …)."""
     finish: Finish = "stop"
     prompt_tokens: int = 0
+    """Tokens of the decoder's prompt (N)."""
     answer_tokens: int = 0
-    """Decoded tokens, the one that ends the answer included."""
+    """Decoded tokens, including the one that ends the answer."""
+    context_tokens: int = 0
+    """Passage tokens that the decoder attended to outside its prompt (M)."""

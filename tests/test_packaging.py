@@ -33,7 +33,19 @@ def test_a_wheel_holds_our_packages_and_nothing_else(tmp_path: Path) -> None:
 def test_public_names() -> None:
     import ragx
 
-    assert ragx.__all__ == ["RAG", "Answer", "Citation", "Hit", "Passage", "__version__"]
+    assert ragx.__all__ == [
+        "RAG",
+        "Answer",
+        "Citation",
+        "Hit",
+        "Index",
+        "Message",
+        "Passage",
+        "SamplingParams",
+        "__version__",
+        "build_index",
+        "update_index",
+    ]
     assert all(getattr(ragx, name) for name in ragx.__all__)
 
 
@@ -43,9 +55,11 @@ def test_public_names() -> None:
         "README.md",
         "CONTRIBUTING.md",
         "docs/benchmarks.md",
+        "docs/life-of-a-question.md",
         "docs/ray.md",
         "docs/results.md",
         "docs/scale.md",
+        "docs/style.md",
         "indexes/README.md",
         "train/README.md",
     ],
@@ -53,6 +67,6 @@ def test_public_names() -> None:
 def test_what_a_page_links_or_names_is_there(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
-    paths = re.findall(r"`((?:ragx|kernels|apps|train|indexes|benchmarks|docs|tests)/[\w./-]+)`", text)
+    paths = re.findall(r"`((?:ragx|kernels|apps|train|indexes|benchmarks|docs|tests|weights)/[\w./-]+)`", text)
     assert all(((ROOT / page).parent / link).exists() for link in links)
     assert [path for path in paths if not (ROOT / path).exists()] == []

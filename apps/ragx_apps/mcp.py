@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from ragx.cli.options import CacheSize, Device, Dtype, IndexFolder, Offline, Reader
-from ragx.cli.setup import open_rag
+from ragx.cli.options import IndexFolder, Offline, with_settings
+from ragx.cli.setup import opened_rag
+from ragx.config import ModelOptions
 from ragx.errors import ConfigError, RagxError
-from ragx.types import Citation, Hit
+from ragx.types import Citation, Hit, SearchMethod
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
@@ -37,25 +38,20 @@ def add_to(app: typer.Typer) -> None:
     app.command("mcp")(mcp)
 
 
+@with_settings
 def mcp(
+    models: ModelOptions,
     index: IndexFolder = None,
-    retriever: Annotated[str, typer.Option(help="dense, bm25 or hybrid.")] = "hybrid",
-    model: Reader = None,
-    cache_size: CacheSize = 4.0,
-    device: Device = None,
-    dtype: Dtype = "auto",
+    method: Annotated[SearchMethod, typer.Option(help="dense, bm25, or hybrid: both, fused.")] = "hybrid",
     offline: Offline = False,
 ) -> None:
     """Offer `search` and `ask` to agents over stdio (Model Context Protocol)."""
-    from ragx.rag import check_search
-
     try:
         import mcp  # noqa: F401
     except ImportError:
         raise ConfigError("`ragx mcp` needs another package: pip install 'ragx[mcp]'") from None
-    check_search("-", 1, retriever)
-    rag = open_rag(index, model, retriever=retriever, cache_size=cache_size, device=device, dtype=dtype)
-    create_server(rag).run("stdio")
+    with opened_rag(index, models, method=method) as rag:
+        create_server(rag).run("stdio")
 
 
 def create_server(rag: RAG) -> MCPServer[Any]:
@@ -65,7 +61,6 @@ def create_server(rag: RAG) -> MCPServer[Any]:
     from mcp.server.mcpserver.exceptions import ToolError
 
     from ragx import __version__
-    from ragx.rag import check_search
 
     about = "Passages of an index of documents, and answers from them with verbatim citations."
     server: MCPServer[Any] = MCPServer("ragx", version=__version__, instructions=about, log_level="WARNING")
@@ -79,12 +74,7 @@ def create_server(rag: RAG) -> MCPServer[Any]:
     @server.tool()
     async def search(query: str, k: int = 10) -> list[Hit]:
         """Find the k passages of the index that fit a query best, best first."""
-
-        def hits() -> list[Hit]:
-            check_search(query, k, rag.method)
-            return rag.retriever.search(query, k, rag.method)
-
-        return await in_thread(hits)
+        return await in_thread(partial(rag.retrieve, query, k=k))
 
     @server.tool()
     async def ask(question: str, k: int = 60) -> Answered:

@@ -14,6 +14,7 @@ from ragx.cepe.model import CepeModel, cepe_class
 from ragx.cepe.placement import Placement
 from ragx.errors import ModelError
 from ragx.util.terminal import quiet_transformers
+from ragx.util.text import first_line
 
 FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3"})
 """Model types whose layers are pre-norm: norm, self-attention, norm, feed-forward, each with a residual."""
@@ -71,7 +72,7 @@ def decoder_config(values: dict[str, Any]) -> PreTrainedConfig:
     try:
         return AutoConfig.for_model(**values)
     except Exception as error:  # of any class, as the setting that cannot be
-        raise ModelError(f"config.json is damaged: {_first_line(error)}") from None
+        raise ModelError(f"config.json is damaged: {type(error).__name__}: {first_line(error)}") from None
 
 
 def with_encoder(
@@ -116,7 +117,7 @@ def from_pretrained(
                 **placement.arguments(),
             )
         except (ArithmeticError, AttributeError, KeyError, TypeError) as error:
-            raise ModelError(f"config.json is damaged: {_first_line(error)}") from None
+            raise ModelError(f"config.json is damaged: {type(error).__name__}: {first_line(error)}") from None
     model: CepeModel = loaded[0]
     info: dict[str, set[str]] = loaded[1]
     problems = sorted(info["unexpected_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
@@ -129,10 +130,6 @@ def from_pretrained(
         bos_token_id=asked.bos_token_id, eos_token_id=asked.eos_token_id, pad_token_id=asked.pad_token_id
     )
     return model, set(info["missing_keys"])
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def refuse_missing(keys: set[str]) -> None:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import platform
 import shutil
-from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
 
 from ragx import models
-from ragx.config import IndexSettings
+from ragx.config import IndexSettings, ModelOptions, ReaderOptions, SearchOptions
 from ragx.errors import RagxError
 from ragx.index import Index, read_manifest
-from ragx.rag import RAG, default_index
+from ragx.rag import default_index
 from ragx.util.device import cpu_flags, default_device, default_dtype
 
-_PACKAGES = ("torch", "transformers", "sentence-transformers", "faiss-cpu", "faiss-gpu", "bm25s", "bitsandbytes")
+_PACKAGES = ("torch", "transformers", "sentence-transformers", "faiss-cpu", "faiss-gpu", "tantivy", "bitsandbytes")
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 
 
@@ -43,17 +41,13 @@ def report() -> dict[str, object]:
         "ask uses": {
             "index": _describe(default_index()),
             "embedder": _embedder(default_index()),
-            **_defaults(RAG.from_index, "model", "retriever"),
-            **_defaults(RAG.ask, "reader", "k", "prompt_passages"),
+            "model": ModelOptions().model,
+            **SearchOptions().model_dump(),
+            **ReaderOptions().model_dump(include={"reader", "prompt_passages"}),
             "device": device,
             "dtype": str(default_dtype(device)).removeprefix("torch."),
         },
     }
-
-
-def _defaults(function: Callable[..., object], *names: str) -> dict[str, object]:
-    """What a function takes for these arguments when they are not given."""
-    return {name: inspect.signature(function).parameters[name].default for name in names}
 
 
 def _version(package: str) -> str | None:

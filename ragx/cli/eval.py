@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ragx.cli.options import Device, Dtype, Json, Reader
+from ragx.cli.options import Device, Dtype, Json, Model
 from ragx.errors import ConfigError
 
 if TYPE_CHECKING:
     from ragx.evaluation.results import Results
     from ragx.evaluation.tables import Table
     from ragx.reader.cepe import CepeReader
-    from ragx.retrieval import Method, Retriever
+    from ragx.retrieval import Retriever
+    from ragx.types import SearchMethod
 
 Out = Annotated[Path | None, typer.Option(help="File for raw results, JSON lines; a run that died continues there.")]
 Search = Annotated[str, typer.Option(help="dense, bm25 or hybrid.")]
@@ -42,7 +43,7 @@ def lm(
     retriever: Search = "hybrid",
     each: Each = 1,
     limit: LimitDocuments = None,
-    model: Reader = None,
+    model: Model = None,
     device: Device = None,
     dtype: Dtype = "auto",
     out: Out = None,
@@ -96,7 +97,7 @@ def qa(
     distractors: Annotated[str, typer.Option(help="With --gold-only: random passages beside, a row each.")] = "0,9",
     retriever: Search = "hybrid",
     limit: Annotated[int | None, typer.Option(min=1, help="Questions at most.")] = None,
-    model: Reader = None,
+    model: Model = None,
     device: Device = None,
     dtype: Dtype = "auto",
     out: Out = None,
@@ -148,7 +149,7 @@ def needle(
     depths: Annotated[str, typer.Option(help="Where the needle is, in per cent.")] = "0,25,50,75,100",
     limit: Annotated[int, typer.Option(min=1, help="Trials of each length and depth.")] = 8,
     plot: Annotated[Path | None, typer.Option(help="Draw the grid as this PNG file.")] = None,
-    model: Reader = None,
+    model: Model = None,
     device: Device = None,
     dtype: Dtype = "auto",
     out: Out = None,
@@ -175,7 +176,7 @@ def copy(
     documents: Documents,
     each: Each = 4,
     limit: LimitDocuments = None,
-    model: Reader = None,
+    model: Model = None,
     device: Device = None,
     dtype: Dtype = "auto",
     out: Out = None,
@@ -219,13 +220,15 @@ def _results(reader: CepeReader, task: str, model: str | None, out: Path | None,
     return Results(out, {"task": task, "model": model or DEFAULT_MODEL, "weights": weights, **run})
 
 
-def _searcher(index: Path, retriever: str, device: str | None, dtype: str) -> tuple[Retriever, Method, dict[str, str]]:
+def _searcher(
+    index: Path, retriever: str, device: str | None, dtype: str
+) -> tuple[Retriever, SearchMethod, dict[str, str]]:
     """What searches, how, and what tells its results from those of another index or method."""
-    from ragx.rag import check_search, open_retriever
+    from ragx.config import SearchOptions, checked
+    from ragx.rag import open_index
 
-    check_search("any", 1, retriever)
-    method: Any = retriever  # checked above
-    opened = open_retriever(index, method=method, device=device, dtype=dtype)
+    method = checked(SearchOptions, {"method": retriever}).method
+    opened = open_index(index, method=method, device=device, dtype=dtype).retriever
     made = f"{len(opened.index)} passages indexed at {opened.index.manifest.created}"
     return opened, method, {"index": made, "retriever": retriever}
 

@@ -5,44 +5,35 @@ from __future__ import annotations
 import contextlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ragx.cli.maintain import app as upkeep
-from ragx.cli.options import (
-    Address,
-    Bits,
-    CacheSize,
-    Device,
-    Dtype,
-    Encodings,
-    Engine,
-    Folder,
-    IndexFolder,
-    Json,
-    Offline,
-    Reader,
-)
+from ragx.cli.maintain import app as maintain
+from ragx.cli.options import Address, Device, Dtype, Engine, EngineName, IndexFolder, Json, Offline, with_settings
+from ragx.config import EncodingOptions
 from ragx.errors import ConfigError, RagxError
 from ragx.util.terminal import notice, waiting
 
 if TYPE_CHECKING:
     from ragx.indexing.build import BuildReport
+    from ragx.reader.cepe import CepeReader
 
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")]
 
 app = typer.Typer(no_args_is_help=True, help="Build indexes, keep them up to date and look after them.")
-app.add_typer(upkeep)
+app.add_typer(maintain)
 
 
 @app.command("build", context_settings={"ignore_unknown_options": True})
+@with_settings
 def index_build(
     context: typer.Context,
+    encoding: EncodingOptions,
     paths: Annotated[
         list[str] | None, typer.Argument(help="Files and folders to read; and settings as --chunking.size=50.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The index folder. Default: as --index of `ragx ask`.")] = None,
+    index: IndexFolder = None,
     recipe: Annotated[Path | None, typer.Option(help="Settings, and maybe sources: a YAML file.")] = None,
     embedder: Annotated[str | None, typer.Option(help="Sentence embedder: a name, a folder or a Hub id.")] = None,
     faiss: Annotated[str | None, typer.Option(help="flat, hnsw, ivfpq, or any FAISS factory string.")] = None,
@@ -54,12 +45,6 @@ def index_build(
     engine: Engine = "local",
     address: Address = None,
     encode: Annotated[bool, typer.Option("--encode", help="Then encode all passages, as `index encode` does.")] = False,
-    model: Reader = None,
-    cache_size: CacheSize = 4.0,
-    encodings: Encodings = "bfloat16",
-    device: Device = None,
-    dtype: Dtype = "auto",
-    bits: Bits = None,
     offline: Offline = False,
 ) -> None:
     """Index files: text, Markdown, HTML, PDF, Word, JSON lines, Parquet, DPR passages, MediaWiki dumps."""
@@ -91,8 +76,7 @@ def index_build(
     for name in () if encode else ("model", "cache_size", "encodings", "bits"):
         if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE":
             raise ConfigError(f"--{name.replace('_', '-')} is for encoding the passages: add --encode")
-    way: Any = engine  # checked
-    folder = out or default_index()
+    folder = index or default_index()
     with contextlib.suppress(RagxError):  # no index there yet
         held = [str(source) for source in read_manifest(folder).settings.sources]
         if held != [
@@ -100,9 +84,11 @@ def index_build(
             *(absolute(s) if isinstance(s, str) else str(s) for s in settings.sources),
         ]:
             notice(f"{folder} was built from {', '.join(held)}: this build replaces it once it is whole")
-    reader = _encoding_reader(model, cache_size, encodings, engine, device, dtype, bits) if encode else None
+    reader = _encoding_reader(encoding, engine) if encode else None
     with connected(engine, address):
-        report = build(sources, folder, settings, strict=strict, device=device, dtype=dtype, engine=way)
+        report = build(
+            sources, folder, settings, strict=strict, device=encoding.device, dtype=encoding.dtype, engine=engine
+        )
         _tell_skipped(report)
         counts = report.counts
         notice(
@@ -110,17 +96,17 @@ def index_build(
             f" ({counts.duplicates} duplicate and {counts.empty} empty passages dropped{_skipped(report)})"
         )
         if reader is not None:
-            _encode(folder, reader, model, engine, device, bits)
+            _encode(folder, reader, encoding, engine)
     if report.skipped:
         raise typer.Exit(3)
 
 
 @app.command("update")
 def index_update(
-    index: Folder,
     paths: Annotated[
         list[Path] | None, typer.Argument(help="Files and folders. Default: what the index was built from.")
     ] = None,
+    index: IndexFolder = None,
     strict: Strict = False,
     engine: Engine = "local",
     address: Address = None,
@@ -130,13 +116,13 @@ def index_update(
     offline: Offline = False,
 ) -> None:
     """Read files again: index what is new or has changed, delete what is no longer there."""
-    _follow(index, paths or [], False, strict, engine, address, device, dtype, as_json)
+    _update(index, paths or [], False, strict, engine, address, device, dtype, as_json)
 
 
 @app.command("add")
 def index_add(
-    index: Folder,
     paths: Annotated[list[Path], typer.Argument(help="Files and folders.")],
+    index: IndexFolder = None,
     strict: Strict = False,
     engine: Engine = "local",
     address: Address = None,
@@ -146,15 +132,15 @@ def index_add(
     offline: Offline = False,
 ) -> None:
     """Index more files; a document of the same name and place is replaced."""
-    _follow(index, paths, True, strict, engine, address, device, dtype, as_json)
+    _update(index, paths, True, strict, engine, address, device, dtype, as_json)
 
 
-def _follow(
-    index: Path,
+def _update(
+    index: Path | None,
     paths: list[Path],
     keep: bool,
     strict: bool,
-    engine: str,
+    engine: EngineName,
     address: str | None,
     device: str | None,
     dtype: str,
@@ -162,17 +148,18 @@ def _follow(
 ) -> None:
     from ragx.cli.setup import connected
     from ragx.indexing.update import update
+    from ragx.rag import default_index
 
+    folder = index or default_index()
     with connected(engine, address):
-        way: Any = engine  # checked
-        report = update(index, paths, keep=keep, strict=strict, device=device, dtype=dtype, engine=way)
+        report = update(folder, paths, keep=keep, strict=strict, device=device, dtype=dtype, engine=engine)
     _tell_skipped(report)
     done = {"added": report.added, "deleted": report.deleted, "unchanged": report.unchanged}
     if as_json:
         skipped = [{"source": each.source, "reason": each.reason} for each in report.skipped]
-        print(json.dumps({"folder": str(index), **done, "skipped": skipped}, indent=2))
+        print(json.dumps({"folder": str(folder), **done, "skipped": skipped}, indent=2))
     else:
-        notice(f"{', '.join(f'{count} {what}' for what, count in done.items())} passages in {index}{_skipped(report)}")
+        notice(f"{', '.join(f'{count} {what}' for what, count in done.items())} passages in {folder}{_skipped(report)}")
     if report.skipped:
         raise typer.Exit(3)
 
@@ -187,61 +174,41 @@ def _skipped(report: BuildReport) -> str:
 
 
 @app.command("encode")
+@with_settings
 def index_encode(
+    encoding: EncodingOptions,
     index: IndexFolder = None,
-    model: Reader = None,
-    cache_size: CacheSize = 4.0,
-    encodings: Encodings = "bfloat16",
     engine: Engine = "local",
     address: Address = None,
-    device: Device = None,
-    dtype: Dtype = "auto",
-    bits: Bits = None,
     offline: Offline = False,
 ) -> None:
-    """Encode an index's passages ahead of time, so that `ask` finds them on disk; continues where it was stopped."""
+    """Encode all passages now rather than when a question needs them; continues where it was stopped."""
     from ragx.cli.setup import connected
     from ragx.indexing.build import check_engine
     from ragx.rag import default_index
 
     check_engine(engine, address)
-    reader = _encoding_reader(model, cache_size, encodings, engine, device, dtype, bits)
+    reader = _encoding_reader(encoding, engine)
     with connected(engine, address):
-        _encode(index or default_index(), reader, model, engine, device, bits)
+        _encode(index or default_index(), reader, encoding, engine)
 
 
-def _encoding_reader(
-    model: str | None,
-    cache_size: float,
-    encodings: str,
-    engine: str,
-    device: str | None,
-    dtype: str,
-    bits: int | None,
-) -> Any:
+def _encoding_reader(options: EncodingOptions, engine: str) -> CepeReader:
     from ragx.indexing.encode import open_encoding_reader
     from ragx.models import resolve
-    from ragx.rag import DEFAULT_MODEL
 
-    resolve(model or DEFAULT_MODEL)  # a download shows its own progress
+    resolve(options.model)  # a download shows its own progress
     with waiting("loading models …"):
-        return open_encoding_reader(
-            model or DEFAULT_MODEL,
-            cache_size=cache_size,
-            encodings=encodings,
-            device=device if engine == "local" else "cpu",  # else the workers encode
-            dtype=dtype,
-            bits=bits,
-        )
+        here = options if engine == "local" else options.model_copy(update={"device": "cpu"})  # else workers encode
+        return open_encoding_reader(here)
 
 
-def _encode(folder: Path, reader: Any, model: str | None, engine: str, device: str | None, bits: int | None) -> None:
+def _encode(folder: Path, reader: CepeReader, options: EncodingOptions, engine: str) -> None:
     from ragx.indexing.encode import cluster_encoding, encode_index
-    from ragx.rag import DEFAULT_MODEL
 
     encode = None
     if engine == "ray":
-        encode = cluster_encoding(model or DEFAULT_MODEL, reader, device=device, bits=bits)
+        encode = cluster_encoding(options.model, reader, device=options.device, bits=options.bits)
     filled = encode_index(folder, reader, encode)
     notice(f"{filled.encoded} passages encoded, {filled.present} were on disk already")
     if not filled.complete:

@@ -12,32 +12,23 @@ import io
 import json
 import os
 import sys
-from dataclasses import asdict
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import typer.core
+from typer.exceptions import TyperException
 
 from ragx.cli.eval import app as eval_app
 from ragx.cli.index import app as index_app
-from ragx.cli.options import (
-    Address,
-    Bits,
-    CacheSize,
-    Device,
-    Dtype,
-    Encodings,
-    Engine,
-    IndexFolder,
-    Json,
-    Offline,
-    Reader,
-)
-from ragx.cli.setup import connected, open_rag
+from ragx.cli.models import app as models_app
+from ragx.cli.options import Address, Device, Dtype, Engine, IndexFolder, Json, Offline, with_settings
+from ragx.config import ModelOptions, ReaderOptions, SamplingParams, SearchOptions
 from ragx.errors import ConfigError, RagxError
 from ragx.util.terminal import notice, plain, waiting
+
+SHOWN = SearchOptions(k=10)
+"""What `ragx search` shows unless told otherwise."""
 
 
 class _Interrupted(RagxError):
@@ -66,7 +57,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-models_app = typer.Typer(no_args_is_help=True, help="Models by name.")
 app.add_typer(index_app, name="index")
 app.add_typer(models_app, name="models")
 app.add_typer(eval_app, name="eval")
@@ -88,54 +78,28 @@ def _options(
 
 
 @app.command()
+@with_settings
 def ask(
     question: Annotated[str, typer.Argument(help="The question.")],
+    search: SearchOptions,
+    reading: ReaderOptions,
+    sampling: SamplingParams,
+    models: ModelOptions,
     index: IndexFolder = None,
-    k: Annotated[int, typer.Option("--k", "-k", help="Passages to retrieve and read.")] = 60,
-    prompt_passages: Annotated[int, typer.Option(help="How many of them also stand in the decoder's prompt.")] = 10,
-    reader: Annotated[str, typer.Option(help="cepe, or full: all k passages in the prompt.")] = "cepe",
-    retriever: Annotated[str, typer.Option(help="dense, bm25 or hybrid.")] = "hybrid",
-    model: Reader = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Where an answer that does not end is cut.")] = 256,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 decodes greedily.")] = 0.0,
-    top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens of this probability.")] = 1.0,
-    top_k: Annotated[int, typer.Option(help="Sample from so many of the likeliest tokens; 0: all.")] = 0,
-    min_p: Annotated[float, typer.Option(help="Sample from tokens this share as likely as the likeliest.")] = 0.0,
-    repetition_penalty: Annotated[float, typer.Option(help="Above 1, repeated tokens become less likely.")] = 1.0,
-    seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable.")] = None,
-    stop: Annotated[list[str] | None, typer.Option(help="A string that ends the answer; may repeat.")] = None,
-    attend: Annotated[str, typer.Option(help="How decoding attends: auto, project, cached or latent.")] = "auto",
-    cache_size: CacheSize = 4.0,
-    encodings: Encodings = "bfloat16",
-    why: Annotated[bool, typer.Option("--why", help="Show each passage's share of the attention.")] = False,
     engine: Engine = "local",
     address: Address = None,
-    device: Device = None,
-    dtype: Dtype = "auto",
-    bits: Bits = None,
     as_json: Json = False,
     offline: Offline = False,
 ) -> None:
     """Answer a question from an index, with citations."""
-    from ragx.cli import render as display
-    from ragx.rag import check_question
+    from ragx.cli import render
+    from ragx.cli.setup import opened_rag
+    from ragx.rag import question_text
 
-    check_question(question, k, prompt_passages, reader, retriever)
+    question_text(question)  # before the models load
     with contextlib.ExitStack() as stack:
-        spread = stack.enter_context(connected(engine, address))
-        rag = open_rag(
-            index,
-            model,
-            retriever=retriever,
-            attend=attend,
-            cache_size=cache_size,
-            encodings=encodings,
-            device=device,
-            dtype=dtype,
-            bits=bits,
-        )
-        rag.retriever = spread(rag.retriever)
-        done_waiting = stack.enter_context(waiting(f"reading {k} passages …"))
+        rag = stack.enter_context(opened_rag(index, models, method=search.method, engine=engine, address=address))
+        done_waiting = stack.enter_context(waiting(f"reading {search.k} passages …"))
 
         def show(text: str) -> None:
             done_waiting()
@@ -145,37 +109,30 @@ def ask(
 
         answer = rag.ask(
             question,
-            k=k,
-            prompt_passages=prompt_passages,
-            reader=reader,  # type: ignore[arg-type]  # checked above
-            why=why,
+            k=search.k,
+            reader=reading.reader,
+            prompt_passages=reading.prompt_passages,
+            attention_shares=reading.attention_shares,
+            sampling=sampling,
             on_text=show,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-            stop=tuple(stop or ()),
         )
     if as_json:
-        print(display.answer_json(question, answer))
+        print(render.answer_json(question, answer))
     else:
-        print(f"\n\n{display.sources(answer)}")
-        if why:
-            print(f"\n{display.shares(answer)}")
+        print(f"\n\n{render.sources(answer)}")
+        if reading.attention_shares:
+            print(f"\n{render.attention_shares(answer)}")
     for note in answer.notes:
         notice(note)
-    notice(display.timings(answer))
+    notice(render.timings(answer))
 
 
 @app.command()
+@with_settings
 def search(
     question: Annotated[str, typer.Argument(help="What to look for.")],
+    options: SearchOptions = SHOWN,
     index: IndexFolder = None,
-    k: Annotated[int, typer.Option("--k", "-k", help="How many passages to show.")] = 10,
-    retriever: Annotated[str, typer.Option(help="dense, bm25 or hybrid.")] = "hybrid",
     engine: Engine = "local",
     address: Address = None,
     device: Device = None,
@@ -184,68 +141,22 @@ def search(
     offline: Offline = False,
 ) -> None:
     """Show the passages an index holds for a question."""
-    from ragx.cli import render as display
-    from ragx.rag import check_search, open_retriever
+    from ragx.cli import render
+    from ragx.cli.setup import connected, open_search
+    from ragx.rag import question_text
 
-    check_search(question, k, retriever)
-    method: Any = retriever  # checked above
-    with connected(engine, address) as spread:
-        hits = spread(open_retriever(index, method=method, device=device, dtype=dtype)).search(question, k, method)
+    text = question_text(question)
+    with connected(engine, address):
+        current = open_search(index, device, dtype, method=options.method, engine=engine)
+        hits = current.retriever.search(text, options.k, options.method)
     for note in hits.notes:
         notice(note)
     if as_json:
-        print(display.hits_json(question, hits))
+        print(render.hits_json(question, hits))
     elif hits:
-        print(display.hit_list(hits))
+        print(render.hit_list(hits))
     else:
         notice("no passage matches")
-
-
-@models_app.command("list")
-def models_list(as_json: Json = False) -> None:
-    """List the models known by name, and which are on this machine."""
-    from ragx.models import list_models
-
-    rows = list_models()
-    if as_json:
-        print(
-            json.dumps([{**asdict(row), "folder": str(row.folder) if row.folder else None} for row in rows], indent=2)
-        )
-        return
-    for row in rows:
-        size = f"{row.size / 1e6:,.0f} MB" if row.size else "-"
-        print(f"{row.name:<24} {row.kind:<8} {size:>8}  {', '.join(row.sources)}")
-
-
-@models_app.command("pull")
-def models_pull(name: str, offline: Offline = False) -> None:
-    """Fetch a model, check it and keep it."""
-    from ragx.models import pull
-
-    print(pull(name))
-
-
-@models_app.command("path")
-def models_path(name: str) -> None:
-    """Print the folder of a model that is on this machine."""
-    from ragx.models import resolve
-
-    print(resolve(name, allow_download=False))
-
-
-@models_app.command("quantize")
-def models_quantize(
-    reader: Annotated[Path, typer.Argument(help="The folder of a trained reader.")],
-    out: Annotated[Path, typer.Argument(help="Where the smaller one is written.")],
-    prompted_gain: Annotated[
-        float, typer.Option(help="Scales what cross-attention adds beside passages in the prompt.")
-    ] = 1.0,
-) -> None:
-    """Write a trained reader's added weights in int8, a quarter of their size."""
-    from ragx.cepe.added_weights import quantize_reader
-
-    quantize_reader(reader, out, prompted_gain)
-    print(out)
 
 
 @app.command()
@@ -254,14 +165,14 @@ def doctor(
     offline: Offline = False,
 ) -> None:
     """Say what this machine has, which models and indexes are there, and what a default `ask` would use."""
-    from ragx.cli import render as display
+    from ragx.cli import render
     from ragx.cli.doctor import report
 
     findings = report()
     if as_json:
         print(json.dumps(findings, indent=2))
         return
-    print(display.report(findings))
+    print(render.report(findings))
 
 
 def _add(command: EntryPoint) -> None:
@@ -287,8 +198,23 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="replace")  # what its encoding lacks becomes ?; stderr escapes it by itself
     try:
-        app()
+        code = app(standalone_mode=False)
         sys.stdout.flush()
+        sys.exit(code if isinstance(code, int) else 0)
+    except typer.BadParameter as error:
+        notice(f"ragx: {_bad_parameter(error)}")
+        sys.exit(2)
+    except TyperException as error:
+        error.show()  # type: ignore[attr-defined]
+        sys.exit(2)
     except RagxError as error:
         notice(f"ragx: {error}")
         sys.exit(error.exit_code)
+
+
+def _bad_parameter(error: typer.BadParameter) -> str:
+    """The message that `ragx.config.checked` has for the same value."""
+    if error.param is None or not error.message:
+        return error.format_message()
+    message = error.message.removeprefix("Value error, ").replace("Input should be", "must be").rstrip(".")
+    return f"{error.param.name}: {message}"

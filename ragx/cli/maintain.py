@@ -8,32 +8,30 @@ from typing import Annotated
 
 import typer
 
-from ragx.cli.options import Folder, IndexFolder, Json
-from ragx.errors import ConfigError, IndexFolderError
+from ragx.cli.options import IndexFolder, Json
+from ragx.errors import IndexFolderError
 from ragx.util.terminal import notice, waiting
-
-DefaultFolder = Annotated[
-    Path | None, typer.Argument(metavar="[DIR]", help="The index folder. Default: as --index of `ragx ask`.")
-]
 
 app = typer.Typer()
 
 
 @app.command("delete")
 def index_delete(
-    index: Folder,
-    names: Annotated[list[str], typer.Argument(help="Ids of documents, or the files or folders that they came from.")],
+    names: Annotated[list[str], typer.Argument(help="Ids of documents, or the files or folders they came from.")],
+    index: IndexFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Delete documents from an index; `ragx index gc` then wipes their text from the disk."""
+    """Delete documents from an index; `ragx index gc` then erases their text from the disk."""
     from ragx.indexing.update import delete
+    from ragx.rag import default_index
 
-    _tell(index, {"deleted": delete(index, names)}, "passages deleted from", as_json)
+    folder = index or default_index()
+    _tell(folder, {"deleted": delete(folder, names)}, "passages deleted from", as_json)
 
 
 @app.command("compact")
-def index_compact(index: DefaultFolder = None, as_json: Json = False) -> None:
-    """Write shards that hold deleted passages, or are small, again without them; nothing is embedded."""
+def index_compact(index: IndexFolder = None, as_json: Json = False) -> None:
+    """Rewrite shards that hold deleted passages or are small; nothing is embedded."""
     from ragx.index import compact_index
     from ragx.rag import default_index
 
@@ -42,18 +40,18 @@ def index_compact(index: DefaultFolder = None, as_json: Json = False) -> None:
 
 
 @app.command("gc")
-def index_gc(index: DefaultFolder = None, as_json: Json = False) -> None:
-    """Wipe deleted passages, earlier generations and unfinished builds from the disk."""
+def index_gc(index: IndexFolder = None, as_json: Json = False) -> None:
+    """Erase deleted passages, earlier generations and unfinished builds from the disk."""
     from ragx.index import collect_garbage
     from ragx.rag import default_index
 
     folder = index or default_index()
-    _tell(folder, {"bytes": collect_garbage(folder)}, "bytes given back by", as_json)
+    _tell(folder, {"bytes": collect_garbage(folder)}, "bytes freed in", as_json)
 
 
 @app.command("repair")
-def index_repair(index: DefaultFolder = None, as_json: Json = False) -> None:
-    """Make damaged FAISS and BM25 files again from the passages and vectors."""
+def index_repair(index: IndexFolder = None, as_json: Json = False) -> None:
+    """Rebuild damaged FAISS files and lexical indexes from the passages and vectors."""
     from ragx.index import repair_index
     from ragx.rag import default_index
 
@@ -62,17 +60,17 @@ def index_repair(index: DefaultFolder = None, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps({"folder": str(folder), "repaired": repaired}, indent=2))
     else:
-        notice(f"{folder}: made again: {', '.join(repaired)}" if repaired else f"{folder}: every file is whole")
+        notice(f"{folder}: rebuilt: {', '.join(repaired)}" if repaired else f"{folder}: every file is whole")
 
 
 @app.command("tune")
 def index_tune(
-    index: DefaultFolder = None,
-    recall: Annotated[float, typer.Option(help="Share of what exact search finds that is to be found.")] = 0.95,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many passages a search is to find.")] = 10,
+    index: IndexFolder = None,
+    recall: Annotated[float, typer.Option(help="Target recall against exact search.")] = 0.95,
+    k: Annotated[int, typer.Option("-k", min=1, help="k at which recall is measured.")] = 10,
     as_json: Json = False,
 ) -> None:
-    """Measure how thoroughly an approximate index must be searched, and keep the fastest way that finds enough."""
+    """Tune the search settings of an approximate index to reach a target recall."""
     from dataclasses import asdict
 
     from ragx.rag import default_index
@@ -101,41 +99,35 @@ def _tell(folder: Path, done: dict[str, int], what: str, as_json: bool) -> None:
         notice(f"{next(iter(done.values())):,} {what} {folder}")
 
 
-def _one_of(folder: Path | None, index: Path | None) -> Path:
+@app.command("info")
+def index_info(index: IndexFolder = None, as_json: Json = False) -> None:
+    """Show what an index holds."""
+    from ragx.cli import render
+    from ragx.index import read_manifest
     from ragx.rag import default_index
 
-    if folder is not None and index is not None:
-        raise ConfigError(f"name one folder: {folder} or --index {index}")
-    return folder or index or default_index()
-
-
-@app.command("info")
-def index_info(folder: DefaultFolder = None, index: IndexFolder = None, as_json: Json = False) -> None:
-    """Say what an index holds."""
-    from ragx.cli import render as display
-    from ragx.index import read_manifest
-
-    named = _one_of(folder, index)
-    info = display.index_info(named, read_manifest(named))
+    folder = index or default_index()
+    info = render.index_info(folder, read_manifest(folder))
     if as_json:
         print(json.dumps(info, indent=2))
         return
-    print(display.report(info))
+    print(render.report(info))
 
 
 @app.command("verify")
-def index_verify(folder: DefaultFolder = None, index: IndexFolder = None) -> None:
+def index_verify(index: IndexFolder = None) -> None:
     """Check every file of an index against its checksum."""
     from ragx.index import verify
+    from ragx.rag import default_index
 
-    named = _one_of(folder, index)
-    verify(named)
-    print(f"{named}: every file is as it was written")
+    folder = index or default_index()
+    verify(folder)
+    print(f"{folder}: every file is as it was written")
 
 
 @app.command("rm")
 def index_rm(
-    index: Annotated[Path, typer.Argument(help="The index folder.")],
+    index: Annotated[Path, typer.Option("--index", help="The index folder.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete an index."""

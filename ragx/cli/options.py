@@ -1,12 +1,20 @@
-"""Options that several commands have."""
+"""Options that several commands share. Settings models are declared once, in `ragx.config`, for Python and for here."""
 
 from __future__ import annotations
 
+import inspect
 import os
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
+from pydantic.fields import FieldInfo
+
+from ragx.config import Settings, checked
+
+T = TypeVar("T")
 
 
 def _go_offline(value: bool) -> bool:
@@ -15,19 +23,69 @@ def _go_offline(value: bool) -> bool:
     return value
 
 
+EngineName = Literal["local", "ray"]
 Offline = Annotated[
-    bool, typer.Option("--offline", callback=_go_offline, help="Never try the network (also RAGX_OFFLINE=1).")
+    bool, typer.Option("--offline", callback=_go_offline, help="Never use the network (also RAGX_OFFLINE=1).")
 ]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The index folder.")]
 IndexFolder = Annotated[
     Path | None, typer.Option("--index", help="The index folder. Default: RAGX_INDEX, or ragx's own default index.")
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, auto (all GPUs); default: a GPU if there is one.")]
-Dtype = Annotated[str, typer.Option(help="auto, bfloat16, float16 or float32.")]
-Bits = Annotated[int | None, typer.Option(help="4 or 8 hold the decoder in so many bits (bitsandbytes).")]
-Reader = Annotated[str | None, typer.Option("--model", help="Decoder or CEPE reader: a name, a folder or a Hub id.")]
-CacheSize = Annotated[float, typer.Option(min=0, help="GB of passage encodings kept on disk.")]
-Encodings = Annotated[str, typer.Option(help="How they are kept: bfloat16, or int8 in half the space.")]
-Engine = Annotated[str, typer.Option(help="local, or ray: the workers of a Ray cluster (docs/ray.md).")]
+Model = Annotated[str | None, typer.Option(help="Decoder or CEPE reader: a name, a folder or a Hub id.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, or cuda:1. Default: a GPU if there is one.")]
+Dtype = Annotated[
+    Literal["auto", "bfloat16", "float16", "float32"],
+    typer.Option(help="Number format; auto is what the device multiplies fastest."),
+]
+Engine = Annotated[EngineName, typer.Option(help="local, or ray: the workers of a Ray cluster (docs/ray.md).")]
 Address = Annotated[str | None, typer.Option(help="The Ray cluster: auto or HOST:PORT. Default: a local one.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+_SHORT = {"k": "-k"}
+
+
+def with_settings(command: Callable[..., T]) -> Callable[..., T]:
+    """Replace each parameter of a command that is a `Settings` model by one option for each field of the model.
+
+    Help texts, types and defaults are the model's; a default instance of the parameter changes the defaults. The
+    command receives the checked model.
+
+    Raises:
+        ConfigError: when the command runs, a value is out of range; the message is that of Python's.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    models: dict[str, type[Settings]] = {}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        model = hints[name]
+        if isinstance(model, type) and issubclass(model, Settings):
+            models[name] = model
+            defaults = model() if parameter.default is parameter.empty else parameter.default
+            parameters += [_option(field, info, getattr(defaults, field)) for field, info in model.model_fields.items()]
+        else:
+            parameters.append(parameter.replace(annotation=model))
+
+    @wraps(command)
+    def run(**values: Any) -> T:
+        for name, model in models.items():
+            fields = {field: values.pop(field) for field in model.model_fields}
+            values[name] = checked(
+                model, {key: () if value is None and key == "stop" else value for key, value in fields.items()}
+            )
+        return command(**values)
+
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    )
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def _option(name: str, field: FieldInfo, default: Any) -> inspect.Parameter:
+    flags = [f"--{name.replace('_', '-')}", *([_SHORT[name]] if name in _SHORT else [])]
+    annotation: Any = list[str] | None if isinstance(default, tuple) else field.annotation
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default or None if isinstance(default, tuple) else default,
+        annotation=Annotated[annotation, typer.Option(*flags, help=field.description)],
+    )

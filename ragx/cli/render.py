@@ -22,15 +22,15 @@ _WIDTH = 100
 def sources(answer: Answer) -> str:
     """The numbered sources under an answer."""
     if not answer.citations:
-        return f"Sources: none of the {len(answer.hits)} passages read holds this answer's words."
+        return f"Sources: none of the {len(answer.hits)} passages read supports this answer."
     return "\n".join(["Sources:", *(_source(citation) for citation in answer.citations)])
 
 
-def shares(answer: Answer) -> str:
+def attention_shares(answer: Answer) -> str:
     """The hits by their share of the attention, largest first."""
-    if answer.shares is None:
+    if answer.attention_shares is None:
         return "Attention: this reader attends to no passage (it is untrained, or it is not cepe)."
-    ranked = sorted(zip(answer.shares, answer.hits, strict=True), key=lambda pair: -pair[0])
+    ranked = sorted(zip(answer.attention_shares, answer.hits, strict=True), key=lambda pair: -pair[0])
     lines = [
         f"{share:>6.1%}  {plain(hit.passage.title or hit.passage.document)}  ({hit.passage.id})"
         for share, hit in ranked
@@ -68,7 +68,7 @@ def answer_json(question: str, answer: Answer) -> str:
         "hits": [_hit(hit) for hit in answer.hits],
         "timings": asdict(answer.timings),
         "tokens_per_second": answer.timings.tokens_per_second,
-        "shares": answer.shares,
+        "attention_shares": answer.attention_shares,
         "notes": answer.notes,
     }
     return json.dumps(values, indent=2)

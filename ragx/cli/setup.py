@@ -1,45 +1,71 @@
-"""What commands begin with: an index, who searches it, and the models that answer."""
+"""Shared command setup: opening an index and the models, on this machine or with a Ray cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ragx.config import ModelOptions
+from ragx.types import SearchMethod
 from ragx.util.terminal import notice, waiting
 
 if TYPE_CHECKING:
     from ragx.rag import RAG
-    from ragx.retrieval import Retriever
+    from ragx.retrieval import CurrentIndex
 
 
-def open_rag(index: Path | None, model: str | None, **options: Any) -> RAG:
-    """Open an index and load its models, showing what is waited for; then what the user should know of them.
-
-    Args:
-        index: an index folder; None: the default one.
-        model: the decoder or CEPE reader; None: the default one.
-        options: the others of `RAG.from_index`, which checks them.
+@contextmanager
+def opened_rag(
+    index: Path | None,
+    models: ModelOptions,
+    *,
+    method: SearchMethod = "hybrid",
+    engine: str = "local",
+    address: str | None = None,
+) -> Iterator[RAG]:
+    """Open an index and load its models, showing what takes time; close them at the end.
 
     Raises:
         IndexFolderError, ModelError, ConfigError: as `RAG.from_index`.
     """
     from ragx.models import resolve
-    from ragx.rag import DEFAULT_MODEL, RAG
+    from ragx.rag import RAG, open_readers
 
-    name = model or DEFAULT_MODEL
-    resolve(name)  # a download shows its own progress
-    with waiting("loading models …"):
-        rag = RAG.from_index(index, model=name, **options)
-    for note in rag.notes:
-        notice(note)
-    return rag
+    resolve(models.model)  # a download shows its own progress
+    with connected(engine, address):
+        with waiting("loading models …"):
+            current = open_search(index, models.device, models.dtype, method=method, engine=engine)
+            readers, notes = open_readers(models)
+        for note in notes:
+            notice(note)
+        with RAG(current, readers, method=method, notes=notes) as rag:
+            yield rag
+
+
+def open_search(
+    index: Path | None, device: str | None, dtype: str, *, method: SearchMethod, engine: str
+) -> CurrentIndex:
+    """Open an index to search it here, or with the Ray cluster that `connected` connected to."""
+    from ragx.rag import open_index
+
+    if engine == "local":
+        return open_index(index, method=method, device=device, dtype=dtype)
+    from ragx.distributed import RayRetriever
+
+    return open_index(
+        index,
+        method=method,
+        device=device,
+        dtype=dtype,
+        retriever=lambda opened, embedder=None, device=None: RayRetriever(opened, embedder),
+    )
 
 
 @contextmanager
-def connected(engine: str, address: str | None) -> Iterator[Callable[[Retriever], Retriever]]:
-    """Connect to what an engine searches with; until the block ends, what is yielded puts it in a retriever's place.
+def connected(engine: str, address: str | None) -> Iterator[None]:
+    """Connect to the Ray cluster, if that is the engine, until the block ends.
 
     Raises:
         ConfigError: there is no such engine, Ray is not installed, or there is no cluster at the address.
@@ -48,9 +74,9 @@ def connected(engine: str, address: str | None) -> Iterator[Callable[[Retriever]
 
     check_engine(engine, address)
     if engine == "local":
-        yield lambda retriever: retriever
+        yield
         return
     from ragx import distributed
 
-    with distributed.cluster(address), ExitStack() as actors:
-        yield lambda retriever: actors.enter_context(distributed.RayRetriever(retriever.index, retriever.embedder))
+    with distributed.cluster(address):
+        yield

@@ -9,6 +9,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from ragx.types import Passage
+from ragx.util.text import without_surrogates
 
 MAX_ID_CHARS = 1000
 """Each passage of a document repeats its id, so that a longer one would multiply."""
@@ -64,15 +65,6 @@ def _long_runs() -> re.Pattern[str]:
     lasts = [mark for mark, after in zip(marks, [*marks[1:], 0], strict=True) if mark + 1 != after]
     ranges = "".join(f"{chr(first)}-{chr(last)}" for first, last in zip(firsts, lasts, strict=True))
     return re.compile(f"[{ranges}]{{{_LONGEST_RUN}}}(?=[{ranges}])")
-
-
-def without_surrogates(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        # through UTF-16 so that a pair of surrogates becomes the one character it stands for
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 def one_line(text: str, limit: int = 300) -> str:

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ragx.corpus.document import MAX_ID_CHARS, Document, Skipped, normalise, one_line, without_surrogates
+from ragx.corpus.document import MAX_ID_CHARS, Document, Skipped, normalise, one_line
 from ragx.corpus.formats import UNREADABLE, bomb, open_bytes, unpacked_limit
+from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
     import pyarrow

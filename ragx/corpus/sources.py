@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ragx.config import DatasetSource
 from ragx.corpus.dataset import open_dataset
-from ragx.corpus.document import Document, Skipped, one_line, without_surrogates
+from ragx.corpus.document import Document, Skipped, one_line
 from ragx.corpus.extract.pool import Parser
 from ragx.corpus.folder import walk
 from ragx.corpus.formats import KNOWN, UNREADABLE, Format, format_of
@@ -20,6 +20,7 @@ from ragx.corpus.seen import Seen
 from ragx.corpus.text import read_text
 from ragx.corpus.wiki.dump import Page
 from ragx.errors import CorpusError
+from ragx.util.text import without_surrogates
 
 Unchanged = Callable[[Path, str], Iterable[Document] | None]
 """Of a file, and the id that a document of the whole file has: its documents, if it need not be parsed for them."""

@@ -9,12 +9,10 @@
 Needs `pip install 'ragx[ray]'`; see `docs/ray.md`.
 """
 
-from ragx.errors import ConfigError
-
 try:
     import ray  # noqa: F401
 except ImportError:
-    raise ConfigError("`--engine ray` needs another package: pip install 'ragx[ray]'") from None
+    raise ImportError("ragx.distributed needs ray: pip install 'ragx[ray]'") from None
 
 from ragx.distributed.cluster import cluster, worker_device
 from ragx.distributed.embedder import RayEmbedder, Source

@@ -35,7 +35,7 @@ def cluster(address: str | None = None, *, cpus: int | None = None, object_store
         yield
         return
     if address not in (None, "auto"):
-        _knock(address)
+        _check_reachable(address)
     # nothing that ragx starts reports to others; a cluster of the user's own has its own setting
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -56,7 +56,7 @@ def cluster(address: str | None = None, *, cpus: int | None = None, object_store
         yield
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Raise a `ConfigError` where nobody listens: Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal()):
@@ -79,7 +79,7 @@ def worker_device(device: str | None) -> str:
     if device in (None, "auto"):
         return "cuda" if gpus else "cpu"
     if device not in ("cpu", "cuda"):
-        raise ConfigError(f"device {device!r} cannot be had on a Ray cluster: use cpu, cuda or auto")
+        raise ConfigError(f"device {device!r} cannot be used on a Ray cluster: use cpu, cuda or auto")
     if device == "cuda" and not gpus:
         raise ConfigError("the Ray cluster has no GPU: leave out --device")
     return device
@@ -106,7 +106,7 @@ def errors_in_one_line() -> Iterator[None]:
             raise cause from None
         raise
     except ray.exceptions.RayError as error:
-        raise RagxError(f"Ray: {one_line(error)}; run it again to go on where it stopped") from None
+        raise RagxError(f"Ray: {one_line(error)}; run it again to continue") from None
 
 
 def one_line(error: BaseException) -> str:

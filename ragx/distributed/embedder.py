@@ -73,7 +73,9 @@ def checked_embedder(source: Source, fingerprint: str, name: str) -> Embedder:
     """
     embedder: Embedder = _loaded(source)
     if embedder.fingerprint != fingerprint:
-        raise ModelError(f"embedder {name} on node {node()} is another one than here: give all nodes the same")
+        raise ModelError(
+            f"embedder {name} on node {node()} differs from this machine's: install the same model on all nodes"
+        )
     return embedder
 
 

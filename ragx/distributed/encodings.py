@@ -63,5 +63,7 @@ def _encode(source: Source, fingerprint: str, format: Format, passages: Passages
 def _checked_reader(source: Source, fingerprint: str) -> CepeModel:
     model: CepeModel = source.load(*source.arguments)
     if model.encoder_fingerprint() != fingerprint:
-        raise ModelError(f"the reader on node {node()} is another one than here: give all nodes the same")
+        raise ModelError(
+            f"the reader on node {node()} differs from this machine's: install the same model on all nodes"
+        )
     return model

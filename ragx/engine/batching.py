@@ -37,7 +37,7 @@ PROMPT_PIECE = 256
 class _Request:
     prompt: list[int]
     context: Context | None
-    generation: SamplingParams
+    sampling: SamplingParams
     cancel: threading.Event
     sampler: Sampler
     closed: threading.Event = field(default_factory=threading.Event)
@@ -85,14 +85,14 @@ class BatchDecoder:
         return len(self._waiting)
 
     def generate(
-        self, prompt_ids: list[int], context: Context | None, generation: SamplingParams, cancel: threading.Event
+        self, prompt_ids: list[int], context: Context | None, sampling: SamplingParams, cancel: threading.Event
     ) -> Generator[int, None, None]:
         """Join the batch and yield the answer's tokens as they come.
 
         Closing the iterator, or setting `cancel`, leaves the batch before the next step. What goes wrong with this
         answer is raised here.
         """
-        request = _Request(prompt_ids, context, generation, cancel, Sampler(generation, self.model.device))
+        request = _Request(prompt_ids, context, sampling, cancel, Sampler(sampling, self.model.device))
         with self._changed:
             if self._closed:
                 return
@@ -197,7 +197,7 @@ class BatchDecoder:
             return
         request.answer.append(token)
         request.tokens.put(token)
-        if token in self._ends or len(request.answer) == request.generation.max_new_tokens:
+        if token in self._ends or len(request.answer) == request.sampling.max_new_tokens:
             self._leave(cache, request, None)
 
     def _leave(self, cache: BatchCache, request: _Request, outcome: Exception | None) -> None:

@@ -39,14 +39,14 @@ class AnswerStream(Iterator[str]):
         ids: Generator[int, None, None],
         model: CepeModel,
         tokenizer: PreTrainedTokenizerFast,
-        generation: SamplingParams,
+        sampling: SamplingParams,
     ) -> None:
         """`ids`: the answer's tokens as they are decoded; closed where the answer ends before them."""
         self.tokens = 0
         """Decoded so far."""
         self.finish: Finish = "cancelled"
         """Why the answer ended."""
-        self._ids, self._tokenizer, self._generation = ids, tokenizer.backend_tokenizer, generation
+        self._ids, self._tokenizer, self._sampling = ids, tokenizer.backend_tokenizer, sampling
         self._ends = end_tokens(model, tokenizer)
         self._decoder = DecodeStream(skip_special_tokens=True)
         self._held = ""
@@ -62,9 +62,9 @@ class AnswerStream(Iterator[str]):
         self.tokens += 1
         if token in self._ends:
             self.finish = "stop"
-        elif self.tokens == self._generation.max_new_tokens:
+        elif self.tokens == self._sampling.max_new_tokens:
             self.finish = "length"
-        stops = self._generation.stop
+        stops = self._sampling.stop
         self._held += self._decoder.step(self._tokenizer, token) or ""
         end = min((at for string in stops if (at := self._held.find(string)) >= 0), default=None)
         if end is not None:
@@ -91,7 +91,7 @@ def generate(
     tokenizer: PreTrainedTokenizerFast,
     prompt_ids: list[int],
     context: Context | None,
-    generation: SamplingParams,
+    sampling: SamplingParams,
     cancel: threading.Event,
 ) -> Generator[int, None, None]:
     """Decode one answer by transformers' `generate`, in a thread of its own; yields its tokens.
@@ -109,8 +109,8 @@ def generate(
                     ids,
                     attention_mask=torch.ones_like(ids),
                     context=context,
-                    generation_config=_generation_config(model, tokenizer, generation),
-                    logits_processor=LogitsProcessorList([_Chosen(Sampler(generation, model.device))]),
+                    generation_config=_generation_config(model, tokenizer, sampling),
+                    logits_processor=LogitsProcessorList([_Chosen(Sampler(sampling, model.device))]),
                     streamer=_Streamer(tokens),
                     stopping_criteria=StoppingCriteriaList([_StopWhen(closed, cancel)]),
                 )
@@ -145,13 +145,13 @@ def _begun(text: str, stops: Sequence[str]) -> int:
 
 
 def _generation_config(
-    model: CepeModel, tokenizer: PreTrainedTokenizerFast, generation: SamplingParams
+    model: CepeModel, tokenizer: PreTrainedTokenizerFast, sampling: SamplingParams
 ) -> GenerationConfig:
     """Greedy and without a penalty: `_Chosen` has applied what was asked for."""
     stops = end_tokens(model, tokenizer)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(stops, default=0)
     return GenerationConfig(
-        max_new_tokens=generation.max_new_tokens,
+        max_new_tokens=sampling.max_new_tokens,
         eos_token_id=sorted(stops) or None,
         pad_token_id=pad,
     )

@@ -22,25 +22,25 @@ from ragx.config import SamplingParams
 class Sampler:
     """Has its own random numbers, so that what others draw changes nothing."""
 
-    def __init__(self, generation: SamplingParams, device: torch.device) -> None:
-        self.samples = not generation.is_greedy
-        self.penalises = generation.repetition_penalty != 1
+    def __init__(self, sampling: SamplingParams, device: torch.device) -> None:
+        self.samples = not sampling.is_greedy
+        self.penalises = sampling.repetition_penalty != 1
         self.processors = LogitsProcessorList()
         if self.penalises:
-            self.processors.append(RepetitionPenaltyLogitsProcessor(generation.repetition_penalty))
+            self.processors.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
         if self.samples:  # in the order of `generate`
-            self.processors.append(TemperatureLogitsWarper(generation.temperature))
-            if generation.top_k:
-                self.processors.append(TopKLogitsWarper(generation.top_k))
-            if generation.top_p < 1:
-                self.processors.append(TopPLogitsWarper(generation.top_p))
-            if generation.min_p:
-                self.processors.append(MinPLogitsWarper(generation.min_p))
+            self.processors.append(TemperatureLogitsWarper(sampling.temperature))
+            if sampling.top_k:
+                self.processors.append(TopKLogitsWarper(sampling.top_k))
+            if sampling.top_p < 1:
+                self.processors.append(TopPLogitsWarper(sampling.top_p))
+            if sampling.min_p:
+                self.processors.append(MinPLogitsWarper(sampling.min_p))
         self.random = torch.Generator(device)
-        if generation.seed is None:
+        if sampling.seed is None:
             self.random.seed()
         else:
-            self.random.manual_seed(generation.seed)
+            self.random.manual_seed(sampling.seed)
 
     def choose(self, logits: Tensor, before: Sequence[Sequence[int]]) -> int:
         """A token by its logits (1, V) and by the tokens before it, in one or several runs."""

@@ -12,7 +12,7 @@ from ragx.evaluation.documents import Excerpt, chunks, cut
 from ragx.evaluation.perplexity import by_document
 from ragx.evaluation.scoring import score
 from ragx.evaluation.tables import Cell, Table
-from ragx.util.device import out_of_memory_is_one_line
+from ragx.util.device import report_oom
 
 if TYPE_CHECKING:
     from ragx.evaluation.results import Results, Values
@@ -22,7 +22,7 @@ TOKENS, CHUNK = 256, 64
 """Of an excerpt, and of a passage of the encoder."""
 
 
-@out_of_memory_is_one_line()
+@report_oom()
 def evaluate(reader: CepeReader, documents: Path, results: Results, *, each: int, limit: int | None) -> Table:
     """Teacher-forced loss and top-1 accuracy on 256 tokens, which stand in the encoder as 4 chunks of 64, or do not.
 

@@ -14,7 +14,7 @@ from ragx.evaluation.documents import Excerpt, chunks, cut
 from ragx.evaluation.perplexity import SCORED, check_decoder_tokens, perplexity_cells
 from ragx.evaluation.scoring import score
 from ragx.evaluation.tables import Cell, Table
-from ragx.util.device import out_of_memory_is_one_line
+from ragx.util.device import report_oom
 
 if TYPE_CHECKING:
     from ragx.evaluation.results import Results, Values
@@ -36,7 +36,7 @@ class _Reading:
         return "cepe" if self.encoder else "plain decoder"
 
 
-@out_of_memory_is_one_line()
+@report_oom()
 def evaluate(
     reader: CepeReader,
     documents: Path,

@@ -20,7 +20,7 @@ from ragx.evaluation.documents import read_texts
 from ragx.evaluation.tables import Cell, Table
 from ragx.reader.cepe import CepeReader
 from ragx.types import Passage
-from ragx.util.device import out_of_memory_is_one_line
+from ragx.util.device import report_oom
 from ragx.util.tokenization import plain_ids
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Sentences:
         return f"{len(self.texts)} sentences, SHA-256 {digest[:16]}"
 
 
-@out_of_memory_is_one_line()
+@report_oom()
 def evaluate(
     reader: CepeReader,
     hay: Sentences,
@@ -97,7 +97,7 @@ def evaluate(
     def ask(length: int, depth: float, trial: int) -> Values:
         needle = make_needle(trial)
         passages = hide(needle.sentence, hay, reader.tokenizer, length=length, depth=depth / 100, seed=trial)
-        reading = bare.prepare(needle.question, passages, prompt_passages=0, generation=GENERATION)
+        reading = bare.prepare(needle.question, passages, prompt_passages=0, sampling=GENERATION)
         answer = "".join(bare.stream(reading, GENERATION)).strip()
         tokens = 0 if reading.context is None else reading.context.tokens
         return {"number": needle.number, "answer": answer, "found": found(needle.number, answer), "tokens": tokens}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from ragx.config import EncodingOptions, checked
 from ragx.models import resolve
 from ragx.rag import open_reader
 from ragx.util.terminal import notice, waiting
@@ -22,7 +23,7 @@ def open_measured(model: str, *, device: str | None, dtype: str) -> CepeReader:
     """
     resolve(model)  # a download shows its own progress
     with waiting("loading models …"):
-        reader = open_reader(model, device=device, dtype=dtype)
+        reader = open_reader(checked(EncodingOptions, {"model": model, "device": device, "dtype": dtype}))
     if not reader.model.is_trained:
         notice(f"the reader around {model} is untrained: what stands in its encoder changes nothing")
     return reader

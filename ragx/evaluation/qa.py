@@ -15,18 +15,18 @@ from ragx.evaluation import metrics
 from ragx.evaluation.bootstrap import percent
 from ragx.evaluation.questions import Question, distractors, normalised_passages
 from ragx.evaluation.tables import Cell, Table
-from ragx.reader.base import Reading
+from ragx.reader.base import PreparedPrompt
 from ragx.reader.full import FullReader
 from ragx.reader.prompt import Prompt, passage_text, question_fits
-from ragx.util.device import out_of_memory_is_one_line
+from ragx.util.device import report_oom
 from ragx.util.tokenization import chat_ids
 
 if TYPE_CHECKING:
     from ragx.evaluation.results import Results, Values
     from ragx.reader.base import Reader
     from ragx.reader.cepe import CepeReader
-    from ragx.retrieval import Method, Retriever
-    from ragx.types import Passage
+    from ragx.retrieval import Retriever
+    from ragx.types import Passage, SearchMethod
 
 GENERATION = SamplingParams(max_new_tokens=32)
 """Greedy."""
@@ -50,12 +50,12 @@ class _Setting:
         )
 
 
-@out_of_memory_is_one_line()
+@report_oom()
 def open_domain(
     reader: CepeReader,
     questions: Sequence[Question],
     retriever: Retriever,
-    method: Method,
+    method: SearchMethod,
     results: Results,
     *,
     cepe_k: Sequence[int],
@@ -94,7 +94,7 @@ def open_domain(
         def measure(setting: _Setting) -> Values:
             read = passages()[: setting.k]
             reading = readers[setting.reader].prepare(
-                question.text, read, prompt_passages=setting.prompt_passages, generation=GENERATION
+                question.text, read, prompt_passages=setting.prompt_passages, sampling=GENERATION
             )
             found = any(metrics.contains(passage_text(passage), question.answers) for passage in read)
             return answered(reader, question, reading) | {"recall": found}
@@ -114,7 +114,7 @@ def open_domain(
     return Table(columns, rows, [f"{len(questions)} questions{left_out}, passages by {method} search. {_SCORING}"])
 
 
-@out_of_memory_is_one_line()
+@report_oom()
 def gold_only(
     reader: CepeReader,
     questions: Sequence[Question],
@@ -141,20 +141,20 @@ def gold_only(
     pool = normalised_passages(among)
     full = FullReader(reader.model, reader.tokenizer)
 
-    def alone(question: Question) -> Reading:
-        return Reading(Prompt(chat_ids(reader.tokenizer, question.text), 0), None)
+    def alone(question: Question) -> PreparedPrompt:
+        return PreparedPrompt(Prompt(chat_ids(reader.tokenizer, question.text), 0), None)
 
-    def in_prompt(question: Question, passages: Sequence[Passage]) -> Reading:
-        return full.prepare(question.text, passages, prompt_passages=0, generation=GENERATION)
+    def in_prompt(question: Question, passages: Sequence[Passage]) -> PreparedPrompt:
+        return full.prepare(question.text, passages, prompt_passages=0, sampling=GENERATION)
 
-    def in_encoder(count: int) -> Callable[[Question], Reading]:
-        def prepare(question: Question) -> Reading:
+    def in_encoder(count: int) -> Callable[[Question], PreparedPrompt]:
+        def prepare(question: Question) -> PreparedPrompt:
             passages = [*question.gold, *distractors(question, pool, count)]
-            return reader.prepare(question.text, passages, prompt_passages=0, generation=GENERATION)
+            return reader.prepare(question.text, passages, prompt_passages=0, sampling=GENERATION)
 
         return prepare
 
-    settings: dict[str, Callable[[Question], Reading]] = {
+    settings: dict[str, Callable[[Question], PreparedPrompt]] = {
         "closed book: the question alone": alone,
         "closed book: as below, without passages": lambda question: in_prompt(question, []),
         **{f"cepe: gold and {count} distractors in the encoder": in_encoder(count) for count in counts},
@@ -173,7 +173,7 @@ def gold_only(
     return Table(columns, rows, [f"{len(questions)} questions{left_out}. {_SCORING}"])
 
 
-def answered(reader: CepeReader, question: Question, reading: Reading) -> Values:
+def answered(reader: CepeReader, question: Question, reading: PreparedPrompt) -> Values:
     """The answer to a question that a reader has prepared, and how it compares with the gold ones."""
     text = "".join(reader.stream(reading, GENERATION)).strip()
     return {

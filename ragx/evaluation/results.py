@@ -1,6 +1,6 @@
-"""Raw results, one JSON line an example, in a file that a run which died is continued from.
+"""Raw results, one JSON line per example. An interrupted run continues from its file.
 
-The first line says what was measured and with which weights; results of anything else do not go into the same file.
+The first line says what was measured and with which weights; a file holds the results of one such run only.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ Values = dict[str, Any]
 
 
 class Results:
-    """What has been measured so far, by setting (a row of the table) and example."""
+    """The measurements so far, by setting (a row of the table) and example."""
 
     def __init__(self, path: Path | None, run: Values) -> None:
-        """Continue the file at `path`, or begin it; None keeps results in memory alone.
+        """Continue the file at `path`, or create it; None keeps results in memory only.
 
         Args:
             path: a file of JSON lines.
             run: what all results in the file have in common, as plain values.
 
         Raises:
-            ConfigError: the file cannot be read or written, or it holds results of another run, or none.
+            ConfigError: the file cannot be read or written, or holds anything but results of this run.
         """
         self._path = path
         self._done: dict[tuple[str, str], Values] = {}
@@ -36,17 +36,18 @@ class Results:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             data = path.read_bytes() if path.exists() else b""
-            whole = data[: data.rfind(b"\n") + 1]  # what a run that died wrote last may lack its end
+            whole = data[: data.rfind(b"\n") + 1]  # an interrupted run may leave an incomplete last line
             if not whole and first.startswith(data):
                 whole = first
             self._done = _rows(path, whole, run)
-            if whole != data:
-                path.write_bytes(whole)
+            with path.open("ab") as file:  # never rewritten: a kill in between would lose every result
+                file.truncate(min(len(data), len(whole)))
+                file.write(whole[len(data) :])
         except OSError as error:
             raise ConfigError(f"cannot use {path} for results: {error.strerror}") from None
 
     def measured(self, setting: str, example: str, measure: Callable[[], Values]) -> Values:
-        """What was found for an example, measured now if it was not before; `measure` returns plain values."""
+        """The values for an example, measured now unless the file has them; `measure` returns plain values."""
         key = (setting, example)
         if key not in self._done:
             self._done[key] = measure()
@@ -63,9 +64,9 @@ def _rows(path: Path, whole: bytes, run: Values) -> dict[tuple[str, str], Values
         held = dict(first["run"])
         done = {(row["setting"], row["example"]): dict(row["values"]) for row in rows}
     except (ValueError, KeyError, TypeError):
-        raise ConfigError(f"{path} does not hold results of `ragx eval`: name another --out") from None
+        raise ConfigError(f"{path} does not hold results of `ragx eval`: choose another --out") from None
     for name in sorted({*held, *run}):
         if held.get(name) != run.get(name):
             before, now = held.get(name), run.get(name)
-            raise ConfigError(f"{path} holds results with {name} {before!r}, not {now!r}: name another --out")
+            raise ConfigError(f"{path} holds results with {name} {before!r}, not {now!r}: choose another --out")
     return done

@@ -16,14 +16,14 @@ from ragx.evaluation.perplexity import SCORED, check_decoder_tokens, perplexity_
 from ragx.evaluation.scoring import score
 from ragx.evaluation.tables import Cell, Table
 from ragx.reader.prompt import passage_text
-from ragx.util.device import out_of_memory_is_one_line
+from ragx.util.device import report_oom
 from ragx.util.tokenization import plain_ids
 
 if TYPE_CHECKING:
     from ragx.evaluation.results import Results, Values
     from ragx.reader.cepe import CepeReader
-    from ragx.retrieval import Method, Retriever
-    from ragx.types import Passage
+    from ragx.retrieval import Retriever
+    from ragx.types import Passage, SearchMethod
 
 QUERY = 256
 """Tokens before the scored ones that passages are searched for with (the paper's query is as long)."""
@@ -45,12 +45,12 @@ class _Reading:
         return "plain decoder, passages prepended" if self.prepended else "cepe, passages in the encoder"
 
 
-@out_of_memory_is_one_line()
+@report_oom()
 def evaluate(
     reader: CepeReader,
     documents: Path,
     retriever: Retriever,
-    method: Method,
+    method: SearchMethod,
     results: Results,
     *,
     decoder_tokens: int,
@@ -108,7 +108,7 @@ def _measure(
     reader: CepeReader,
     excerpt: Excerpt,
     retriever: Retriever,
-    method: Method,
+    method: SearchMethod,
     results: Results,
     readings: Sequence[_Reading],
 ) -> list[Values]:

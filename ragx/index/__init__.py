@@ -10,7 +10,7 @@ passages.py   passages as Arrow files
 vectors.py    vectors as stored: float32, float16, int8
 dense.py      FAISS: one index per shard, exact re-scoring
 faiss_gpu.py  FAISS indexes on GPUs
-bm25.py       BM25 over all shards; postings.py counts and merges its words on disk
+lexical.py    BM25 over all shards, by tantivy
 manifest.py   manifest.json: what a generation holds
 """
 

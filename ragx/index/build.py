@@ -2,7 +2,7 @@
 
 1. The passages of every shard are written to `gen-building/`, which also tells how many there are.
 2. Shard by shard they are embedded, and the FAISS index is built from the vectors.
-3. BM25 is built over all shards.
+3. The lexical index is built over all shards.
 4. `gen-building/` is renamed to the next generation and `CURRENT` is replaced.
 
 A build that finds a `gen-building/` keeps the shards whose passages have the same digest. The steps are functions of
@@ -23,12 +23,11 @@ from tqdm import tqdm
 
 from ragx.config import IndexSettings
 from ragx.errors import CorpusError, IndexFolderError, ModelError
-from ragx.index.bm25 import build_bm25
 from ragx.index.dense import build_faiss, check_trainable, factory, new_index, write_faiss
 from ragx.index.index import open_vectors, shard_folder
-from ragx.index.manifest import Counts, EmbedderEntry, Manifest, ShardEntry, is_index_folder
+from ragx.index.lexical import LexicalError, write_lexical
+from ragx.index.manifest import LEXICAL, Counts, EmbedderEntry, Manifest, ShardEntry, is_index_folder
 from ragx.index.passages import all_passages, open_passages, write_passages
-from ragx.index.postings import Counted
 from ragx.index.staging import Staging
 from ragx.index.vectors import VectorFormat, stored
 from ragx.types import Embedder, Passage, embedded_text
@@ -223,25 +222,33 @@ def make_faiss(vectors: Path, settings: IndexSettings, path: Path) -> None:
     write_faiss(build_faiss(open_vectors(vectors), settings), path)
 
 
-def index_words(
-    staging: Staging, deleted: np.ndarray = NONE, counted: Counted | None = None, *, quiet: bool = False
-) -> None:
-    """Build BM25 over all shards, in which `deleted` rows have no words; those of the first shards may be `counted`."""
-    staging.forget("bm25/")
-    folder = staging.folder / "bm25"
+def index_words(staging: Staging, deleted: np.ndarray = NONE, *, quiet: bool = False) -> None:
+    """Build the lexical index over all shards, without `deleted` rows.
+
+    Raises:
+        IndexFolderError: it cannot be written.
+    """
+    staging.forget(f"{LEXICAL}/")
+    folder = staging.folder / LEXICAL
     with writing(folder):
-        # bm25s writes into the files that are there, which may be a published generation's too
         if folder.is_dir():
             shutil.rmtree(folder)
-    first = counted.passages if counted else 0
-    *starts, total = accumulate((shard.passages for shard in staging.shards), initial=0)
-    tables = (
-        open_passages(shard_folder(staging.folder, number) / "passages.arrow")
-        for number, start in enumerate(starts)
-        if start >= first
-    )
-    passages = (passage for table in tables for passage in all_passages(table))
+    try:
+        names = write_lexical(folder, staging.settings.language, documents(staging, 0, deleted, quiet=quiet))
+    except LexicalError as error:
+        raise IndexFolderError(f"cannot write {folder}: {error}") from error
+    staging.record(*(f"{LEXICAL}/{name}" for name in names))
+
+
+def documents(staging: Staging, start: int, deleted: np.ndarray, *, quiet: bool) -> Iterator[tuple[int, str]]:
+    """Rows and texts, for the lexical index, of the shards from row `start` on, without `deleted` rows."""
     gone = set(deleted.tolist())
-    texts = ("" if row in gone else embedded_text(passage) for row, passage in enumerate(passages, start=first))
-    bar = tqdm(texts, total=total - first, desc="counting words", unit=" passages", disable=quiet or None)
-    staging.record(*(f"bm25/{name}" for name in build_bm25(bar, folder, counted, deleted)))
+    *starts, total = accumulate((shard.passages for shard in staging.shards), initial=0)
+    with tqdm(total=total - start, desc="indexing words", unit=" passages", disable=quiet or None) as bar:
+        for number, offset in enumerate(starts):
+            if offset >= start:
+                table = open_passages(shard_folder(staging.folder, number) / "passages.arrow")
+                for row, passage in enumerate(all_passages(table), start=offset):
+                    bar.update()
+                    if row not in gone:
+                        yield row, embedded_text(passage)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +44,7 @@ FEWEST_POINTS = 39
 VALUES_PER_BYTE = 8
 """Of a vector, in `ivfpq`'s product quantizer."""
 
-_limits = threading.Lock()  # FAISS's limits are the whole process's
+_setting_limits = threading.Lock()
 
 
 def factory(kind: str, vectors: VectorFormat, number: int, dimension: int) -> str:
@@ -165,12 +167,26 @@ def open_faiss(path: Path, search: Search) -> faiss.Index:
     # a damaged header cannot ask for more memory than the file could fill
     size = path.stat().st_size
     whole = _is_mapped_whole(path)
-    with _limits:
-        faiss.set_deserialization_vector_byte_limit(size if whole else max(size, min(IVF_PQ_TABLE * size, 2 << 30)))
-        faiss.set_deserialization_loop_limit(size)
+    with _limits(vector_bytes=size if whole else max(size, min(IVF_PQ_TABLE * size, 2 << 30)), loops=size):
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if whole else faiss.IO_FLAG_MMAP)
     set_search(index, search)
     return index
+
+
+@contextmanager
+def _limits(vector_bytes: int, loops: int) -> Iterator[None]:
+    """Set the limits of what FAISS may allocate while it reads, and restore them: they are the whole process's."""
+    import faiss
+
+    with _setting_limits:
+        before = faiss.get_deserialization_vector_byte_limit(), faiss.get_deserialization_loop_limit()
+        faiss.set_deserialization_vector_byte_limit(vector_bytes)
+        faiss.set_deserialization_loop_limit(loops)
+        try:
+            yield
+        finally:
+            faiss.set_deserialization_vector_byte_limit(before[0])
+            faiss.set_deserialization_loop_limit(before[1])
 
 
 def _is_mapped_whole(path: Path) -> bool:

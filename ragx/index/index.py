@@ -7,22 +7,23 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from ragx.errors import REPAIR_ADVICE, IndexFolderError
-from ragx.index.bm25 import open_bm25, open_counted
 from ragx.index.dense import open_faiss
-from ragx.index.manifest import DELETED, FileEntry, Manifest, load_manifest, of_current
-from ragx.index.passages import all_passages, column, is_unicode, open_passages, passage_at, passages_at
-from ragx.index.postings import Counted
+from ragx.index.lexical import Lexical, LexicalError
+from ragx.index.manifest import DELETED, LEXICAL, FileEntry, Manifest, lexical_files, load_manifest, of_current
+from ragx.index.passages import all_passages, column, open_passages, passage_at, passages_at
 from ragx.index.vectors import as_float32, dimension
-from ragx.types import Embedder, Passage
+from ragx.types import Embedder, Passage, embedded_text
 from ragx.util.files import sha256
+from ragx.util.terminal import notice
+from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
-    import bm25s
     import faiss
     import pyarrow as pa
 
@@ -62,7 +63,7 @@ class Index:
         folder: Path,
         manifest: Manifest,
         shards: list[Shard],
-        bm25: bm25s.BM25 | None,
+        lexical: Lexical | None,
         deleted: np.ndarray,
         generation: str = "",
     ) -> None:
@@ -72,8 +73,8 @@ class Index:
         """Name of its folder; empty where nothing is on disk yet."""
         self.manifest = manifest
         self.shards = shards
-        self.bm25 = bm25
-        """None when no passage has a word."""
+        self._lexical = lexical
+        self._making_lexical = Lock()
         self.deleted = deleted
         """Rows of deleted passages, int64, ascending."""
         self.total = sum(len(shard.vectors) for shard in shards)
@@ -129,11 +130,7 @@ class Index:
             alive = live[offset : offset + listed.passages]
             shards.append(Shard(shard, offset, passages, vectors, faiss_index, None if alive.all() else alive))
             offset += listed.passages
-        has_words = any(name.startswith("bm25/") for name in manifest.files)
-        bm25 = _opened(open_bm25, generation / "bm25") if has_words else None
-        if bm25 is not None and bm25.scores["num_docs"] != offset:
-            raise IndexFolderError(f"the files of {generation / 'bm25'} do not belong to its shards: {REPAIR_ADVICE}")
-        return cls(folder, manifest, shards, bm25, deleted, generation.name)
+        return cls(folder, manifest, shards, open_lexical(generation, manifest), deleted, generation.name)
 
     def __len__(self) -> int:
         """How many passages there are, without the deleted ones."""
@@ -163,19 +160,20 @@ class Index:
         Raises:
             IndexFolderError: one is missing or damaged.
         """
-        if problem := next(self._problems(names), None):
+        named = self.manifest.model_copy(update={"files": {name: self.manifest.files[name] for name in names}})
+        if problem := next(problems(self.folder / self.generation, named), None):
             raise IndexFolderError(f"{problem[1]}: {REPAIR_ADVICE}")
 
-    def counted(self, passages: int) -> Counted | None:
-        """What BM25 counted of the first `passages`; None where that cannot be relied on, so that they must be read."""
-        files = [name for name in self.manifest.files if name.startswith("bm25/")]
-        if not passages or not files or any(self._problems(files)):
-            return None
-        return _opened(lambda folder: open_counted(folder, passages), self.folder / self.generation / "bm25")
-
-    def _problems(self, names: Collection[str]) -> Iterator[tuple[str, str]]:
-        files = {name: self.manifest.files[name] for name in names}
-        return problems(self.folder / self.generation, self.manifest.model_copy(update={"files": files}))
+    @property
+    def lexical(self) -> Lexical:
+        """The lexical index. One that an earlier ragx left out is made in memory, once."""
+        with self._making_lexical:
+            if self._lexical is None:
+                notice(f"{self.folder} has no lexical index: making one in memory; `ragx index repair` stores one")
+                texts = map(embedded_text, self.live_passages())
+                documents = zip(self.rows().tolist(), texts, strict=True)
+                self._lexical = Lexical.in_memory(documents, self.manifest.settings.language)
+            return self._lexical
 
     def rows(self) -> np.ndarray:
         """The rows of all passages that are not deleted, ascending."""
@@ -186,7 +184,7 @@ class Index:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        wanted = pa.array([name for name in ids if is_unicode(name)], pa.large_string())
+        wanted = pa.array([name for name in ids if name == without_surrogates(name)], pa.large_string())
         found: dict[str, int] = {}
         for shard in self.shards:
             held = column(shard.passages, "id")
@@ -251,6 +249,24 @@ def shard_folder(generation: Path, number: int) -> Path:
     return generation / f"shard-{number:05d}"
 
 
+def open_lexical(generation: Path, manifest: Manifest) -> Lexical | None:
+    """A generation's lexical index; None where an earlier ragx wrote none.
+
+    Raises:
+        IndexFolderError: it is damaged.
+    """
+    if not lexical_files(manifest):
+        return None
+    folder = generation / LEXICAL
+    try:
+        lexical = Lexical.open(folder, manifest.settings.language)
+    except LexicalError as error:
+        raise IndexFolderError(f"{folder} is damaged: {REPAIR_ADVICE}") from error
+    if len(lexical) != manifest.counts.passages:
+        raise IndexFolderError(f"the files of {folder} do not belong to its shards: {REPAIR_ADVICE}")
+    return lexical
+
+
 def open_vectors(path: Path) -> np.ndarray:
     """Map an array into memory: a shard's vectors, as stored, or the deleted rows.
 
@@ -300,5 +316,5 @@ def _opened(opener: Callable[[Path], T], path: Path) -> T:
         raise IndexFolderError(f"cannot read {error.filename or path}: {error.strerror or error}") from None
     except MemoryError:
         raise
-    except Exception as error:  # whatever the readers of Arrow, NumPy, FAISS and bm25s make of damaged bytes
+    except Exception as error:  # whatever the readers of Arrow, NumPy and FAISS make of damaged bytes
         raise IndexFolderError(f"{path} is damaged: {REPAIR_ADVICE}") from error

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
+
+import numpy as np
 
 from ragx.config import Search
 from ragx.errors import REPAIR_ADVICE, IndexFolderError
 from ragx.index.build import NONE, embed_shards, index_words
-from ragx.index.index import Index, open_vectors, problems
+from ragx.index.index import Index, open_lexical, open_vectors, problems
+from ragx.index.lexical import has_deleted
 from ragx.index.manifest import (
     DELETED,
+    LEXICAL,
     SOURCES,
     STAGING,
     Manifest,
     current_generation,
     generations,
     is_index_folder,
+    lexical_files,
     load_manifest,
     of_current,
 )
@@ -41,13 +47,15 @@ def verify(folder: Path) -> None:
 
 
 def repair_index(folder: Path, *, quiet: bool = False) -> list[str]:
-    """Make damaged FAISS and BM25 files again, from passages and vectors, and publish them as the next generation.
+    """Make damaged FAISS files and lexical indexes again, from passages and vectors, as the next generation.
 
-    A damaged `sources.jsonl` becomes an empty one: the next update reads every file. A `CURRENT` that names no
-    generation that is there is made to name the newest one that is whole.
+    An index that an earlier ragx wrote, without a lexical index, gets one. A damaged `sources.jsonl` becomes an empty
+    one: the next update reads every file. A `CURRENT` that names no generation that is there is made to name the newest
+    one that is whole.
 
     Returns:
-        The names of the files that were damaged; where there are none, nothing is published.
+        The names of the files that were damaged, `lexical` for an index that was missing or could not be opened; where
+        there are none, nothing is published.
 
     Raises:
         IndexFolderError: there is no index in `folder`; its manifest, passages, vectors or deletions are damaged, which
@@ -66,25 +74,49 @@ def repair_index(folder: Path, *, quiet: bool = False) -> list[str]:
         lost = [problem for name, problem in damaged.items() if not _can_be_made_again(name)]
         if lost:
             raise IndexFolderError(f"{'; '.join(lost)}: this cannot be made again from other files: rebuild the index")
-        if not damaged:
+        words = not _has_lexical(generation, manifest, damaged)
+        if not damaged and not words:
             return []
         staging = Staging(folder, manifest.embedder, manifest.settings)
         staging.forget("")
         staging.shards = list(manifest.shards)
-        words = any(name.startswith("bm25/") for name in damaged)
-        staging.adopt([n for n in manifest.files if n not in damaged and not (words and n.startswith("bm25/"))])
+        staging.adopt([name for name in _carried(manifest, words=not words) if name not in damaged])
         embed_shards(staging, None, quiet=quiet)
         if words:
-            gone = open_vectors(generation / DELETED) if DELETED in manifest.files else NONE
-            index_words(staging, gone, quiet=quiet)
+            index_words(staging, _deleted(generation, manifest), quiet=quiet)
         if SOURCES in damaged:
             staging.note_sources([])
         staging.publish(manifest.counts)
-        return sorted(damaged)
+        unnamed = words and not any(name.startswith(f"{LEXICAL}/") for name in damaged)
+        return sorted([*damaged, LEXICAL] if unnamed else damaged)
+
+
+def _has_lexical(generation: Path, manifest: Manifest, damaged: Collection[str]) -> bool:
+    if not lexical_files(manifest) or any(map(_of_words, damaged)):
+        return False
+    try:
+        open_lexical(generation, manifest)
+    except IndexFolderError:
+        return False
+    return True
+
+
+def _carried(manifest: Manifest, *, words: bool = True) -> list[str]:
+    """The files that the next generation takes over, those of the lexical index only with `words`."""
+    others = [name for name in manifest.files if not _of_words(name)]
+    return [*others, *lexical_files(manifest)] if words else others
+
+
+def _deleted(generation: Path, manifest: Manifest) -> np.ndarray:
+    return open_vectors(generation / DELETED) if DELETED in manifest.files else NONE
+
+
+def _of_words(name: str) -> bool:
+    return name.startswith((f"{LEXICAL}/", "bm25/"))  # bm25: of an earlier ragx
 
 
 def _can_be_made_again(name: str) -> bool:
-    return name.endswith("faiss.index") or name.startswith("bm25/") or name == SOURCES
+    return name.endswith("faiss.index") or _of_words(name) or name == SOURCES
 
 
 def publish_search(folder: Path, search: Search) -> Manifest:
@@ -95,18 +127,22 @@ def publish_search(folder: Path, search: Search) -> Manifest:
     """
     current_generation(folder)  # before the lock, which would make a folder
     with writer_lock(folder):
-        manifest = load_manifest(current_generation(folder))
+        generation = current_generation(folder)
+        manifest = load_manifest(generation)
         staging = Staging(folder, manifest.embedder, manifest.settings.model_copy(update={"search": search}))
         staging.forget("")
         staging.shards = list(manifest.shards)
-        staging.adopt(list(manifest.files))
+        staging.adopt(_carried(manifest))
+        if not lexical_files(manifest):
+            index_words(staging, _deleted(generation, manifest), quiet=True)
         return staging.publish(manifest.counts)
 
 
 def compact_index(folder: Path, *, quiet: bool = False) -> Manifest:
     """Write the shards that hold deleted passages, or are smaller than they could be, again, and what follows them.
 
-    The vectors move along: nothing is embedded. Where there is nothing to gain, nothing is published.
+    The vectors move along: nothing is embedded. The lexical index is built anew. Where there is nothing to gain,
+    nothing is published.
 
     Raises:
         IndexFolderError: there is no index in `folder`, it is damaged, cannot be written, or another process is writing
@@ -125,9 +161,14 @@ def _compact(folder: Path, quiet: bool) -> Manifest:
         if shard.live is not None or (len(shard.vectors) < size and shard is not index.shards[-1]):
             break
         kept += 1
-    if kept == len(index.shards):
+    if kept == len(index.shards) and not _holds_deleted_words(index):
         return index.manifest
-    return publish_update(folder, index, kept, [], index.deleted, None, quiet=quiet)
+    return publish_update(folder, index, kept, [], index.deleted, None, words_anew=True, quiet=quiet)
+
+
+def _holds_deleted_words(index: Index) -> bool:
+    words = index.folder / index.generation / LEXICAL
+    return bool(lexical_files(index.manifest)) and has_deleted(words)
 
 
 def collect_garbage(folder: Path, *, quiet: bool = False) -> int:
@@ -145,7 +186,8 @@ def collect_garbage(folder: Path, *, quiet: bool = False) -> int:
     current_generation(folder)  # before the lock, which would make a folder
     with writer_lock(folder):
         before = _bytes(folder)
-        if len(Index.open(folder).deleted):
+        index = Index.open(folder)
+        if len(index.deleted) or _holds_deleted_words(index):
             _compact(folder, quiet)
         current = current_generation(folder)
         with writing(folder):

@@ -26,6 +26,8 @@ STAGING = "gen-building"
 """Folder of the generation that is being built."""
 DELETED = "deleted.npy"
 """File of a generation that lists its deleted rows, where there are any."""
+LEXICAL = "lexical"
+"""Folder of a generation's lexical index; an index that an earlier ragx wrote has none."""
 SOURCES = "sources.jsonl"
 """File of a generation that says what each file gave that it was made from; nothing but an update needs it."""
 
@@ -136,6 +138,11 @@ def load_manifest(folder: Path) -> Manifest:
         raise IndexFolderError(f"{path} is damaged: rebuild the index") from None
 
 
+def lexical_files(manifest: Manifest) -> list[str]:
+    """Those of the lexical index; none in an index that an earlier ragx wrote."""
+    return [name for name in manifest.files if name.startswith(f"{LEXICAL}/")]
+
+
 def current_generation(folder: Path) -> Path:
     """The folder of the generation that `CURRENT` names.
 
@@ -155,7 +162,7 @@ def _current_name(folder: Path) -> str:
         name = read_regular(current, _NAME_BYTES).decode("ascii", "replace").removesuffix("\n")
     except (FileNotFoundError, NotADirectoryError):
         unfinished = "its build did not finish: run it again to continue"
-        advice = unfinished if (folder / STAGING).is_dir() else "build one with `ragx index build PATH --out INDEX`"
+        advice = unfinished if (folder / STAGING).is_dir() else "build one with `ragx index build PATH --index DIR`"
         raise IndexFolderError(f"no index at {folder} ({advice})") from None
     except OSError as error:
         raise IndexFolderError(f"cannot read {current}: {error.strerror}") from None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ragx.errors import REPAIR_ADVICE, CorpusError, IndexFolderError
 from ragx.types import Passage
 from ragx.util.files import durable_file
+from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,7 +53,7 @@ def write_passages(passages: Iterable[Passage], path: Path) -> tuple[int, str]:
                 columns = [[getattr(passage, name) for passage in batch] for name in schema.names]
                 writer.write_table(pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema))
             except UnicodeEncodeError:
-                bad = next(passage for passage in batch if not is_unicode("".join(map(str, astuple(passage)))))
+                bad = next(passage for passage in batch if not _is_unicode(passage))
                 raise CorpusError(
                     f"passage {bad.id!a} holds a lone surrogate, which is not valid Unicode text"
                 ) from None
@@ -142,10 +143,6 @@ def _checked(part: pa.Table | pa.RecordBatch) -> Any:
     return part
 
 
-def is_unicode(text: str) -> bool:
-    """Whether the text is without lone surrogates."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+def _is_unicode(passage: Passage) -> bool:
+    text = "".join(map(str, astuple(passage)))
+    return text == without_surrogates(text)

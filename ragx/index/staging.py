@@ -151,6 +151,14 @@ class Staging:
         self.files |= {name: listed[name] for name in missing}
         self._write(Counts())
 
+    def renew(self, folder: str, names: Iterable[str]) -> None:
+        """Note which files a folder holds now; those noted before have not changed, but for those not named here."""
+        present = [f"{folder}/{name}" for name in names]
+        known = {name: self.files[name] for name in present if name in self.files}
+        self.forget(f"{folder}/")
+        self.files |= known
+        self.record(*(name for name in present if name not in known))
+
     def delete(self, rows: np.ndarray) -> None:
         """Note rows, in ascending order, as deleted."""
         if len(rows):

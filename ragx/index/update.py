@@ -4,7 +4,7 @@
 2. What is added becomes new shards, together with the last shards that are smaller than it, without what was deleted
    from those. So there are few shards however often a little is added, and a passage moves a logarithmic number of
    times. Vectors move along: only new passages are embedded.
-3. BM25 is written again, unless no shard has changed; words are counted in the new shards alone.
+3. The lexical index is taken over too: the words of new shards are added, deleted passages are marked.
 """
 
 from __future__ import annotations
@@ -18,9 +18,20 @@ from typing import NamedTuple
 import numpy as np
 
 from ragx.config import IndexSettings
-from ragx.index.build import check_out, embed_shards, index_words, write_shards
+from ragx.errors import IndexFolderError
+from ragx.index.build import NONE, check_out, documents, embed_shards, index_words, write_shards
 from ragx.index.index import Index, Shard, shard_folder
-from ragx.index.manifest import SOURCES, Counts, EmbedderEntry, Manifest, current_generation, generations
+from ragx.index.lexical import META, LexicalError, write_lexical
+from ragx.index.manifest import (
+    LEXICAL,
+    SOURCES,
+    Counts,
+    EmbedderEntry,
+    Manifest,
+    current_generation,
+    generations,
+    lexical_files,
+)
 from ragx.index.passages import column
 from ragx.index.staging import Staging, restore_current
 from ragx.types import Embedder, Passage, embedded_text
@@ -56,8 +67,7 @@ def update_index(
 
     A passage added under an id that is there replaces the one that has it; one that is there already, the same in every
     field, stays as it is. Where nothing changes, `sources` included, nothing is published. After a crash the index is
-    what it was, and the same update can be run again. Memory holds the passages that are new, and the words of all as
-    in `build_index`.
+    what it was, and the same update can be run again. Memory holds the passages that are new.
 
     Args:
         out: an index folder.
@@ -136,7 +146,7 @@ def _empty(out: Path, settings: IndexSettings, embedder: Embedder | None) -> Ind
     manifest = Manifest(
         created="", settings=settings, embedder=EmbedderEntry.of(embedder), counts=Counts(), shards=[], files={}
     )
-    return Index(out, manifest, [], None, np.empty(0, np.int64))
+    return Index(out, manifest, [], None, NONE)
 
 
 def publish_update(
@@ -148,11 +158,13 @@ def publish_update(
     embedder: Embedder | None,
     *,
     sources: Callable[[], Iterable[bytes]] | None = None,
+    words_anew: bool = False,
     quiet: bool,
 ) -> Manifest:
     """Publish the first `keep` shards, and the passages of the others, without `deleted` rows, before those `added`.
 
-    The caller holds the lock. Raises as `update_index`.
+    With `words_anew` the lexical index is built from them, and so without the words of any passage deleted before. The
+    caller holds the lock. Raises as `update_index`.
     """
     manifest = index.manifest
     kept = index.shards[:keep]
@@ -160,7 +172,8 @@ def publish_update(
     index.check_files([f"{shard.folder.name}/{name}" for shard in index.shards[keep:] for name in READ])
     moved = np.setdiff1d(np.arange(start, index.total), deleted).tolist()
     rows = {passage.id: row for row, passage in zip(moved, index.passages(moved), strict=True)}
-    rows |= _embedded(index, added, np.setdiff1d(deleted, index.deleted).tolist())
+    gone = np.setdiff1d(deleted, index.deleted)
+    rows |= _embedded(index, added, gone.tolist())
     deleted = deleted[deleted < start]
 
     def known(id: str) -> np.ndarray | None:
@@ -177,11 +190,8 @@ def publish_update(
         staging.note_sources(sources())
     else:
         staging.adopt([name for name in manifest.files if name == SOURCES])
-    if len(kept) == len(index.shards) and not added:
-        staging.forget("bm25/")
-        staging.adopt([name for name in manifest.files if name.startswith("bm25/")])
-    else:
-        index_words(staging, deleted, index.counted(start), quiet=quiet)
+    if words_anew or not _update_words(staging, index, start, gone[gone < start].tolist(), quiet=quiet):
+        index_words(staging, deleted, quiet=quiet)
     documents = {*_documents(kept, deleted), *(passage.document for passage in index.passages(moved))}
     documents |= {passage.document for passage in added}
     counts = {
@@ -190,6 +200,31 @@ def publish_update(
         "shards": len(staging.shards),
     }
     return staging.publish(manifest.counts.model_copy(update=counts))
+
+
+def _update_words(staging: Staging, index: Index, start: int, gone: list[int], *, quiet: bool) -> bool:
+    """Take the lexical index over, delete rows `gone` and those from `start` on, and add the shards from there.
+
+    Returns:
+        False where it is damaged, or there is none yet, and must be built.
+    """
+    held = lexical_files(index.manifest)
+    if not held:
+        return False
+    staging.adopt(held)
+    total = sum(shard.passages for shard in staging.shards)
+    if not gone and start == index.total == total:
+        return True
+    staging.forget(f"{LEXICAL}/{META}")
+    new = documents(staging, start, NONE, quiet=quiet)
+    try:
+        names = write_lexical(staging.folder / LEXICAL, staging.settings.language, new, first=start, deleted=gone)
+        # what was merged has new checksums, which must not hide that it was damaged
+        index.check_files(set(held) - {f"{LEXICAL}/{name}" for name in names})
+    except (LexicalError, IndexFolderError):
+        return False
+    staging.renew(LEXICAL, names)
+    return True
 
 
 def _embedded(index: Index, added: list[Passage], gone: list[int]) -> dict[str, int]:

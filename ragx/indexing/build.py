@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ragx import models
 from ragx.config import DatasetSource, IndexSettings, WheelFile
 from ragx.corpus import PassageCounts, Skipped, read_documents
-from ragx.corpus.document import without_surrogates
 from ragx.errors import ConfigError, CorpusError
 from ragx.retrieval import open_embedder
+from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
     import torch
@@ -56,8 +57,8 @@ class BuildReport:
 
 def build(
     paths: Sequence[str | Path],
-    out: Path,
-    settings: IndexSettings,
+    out: str | Path,
+    settings: IndexSettings | None = None,
     *,
     strict: bool = False,
     device: str | None = None,
@@ -71,7 +72,7 @@ def build(
     Args:
         paths: files and folders.
         out: the index folder; an index already there keeps answering until this one is published.
-        settings: embedder, chunking and so on.
+        settings: embedder, chunking and so on; None: the defaults.
         strict: stop at the first file or row that cannot be read.
         device: a torch device for the embedder; None: a GPU where there is one.
         dtype: number format of the embedder; None: what the device multiplies fastest.
@@ -93,6 +94,7 @@ def build(
     from ragx.index import build_index
     from ragx.indexing.file_records import SourceFiles, reading_version, record_lines
 
+    out, settings = Path(out), settings or IndexSettings()
     sources = [
         source if isinstance(source, WheelFile | DatasetSource) else absolute(source) for source in settings.sources
     ]
@@ -126,7 +128,7 @@ def build(
 
 def _check_text(out: Path, settings: IndexSettings) -> None:
     """Neither a manifest nor Parquet's paths can hold what is not UTF-8, which Python keeps as lone surrogates."""
-    for key, value in {"out": str(out), **settings.model_dump()}.items():
+    for key, value in {"index": str(out), **settings.model_dump()}.items():
         for each in value if isinstance(value, list) else [value]:
             text = json.dumps(each, ensure_ascii=False)
             if text != without_surrogates(text):
@@ -175,11 +177,13 @@ def _source(name: str, device: str | None, dtype: str | torch.dtype | None) -> t
 
 
 def check_engine(engine: str, address: str | None) -> None:
-    """Raise a `ConfigError` where there is no such engine, or an address for the local one."""
+    """Raise a `ConfigError` for an unknown engine, a missing Ray, or an address for the local engine."""
     if engine not in ENGINES:
         raise ConfigError(f"engine {engine!r} is not one of {', '.join(ENGINES)}")
+    if engine == "ray" and find_spec("ray") is None:
+        raise ConfigError("`--engine ray` needs another package: pip install 'ragx[ray]'")
     if address is not None and engine != "ray":
-        raise ConfigError("--address is that of a Ray cluster: give --engine ray too")
+        raise ConfigError("--address names a Ray cluster: add --engine ray")
 
 
 def absolute(path: str | Path) -> str:

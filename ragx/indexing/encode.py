@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from ragx.config import EncodingOptions
 from ragx.errors import ModelError
 from ragx.index import Index
 from ragx.models.local import bundled
@@ -35,15 +36,17 @@ def encode_index(folder: Path, reader: CepeReader, encode: EncodeBatches | None 
         return reader.encode_ahead(index.live_passages(), bar.update, encode)
 
 
-def open_encoding_reader(model: str, **options: object) -> CepeReader:
-    """The reader named, if it is one whose encodings are worth keeping; options as `ragx.rag.open_reader`.
+def open_encoding_reader(options: EncodingOptions) -> CepeReader:
+    """The reader of a model whose encodings are worth keeping.
 
     Raises:
         ModelError: it is untrained, so that nothing attends to its encodings.
     """
-    reader = open_reader(model, **options)  # type: ignore[arg-type]
+    reader = open_reader(options)
     if reader.store is None:
-        raise ModelError(f"{model} is an untrained reader: nothing attends to its encodings; name another --model")
+        raise ModelError(
+            f"{options.model} is an untrained reader: nothing attends to its encodings; name another --model"
+        )
     return reader
 
 

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from ragx.config import Chunking, Settings
 from ragx.corpus import Document, PassageCounts, Skipped, parsing_version, split_passages, text_key, unique_passages
-from ragx.corpus.document import without_surrogates
 from ragx.corpus.seen import Seen
 from ragx.index import Index
 from ragx.index.by_source import BySource
@@ -26,6 +25,7 @@ from ragx.index.manifest import SOURCES
 from ragx.index.passages import passage_line
 from ragx.types import Passage
 from ragx.util.files import sha256
+from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

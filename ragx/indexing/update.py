@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from ragx.config import DatasetSource
 from ragx.corpus import Document, Skipped, read_documents
-from ragx.corpus.document import without_surrogates
 from ragx.errors import ConfigError, CorpusError, IndexFolderError
 from ragx.index import Index, Manifest, read_manifest, update_index
 from ragx.index.manifest import SOURCES
 from ragx.indexing.build import BuildReport, Engine, absolute, embedders, readable
 from ragx.indexing.file_records import Known, SourceFiles, read_records, reading_version, record_lines
 from ragx.types import Passage
+from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ class UpdateReport(BuildReport):
 
 
 def update(
-    folder: Path,
+    folder: str | Path,
     paths: Sequence[str | Path] = (),
     *,
     keep: bool = False,
@@ -72,6 +72,7 @@ def update(
         IndexFolderError: there is no index in `folder`, it is damaged, cannot be written, or another process is writing
             to it.
     """
+    folder = Path(folder)
     report = UpdateReport(strict=strict)
     manifest = read_manifest(folder)
     reading = _Reading(folder, manifest, paths, report, keep)
@@ -161,7 +162,7 @@ class _Reading:
                 if isinstance(source, Path) and source in path.parents:
                     raise ConfigError(
                         f"{path} lies in {source}, which {self.folder} was built from:"
-                        f" `ragx index update {self.folder}` reads all of it again"
+                        f" `ragx index update --index {self.folder}` reads all of it again"
                     )
         others = [path for path in given if path not in built]
         groups: list[Sequence[Path | DatasetSource]] = [built] if self.whole else []
@@ -244,7 +245,7 @@ class _Reading:
         if ours and self.whole and not self.keep and not self.seen and not unreadable:
             raise CorpusError(
                 f"nothing is left of what {self.folder} was built from, so nothing was changed;"
-                f" `ragx index rm {self.folder}` deletes an index"
+                f" `ragx index rm --index {self.folder}` deletes an index"
             )
 
 

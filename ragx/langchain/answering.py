@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,17 +17,15 @@ from langchain_core.documents import Document
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
-from ragx.config import SamplingParams, checked
+from ragx.config import ModelOptions, ReaderOptions, SamplingParams, SearchOptions, checked
 from ragx.errors import ConfigError
 from ragx.langchain.documents import to_passage
 from ragx.langchain.retriever import Folder, RagxRetriever
-from ragx.rag import DEFAULT_MODEL, check_question, default_index, open_reader, reader_notes
-from ragx.reader import ReaderName
+from ragx.rag import DEFAULT_MODEL, default_index, open_readers
 from ragx.reader.base import Reader
-from ragx.reader.citations import cite
-from ragx.types import Citation, Hit, Message
-from ragx.util.device import out_of_memory_is_one_line
-from ragx.util.tokenization import valid
+from ragx.reader.reading import read
+from ragx.types import Answer, Hit, Message, ReaderName
+from ragx.util.device import report_oom
 
 GENERATION = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
 PER_CALL = ("model", "k", "prompt_passages", "reader", "max_tokens", *GENERATION)
@@ -37,22 +34,6 @@ REMOTE = ("api_key", "base_url", "max_retries", "timeout")
 """LangChain's standard settings for models behind a network: taken, and of no effect in this process."""
 
 _lock = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What is known when an answer is complete."""
-
-    model: str
-    citations: list[Citation]
-    notes: list[str]
-    """One line each: what the user should know about this answer."""
-    input_tokens: int
-    """Tokens of the decoder's prompt (N)."""
-    output_tokens: int
-    """Decoded tokens, the end of turn included."""
-    context_tokens: int
-    """Tokens of passages that the decoder attended to outside of its prompt (M)."""
 
 
 class Answering(BaseModel):
@@ -130,7 +111,8 @@ class Answering(BaseModel):
         if "" in stops:
             raise ConfigError("a stop string is empty: every answer would end at once")
         generation = {name: settings[name] for name in GENERATION}
-        check_question("?", settings["k"], settings["prompt_passages"], settings["reader"], "hybrid")
+        checked(SearchOptions, {"k": settings["k"]})
+        checked(ReaderOptions, {name: settings[name] for name in ("reader", "prompt_passages")})
         return settings, checked(
             SamplingParams, {**generation, "max_new_tokens": settings["max_tokens"], "stop": stops}
         )
@@ -142,40 +124,24 @@ class Answering(BaseModel):
         stop: Sequence[str] | None,
         options: dict[str, Any],
         history: Sequence[Message] = (),
-    ) -> Iterator[str | Outcome]:
-        """Pieces of the answer as they are decoded, without white space around it, and the outcome at last.
-
-        Closing the iterator stops the generation before its next token.
+    ) -> Iterator[str | Answer]:
+        """Pieces of the answer as they are decoded, then the answer; closing the iterator stops decoding.
 
         Raises:
             ConfigError: a setting is unknown or out of range, or the question does not fit into the decoder's window.
             ModelError: the model is missing, unusable or too large for the memory.
         """
-        settings, generation = self._settings(stop, options)
-        passages = [
-            to_passage(document, document.id or f"document {n}") for n, document in enumerate(documents, start=1)
+        settings, sampling = self._settings(stop, options)
+        hits = [
+            Hit(to_passage(document, document.id or f"document {n}"), 0.0)
+            for n, document in enumerate(documents, start=1)
         ]
         readers, notes = _open_readers(settings["model"], self.device, self.dtype, self.bits)
-        reader = readers[settings["reader"]]
-        with out_of_memory_is_one_line():
-            reading = reader.prepare(
-                question, passages, prompt_passages=settings["prompt_passages"], generation=generation, history=history
-            )
-            text, held = "", ""
-            with closing(reader.stream(reading, generation)) as stream:
-                for piece in stream:
-                    held = held + piece if text else (held + piece).lstrip()
-                    if ready := held.rstrip():
-                        text, held = text + ready, held[len(ready) :]
-                        yield ready
-        yield Outcome(
-            model=settings["model"],
-            citations=cite(text, question, [Hit(passage, 0.0) for passage in passages]),
-            notes=notes + reading.notes,
-            input_tokens=len(reading.prompt.ids),
-            output_tokens=stream.tokens,
-            context_tokens=reading.context.tokens if reading.context is not None else 0,
-        )
+        name: ReaderName = settings["reader"]
+        reading = ReaderOptions(reader=name, prompt_passages=settings["prompt_passages"])
+        with report_oom():
+            answer = yield from read(readers[name], question, hits, options=reading, sampling=sampling, history=history)
+        yield replace(answer, notes=notes + answer.notes)
 
     def _documents(self, question: str, options: dict[str, Any]) -> list[Document]:
         """The passages for a question; takes `documents` out of the options."""
@@ -200,17 +166,6 @@ class Answering(BaseModel):
         return self._index_retriever
 
 
-def checked_question(text: str) -> str:
-    """The text, if it is one.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if not text.strip():
-        raise ConfigError("the question is empty")
-    return valid(text)
-
-
 def _open_readers(
     model: str, device: str | None, dtype: str | None, bits: int | None
 ) -> tuple[dict[ReaderName, Reader], list[str]]:
@@ -223,7 +178,6 @@ def _open_readers(
 def _opened(
     model: str, device: str | None, dtype: str | None, bits: int | None
 ) -> tuple[dict[ReaderName, Reader], list[str]]:
-    from ragx.reader.full import FullReader
-
-    reader = open_reader(model, device=device, dtype=dtype, bits=bits)
-    return {"cepe": reader, "full": FullReader(reader.model, reader.tokenizer)}, reader_notes(model, reader)
+    return open_readers(
+        checked(ModelOptions, {"model": model, "device": device, "dtype": dtype or "auto", "bits": bits})
+    )

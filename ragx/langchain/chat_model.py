@@ -16,10 +16,11 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import ConfigDict
 
 from ragx.errors import ConfigError
-from ragx.langchain.answering import Answering, Outcome, checked_question
+from ragx.langchain.answering import Answering
+from ragx.rag import question_text
 from ragx.reader.conversation import search_query
-from ragx.types import Message
-from ragx.util.tokenization import valid
+from ragx.types import Answer, Message
+from ragx.util.text import without_surrogates
 
 ROLES: dict[str, Literal["system", "user", "assistant"]] = {"system": "system", "human": "user", "ai": "assistant"}
 """Those of LangChain's messages that a conversation is made of."""
@@ -67,7 +68,11 @@ class ChatRagx(Answering, BaseChatModel):
         question, history = asked(messages)
         documents = self._documents(search_query(question, history), kwargs)
         for piece in self._answer(question, documents, stop, kwargs, history):
-            message = AIMessageChunk(content=piece) if isinstance(piece, str) else _last(piece)
+            message = (
+                AIMessageChunk(content=piece)
+                if isinstance(piece, str)
+                else _last(piece, kwargs.get("model", self.model))
+            )
             yield ChatGenerationChunk(message=message)
 
     async def _agenerate(
@@ -105,26 +110,26 @@ def asked(messages: Sequence[BaseMessage]) -> tuple[str, list[Message]]:
         if block["type"] != "text":
             raise ConfigError(f"a question is text; this one holds {block['type']!r} too")
     history = [
-        Message(ROLES[message.type], valid(message.text))
+        Message(ROLES[message.type], without_surrogates(message.text))
         for message in messages[:last]
         if message.type in ROLES and message.text.strip()
     ]
-    return checked_question(messages[last].text), history
+    return question_text(messages[last].text), history
 
 
-def _last(outcome: Outcome) -> AIMessageChunk:
+def _last(answer: Answer, model: str) -> AIMessageChunk:
     return AIMessageChunk(
         content="",
         usage_metadata=UsageMetadata(
-            input_tokens=outcome.input_tokens,
-            output_tokens=outcome.output_tokens,
-            total_tokens=outcome.input_tokens + outcome.output_tokens,
+            input_tokens=answer.prompt_tokens,
+            output_tokens=answer.answer_tokens,
+            total_tokens=answer.prompt_tokens + answer.answer_tokens,
         ),
         response_metadata={
-            "model_name": outcome.model,
-            "citations": [asdict(citation) for citation in outcome.citations],
-            "notes": outcome.notes,
-            "context_tokens": outcome.context_tokens,
+            "model_name": model,
+            "citations": [asdict(citation) for citation in answer.citations],
+            "notes": answer.notes,
+            "context_tokens": answer.context_tokens,
         },
         chunk_position="last",
     )

@@ -9,7 +9,7 @@ from langchain_core.documents import Document
 
 from ragx.errors import ConfigError
 from ragx.types import Passage
-from ragx.util.tokenization import valid
+from ragx.util.text import without_surrogates
 
 
 def to_document(passage: Passage) -> Document:
@@ -55,7 +55,7 @@ def to_passage(document: Document, id: str, *, keep_metadata: bool = False) -> P
 
 def _text(metadata: dict[str, Any], name: str) -> str:
     value = metadata.get(name)
-    return valid(value) if isinstance(value, str) else ""
+    return without_surrogates(value) if isinstance(value, str) else ""
 
 
 def _number(metadata: dict[str, Any], *names: str) -> int:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from ragx.config import IndexSettings
 from ragx.retrieval import TextEmbedder, open_embedder
 from ragx.types import Embedder, Passage, embedded_text
-from ragx.util.tokenization import valid
+from ragx.util.text import without_surrogates
 
 _lock = threading.Lock()
 
@@ -42,12 +42,12 @@ class RagxEmbeddings(BaseModel, Embeddings):
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """A vector for each text, (n, d)."""
-        vectors: list[list[float]] = self.embedder.embed_texts([valid(text) for text in texts]).tolist()
+        vectors: list[list[float]] = self.embedder.embed_texts([without_surrogates(text) for text in texts]).tolist()
         return vectors
 
     def embed_query(self, text: str) -> list[float]:
         """The vector of a question, (d,)."""
-        vector: list[float] = self.embedder.encode_question(valid(text)).tolist()
+        vector: list[float] = self.embedder.encode_question(without_surrogates(text)).tolist()
         return vector
 
 

@@ -12,7 +12,9 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.outputs import GenerationChunk
 from pydantic import ConfigDict
 
-from ragx.langchain.answering import Answering, checked_question
+from ragx.langchain.answering import Answering
+from ragx.rag import question_text
+from ragx.types import Answer
 
 
 class RagxLLM(Answering, LLM):
@@ -46,13 +48,13 @@ class RagxLLM(Answering, LLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
-        question = checked_question(prompt)
+        question = question_text(prompt)
         documents = self._documents(question, kwargs)
         for piece in self._answer(question, documents, stop, kwargs):
             if isinstance(piece, str):
                 yield GenerationChunk(text=piece)
             else:
-                yield GenerationChunk(text="", generation_info=asdict(piece))
+                yield GenerationChunk(text="", generation_info=_outcome(piece, kwargs.get("model", self.model)))
 
     async def _acall(
         self,
@@ -61,7 +63,7 @@ class RagxLLM(Answering, LLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> str:
-        documents = await self._adocuments(checked_question(prompt), kwargs)
+        documents = await self._adocuments(question_text(prompt), kwargs)
         return await super()._acall(prompt, stop, run_manager, documents=documents, **kwargs)
 
     async def _astream(
@@ -71,6 +73,17 @@ class RagxLLM(Answering, LLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
-        documents = await self._adocuments(checked_question(prompt), kwargs)
+        documents = await self._adocuments(question_text(prompt), kwargs)
         async for chunk in super()._astream(prompt, stop, run_manager, documents=documents, **kwargs):
             yield chunk
+
+
+def _outcome(answer: Answer, model: str) -> dict[str, Any]:
+    return {
+        "model": model,
+        "citations": [asdict(citation) for citation in answer.citations],
+        "notes": answer.notes,
+        "input_tokens": answer.prompt_tokens,
+        "output_tokens": answer.answer_tokens,
+        "context_tokens": answer.context_tokens,
+    }

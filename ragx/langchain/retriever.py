@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -14,13 +12,11 @@ from langchain_core.runnables import run_in_executor
 from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr
 
 from ragx.index import Index
-from ragx.index.manifest import current_generation
 from ragx.langchain.documents import to_document
 from ragx.langchain.embeddings import RagxEmbeddings
-from ragx.rag import check_search, default_index
-from ragx.retrieval import Method, Retriever
-from ragx.types import Embedder
-from ragx.util.tokenization import valid
+from ragx.rag import default_index, question_text
+from ragx.retrieval import CurrentIndex, Retriever
+from ragx.types import Embedder, SearchMethod
 
 Folder = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
 
@@ -37,7 +33,7 @@ class RagxRetriever(BaseRetriever):
     """An index folder; the default is `RAGX_INDEX`, or `indexes/default` in ragx's home."""
     k: int = 60
     """How many documents to return; a call may say otherwise."""
-    method: Method = "hybrid"
+    method: SearchMethod = "hybrid"
     """`dense`, `bm25`, or both fused by reciprocal rank."""
     device: str | None = None
     """A torch device for the embedder; None: a GPU where there is one."""
@@ -50,11 +46,10 @@ class RagxRetriever(BaseRetriever):
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
         k = self.k if k is None else k
-        query = valid(query)
-        check_search(query, k, self.method)
+        query = question_text(query)
         if self._current is None:
-            self._current = CurrentIndex(Path(self.index), self._embedder)
-        hits = self._current.retriever().search(query, k, self.method)
+            self._current = CurrentIndex(Path(self.index), lambda index: Retriever(index, self._embedder(index)))
+        hits = self._current.retriever.search(query, k, self.method)
         return [to_document(hit.passage) for hit in hits]
 
     async def _aget_relevant_documents(
@@ -67,27 +62,3 @@ class RagxRetriever(BaseRetriever):
             return None
         name = index.manifest.embedder.name
         return RagxEmbeddings(model=name, device=self.device, dtype=self.dtype).embedder
-
-
-class CurrentIndex:
-    """The current generation of an index, opened again when another one has been published. Safe between threads."""
-
-    def __init__(self, folder: Path, embedder: Callable[[Index], Embedder | None]) -> None:
-        """`embedder` gives what questions are encoded with."""
-        self._folder, self._embedder = folder, embedder
-        self._lock = threading.Lock()
-        self._opened: tuple[str, Retriever] | None = None
-
-    def retriever(self) -> Retriever:
-        """What searches it.
-
-        Raises:
-            IndexFolderError: there is no index, or it is damaged.
-            ModelError: its embedder is missing or unusable.
-        """
-        with self._lock:
-            generation = current_generation(self._folder).name
-            if self._opened is None or self._opened[0] != generation:
-                index = Index.open(self._folder)
-                self._opened = (generation, Retriever(index, self._embedder(index)))
-            return self._opened[1]

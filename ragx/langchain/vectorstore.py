@@ -21,10 +21,9 @@ from ragx.errors import ConfigError
 from ragx.index import read_manifest, update_index
 from ragx.langchain.documents import to_document, to_passage
 from ragx.langchain.embeddings import RagxEmbeddings, as_embedder
-from ragx.langchain.retriever import CurrentIndex
-from ragx.retrieval import Retriever
+from ragx.retrieval import CurrentIndex, Retriever
 from ragx.types import Embedder
-from ragx.util.tokenization import valid
+from ragx.util.text import without_surrogates
 
 Filter: TypeAlias = Mapping[str, Any] | Callable[[Document], bool]
 """Values that metadata must have, or a function that says whether a document may be found."""
@@ -52,7 +51,7 @@ class RagxVectorStore(VectorStore):
         """
         self.folder = Path(folder)
         self._embedding = embedding
-        self._current = CurrentIndex(self.folder, lambda _: None)  # questions come as vectors
+        self._current = CurrentIndex(self.folder, Retriever)  # questions come as vectors
         self._writing = threading.Lock()  # between processes, writers are told of each other
 
     @property
@@ -122,7 +121,9 @@ class RagxVectorStore(VectorStore):
         named = [id or str(uuid.uuid4()) for id in given]
         passages = [
             to_passage(
-                document.model_copy(update={"page_content": valid(document.page_content)}), id, keep_metadata=True
+                document.model_copy(update={"page_content": without_surrogates(document.page_content)}),
+                id,
+                keep_metadata=True,
             )
             for document, id in zip(documents, named, strict=True)
         ]
@@ -142,8 +143,7 @@ class RagxVectorStore(VectorStore):
             return True
         with self._writing:
             if ids is None:
-                index = self._current.retriever().index
-                ids = [index.passage(row).id for row in index.rows().tolist()]
+                ids = [id for id, _, _ in self._current.retriever.index.entries()]
             update_index(self.folder, delete=ids, quiet=True)
         return True
 
@@ -151,7 +151,7 @@ class RagxVectorStore(VectorStore):
         """The documents with these ids, in their order; ids that are not there are passed over."""
         if not self._exists():
             return []
-        index = self._current.retriever().index
+        index = self._current.retriever.index
         rows = index.find(set(ids))
         return [to_document(index.passage(rows[id])) for id in ids if id in rows]
 
@@ -233,7 +233,7 @@ class RagxVectorStore(VectorStore):
             raise ConfigError(f"k must be at least 1, not {k}")
         if not self._exists():
             return []
-        retriever = self._current.retriever()
+        retriever = self._current.retriever
         retriever.index.check_embedder(self._embedder)
         found: list[tuple[Document, float, np.ndarray]] = []
         for row, score in _more_and_more(retriever, self._vector(query), k):
@@ -246,7 +246,7 @@ class RagxVectorStore(VectorStore):
 
     def _vector(self, query: str | list[float]) -> np.ndarray:
         if isinstance(query, str):
-            return self._embedder.encode_question(valid(query))
+            return self._embedder.encode_question(without_surrogates(query))
         if len(query) != self._embedder.dimension:
             raise ConfigError(f"a vector must have {self._embedder.dimension} numbers, not {len(query)}")
         return np.array(query, np.float32)

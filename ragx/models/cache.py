@@ -1,7 +1,8 @@
 """The cache on disk: folders that appear whole or not at all, each with a record of its files.
 
     $RAGX_HOME (default ~/.cache/ragx)
-      models/<name>/     a model as `from_pretrained` reads it, and ragx-record.json
+      models/<name>/     a model as `from_pretrained` reads it, and ragx-record.json; files from the Hub are links into
+                         the Hub's own cache ($HF_HOME), converted weights are files
       files/<name>/      files taken out of wheels, and ragx-record.json
       locks/<name>.lock  held while a folder is being made
 
@@ -13,19 +14,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from ragx.config import Settings
 from ragx.errors import ModelError
+from ragx.util.files import sha256, sync_file, sync_folder
 from ragx.util.terminal import notice
 
 RECORD = "ragx-record.json"
@@ -126,37 +125,22 @@ def sha256_of(path: Path) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _hash(path: Path, size: int, mtime_ns: int, inode: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(path)
 
 
 def _seal(folder: Path, *, name: str, kind: str | None, source: str) -> None:
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files: dict[str, FileRecord] = {}
     for path in paths:
-        path.chmod(0o644)  # safetensors writes files that only their owner can read
+        if not path.is_symlink():
+            path.chmod(0o644)  # safetensors writes files that only their owner can read
         files[path.relative_to(folder).as_posix()] = FileRecord(size=path.stat().st_size, sha256=sha256_of(path))
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    record = Record(name=name, kind=kind, source=source, files=files)
-    with (folder / RECORD).open("wb") as file:
-        _write_synced(file, (json.dumps(record.model_dump(), indent=1) + "\n").encode())
+        sync_file(path)
+    record = folder / RECORD
+    record.write_text(Record(name=name, kind=kind, source=source, files=files).model_dump_json(indent=1) + "\n")
+    sync_file(record)
     for inner in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
-        _sync_folder(inner)
-
-
-def _write_synced(file: BinaryIO, data: bytes) -> None:
-    file.write(data)
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_folder(inner)
 
 
 def _swap(partial: Path, folder: Path) -> None:
@@ -166,7 +150,7 @@ def _swap(partial: Path, folder: Path) -> None:
     if folder.exists():
         folder.rename(aside)
     partial.rename(folder)
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
     _remove(aside)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from ragx.errors import ModelError
+from ragx.models import cache
 from ragx.models.registry import Kind
 
 WEIGHTS = re.compile(r"model[\w.-]*\.safetensors")
@@ -96,7 +97,9 @@ def settings(folder: Path, name: str, kind: Kind | None) -> Kind:
 
 
 def _links(folder: Path, name: str) -> None:
-    """Refuse links out of the folder, but for those within the Hub's own cache, if the folder is part of that."""
+    """Refuse links out of the folder, except ragx's own and those inside the Hub's cache."""
+    if folder.absolute().is_relative_to(cache.models()):
+        return
     root = folder.resolve()
     allowed = [root]
     if root.parent.name == "snapshots":

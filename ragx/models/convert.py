@@ -19,6 +19,7 @@ from ragx.errors import ModelError
 from ragx.models import check
 from ragx.models.registry import Kind
 from ragx.util.terminal import notice
+from ragx.util.text import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -65,13 +66,13 @@ def _from_pickle(file: Path, name: str) -> None:
     except UnpicklingError:
         raise ModelError(f"{name}: {file.name} is not plain weights, and ragx unpickles nothing else") from None
     except (RuntimeError, ValueError, EOFError, KeyError, OSError) as error:
-        raise ModelError(f"{name}: {file.name} cannot be read ({_first_line(error)})") from None
+        raise ModelError(f"{name}: {file.name} cannot be read ({first_line(error)})") from None
     if not isinstance(tensors, Mapping) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
         raise ModelError(f"{name}: {file.name} holds more than named tensors")
     try:
         save_file(_unshared(tensors), _renamed(file), metadata={"format": "pt"})
     except (SafetensorError, ValueError) as error:
-        raise ModelError(f"{name}: {file.name} cannot be converted ({_first_line(error)})") from None
+        raise ModelError(f"{name}: {file.name} cannot be converted ({first_line(error)})") from None
     file.unlink()
 
 
@@ -92,8 +93,10 @@ def _unshared(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def _rewrite_index(index: Path, name: str) -> None:
     renamed = {key: _renamed(Path(shard)).name for key, shard in check.shards(index, name).items()}
-    (index.parent / check.INDEX).write_text(json.dumps({"metadata": {}, "weight_map": renamed}), encoding="utf-8")
     index.unlink()
+    rewritten = index.with_name(check.INDEX)
+    rewritten.unlink(missing_ok=True)  # it may be a link into the Hub's cache
+    rewritten.write_text(json.dumps({"metadata": {}, "weight_map": renamed}), encoding="utf-8")
 
 
 def _from_gguf(file: Path, name: str) -> None:
@@ -114,7 +117,7 @@ def _from_gguf(file: Path, name: str) -> None:
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
     except Exception as error:  # whatever a foreign file makes the reader of the format raise
-        raise ModelError(f"{name}: {file.name} cannot be converted ({_first_line(error)})") from None
+        raise ModelError(f"{name}: {file.name} cannot be converted ({first_line(error)})") from None
     file.unlink()
 
 
@@ -146,7 +149,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.set_verbosity(verbosity)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

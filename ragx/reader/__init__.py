@@ -1,8 +1,1 @@
-"""Passages and a question -> an answer. One file a way of reading."""
-
-from __future__ import annotations
-
-from typing import Literal
-
-ReaderName = Literal["cepe", "full"]
-READERS: tuple[ReaderName, ...] = ("cepe", "full")
+"""Passages and a question -> an answer. One file per reader; `reading.read` is the way through all of them."""

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a reader has prepared for one question."""
+class PreparedPrompt:
+    """What a reader decodes from: the prompt, and the encoded passages it attends to."""
 
     prompt: Prompt
     context: Context | None
@@ -40,6 +40,11 @@ class Reader(ABC):
         self.batch: BatchDecoder | None = None
         """Set where many ask at once: their answers are decoded together."""
 
+    def close(self) -> None:
+        """Stop decoding; the reader cannot be used afterwards."""
+        if self.batch is not None:
+            self.batch.close()
+
     @abstractmethod
     def prepare(
         self,
@@ -47,9 +52,9 @@ class Reader(ABC):
         passages: Sequence[Passage],
         *,
         prompt_passages: int,
-        generation: SamplingParams,
+        sampling: SamplingParams,
         history: Sequence[Message] = (),
-    ) -> Reading:
+    ) -> PreparedPrompt:
         """Build the prompt and encode what is read outside of it. `passages` come best first.
 
         Raises:
@@ -57,7 +62,7 @@ class Reader(ABC):
         """
 
     def stream(
-        self, reading: Reading, generation: SamplingParams, cancel: threading.Event | None = None
+        self, prepared: PreparedPrompt, sampling: SamplingParams, cancel: threading.Event | None = None
     ) -> AnswerStream:
         """Decode the answer; yields the text of each token as it comes, until the decoder ends its turn.
 
@@ -66,15 +71,15 @@ class Reader(ABC):
         from ragx.engine.decoding import AnswerStream, generate
 
         tokens = self.batch.generate if self.batch is not None else partial(generate, self.model, self.tokenizer)
-        ids = tokens(reading.prompt.ids, reading.context, generation, cancel or threading.Event())
-        return AnswerStream(ids, self.model, self.tokenizer, generation)
+        ids = tokens(prepared.prompt.ids, prepared.context, sampling, cancel or threading.Event())
+        return AnswerStream(ids, self.model, self.tokenizer, sampling)
 
     def _prompt(
-        self, question: str, passages: Sequence[Passage], generation: SamplingParams, history: Sequence[Message]
+        self, question: str, passages: Sequence[Passage], sampling: SamplingParams, history: Sequence[Message]
     ) -> tuple[Prompt, list[str]]:
         """The prompt, and a note when passages had to be left out of it."""
         window = self.model.config.max_position_embeddings
-        room = window - generation.max_new_tokens
+        room = window - sampling.max_new_tokens
         if room <= 0:
             raise ConfigError(f"max_new_tokens must be below the decoder's window of {window} tokens")
         prompt = build_prompt(self.tokenizer, question, passages, max_tokens=room, history=history)

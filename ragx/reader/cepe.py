@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ragx.config import SamplingParams
-from ragx.reader.base import Reader, Reading
+from ragx.reader.base import PreparedPrompt, Reader
 from ragx.reader.prompt import passage_text
 from ragx.types import Message, Passage
 from ragx.util.tokenization import plain_ids
@@ -38,12 +38,12 @@ class CepeReader(Reader):
         passages: Sequence[Passage],
         *,
         prompt_passages: int,
-        generation: SamplingParams,
+        sampling: SamplingParams,
         history: Sequence[Message] = (),
-    ) -> Reading:
+    ) -> PreparedPrompt:
         import torch
 
-        prompt, notes = self._prompt(question, passages[:prompt_passages], generation, history)
+        prompt, notes = self._prompt(question, passages[:prompt_passages], sampling, history)
         ids = self.encoder_ids(passages)
         window = self.window
         long = sum(len(passage) > window for passage in ids)
@@ -54,7 +54,13 @@ class CepeReader(Reader):
             context = self.store.encode(self.model, ids) if self.store else self.model.encode_passages(ids)
         if prompt.passages:
             context.gain = getattr(self.model.config, "prompted_gain", 1.0)
-        return Reading(prompt, context, notes)
+        return PreparedPrompt(prompt, context, notes)
+
+    def close(self) -> None:
+        """Stop decoding and close the store."""
+        super().close()
+        if self.store is not None:
+            self.store.close()
 
     def encode_ahead(
         self, passages: Iterable[Passage], on_progress: Callable[[int], object], encode: EncodeBatches | None = None

@@ -6,19 +6,20 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-
-import Stemmer
-from bm25s.stopwords import STOPWORDS_EN
+from functools import cache
+from typing import TYPE_CHECKING
 
 from ragx.reader.prompt import INSTRUCTION
 from ragx.types import Citation, Hit
+
+if TYPE_CHECKING:
+    import tantivy
 
 MIN_SUPPORT = 0.5
 """A span is cited for an answer sentence when it holds at least this share of the sentence's word weight."""
 QUESTION_WEIGHT = 0.25
 """How much holding the question's words counts when choosing among spans that hold the answer's."""
 
-_WORD = re.compile(r"\w+(?:[.,]\d+)*")
 _CLAUSE_END = re.compile(r"[,;:]\s")
 _SENTENCE = re.compile(
     r"""\S.*?(?:
@@ -42,7 +43,7 @@ def cite(answer: str, question: str, hits: Sequence[Hit]) -> list[Citation]:
     held = [_stems(hit.passage.text[start:end]) for hit, start, end in spans]
     weight = _inverse_document_frequency(held)
     asked = [_share(_stems(question), stems, weight) for stems in held]
-    silent = _stems(INSTRUCTION) | _stems(" ".join(STOPWORDS_EN))
+    silent = _stems(INSTRUCTION)
 
     def best_span(text: str) -> tuple[int, float] | None:
         said = _stems(text) - silent
@@ -83,7 +84,15 @@ def sentence_spans(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _stems(text: str) -> frozenset[str]:
-    return frozenset(Stemmer.Stemmer("english").stemWords([word.lower() for word in _WORD.findall(text)]))
+    return frozenset(_analyzer().analyze(text))
+
+
+@cache
+def _analyzer() -> tantivy.TextAnalyzer:
+    from tantivy import Filter, TextAnalyzerBuilder, Tokenizer
+
+    words = TextAnalyzerBuilder(Tokenizer.regex(r"\w+(?:[.,]\d+)*")).filter(Filter.lowercase())
+    return words.filter(Filter.stopword("english")).filter(Filter.stemmer("english")).build()
 
 
 def _share(wanted: frozenset[str], held: frozenset[str], weight: Callable[[str], float]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ragx.config import SamplingParams
-from ragx.reader.base import Reader, Reading
+from ragx.reader.base import PreparedPrompt, Reader
 from ragx.types import Message, Passage
 
 
@@ -18,9 +18,9 @@ class FullReader(Reader):
         passages: Sequence[Passage],
         *,
         prompt_passages: int,
-        generation: SamplingParams,
+        sampling: SamplingParams,
         history: Sequence[Message] = (),
-    ) -> Reading:
+    ) -> PreparedPrompt:
         del prompt_passages  # every passage goes into the prompt
-        prompt, notes = self._prompt(question, passages, generation, history)
-        return Reading(prompt, None, notes)
+        prompt, notes = self._prompt(question, passages, sampling, history)
+        return PreparedPrompt(prompt, None, notes)

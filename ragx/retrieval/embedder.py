@@ -15,6 +15,7 @@ from ragx.retrieval.tokenizer import read_text_as_text
 from ragx.types import Passage, embedded_text
 from ragx.util.device import default_device, default_dtype, parse_dtype, usable_device
 from ragx.util.terminal import quiet_transformers
+from ragx.util.text import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -68,8 +69,7 @@ class TextEmbedder:
             read_text_as_text(model.tokenizer)
             return cls(model, name, fingerprint)
         except Exception as error:  # whatever a damaged folder makes of the libraries that read it
-            reason = str(error).strip().partition("\n")[0]
-            raise ModelError(f"cannot load embedder {name} from {folder}: {reason}") from error
+            raise ModelError(f"cannot load embedder {name} from {folder}: {first_line(error)}") from error
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -84,7 +84,7 @@ class TextEmbedder:
         return self.embed_texts([embedded_text(passage) for passage in passages], on_progress)
 
     def embed_texts(self, texts: Sequence[str], on_progress: Callable[[int], object] = lambda _: None) -> np.ndarray:
-        """Encode texts as passages without a title: (n, d) float32. `on_progress` as in `encode_passages`."""
+        """Encode texts as passages without a title: (n, d) float32. `on_progress` gets how many are just done."""
         vectors = np.empty((len(texts), self.dimension), np.float32)
         for start in range(0, len(texts), PASSAGES_PER_CALL):
             part = list(texts[start : start + PASSAGES_PER_CALL])

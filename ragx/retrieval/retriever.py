@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar
 
 import numpy as np
 
-from ragx.errors import REPAIR_ADVICE, ConfigError, IndexFolderError
-from ragx.index.bm25 import best_matches
+from ragx.config import SearchOptions, checked
+from ragx.errors import REPAIR_ADVICE, IndexFolderError
 from ragx.index.dense import nearest
 from ragx.index.faiss_gpu import OnGpu, copy_to_gpus
 from ragx.index.index import Index, Shard
-from ragx.types import Embedder, Hit
-
-Method = Literal["dense", "bm25", "hybrid"]
-METHODS: tuple[Method, ...] = get_args(Method)
+from ragx.index.lexical import LexicalError
+from ragx.index.manifest import LEXICAL
+from ragx.types import Embedder, Hit, SearchMethod
+from ragx.util.text import without_surrogates
 
 RRF_CONSTANT = 60
 """Of reciprocal rank fusion: Cormack, Clarke and Büttcher, SIGIR 2009."""
@@ -36,14 +36,11 @@ class SearchResults(list[T]):
     def __init__(self, found: Iterable[T] = (), unsearched: float = 0.0) -> None:
         super().__init__(found)
         self.unsearched = unsearched
-        """Share of the passages, 0 to 1, whose vectors could not be searched because those who hold them are lost."""
-
-    @property
-    def notes(self) -> list[str]:
-        """One line each: what the user should know about these hits."""
-        if not self.unsearched:
-            return []
-        return [f"{self.unsearched:.1%} of the passages were not searched by vector: their workers are lost"]
+        """Share of the passages, 0 to 1, whose vectors could not be searched because their workers are lost."""
+        self.notes: list[str] = []
+        """One line each: what the user should know about these results."""
+        if unsearched:
+            self.notes.append(f"{unsearched:.1%} of the passages were not searched by vector: their workers are lost")
 
 
 class Retriever:
@@ -56,21 +53,18 @@ class Retriever:
         self._copies = copy_to_gpus([shard.faiss for shard in index.shards], device)
         self._threads = ThreadPoolExecutor(min(len(index.shards), os.cpu_count() or 1) or 1, "ragx-search")
 
-    def search(self, question: str, k: int, method: Method = "hybrid") -> SearchResults[Hit]:
+    def search(self, question: str, k: int, method: SearchMethod = "hybrid") -> SearchResults[Hit]:
         """The k best passages for the question, best first; ties come in passage order.
 
         Fewer when the index is smaller, or when BM25 finds fewer passages with a word of the question. Scores: inner
         product (dense), BM25, or the sum of 1 / (60 + rank) over both (hybrid).
 
         Raises:
-            ConfigError: k is less than 1 or the method unknown.
+            ConfigError: k is not positive or the method unknown.
             IndexFolderError: dense and hybrid without the embedder that the index was built with.
         """
-        if k < 1:
-            raise ConfigError(f"k must be at least 1, not {k}")
-        question = question.encode("utf-8", "replace").decode("utf-8")  # lone surrogates are no text
-        if method not in METHODS:
-            raise ConfigError(f"method {method!r} is not one of {', '.join(METHODS)}")
+        question = without_surrogates(question)
+        checked(SearchOptions, {"k": k, "method": method})
         depth = max(k, FUSION_DEPTH) if method == "hybrid" else k
         dense = SearchResults() if method == "bm25" else self._dense(question, depth)
         words = [] if method == "dense" else self._bm25(question, depth)
@@ -95,13 +89,13 @@ class Retriever:
         return self.nearest(self._checked_embedder().encode_question(question), k)
 
     def _bm25(self, question: str, k: int) -> Ranking:
-        if self.index.bm25 is None:
-            return []
+        damaged = f"{self.index.folder / self.index.generation / LEXICAL} is damaged: {REPAIR_ADVICE}"
         try:
-            rows, scores = best_matches(self.index.bm25, question, k, self.index.deleted)
-        except (IndexError, TypeError) as error:  # rows that are not there, a number format that is none
-            folder = self.index.folder / self.index.generation / "bm25"
-            raise IndexFolderError(f"{folder} is damaged: {REPAIR_ADVICE}") from error
+            rows, scores = self.index.lexical.best(question, k)
+        except LexicalError as error:
+            raise IndexFolderError(damaged) from error
+        if np.any((rows < 0) | (rows >= self.index.total)):
+            raise IndexFolderError(damaged)
         return list(zip(rows.tolist(), scores.tolist(), strict=True))
 
     def _checked_embedder(self) -> Embedder:

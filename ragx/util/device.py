@@ -72,7 +72,7 @@ def free_memory(device: str | torch.device) -> int:
 
 
 @contextlib.contextmanager
-def out_of_memory_is_one_line() -> Iterator[None]:
+def report_oom() -> Iterator[None]:
     """Turn a failed allocation, on a GPU or not, into a `RagxError` that says what helps."""
     import torch
 

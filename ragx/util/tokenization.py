@@ -12,15 +12,19 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from ragx.errors import ModelError
 from ragx.types import Message
+from ragx.util.text import first_line, without_surrogates
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
 _chat_lock = threading.Lock()
+_plain_backends: WeakKeyDictionary[PreTrainedTokenizerFast, Tokenizer] = WeakKeyDictionary()
+"""Of each tokenizer that `load_tokenizer` made, the backend that reads every text as plain text."""
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
@@ -38,13 +42,13 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         plain.no_truncation()
         plain.no_padding()
     except Exception as error:  # whatever a damaged folder makes of the library that reads it
-        raise ModelError(f"cannot load the tokenizer in {folder}: {str(error).strip().partition(chr(10))[0]}") from None
+        raise ModelError(f"cannot load the tokenizer in {folder}: {first_line(error)}") from None
     tokenizer.model_max_length = sys.maxsize  # readers check lengths themselves, and say so in their own words
     # every added token of the vocabulary is control, not only those that the chat template writes
     control = {token.content: index for index, token in tokenizer.added_tokens_decoder.items()}
     tokenizer.chat_control_tokens = list(control)
     read_text_as_text(plain, control, tokenizer.unk_token_id)
-    tokenizer.plain_backend = plain
+    _plain_backends[tokenizer] = plain
     try:
         chat_ids(tokenizer, " ".join(control))
     except ValueError as error:
@@ -54,8 +58,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
 def plain_ids(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each text, without added tokens of any kind."""
-    backend: Tokenizer = tokenizer.plain_backend
-    return [encoding.ids for encoding in backend.encode_batch(list(map(valid, texts)), add_special_tokens=False)]
+    backend: Tokenizer = _plain_backends[tokenizer]
+    encodings = backend.encode_batch([without_surrogates(text) for text in texts], add_special_tokens=False)
+    return [encoding.ids for encoding in encodings]
 
 
 def chat_ids(tokenizer: PreTrainedTokenizerFast, message: str, history: Sequence[Message] = ()) -> list[int]:
@@ -70,17 +75,12 @@ def chat_ids(tokenizer: PreTrainedTokenizerFast, message: str, history: Sequence
     chat = [*history, Message("user", message)]
     with _chat_lock:
         ids: Any = tokenizer.apply_chat_template(
-            [{"role": each.role, "content": valid(each.content)} for each in chat],
+            [{"role": each.role, "content": without_surrogates(each.content)} for each in chat],
             add_generation_prompt=True,
             sanitize_control_tokens=True,
             return_dict=False,
         )
     return list(ids)
-
-
-def valid(text: str) -> str:
-    """`text` with lone surrogates, which are no text, replaced by `?`."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def read_text_as_text(backend: Tokenizer, control: dict[str, int], unknown: int | None) -> None:

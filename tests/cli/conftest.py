@@ -40,5 +40,5 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def index(notes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("index")
-    subprocess.run([sys.executable, "-m", "ragx", "index", "build", notes, "--out", folder], check=True)
+    subprocess.run([sys.executable, "-m", "ragx", "index", "build", notes, "--index", folder], check=True)
     return folder

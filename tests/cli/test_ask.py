@@ -34,7 +34,16 @@ def test_json_holds_the_answer_its_citations_hits_and_timings(
 ) -> None:
     run = ragx("ask", QUESTION, "--index", index, "--json", "-k", 3, "--prompt-passages", 1, "--max-new-tokens", 40)
     values = json.loads(run.out)
-    assert set(values) == {"question", "answer", "citations", "hits", "timings", "tokens_per_second", "shares", "notes"}
+    assert set(values) == {
+        "question",
+        "answer",
+        "citations",
+        "hits",
+        "timings",
+        "tokens_per_second",
+        "attention_shares",
+        "notes",
+    }
     assert set(values["timings"]) >= {"retrieve", "encode", "first_token", "total"}
     assert len(values["hits"]) == 3
     retrieved = {hit["document"] for hit in values["hits"]}
@@ -51,7 +60,7 @@ def test_every_reader_answers_over_every_retriever(
     ragx: Callable[..., Run], index: Path, tiny_decoder: Path, reader: str, retriever: str
 ) -> None:
     run = ragx(
-        *("ask", QUESTION, "--index", index, "--model", tiny_decoder, "--reader", reader, "--retriever", retriever),
+        *("ask", QUESTION, "--index", index, "--model", tiny_decoder, "--reader", reader, "--method", retriever),
         *("--max-new-tokens", 3, "-k", 2, "--prompt-passages", 1, "--json"),
     )
     assert run.code == 0, run.err
@@ -61,7 +70,9 @@ def test_every_reader_answers_over_every_retriever(
 def test_a_question_that_is_not_valid_text_is_answered_all_the_same(
     ragx: Callable[..., Run], index: Path, tiny_decoder: Path
 ) -> None:
-    run = ragx("ask", "snow \udcff?", "--index", index, "--model", tiny_decoder, "--max-new-tokens", 2, "--why")
+    run = ragx(
+        "ask", "snow \udcff?", "--index", index, "--model", tiny_decoder, "--max-new-tokens", 2, "--attention-shares"
+    )
     assert run.code == 0, run.err
     assert "Attention: this reader attends to no passage" in run.out
 

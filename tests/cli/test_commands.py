@@ -46,44 +46,45 @@ def test_doctor_says_what_ask_would_use(ragx: Callable[..., Run]) -> None:
     ("arguments", "message"),
     [
         (["ask", "  "], "the question is empty"),
-        (["ask", QUESTION, "-k", "0"], "k must be a whole number from 1 on, not 0"),
-        (["ask", QUESTION, "--prompt-passages", "-1"], "prompt_passages must not be negative"),
-        (["ask", QUESTION, "--reader", "owl"], "reader 'owl' is not one of cepe, full"),
-        (["ask", QUESTION, "--retriever", "owl"], "retriever 'owl' is not one of dense, bm25, hybrid"),
+        (["ask", QUESTION, "-k", "0"], "k: must be greater than or equal to 1, got 0"),
+        (["ask", QUESTION, "--prompt-passages", "-1"], "prompt_passages: must be greater than or equal to 0, got -1"),
+        (["ask", QUESTION, "--reader", "owl"], "reader: 'owl' is not one of 'cepe', 'full'"),
+        (["ask", QUESTION, "--method", "owl"], "method: 'owl' is not one of 'dense', 'bm25', 'hybrid'"),
         (["ask", QUESTION, "--index", "absent"], "no index at absent"),
         (["ask", QUESTION, "--index", "INDEX", "--model", "no such model"], "unknown model 'no such model'"),
-        (["ask", QUESTION, "--index", "INDEX", "--dtype", "int3"], "dtype 'int3' is not one of"),
-        (["ask", QUESTION, "--index", "INDEX", "--attend", "owl"], "attend 'owl' is not one of auto, project"),
+        (["ask", QUESTION, "--index", "INDEX", "--dtype", "int3"], "dtype: 'int3' is not one of"),
+        (
+            ["ask", QUESTION, "--index", "INDEX", "--attention-strategy", "owl"],
+            "attention_strategy: 'owl' is not one of 'auto', 'project'",
+        ),
         (["ask", QUESTION, "--index", "INDEX", "--top-p", "2"], "top_p: "),
         (["ask", QUESTION, "--index", "INDEX", "--seed", "99999999999999999999"], "seed: "),
         (["ask", QUESTION, "--index", "INDEX", "--device", "owl"], "device 'owl' cannot be used"),
-        (["ask", QUESTION, "--index", "INDEX", "--cache-size", "inf"], "cache_size must be a number of GB from 0 on"),
+        (["ask", QUESTION, "--index", "INDEX", "--cache-size", "inf"], "cache_size: must be a finite number"),
         (["ask", QUESTION, "--index", "INDEX", "--stop", ""], "stop"),
         (["search", "", "--index", "INDEX"], "the question is empty"),
-        (["search", "x", "--index", "INDEX", "--retriever", "bm25", "--dtype", "float99"], "dtype 'float99' is not"),
-        (["search", "x", "--index", "INDEX", "--retriever", "bm25", "--device", "owl"], "device 'owl' cannot be used"),
+        (["search", "x", "--index", "INDEX", "--method", "bm25", "--dtype", "float99"], "dtype: 'float99' is not"),
+        (["search", "x", "--index", "INDEX", "--method", "bm25", "--device", "owl"], "device 'owl' cannot be used"),
         (["index", "build", ".", "--shard-sze", "3"], "unknown option --shard-sze"),
         (["index", "build"], "nothing to index"),
         (["index", "build", "absent"], "absent: No such file or directory"),
         (["index", "build", ".", "--chunking.sise=3"], "unknown setting 'chunking.sise'"),
         (["index", "build", ".", "--faiss", "Flatt"], "Flatt"),
-        (["index", "build", ".", "--embedder", "smollm2-135m-instruct"], "embedder"),
+        (["index", "build", ".", "--embedder", "smollm2-135m-instruct"], "an encoder"),
         (["index", "build", ".", "--model", "owl"], "--model is for encoding the passages: add --encode"),
         (["index", "build", ".", "--bits", "4"], "--bits is for encoding the passages: add --encode"),
         (["index", "build", ".", "--encodings", "int8"], "--encodings is for encoding the passages: add --encode"),
         (["index", "build", ".", "--cache-size", "4.0"], "--cache-size is for encoding the passages: add --encode"),
         (["index", "info", "--index", "absent"], "no index at absent"),
-        (["index", "info", "one", "--index", "two"], "name one folder: one or --index two"),
-        (["index", "verify", "one", "--index", "two"], "name one folder: one or --index two"),
-        (["index", "rm", "absent"], "no index at absent"),
-        (["index", "rm", "absent", "--yes"], "no index at absent"),
-        (["index", "update", "absent"], "no index at absent"),
-        (["index", "update", "INDEX", "absent"], "absent: No such file or directory"),
-        (["index", "delete", "INDEX", "owl"], "holds no document 'owl'"),
-        (["index", "delete", "INDEX", ""], "an empty name is that of no document"),
-        (["index", "gc", "absent"], "no index at absent"),
-        (["index", "compact", "absent"], "no index at absent"),
-        (["index", "repair", "absent"], "no index at absent"),
+        (["index", "rm", "--index", "absent"], "no index at absent"),
+        (["index", "rm", "--index", "absent", "--yes"], "no index at absent"),
+        (["index", "update", "--index", "absent"], "no index at absent"),
+        (["index", "update", "absent", "--index", "INDEX"], "absent: No such file or directory"),
+        (["index", "delete", "owl", "--index", "INDEX"], "holds no document 'owl'"),
+        (["index", "delete", "", "--index", "INDEX"], "an empty name is that of no document"),
+        (["index", "gc", "--index", "absent"], "no index at absent"),
+        (["index", "compact", "--index", "absent"], "no index at absent"),
+        (["index", "repair", "--index", "absent"], "no index at absent"),
         (["models", "path", "owl"], "unknown model 'owl'"),
     ],
 )
@@ -117,7 +118,7 @@ def test_output_that_cannot_be_written_is_no_traceback(index: Path) -> None:
 
 
 def test_what_the_terminal_s_encoding_lacks_is_a_question_mark(index: Path) -> None:
-    command = [sys.executable, "-m", "ragx", "search", "open sea", "--retriever", "bm25", "--index", index]
+    command = [sys.executable, "-m", "ragx", "search", "open sea", "--method", "bm25", "--index", index]
     done = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "latin-1"}, capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"     ?Sea === The open sea looks blue" in done.stdout
@@ -126,8 +127,8 @@ def test_what_the_terminal_s_encoding_lacks_is_a_question_mark(index: Path) -> N
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--engine", "spark"], "engine 'spark' is not one of local, ray"),
-        (["--address", "auto"], "--address is that of a Ray cluster: give --engine ray too"),
+        (["--engine", "spark"], "engine: 'spark' is not one of 'local', 'ray'"),
+        (["--address", "auto"], "--address"),
     ],
 )
 def test_an_engine_that_is_not_there_is_one_line(
@@ -136,10 +137,13 @@ def test_an_engine_that_is_not_there_is_one_line(
     others = [
         ["search", "snow", "--index", tmp_path],
         ["ask", "snow", "--index", tmp_path],
-        ["index", "update", tmp_path],
+        ["index", "update", "--index", tmp_path],
     ]
-    for command in (["index", "build", notes, "--out", tmp_path / "index"], *others):
-        assert ragx(*command, *options) == Run(2, "", f"ragx: {message}\n")
+    for command in (["index", "build", notes, "--index", tmp_path / "index"], *others):
+        run = ragx(*command, *options)
+        assert (run.code, run.out) == (2, "")
+        assert run.err.startswith("ragx: ")
+        assert message in run.err
     assert not (tmp_path / "index").exists()
 
 
@@ -150,7 +154,7 @@ def test_without_ray_its_engine_says_what_to_install(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr("ragx.distributed", raising=False)
     monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not there
-    run = ragx("index", "build", notes, "--out", tmp_path / "index", "--engine", "ray")
+    run = ragx("index", "build", notes, "--index", tmp_path / "index", "--engine", "ray")
     assert run == Run(2, "", "ragx: `--engine ray` needs another package: pip install 'ragx[ray]'\n")
 
 

@@ -34,14 +34,14 @@ def test_passages_encoded_ahead_are_not_encoded_again(ragx, index: Path, trained
     assert "4 passages encoded, 0 were on disk already" in first.err
     assert "0 passages encoded, 4 were on disk already" in ragx("index", "encode", *options).err
     assert "4 passages encoded" in ragx("index", "encode", *options, "--encodings", "int8").err
-    answer = ragx("ask", QUESTION, *options, "--max-new-tokens", "3", "--why")
+    answer = ragx("ask", QUESTION, *options, "--max-new-tokens", "3", "--attention-shares")
     assert answer.code == 0
     assert "untrained" not in answer.err
     assert "Attention:" in answer.out
 
 
 def test_build_encodes_what_it_has_indexed(ragx, notes: Path, trained_reader: Path, tmp_path: Path) -> None:
-    done = ragx("index", "build", notes, "--out", tmp_path / "index", "--encode", "--model", trained_reader)
+    done = ragx("index", "build", notes, "--index", tmp_path / "index", "--encode", "--model", trained_reader)
     assert done.code == 0
     assert "4 passages encoded, 0 were on disk already" in done.err
 
@@ -56,8 +56,8 @@ def test_encodings_that_do_not_fit_are_told_of(ragx, index: Path, trained_reader
     ("options", "message"),
     [
         (("--model", "DECODER"), "is an untrained reader: nothing attends to its encodings"),
-        (("--encodings", "int3"), "encodings 'int3' is not one of bfloat16, int8"),
-        (("--bits", "5"), "bits must be 4 or 8, not 5"),
+        (("--encodings", "int3"), "encodings: 'int3' is not one of 'bfloat16', 'int8'"),
+        (("--bits", "5"), "bits: '5' is not one of"),
         (("--index", "/nowhere"), "no index at /nowhere"),
     ],
 )

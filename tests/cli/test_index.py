@@ -32,15 +32,9 @@ def test_info_counts_documents_passages_and_shards(ragx: Callable[..., Run], ind
     assert (info["documents"], info["passages"], info["shards"]) == (4, 4, 1)
 
 
-def test_info_and_verify_take_the_folder_as_the_other_commands_do(ragx: Callable[..., Run], index: Path) -> None:
-    for command in ("info", "verify"):
-        assert ragx("index", command, index) == ragx("index", command, "--index", index)
-        assert ragx("index", command, index).code == 0
-
-
 def test_verify_then_rm(ragx: Callable[..., Run], notes: Path, tmp_path: Path) -> None:
     folder = tmp_path / "index"
-    assert ragx("index", "build", notes, "--out", folder, "--chunking.size=5", "--shard-size", 3).code == 0
+    assert ragx("index", "build", notes, "--index", folder, "--chunking.size=5", "--shard-size", 3).code == 0
     assert ragx("index", "verify", "--index", folder).code == 0
     (vectors,) = folder.glob("gen-*/shard-00000/vectors.npy")
     content = bytearray(vectors.read_bytes())
@@ -49,7 +43,7 @@ def test_verify_then_rm(ragx: Callable[..., Run], notes: Path, tmp_path: Path) -
     run = ragx("index", "verify", "--index", folder)
     assert run.code == 2
     assert str(vectors) in run.err
-    assert ragx("index", "rm", folder, "--yes").code == 0
+    assert ragx("index", "rm", "--index", folder, "--yes").code == 0
     assert not folder.exists()
 
 
@@ -70,10 +64,10 @@ def test_rm_deletes_nothing_before_it_is_told_to(
     ragx: Callable[..., Run], index: Path, monkeypatch: pytest.MonkeyPatch, answer: object, code: int, said: str
 ) -> None:
     monkeypatch.setattr("sys.stdin", answer)
-    run = ragx("index", "rm", index)
+    run = ragx("index", "rm", "--index", index)
     assert run.err.startswith(f"Delete the index {index}?")
     assert (run.code, run.err.endswith(said)) == (code, True)
-    assert ragx("index", "verify", index).code == 0
+    assert ragx("index", "verify", "--index", index).code == 0
 
 
 def test_an_index_follows_its_files(ragx: Callable[..., Run], tmp_path: Path) -> None:
@@ -81,16 +75,16 @@ def test_an_index_follows_its_files(ragx: Callable[..., Run], tmp_path: Path) ->
     for path, text in ((notes / "a.txt", "Snow is white."), (more / "b.txt", "Soil is dark.")):
         path.parent.mkdir()
         path.write_text(text)
-    assert ragx("index", "build", notes, "--out", folder).code == 0
+    assert ragx("index", "build", notes, "--index", folder).code == 0
     (notes / "c.txt").write_text("The sea is blue.")
-    run = ragx("index", "update", folder)
+    run = ragx("index", "update", "--index", folder)
     assert (run.code, run.out) == (0, "")
     assert run.err.endswith(f"1 added, 0 deleted, 1 unchanged passages in {folder}\n")
-    added = json.loads(ragx("index", "add", folder, more, "--json").out)
+    added = json.loads(ragx("index", "add", "--index", folder, more, "--json").out)
     assert added == {"folder": str(folder), "added": 1, "deleted": 0, "unchanged": 2, "skipped": []}
-    assert json.loads(ragx("index", "delete", folder, "a.txt", "--json").out)["deleted"] == 1
-    assert json.loads(ragx("index", "compact", folder, "--json").out)["shards"] == 1
-    assert json.loads(ragx("index", "gc", folder, "--json").out)["bytes"] > 0
+    assert json.loads(ragx("index", "delete", "--index", folder, "a.txt", "--json").out)["deleted"] == 1
+    assert json.loads(ragx("index", "compact", "--index", folder, "--json").out)["shards"] == 1
+    assert json.loads(ragx("index", "gc", "--index", folder, "--json").out)["bytes"] > 0
     hits = json.loads(ragx("search", "snow", "--index", folder, "--json").out)["hits"]
     assert sorted(hit["id"] for hit in hits) == ["c.txt#0", "more/b.txt#0"]
 
@@ -99,28 +93,28 @@ def test_a_damaged_file_is_named_and_repaired(ragx: Callable[..., Run], index: P
     import shutil
 
     folder = shutil.copytree(index, tmp_path / "index")
-    for name in ("shard-00000/faiss.index", "bm25/data.csc.index.npy"):
+    for name in ("shard-00000/faiss.index", "lexical/meta.json"):
         (path,) = folder.glob(f"gen-*/{name}")
         path.write_bytes(b"\0" * path.stat().st_size)
     run = ragx("search", "snow", "--index", folder)
     assert run.code == 2
     assert "is damaged: its SHA-256 is not the manifest's: run `ragx index repair`" in run.err
-    run = ragx("index", "repair", folder, "--json")
-    assert json.loads(run.out)["repaired"] == ["bm25/data.csc.index.npy", "shard-00000/faiss.index"]
+    run = ragx("index", "repair", "--index", folder, "--json")
+    assert json.loads(run.out)["repaired"] == ["lexical/meta.json", "shard-00000/faiss.index"]
     before = json.loads(ragx("search", QUESTION, "--index", index, "--json").out)
     assert json.loads(ragx("search", QUESTION, "--index", folder, "--json").out) == before
-    assert "every file is whole" in ragx("index", "repair", folder).err
+    assert "every file is whole" in ragx("index", "repair", "--index", folder).err
 
 
 def test_a_file_that_cannot_be_read_is_listed_and_the_rest_is_indexed(ragx: Callable[..., Run], tmp_path: Path) -> None:
     (tmp_path / "good.txt").write_text("Snow is white.")
     (tmp_path / "bad.pdf").write_bytes(b"%PDF-1.7 broken")
-    run = ragx("index", "build", tmp_path, "--out", tmp_path / "index")
+    run = ragx("index", "build", tmp_path, "--index", tmp_path / "index")
     assert run.code == 3
     assert f"skipped {tmp_path}/bad.pdf: " in run.err
     assert "1 documents, 1 passages indexed" in run.err
     assert ragx("search", "snow", "--index", tmp_path / "index").code == 0
-    strict = ragx("index", "build", tmp_path, "--out", tmp_path / "strict", "--strict")
+    strict = ragx("index", "build", tmp_path, "--index", tmp_path / "strict", "--strict")
     assert strict.code == 2
     assert "bad.pdf" in strict.err
     assert not (tmp_path / "strict" / "CURRENT").exists()
@@ -129,7 +123,7 @@ def test_a_file_that_cannot_be_read_is_listed_and_the_rest_is_indexed(ragx: Call
 def test_options_may_be_any_text(ragx: Callable[..., Run], tmp_path: Path) -> None:
     for name in ("a.txt", "\U0001f4c1.txt"):
         (tmp_path / name).write_text("Snow is white.")
-    run = ragx("index", "build", tmp_path, "--out", tmp_path / "index", "--include", "*\U0001f4c1*")
+    run = ragx("index", "build", tmp_path, "--index", tmp_path / "index", "--include", "*\U0001f4c1*")
     assert run.code == 0
     (hit,) = json.loads(ragx("search", "snow", "--index", tmp_path / "index", "--json").out)["hits"]
     assert hit["id"] == "\U0001f4c1.txt#0"
@@ -140,9 +134,9 @@ def test_what_is_not_utf8_is_refused_before_anything_is_read(ragx: Callable[...,
     source.mkdir()
     (source / "broken.pdf").write_bytes(b"%PDF-1.7 broken")
     builds = {
-        "sources": [source, "--out", tmp_path / "index"],
-        "out": [tmp_path, "--out", source],
-        "exclude": [tmp_path, "--out", tmp_path / "index", "--exclude", "*\udce9*"],
+        "sources": [source, "--index", tmp_path / "index"],
+        "index": [tmp_path, "--index", source],
+        "exclude": [tmp_path, "--index", tmp_path / "index", "--exclude", "*\udce9*"],
     }
     for key, arguments in builds.items():
         run = ragx("index", "build", *arguments, "--strict")
@@ -155,7 +149,7 @@ def test_what_is_not_utf8_is_refused_before_anything_is_read(ragx: Callable[...,
 def test_a_file_below_a_source_may_have_a_name_that_is_not_utf8(ragx: Callable[..., Run], tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "caf\udce9.txt").write_text("Snow is white.")
-    assert ragx("index", "build", tmp_path / "notes", "--out", tmp_path / "index").code == 0
+    assert ragx("index", "build", tmp_path / "notes", "--index", tmp_path / "index").code == 0
 
 
 def test_an_index_built_with_another_encoder_is_refused(ragx: Callable[..., Run], index: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from tests.helpers.toy_embedders import WordEmbedder, passages
 
 distributed = pytest.importorskip("ragx.distributed")
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 
 TEXTS = [f"snow {number} reflects {number % 7} times" for number in range(1500)]
 SETTINGS = IndexSettings(shard_size=600)
@@ -160,7 +160,7 @@ def test_a_missing_faiss_index_is_made_without_embedding_again(tmp_path: Path, l
 
 
 def test_a_workers_mistake_is_the_error_it_would_be_here(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"words on node .* is another one than here"):
+    with pytest.raises(ModelError, match=r"words on node .* differs from this"):
         build(tmp_path / "a", distributed.Source(another))
     with pytest.raises(ModelError, match="not finite: use another dtype"):
         build(tmp_path / "b", distributed.Source(BrokenEmbedder))
@@ -173,7 +173,7 @@ def test_devices_that_the_cluster_lacks(tmp_path: Path) -> None:
     assert distributed.worker_device(None) == distributed.worker_device("auto") == "cpu"
     with pytest.raises(ConfigError, match="no GPU"):
         distributed.worker_device("cuda")
-    with pytest.raises(ConfigError, match="cannot be had"):
+    with pytest.raises(ConfigError, match="cannot be used"):
         distributed.worker_device("cuda:1")
 
 

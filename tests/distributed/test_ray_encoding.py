@@ -15,7 +15,7 @@ from torch import Tensor
 from ragx.cepe.added_weights import save_reader
 from ragx.cepe.fresh import fresh
 from ragx.cepe.placement import Placement
-from ragx.config import IndexSettings
+from ragx.config import EncodingOptions, IndexSettings
 from ragx.errors import ModelError
 from ragx.index import Index
 from ragx.indexing.build import build
@@ -27,7 +27,7 @@ from tests.helpers.slow_embedders import slow_reader
 
 distributed = pytest.importorskip("ragx.distributed")
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 
 NOTES = 12
 
@@ -66,7 +66,7 @@ def opened(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
             folder.mkdir()
             (folder / "models").symlink_to(models)
         monkeypatch.setenv("RAGX_HOME", str(folder))
-        return open_reader(str(trained), device="cpu", dtype="float32")
+        return open_reader(EncodingOptions(model=str(trained), device="cpu", dtype="float32"))
 
     return open_in
 
@@ -105,7 +105,7 @@ def test_build_on_the_cluster_encodes_there_too(
     opened("built")
     out = tmp_path / "index"
     options = ("--encode", "--model", trained, "--engine", "ray")
-    code, _, err = run_command("index", "build", tmp_path / "snow.txt", "--out", out, *options)
+    code, _, err = run_command("index", "build", tmp_path / "snow.txt", "--index", out, *options)
     assert code == 0
     assert "1 passages encoded" in err
 
@@ -160,5 +160,5 @@ def test_workers_with_another_reader_are_refused(
     reader = opened("refused")
     source = distributed.Source(slow_reader, (str(other), str(tmp_path), 0.0))
     encode = partial(distributed.encode_batches, source, reader.model.encoder_fingerprint(), "bfloat16")
-    with pytest.raises(ModelError, match=r"the reader on node .* is another one than here"):
+    with pytest.raises(ModelError, match=r"the reader on node .* differs from this"):
         encode_index(index, reader, encode)

@@ -22,7 +22,7 @@ from tests.helpers.toy_embedders import WordEmbedder, passages
 
 distributed = pytest.importorskip("ragx.distributed")
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 
 COLOURS, ANIMALS = ["red", "blue", "green", "grey"], ["fox", "owl", "elk"]
 TEXTS = [f"{colour} {animal} {n}" for n, colour in enumerate(COLOURS) for animal in ANIMALS]

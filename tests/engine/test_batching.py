@@ -56,7 +56,7 @@ def ask(reader: CepeReader, number: int, cancel: threading.Event | None = None, 
     """The answer to question `number`, which has its own prompt, passages and length, and why it ended."""
     generation = SamplingParams(**{"max_new_tokens": 5 + number % 20, **options})  # type: ignore[arg-type]
     question = f"Why {number}? " + "light " * (number % 9)
-    reading = reader.prepare(question, passages(number), prompt_passages=number % 3, generation=generation)
+    reading = reader.prepare(question, passages(number), prompt_passages=number % 3, sampling=generation)
     stream = reader.stream(reading, generation, cancel)
     return "".join(stream), stream.finish
 
@@ -138,7 +138,7 @@ def test_shares_of_the_attention_are_those_of_an_answer_alone(
     monkeypatch.setattr(batching, "PROMPT_PIECE", 16)
     shares = []
     for each in (reader, together):
-        reading = each.prepare("Why?", passages(7), prompt_passages=2, generation=SamplingParams(max_new_tokens=9))
+        reading = each.prepare("Why?", passages(7), prompt_passages=2, sampling=SamplingParams(max_new_tokens=9))
         assert reading.context is not None
         reading.context.watch = True
         list(each.stream(reading, SamplingParams(max_new_tokens=9)))
@@ -162,7 +162,7 @@ def test_an_answer_that_nobody_reads_any_more_ends(together: CepeReader) -> None
     generation = SamplingParams(max_new_tokens=300, repetition_penalty=3.0)
     streams = []
     for number in range(5):  # more than the batch takes: two of them wait
-        reading = together.prepare(f"Why {number}?", [], prompt_passages=0, generation=generation)
+        reading = together.prepare(f"Why {number}?", [], prompt_passages=0, sampling=generation)
         streams.append(together.stream(reading, generation))
     with ThreadPoolExecutor(5) as askers:
         firsts = [askers.submit(next, stream) for stream in streams]
@@ -195,7 +195,7 @@ def test_a_waiting_answer_can_be_cancelled(reader: CepeReader) -> None:
 
 def test_an_error_is_raised_to_its_asker_alone(reader: CepeReader, together: CepeReader) -> None:
     generation = SamplingParams(max_new_tokens=20)
-    broken = together.prepare("Why?", [], prompt_passages=0, generation=generation)
+    broken = together.prepare("Why?", [], prompt_passages=0, sampling=generation)
     broken.prompt.ids.append(10**6)  # no such token
     with ThreadPoolExecutor(2) as askers:
         beside = askers.submit(ask, together, 14)
@@ -215,7 +215,7 @@ def test_a_token_that_cannot_be_chosen_ends_its_own_answer_alone(
 
     monkeypatch.setattr(batching, "Sampler", FailsLater)
     generation = SamplingParams(max_new_tokens=200)
-    reading = together.prepare("Why?", [], prompt_passages=0, generation=generation)
+    reading = together.prepare("Why?", [], prompt_passages=0, sampling=generation)
     other = together.stream(reading, generation)
     first = next(other)
     with pytest.raises(ArithmeticError):

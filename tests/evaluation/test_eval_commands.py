@@ -44,7 +44,7 @@ def test_each_task_prints_a_table(
     evaluate: Callable[..., Run], documents: Path, questions: Path, index: Path, tmp_path: Path
 ) -> None:
     picture = tmp_path / "grid.png"
-    bm25 = ["--index", index, "--retriever", "bm25"]
+    bm25 = ["--index", index, "--method", "bm25"]
     for arguments, rows in (
         (["lm", "--documents", documents, "--decoder-tokens", 300, "--encoder-tokens", "0,512", "--limit", 1], 3),
         (["lm", "--documents", documents, "--decoder-tokens", 512, "-k", "0,2", "--each", 2, *bm25], 3),
@@ -113,7 +113,7 @@ def test_mistakes_are_one_line(evaluate: Callable[..., Run], documents: Path, qu
         (["qa", "--questions", questions, "--gold-only", "--index", index], "name either --index or --gold-only"),
         (["qa", "--questions", questions, "--gold-only", "--distractors", "x"], "--distractors is a list of whole"),
         (["qa", "--questions", "missing.jsonl", "--gold-only"], "cannot read missing.jsonl"),
-        (["qa", "--questions", questions, "--index", index, "--retriever", "x"], "retriever 'x' is not one of"),
+        (["qa", "--questions", questions, "--index", index, "--method", "x"], "retriever 'x' is not one of"),
         (["copy", "--documents", "missing.txt"], "cannot read missing.txt"),
         (["lm", "--documents", documents], "decoder_tokens must be 257 to 512"),
         (["lm", "--documents", documents, "-k", "0,8"], "--k is for passages of an index: name it with --index"),

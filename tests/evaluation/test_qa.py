@@ -38,7 +38,7 @@ def asked(questions: Path) -> list[Question]:
 def answers(reader: Reader, asked: list[Question], passages: list[list[Passage]], prompt_passages: int) -> list[str]:
     found = []
     for question, read in zip(asked, passages, strict=True):
-        reading = reader.prepare(question.text, read, prompt_passages=prompt_passages, generation=GENERATION)
+        reading = reader.prepare(question.text, read, prompt_passages=prompt_passages, sampling=GENERATION)
         found.append("".join(reader.stream(reading, GENERATION)).strip())
     return found
 
@@ -104,7 +104,7 @@ def test_questions_too_long_for_the_window_are_left_out_and_said(
 
 
 def test_an_answer_is_kept_with_its_scores(reader: CepeReader, asked: list[Question]) -> None:
-    reading = reader.prepare(asked[0].text, [], prompt_passages=0, generation=GENERATION)
+    reading = reader.prepare(asked[0].text, [], prompt_passages=0, sampling=GENERATION)
     text = "".join(reader.stream(reading, GENERATION)).strip()
     gold = Question("k", asked[0].text, [text[:-1], text], [], [])
     found = answered(reader, gold, reading)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -58,12 +59,26 @@ def test_a_file_cut_anywhere_is_continued(tmp_path: Path) -> None:
         assert path.read_bytes() == whole
 
 
+def test_continuing_a_file_rewrites_no_earlier_result(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    Results(path, RUN).measured("a", "1", lambda: {"nll": 7})
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"setting": "a", "exam')
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8, hard))  # rewriting the file fails after 8 bytes, as on a full disk
+    try:
+        Results(path, RUN)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == whole
+
+
 def test_results_of_another_run_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     Results(path, RUN)
-    with pytest.raises(ConfigError, match="holds results with weights 'abc', not 'xyz': name another --out"):
+    with pytest.raises(ConfigError, match="weights 'abc'"):
         Results(path, RUN | {"weights": "xyz"})
-    with pytest.raises(ConfigError, match="holds results with index None, not 'i'"):
+    with pytest.raises(ConfigError, match="index None"):
         Results(path, RUN | {"index": "i"})
 
 
@@ -71,11 +86,11 @@ def test_results_of_another_run_are_refused(tmp_path: Path) -> None:
 def test_another_file_is_refused_and_left_as_it_is(tmp_path: Path, content: str) -> None:
     path = tmp_path / "notes.txt"
     path.write_text(content)
-    with pytest.raises(ConfigError, match="does not hold results"):
+    with pytest.raises(ConfigError, match="results of"):
         Results(path, RUN)
     assert path.read_text() == content
 
 
 def test_a_folder_cannot_hold_results(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"cannot use .* for results"):
+    with pytest.raises(ConfigError, match="cannot use"):
         Results(tmp_path, RUN)

@@ -16,15 +16,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import bm25s.tokenization
 import faiss
 import numpy as np
 import pyarrow as pa
-import Stemmer
+import tantivy
 
 from ragx.config import IndexSettings
 from ragx.corpus import PassageCounts, unique_passages
-from ragx.index import bm25, build_index, postings
+from ragx.index import build_index, lexical
 from ragx.types import Passage
 
 WORDS = 100
@@ -68,10 +67,9 @@ def main() -> None:
     parser.add_argument("--dimension", type=int, default=384)
     parser.add_argument("--faiss", default="flat")
     parser.add_argument("--vectors", default="float32")
-    parser.add_argument("--block", type=int, help="words and postings that BM25 holds at a time")
+    parser.add_argument("--heap", type=int, default=lexical.HEAP, help="bytes of words in memory")
     given = parser.parse_args()
-    if given.block:
-        bm25.TOKENS_IN_BLOCK = postings.POSTINGS_MERGED = given.block
+    lexical.HEAP = given.heap
     settings = IndexSettings(faiss=given.faiss, vectors=given.vectors, shard_size=given.shard_size)
     before = peak()
     memory = Path("/dev/shm") if given.passages < 100_000 else None  # noqa: S108  (a disk would take minutes to sync)
@@ -84,6 +82,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    assert all((bm25s, faiss, Stemmer))
+    assert all((faiss, tantivy))
     pa.array([""])  # imports pandas, where there is one
     main()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ragx.cepe.store import PassageStore
 
-WIDTH = 8
+WIDTH = 64
 
 
 def passage(number: int) -> list[int]:
@@ -44,5 +44,5 @@ def there(store: PassageStore, passages: list[list[int]]) -> list[bool]:
 
 
 def size(folder: Path) -> int:
-    """Bytes of all files."""
-    return sum(path.stat().st_size for path in folder.iterdir())
+    """Bytes of the database."""
+    return (folder / "passages.sqlite").stat().st_size

@@ -56,7 +56,7 @@ def run_recipe(recipe: str, out: Path, settings: RecipeSettings, **run: Any) -> 
     """Run it as the command does."""
     from importlib import import_module
 
-    import_module(f"ragx_train.{recipe}").run(settings, Run(out, **run))
+    import_module(f"ragx_train.recipes.{recipe}").run(settings, Run(out, **run))
 
 
 def corpus_of(lengths: list[int], domains: list[str] | None = None) -> Corpus:

@@ -127,3 +127,11 @@ def test_a_last_shard_too_small_to_train_on_is_searched_exactly(tmp_path: Path) 
     vectors = np.random.default_rng(0).standard_normal((105, 8)).astype(np.float32)
     retriever = build(tmp_path, vectors, faiss="IVF32,Flat", shard_size=100)
     assert found(retriever, vectors[103], 1) == brute_force(vectors, vectors[103], 1)
+
+
+def test_opening_an_index_leaves_the_limits_of_the_process_as_they_were(folder: Path) -> None:
+    import faiss
+
+    before = faiss.get_deserialization_vector_byte_limit(), faiss.get_deserialization_loop_limit()
+    Index.open(folder)
+    assert (faiss.get_deserialization_vector_byte_limit(), faiss.get_deserialization_loop_limit()) == before

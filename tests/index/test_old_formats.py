@@ -94,14 +94,35 @@ def test_upkeep_loses_nothing(folder: Path, version: int) -> None:
 
 
 def test_a_repair_makes_files_again_and_writes_todays_format(folder: Path, version: int) -> None:
-    assert repair_index(folder, quiet=True) == []
-    assert read_manifest(folder).format == version
     damaged = [*folder.rglob("faiss.index"), *folder.rglob("vocab.index.json")]
     for path in damaged:
         path.write_bytes(b"")
-    assert len(repair_index(folder, quiet=True)) == len(damaged) == 2
+    assert len(repair_index(folder, quiet=True)) == len([*damaged, "lexical"]) == 3
     assert read_manifest(folder).format == FORMAT
     assert held(folder) == LEFT[version]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda folder: repair_index(folder, quiet=True),
+        lambda folder: publish_search(folder, Search(rerank=2)),
+        lambda folder: update_index(folder, delete=["doc0#0"], quiet=True),
+        lambda folder: update_index(folder, embedder(), add=[passage(7, "soil")], quiet=True),
+    ],
+)
+def test_words_are_indexed_in_memory_with_a_notice_until_a_writer_stores_them(
+    folder: Path, version: int, write: Callable[[Path], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for said in (f"{folder} has no lexical index: making one in memory; `ragx index repair` stores one\n", ""):
+        retriever = Retriever(Index.open(folder))
+        assert [hit.passage for hit in retriever.search("reflects 2", 1, "bm25")] == LEFT[version][-1:]
+        retriever.search("reflects", 1, "bm25")
+        assert capsys.readouterr().err == said
+        write(folder)
+        verify(folder)
+    assert not [name for name in read_manifest(folder).files if name.startswith("bm25/")]
+    assert repair_index(folder, quiet=True) == []
 
 
 def test_a_build_replaces_an_old_index_and_leaves_its_generation(folder: Path, version: int) -> None:
@@ -118,7 +139,7 @@ def test_a_build_that_died_in_an_old_format_goes_on(folder: Path, version: int) 
     (folder / "CURRENT").unlink()
     used = embedder()
     build(folder, WRITTEN, used)
-    assert used.encoded == {1: 3, 2: 0}[version]
+    assert used.encoded == {1: 3, 2: 0, 3: 0}[version]
     assert held(folder) == WRITTEN
 
 

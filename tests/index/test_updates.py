@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from ragx.config import IndexSettings
 from ragx.errors import CorpusError, IndexFolderError
 from ragx.index import Index, build_index, compact_index, read_manifest, repair_index, update_index, verify
-from ragx.retrieval import Method, Retriever
-from ragx.types import Passage
+from ragx.retrieval import Retriever
+from ragx.types import Passage, SearchMethod
 from tests.helpers.toy_embedders import WordEmbedder, passage, passages
 
 TEXTS = [f"snow {n} reflects" for n in range(7)]
@@ -40,7 +40,7 @@ def held(folder: Path) -> dict[str, Passage]:
     return {each.id: each for each in found}
 
 
-def ranking(folder: Path, question: str, k: int, method: Method) -> list[tuple[str, float]]:
+def ranking(folder: Path, question: str, k: int, method: SearchMethod) -> list[tuple[str, float]]:
     hits = Retriever(Index.open(folder), WordEmbedder()).search(question, k, method)
     return [(hit.passage.id, hit.score) for hit in hits]
 
@@ -98,8 +98,8 @@ def test_deleting_needs_no_encoder_and_writes_no_shard(folder: Path) -> None:
     before = {path.name: path.stat().st_ino for path in (folder / "gen-0001").rglob("*") if path.is_file()}
     update_index(folder, delete=["doc1#0", "doc5#0"], quiet=True)
     after = {path.name: path.stat().st_ino for path in (folder / "gen-0002").rglob("*") if path.is_file()}
-    assert set(after) - set(before) == {"deleted.npy"}
-    assert {name for name in before if before[name] != after[name]} == {"manifest.json"}
+    assert {Path(name).suffix for name in set(after) - set(before)} == {".npy", ".del"}
+    assert {name for name in before if before[name] != after[name]} == {"manifest.json", "meta.json"}
     assert [*held(folder)] == [f"doc{number}#0" for number in (0, 2, 3, 4, 6)]
     assert "doc1#0" not in dict(ranking(folder, "snow 1 reflects", 10, "hybrid"))
 
@@ -168,7 +168,7 @@ def test_a_build_over_an_unfinished_update_leaves_the_published_files_alone(fold
 
     with pytest.raises(KeyboardInterrupt):
         update_index(folder, Interrupted(), add=[passage(9, "soil")], delete=["doc0#0"], quiet=True)
-    shutil.copytree(folder / "gen-0001" / "bm25", folder / "gen-building" / "bm25", copy_function=os.link)
+    shutil.copytree(folder / "gen-0001" / "lexical", folder / "gen-building" / "lexical", copy_function=os.link)
     build(folder, passages(["cloud"]))
     (folder / "CURRENT").write_text("gen-0001\n")
     verify(folder)
@@ -245,15 +245,16 @@ def test_compacting_writes_shards_without_what_was_deleted_and_embeds_nothing(fo
     assert (folder / "CURRENT").read_text() == "gen-0003\n"
 
 
-@pytest.mark.parametrize("kind", ["faiss.index", "vocab.index.json", "indices.csc.index.npy"])
+@pytest.mark.parametrize("kind", ["faiss.index", "meta.json", "*.term", "*.fast"])
 def test_what_can_be_made_again_is_repaired(folder: Path, kind: str) -> None:
     update_index(folder, delete=["doc1#0"], quiet=True)
     before = [ranking(folder, "snow 3 reflects", 9, method) for method in ("dense", "bm25")]
-    for path in (folder / "gen-0002").rglob(kind):
+    unlinked = [*(folder / "gen-0002").rglob(kind)]
+    for path in unlinked:
         path.unlink()
     with pytest.raises(IndexFolderError, match="run `ragx index repair`"):
         Index.open(folder)
-    assert {Path(name).name for name in repair_index(folder, quiet=True)} == {kind}
+    assert {folder / "gen-0002" / name for name in repair_index(folder, quiet=True)} == {*unlinked}
     verify(folder)
     after = [ranking(folder, "snow 3 reflects", 9, method) for method in ("dense", "bm25")]
     assert [[id for id, _ in each] for each in after] == [[id for id, _ in each] for each in before]

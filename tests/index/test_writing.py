@@ -13,8 +13,9 @@ from tempfile import mkdtemp
 import pytest
 
 from ragx.errors import IndexFolderError
-from ragx.index import Index, read_manifest, remove, verify
+from ragx.index import Index, read_manifest, remove, repair_index, verify
 from ragx.util.files import writer_lock
+from tests.helpers import ROOT
 from tests.helpers.small_indexes import SNOW, SOIL, build, texts_of
 from tests.helpers.toy_embedders import WordEmbedder
 
@@ -49,7 +50,7 @@ def test_the_lock_holds_between_processes_and_dies_with_its_holder(folder: Path)
 LARGE = [" ".join(f"w{row}x{column}" for column in range(100)) for row in range(40)]
 SCRIPT = """
 import json, pathlib, resource, sys
-from test_writing import build_large
+from tests.index.test_writing import build_large
 from ragx.errors import IndexFolderError
 limit = int(sys.argv[3])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -64,10 +65,7 @@ def build_large(folder: Path) -> WordEmbedder:
     return build(folder, LARGE, WordEmbedder(dimension=256), faiss="HNSW32", shard_size=100)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["shard-00000/passages.arrow", "shard-00000/vectors.npy", "shard-00000/faiss.index", "bm25/vocab.index.json"],
-)
+@pytest.mark.parametrize("name", ["shard-00000/passages.arrow", "shard-00000/vectors.npy", "shard-00000/faiss.index"])
 def test_a_full_disk_is_one_line_that_names_the_file_and_publishes_nothing(
     folder: Path, tmp_path: Path, name: str
 ) -> None:
@@ -75,18 +73,42 @@ def test_a_full_disk_is_one_line_that_names_the_file_and_publishes_nothing(
     build_large(tmp_path / "whole")
     limit = read_manifest(tmp_path / "whole").files[name].size - 1
     child = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(folder), str(limit)],
+        [sys.executable, "-c", SCRIPT, "", str(folder), str(limit)],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     )
-    # bm25s writes several files itself: there the folder is named.
-    named = folder / "gen-building" / (name if not name.startswith("bm25/") else "bm25")
+    named = folder / "gen-building" / name
     assert re.fullmatch(rf"cannot write {named}: (File too large|.* \(is the disk full\?\))\n", child.stdout), child
     assert (folder / "CURRENT").read_text() == "gen-0001\n"
     assert texts_of(Index.open(folder)) == SNOW
     verify(folder)
     build_large(folder)
+    assert texts_of(Index.open(folder)) == LARGE
+
+
+REPAIR = """
+import pathlib, resource, sys
+from ragx.errors import IndexFolderError
+from ragx.index import repair_index
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+try:
+    repair_index(pathlib.Path(sys.argv[1]), quiet=True)
+except IndexFolderError as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_is_full_for_the_lexical_index_is_one_line_and_publishes_nothing(folder: Path) -> None:
+    build_large(folder)
+    (folder / "gen-0002" / "lexical" / "meta.json").unlink()
+    child = subprocess.run(
+        [sys.executable, "-c", REPAIR, str(folder)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert re.fullmatch(rf"cannot write {folder}/gen-building/lexical: .*File too large.*\n", child.stdout), child
+    assert (folder / "CURRENT").read_text() == "gen-0002\n"
+    repair_index(folder, quiet=True)
     assert texts_of(Index.open(folder)) == LARGE
 
 

@@ -105,7 +105,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def entry(self, repository: Repository, file: str) -> dict[str, Any]:
         data = repository.files[file]
-        entry: dict[str, Any] = {"size": len(data), "oid": "0" * 40, "blobId": "0" * 40}
+        blob = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+        entry: dict[str, Any] = {"size": len(data), "oid": blob, "blobId": blob}
         if file.endswith((".safetensors", ".bin")):
             digest = repository.sha256.get(file) or hashlib.sha256(data).hexdigest()
             entry["lfs"] = {"size": len(data), "sha256": digest, "oid": digest, "pointerSize": 134}

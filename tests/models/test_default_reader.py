@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from ragx import models
-from ragx.config import SamplingParams
+from ragx.config import EncodingOptions, SamplingParams
 from ragx.evaluation.metrics import contains
 from ragx.evaluation.scoring import score
 from ragx.rag import open_reader
@@ -49,7 +49,7 @@ FACTS = [
 
 @cache
 def reader() -> CepeReader:
-    return open_reader(NAME, cache_size=0, dtype="float32", device="cpu")
+    return open_reader(EncodingOptions(model=NAME, cache_size=0, dtype="float32", device="cpu"))
 
 
 def passage(title: str, text: str) -> Passage:
@@ -62,7 +62,7 @@ def answers(read: Callable[[Passage], list[Passage]]) -> list[bool]:
     for title, text, question, answer in FACTS:
         generation = SamplingParams(max_new_tokens=24)
         passages = read(passage(title, text))
-        reading = reader().prepare(question, passages, prompt_passages=0, generation=generation)
+        reading = reader().prepare(question, passages, prompt_passages=0, sampling=generation)
         right.append(contains("".join(reader().stream(reading, generation)), [answer]))
     return right
 
@@ -99,7 +99,7 @@ def test_the_order_of_passages_changes_nothing() -> None:
     everything = [passage(title, text) for title, text, _, _ in FACTS]
     logits = []
     for read in (everything, everything[::-1]):
-        reading = reader().prepare(FACTS[0][2], read, prompt_passages=0, generation=SamplingParams())
+        reading = reader().prepare(FACTS[0][2], read, prompt_passages=0, sampling=SamplingParams())
         ids = torch.tensor([reading.prompt.ids])
         with torch.inference_mode():
             logits.append(reader().model(ids, context=reading.context).logits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,40 @@ def test_a_model_is_fetched_once_and_holds_what_the_repository_holds(
     asked = len(hub.requests)
     assert run("resolve", "tiny/bert").value == first.value
     assert len(hub.requests) == asked
+
+
+def test_files_lie_in_the_hubs_own_cache_and_are_fetched_once_for_two_homes(
+    hub: Hub, run: Run, tiny_bert: Path, tmp_path: Path
+) -> None:
+    hub.serve("tiny/bert", tiny_bert)
+    folder = Path(run("pull", "tiny/bert").value)
+    assert (folder / "model.safetensors").resolve().is_relative_to(tmp_path / "hf" / "hub")
+    assert run("pull", "tiny/bert", env={"RAGX_HOME": str(tmp_path / "other")}).error is None
+    assert hub.downloads("model.safetensors") == 1
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_a_model_that_is_complete_in_the_hubs_cache_needs_no_network(
+    hub: Hub, run: Run, tiny_bert: Path, tmp_path: Path, reachable: bool
+) -> None:
+    hub.serve("tiny/bert", tiny_bert)
+    snapshot = Path(run("pull", "tiny/bert").value, "config.json").resolve().parents[1] / "snapshots"
+    (commit,) = snapshot.iterdir()
+    refs = snapshot.parent / "refs"
+    refs.mkdir(exist_ok=True)
+    (refs / "main").write_text(commit.name)
+    env = {"RAGX_HOME": str(tmp_path / "other")} | (
+        {"RAGX_OFFLINE": "1"} if reachable else {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    )
+    hub.requests.clear()
+    result = run("resolve", "tiny/bert", "encoder", env=env)
+    assert result.error is None
+    assert hub.requests == []
+    assert fingerprint(Path(result.value)) == fingerprint(tiny_bert)
+
+    (commit / "tokenizer.json").unlink()
+    shutil.rmtree(tmp_path / "other")
+    assert run("resolve", "tiny/bert", "encoder", env=env).error
 
 
 def test_the_fingerprint_is_that_of_the_same_model_in_a_plain_folder(

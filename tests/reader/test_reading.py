@@ -44,7 +44,7 @@ def text_of(reader: Reader, ids: list[int]) -> str:
 
 
 def test_the_cepe_reader_encodes_all_passages_and_prompts_with_the_top_ones(cepe_reader: CepeReader) -> None:
-    reading = cepe_reader.prepare("Why?", PASSAGES, prompt_passages=2, generation=GENERATION)
+    reading = cepe_reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=GENERATION)
     prompt = text_of(cepe_reader, reading.prompt.ids)
     assert [number for number in range(5) if f"snow {number}" in prompt] == [0, 1]
     assert prompt.index("snow 1") < prompt.index("snow 0") < prompt.index("Why?")  # the best stands last
@@ -58,13 +58,13 @@ def test_cross_attention_is_scaled_beside_passages_in_the_prompt_alone(
     prompt_passages: int, gain: float, cepe_reader: CepeReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cepe_reader.model.config, "prompted_gain", 0.5, raising=False)
-    reading = cepe_reader.prepare("Why?", PASSAGES, prompt_passages=prompt_passages, generation=GENERATION)
+    reading = cepe_reader.prepare("Why?", PASSAGES, prompt_passages=prompt_passages, sampling=GENERATION)
     assert reading.context is not None
     assert reading.context.gain == gain
 
 
 def test_the_full_reader_prompts_with_all_passages(full_reader: FullReader) -> None:
-    reading = full_reader.prepare("Why?", PASSAGES[:2], prompt_passages=0, generation=GENERATION)
+    reading = full_reader.prepare("Why?", PASSAGES[:2], prompt_passages=0, sampling=GENERATION)
     prompt = text_of(full_reader, reading.prompt.ids)
     assert all(f"snow {number}" in prompt for number in range(2))
     assert reading.context is None
@@ -72,7 +72,7 @@ def test_the_full_reader_prompts_with_all_passages(full_reader: FullReader) -> N
 
 def test_passages_beyond_the_window_are_left_out_from_the_worst_on(full_reader: FullReader) -> None:
     many = [passage(number, f"snow {number} " + "light " * 20) for number in range(20)]
-    reading = full_reader.prepare("Why?", many, prompt_passages=0, generation=GENERATION)
+    reading = full_reader.prepare("Why?", many, prompt_passages=0, sampling=GENERATION)
     prompt = text_of(full_reader, reading.prompt.ids)
     kept = [number for number in range(20) if f"snow {number} " in prompt]
     assert kept == list(range(len(kept)))
@@ -85,20 +85,20 @@ def test_passages_beyond_the_window_are_left_out_from_the_worst_on(full_reader: 
 
 def test_an_overlong_passage_is_passed_over_for_the_next(full_reader: FullReader) -> None:
     overlong = passage(7, "light " * 700)
-    reading = full_reader.prepare("Why?", [overlong, PASSAGES[1]], prompt_passages=0, generation=GENERATION)
+    reading = full_reader.prepare("Why?", [overlong, PASSAGES[1]], prompt_passages=0, sampling=GENERATION)
     assert "snow 1" in text_of(full_reader, reading.prompt.ids)
     assert reading.notes == ["the decoder's window of 512 tokens holds 1 of the 2 passages meant for the prompt"]
-    reading = full_reader.prepare("Why?", [overlong], prompt_passages=0, generation=GENERATION)
+    reading = full_reader.prepare("Why?", [overlong], prompt_passages=0, sampling=GENERATION)
     assert reading.notes == ["the decoder's window of 512 tokens holds none of the passages meant for the prompt"]
 
 
 def test_a_question_beyond_the_window_is_refused(cepe_reader: CepeReader) -> None:
     with pytest.raises(ConfigError, match="the question is too long"):
-        cepe_reader.prepare("why " * 600, PASSAGES, prompt_passages=1, generation=GENERATION)
+        cepe_reader.prepare("why " * 600, PASSAGES, prompt_passages=1, sampling=GENERATION)
 
 
 def test_a_passage_beyond_the_encoders_window_is_cut_and_said(cepe_reader: CepeReader) -> None:
-    reading = cepe_reader.prepare("Why?", [passage(0, "light " * 700)], prompt_passages=0, generation=GENERATION)
+    reading = cepe_reader.prepare("Why?", [passage(0, "light " * 700)], prompt_passages=0, sampling=GENERATION)
     assert reading.context is not None
     assert reading.context.tokens == 512
     assert reading.notes == ["1 passages are longer than the encoder's window of 512 tokens and were cut"]
@@ -108,8 +108,8 @@ def test_encodings_on_disk_are_reused_in_any_order(cepe_reader: CepeReader, tmp_
     model = cepe_reader.model
     store = PassageStore(tmp_path, model.encoder_fingerprint(), 32, max_bytes=10**8)
     reader = CepeReader(model, cepe_reader.tokenizer, store)
-    first = reader.prepare("Why?", PASSAGES, prompt_passages=1, generation=GENERATION).context
-    second = reader.prepare("Who?", PASSAGES[::-1], prompt_passages=1, generation=GENERATION).context
+    first = reader.prepare("Why?", PASSAGES, prompt_passages=1, sampling=GENERATION).context
+    second = reader.prepare("Who?", PASSAGES[::-1], prompt_passages=1, sampling=GENERATION).context
     assert first is not None
     assert second is not None
     assert (store.stats.hits, store.stats.misses) == (5, 5)
@@ -130,12 +130,12 @@ def test_a_fingerprint_tells_readers_apart(cepe_reader: CepeReader, tiny_decoder
 def test_shares_of_the_attention(tiny_decoder: Path) -> None:
     model = cepe.load(str(tiny_decoder), dtype="float32", device="cpu")
     reader = CepeReader(model, load_tokenizer(tiny_decoder))
-    silent = reader.prepare("Why?", PASSAGES, prompt_passages=2, generation=GENERATION)
+    silent = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=GENERATION)
     torch.manual_seed(0)
     with torch.no_grad():
         for layer in model.model.layers:
             layer.cross_attn.o_proj.weight.normal_()
-    watched = reader.prepare("Why?", PASSAGES, prompt_passages=2, generation=GENERATION)
+    watched = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=GENERATION)
     assert silent.context is not None
     assert watched.context is not None
     watched.context.watch = True
@@ -150,7 +150,7 @@ def test_shares_of_the_attention(tiny_decoder: Path) -> None:
 
 
 def test_streamed_text_is_what_generate_returns(cepe_reader: CepeReader) -> None:
-    reading = cepe_reader.prepare("Why?", PASSAGES, prompt_passages=2, generation=GENERATION)
+    reading = cepe_reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=GENERATION)
     pieces = list(cepe_reader.stream(reading, GENERATION))
     ids = torch.tensor([reading.prompt.ids])
     expected = cepe_reader.model.generate(ids, context=reading.context, max_new_tokens=12, do_sample=False)
@@ -161,7 +161,7 @@ def test_streamed_text_is_what_generate_returns(cepe_reader: CepeReader) -> None
 
 def answer(reader: CepeReader, **options: object) -> str:
     generation = SamplingParams(**{"max_new_tokens": 24, **options})
-    reading = reader.prepare("Why?", PASSAGES, prompt_passages=2, generation=generation)
+    reading = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=generation)
     return "".join(reader.stream(reading, generation))
 
 
@@ -207,7 +207,7 @@ def test_a_stop_string_ends_the_answer_and_is_not_in_it(cepe_reader: CepeReader,
 
 def test_closing_the_stream_stops_the_generation(cepe_reader: CepeReader) -> None:
     generation = SamplingParams(max_new_tokens=300)
-    reading = cepe_reader.prepare("Why?", PASSAGES[:1], prompt_passages=1, generation=generation)
+    reading = cepe_reader.prepare("Why?", PASSAGES[:1], prompt_passages=1, sampling=generation)
     stream = cepe_reader.stream(reading, generation)
     next(stream)
     stream.close()
@@ -215,7 +215,7 @@ def test_closing_the_stream_stops_the_generation(cepe_reader: CepeReader) -> Non
 
 
 def test_an_error_while_generating_reaches_the_caller(cepe_reader: CepeReader) -> None:
-    reading = cepe_reader.prepare("Why?", PASSAGES[:1], prompt_passages=1, generation=GENERATION)
+    reading = cepe_reader.prepare("Why?", PASSAGES[:1], prompt_passages=1, sampling=GENERATION)
     reading.prompt.ids.append(10**6)  # no such token
     with pytest.raises(IndexError):
         list(cepe_reader.stream(reading, GENERATION))

@@ -82,7 +82,7 @@ def test_another_encoder_is_refused(folder: Path) -> None:
 
 
 def test_arguments_out_of_range_are_refused(retriever: Retriever) -> None:
-    with pytest.raises(ConfigError, match="k must be at least 1, not 0"):
+    with pytest.raises(ConfigError, match="k: "):
         retriever.search("fox", 0)
-    with pytest.raises(ConfigError, match="'sparse' is not one of dense, bm25, hybrid"):
+    with pytest.raises(ConfigError, match="'sparse' is not one of"):
         retriever.search("fox", 1, "sparse")  # type: ignore[arg-type]

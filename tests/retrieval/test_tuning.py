@@ -96,10 +96,10 @@ def test_what_cannot_be_tuned_is_one_line_and_changes_nothing(tmp_path: Path) ->
 
 def test_the_command_prints_what_was_tried_and_chosen(tmp_path: Path) -> None:
     folder = build(tmp_path, clustered(600), faiss="hnsw")
-    shown = CliRunner().invoke(app, ["index", "tune", str(folder), "--recall", "0.9"])
+    shown = CliRunner().invoke(app, ["index", "tune", "--index", str(folder), "--recall", "0.9"])
     assert shown.exit_code == 0, shown.output
     assert shown.stdout.count("<- chosen") == 1
-    tuned = CliRunner().invoke(app, ["index", "tune", str(folder), "--recall", "0.9", "-k", "3", "--json"])
+    tuned = CliRunner().invoke(app, ["index", "tune", "--index", str(folder), "--recall", "0.9", "-k", "3", "--json"])
     values = json.loads(tuned.stdout)
     assert values["search"] == read_manifest(folder).settings.search.model_dump()
     assert {"search", "recall", "p50", "p95"} == values["trials"][0].keys()

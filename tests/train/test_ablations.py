@@ -57,8 +57,8 @@ def test_a_random_encoder_starts_elsewhere_on_the_same_data(decoder: Path, tmp_p
 def test_without_warm_up_a_run_starts_from_the_decoder(decoder: Path, tmp_path: Path) -> None:
     warmed = tiny_settings("warmup", decoder, tmp_path)
     run_recipe("warmup", tmp_path / "warmup", warmed)
-    without, _ = run(decoder, tmp_path / "without", "model.start=null")
-    after, _ = run(decoder, tmp_path / "after", f"model.start={tmp_path / 'warmup'}")
+    without, _ = run(decoder, tmp_path / "without", "model.init_from=null")
+    after, _ = run(decoder, tmp_path / "after", f"model.init_from={tmp_path / 'warmup'}")
     assert first_loss(after) < first_loss(without) - 1, "it knows the documents' words"
     assert [each.get("encoder_tokens") for each in after] == [each.get("encoder_tokens") for each in without]
 

@@ -23,7 +23,7 @@ from ragx.util.tokenization import load_tokenizer
 from tests.helpers.tiny_runs import run_recipe, tiny_settings, write_documents
 
 MASK = 1000
-OWN = "model.encoder={layers: 2, width: 16, heads: 2, feed_forward: 24}"
+OWN = "model.encoder={layers: 2, width: 16, heads: 2, intermediate_size: 24}"
 
 
 @given(st.lists(st.integers(0, 99), min_size=2, max_size=60), st.floats(0.01, 0.99), st.integers(0, 99))
@@ -59,7 +59,8 @@ def test_the_mask_token_is_the_one_named_or_the_tokenizer_s(decoder: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "encoder", [{"encoder_layers": [0, 1]}, {"encoder": {"layers": 2, "width": 16, "heads": 2, "feed_forward": 24}}]
+    "encoder",
+    [{"encoder_layers": [0, 1]}, {"encoder": {"layers": 2, "width": 16, "heads": 2, "intermediate_size": 24}}],
 )
 def test_the_loss_is_of_the_masked_tokens_alone(encoder: dict[str, object], decoder: Path, tmp_path: Path) -> None:
     write_documents(tmp_path)
@@ -92,16 +93,16 @@ def test_the_encoder_learns_alone_and_the_warm_up_goes_on_from_it(own: bool, dec
     assert set(load_file(tmp_path / "mlm" / "checkpoints" / "step-00000030" / "weights.safetensors")) == {
         name for name in before if name.startswith("encoder.")
     }
-    warmup = tiny_settings("warmup", decoder, tmp_path, *encoder, f"model.start={tmp_path / 'mlm'}", "loop.steps=2")
+    warmup = tiny_settings("warmup", decoder, tmp_path, *encoder, f"model.init_from={tmp_path / 'mlm'}", "loop.steps=2")
     run_recipe("warmup", tmp_path / "warmup", warmup)
     first = load_file(tmp_path / "warmup" / "reader" / "model.safetensors")
     assert torch.allclose(first["encoder.norm.weight"], after.encoder.norm.weight, atol=0.05)
-    with pytest.raises(ConfigError, match="model.start: the encoder of" if own else "the number of encoder_layers"):
+    with pytest.raises(ConfigError, match="model.init_from: encoder is" if own else "number of encoder_layers"):
         run_recipe(
             "warmup",
             tmp_path / "other",
             tiny_settings(
-                "warmup", decoder, tmp_path, f"model.start={tmp_path / 'mlm'}", "model.encoder_layers=[0, 1]"
+                "warmup", decoder, tmp_path, f"model.init_from={tmp_path / 'mlm'}", "model.encoder_layers=[0, 1]"
             ),
         )
 

@@ -85,7 +85,7 @@ def test_a_stage_starts_from_the_exact_weights_of_the_one_before(decoder: Path, 
     stored = cepe.load(str(earlier / "reader"), dtype="float32", device="cpu").state_dict()
     loop = LOOP.model_copy(update={"precision": "bf16"})
     for folder in (earlier, earlier / "reader"):
-        model = reader(decoder, loop, start=str(folder), encoder_layers=[0])
+        model = reader(decoder, loop, init_from=str(folder), encoder_layers=[0])
         for name, weight in trained(model).items():
             assert torch.equal(weight, stored[name])
 
@@ -96,7 +96,7 @@ def test_a_stage_starts_from_a_named_reader_in_int8(
     quantize_reader(earlier / "reader", tmp_path / "carried" / "small")
     monkeypatch.setattr("ragx.models.local.BUNDLED", tmp_path / "carried")
     stored = cepe.load("small", dtype="float32", device="cpu").state_dict()
-    weights = trained(reader(decoder, start="small", encoder_layers=[0]))
+    weights = trained(reader(decoder, init_from="small", encoder_layers=[0]))
     assert {weight.dtype for weight in weights.values()} == {torch.float32}
     for name, weight in weights.items():
         assert torch.equal(weight, stored[name])
@@ -105,16 +105,16 @@ def test_a_stage_starts_from_a_named_reader_in_int8(
 def test_a_start_that_does_not_fit_is_said(decoder: Path, earlier: Path, tiny_decoder: Path, tmp_path: Path) -> None:
     for start in (str(tmp_path), "runs/untrained", "smollm2-135m-instruct"):
         with pytest.raises(ConfigError, match="holds no reader"):
-            reader(decoder, start=start)
-    with pytest.raises(ConfigError, match=r"number of encoder_layers of .* is 1, in the settings it is 2"):
-        reader(decoder, start=str(earlier))
+            reader(decoder, init_from=start)
+    with pytest.raises(ConfigError, match="number of encoder_layers"):
+        reader(decoder, init_from=str(earlier))
     with pytest.raises(ConfigError, match=r"cross_attention_layers of .* is \[0, 1\], in the settings it is \[1\]"):
-        reader(decoder, start=str(earlier), encoder_layers=[0], cross_attention_layers=[1])
-    with pytest.raises(ConfigError, match="the decoder of"):
-        reader(tiny_decoder, start=str(earlier), encoder_layers=[0])
+        reader(decoder, init_from=str(earlier), encoder_layers=[0], cross_attention_layers=[1])
+    with pytest.raises(ConfigError, match="init_from: decoder is"):
+        reader(tiny_decoder, init_from=str(earlier), encoder_layers=[0])
 
 
-OWN = {"layers": 2, "width": 16, "heads": 2, "feed_forward": 24}
+OWN = {"layers": 2, "width": 16, "heads": 2, "intermediate_size": 24}
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_a_pretrained_encoder_goes_on_around_another_decoder(
 ) -> None:
     loop = LOOP.model_copy(update={"precision": precision})
     encoder: dict[str, object] = {"encoder_layers": [], "encoder": OWN, "cross_attention_layers": [1]}
-    model = reader(chat, loop, start=str(pretrained), **encoder)
+    model = reader(chat, loop, init_from=str(pretrained), **encoder)
     fresh = reader(chat, loop, **encoder).state_dict()
     stored = cepe.load(str(pretrained / "reader"), dtype="float32", device="cpu").state_dict()
     for name, weight in model.state_dict().items():
@@ -157,13 +157,13 @@ def test_another_decoder_has_the_vocabulary_that_the_encoder_reads(pretrained: P
     tokenizer.add_tokens(["moonlight"])
     tokenizer.save_pretrained(chat)
     with pytest.raises(ConfigError, match=r"the encoder of .*mlm reads the tokens of .*chat are others"):
-        reader(chat, start=str(pretrained), encoder_layers=[], encoder=OWN)
+        reader(chat, init_from=str(pretrained), encoder_layers=[], encoder=OWN)
 
 
 def test_trained_cross_attention_stays_with_its_decoder(
     pretrained: Path, chat: Path, decoder: Path, tmp_path: Path
 ) -> None:
-    given = ["model.encoder_layers=[]", f"model.encoder={OWN}", f"model.start={pretrained}", "loop.steps=1"]
+    given = ["model.encoder_layers=[]", f"model.encoder={OWN}", f"model.init_from={pretrained}", "loop.steps=1"]
     run_recipe("warmup", tmp_path / "warmup", tiny_settings("warmup", decoder, tmp_path, *given))
-    with pytest.raises(ConfigError, match="the decoder of"):
-        reader(chat, start=str(tmp_path / "warmup"), encoder_layers=[], encoder=OWN)
+    with pytest.raises(ConfigError, match="init_from: decoder is"):
+        reader(chat, init_from=str(tmp_path / "warmup"), encoder_layers=[], encoder=OWN)

@@ -68,14 +68,14 @@ def test_a_start_with_other_weights(decoder: Path, tmp_path: Path) -> None:
     """Even those that are frozen, and so in no checkpoint."""
     write_documents(tmp_path)
     run_recipe("mlm", tmp_path / "mlm", tiny_settings("mlm", decoder, tmp_path, "loop.steps=1"))
-    start = (f"model.start={tmp_path / 'mlm'}", "model.frozen_encoder_layers=1")
+    start = (f"model.init_from={tmp_path / 'mlm'}", "model.frozen_encoder_layers=1")
     settings = tiny_settings("warmup", decoder, tmp_path, *start, *SHORT)
     begin("warmup", tmp_path / "out", settings)
     path = tmp_path / "mlm" / "reader" / "model.safetensors"
     weights = load_file(path)
     weights["encoder.layers.0.mlp.up_proj.weight"] *= 2
     save_file(weights, path)
-    refused("warmup", tmp_path / "out", settings, r"model\.start")
+    refused("warmup", tmp_path / "out", settings, r"model\.init_from")
 
 
 def test_a_decoder_with_other_weights(decoder: Path, tmp_path: Path) -> None:

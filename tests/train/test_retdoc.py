@@ -21,7 +21,7 @@ from ragx import cepe
 from ragx.config import Chunking, IndexSettings
 from ragx.errors import ConfigError, CorpusError, IndexFolderError, RagxError
 from ragx.indexing.build import build
-from ragx.rag import open_retriever
+from ragx.rag import open_index
 from ragx.retrieval import Retriever
 from ragx.util.tokenization import load_tokenizer
 from tests.helpers.tiny_runs import run_recipe, text, tiny_settings, write_documents, write_rows
@@ -96,7 +96,7 @@ def test_a_split_that_cannot_be_written_is_one_line_and_loses_nothing(tmp_path: 
 
 
 def test_the_encoder_reads_the_best_passages_of_the_index(settings: RetdocSettings, decoder: Path) -> None:
-    tokenizer, retriever = load_tokenizer(decoder), open_retriever(settings.index, method="dense")
+    tokenizer, retriever = load_tokenizer(decoder), open_index(settings.index, method="dense").retriever
     words = text(5000, 60)
     ids = tokenizer(words, add_special_tokens=False)["input_ids"]
     query = tokenizer.decode(ids[: settings.query_tokens])
@@ -120,7 +120,7 @@ def test_no_passage_repeats_the_text(decoder: Path, tmp_path: Path, text_encoder
     ids = tokenizer(" ".join(words), add_special_tokens=False)["input_ids"]
     for method in ("bm25", "dense", "hybrid"):
         told = settings.model_copy(update={"method": method})
-        retriever: Retriever = open_retriever(settings.index, method=told.method)
+        retriever: Retriever = open_index(settings.index, method=told.method).retriever
         hits = {hit.passage.document for hit in retriever.search(" ".join(words[:20]), 100, told.method)}
         found = tokenizer.batch_decode(retrieved(ids, told, tokenizer, retriever))
         assert len(hits) == 6
@@ -137,7 +137,7 @@ def test_a_copy_is_told_by_its_longest_run(words: list[int], start: int, length:
 
 
 def test_an_example_is_the_sequence_with_its_passages_masked(settings: RetdocSettings, decoder: Path) -> None:
-    tokenizer, retriever = load_tokenizer(decoder), open_retriever(settings.index, method="dense")
+    tokenizer, retriever = load_tokenizer(decoder), open_index(settings.index, method="dense").retriever
     corpus = open_corpus(settings.data, tokenizer)
     example, validation = examples(settings, corpus, tokenizer, retriever)
     unmasked = settings.model_copy(update={"masking": settings.masking.model_copy(update={"chunk": 0.0})})

@@ -44,7 +44,7 @@ def test_every_recipe_has_its_three_yamls() -> None:
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS)))
 def test_a_stage_starts_from_a_reader_around_its_decoder(path: Path) -> None:
     model = load_recipe(path.parent.name, path, []).model
-    earlier = model.start and CONFIGS / model.start.removeprefix("runs/") / path.name
+    earlier = model.init_from and CONFIGS / model.init_from.removeprefix("runs/") / path.name
     if earlier and earlier.is_file():  # else the yaml says how its start is trained
         assert load_recipe(earlier.parent.name, earlier, []).model.decoder == model.decoder
 
@@ -60,15 +60,15 @@ def test_what_a_document_tells_to_run_can_be_run(path: Path) -> None:
         named = dict(pairwise(arguments))
         settings = {"split": "retdoc", "answers": "qa"}.get(recipe, recipe)
         overrides = [each for each in arguments if each.startswith("--") and "=" in each]
-        start = load_recipe(settings, ROOT / named["--config"], overrides).model.start
+        start = load_recipe(settings, ROOT / named["--config"], overrides).model.init_from
         assert recipe not in RECIPES or start is None or start in made, f"nothing makes {start}: {line}"
         made.add(named["--out"])
 
 
-def test_every_file_is_told_of() -> None:
+def test_the_readme_lists_every_file() -> None:
     told = re.findall(r"\w+\.py", (ROOT / "train" / "README.md").read_text(encoding="utf-8").partition("## Files")[2])
     package = ROOT / "train" / "ragx_train"
-    assert set(told) == {path.name for path in package.glob("*.py")} - {"__init__.py"}
+    assert set(told) == {path.name for path in package.rglob("*.py")} - {"__init__.py"}
     assert len(told) == len(set(told))
 
 
@@ -91,7 +91,7 @@ def test_the_paper_s_numbers() -> None:
         ("model.frozen_encoder_layers=2", "model: frozen_encoder_layers is 2 of 1"),
         ("model.cross_attention_layers=[1, 1]", "cross_attention_layers names a layer twice"),
         ("loop.precision=fp8", "loop.precision"),
-        ("loop.betas=[2,0.9]", "loop.betas.0: Input should be less than 1"),
+        ("loop.betas=[2,0.9]", "loop.betas.0"),
     ],
 )
 def test_a_setting_that_cannot_be_is_one_line(override: str, message: str, decoder: Path, tmp_path: Path) -> None:
@@ -101,8 +101,8 @@ def test_a_setting_that_cannot_be_is_one_line(override: str, message: str, decod
 
 
 def test_the_ablation_of_a_random_encoder_needs_a_fresh_one(decoder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"model\.start must be null"):
-        tiny_settings("cepe", decoder, tmp_path, "model.start=runs/warmup", "model.random_encoder=true")
+    with pytest.raises(ConfigError, match=r"model\.init_from must be null"):
+        tiny_settings("cepe", decoder, tmp_path, "model.init_from=runs/warmup", "model.random_encoder=true")
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("45m", 2700), ("2h", 7200), ("1h30m", 5400)])
@@ -184,6 +184,6 @@ def test_a_file_is_no_out_folder_which_is_said_before_anything_is_read(
 
 
 def test_the_command_is_added_without_the_heavy_libraries() -> None:
-    code = "import sys, ragx_train.cli; print({'torch', 'transformers', 'accelerate', 'pydantic'} & set(sys.modules))"
+    code = "import sys, ragx_train.cli; print({'torch', 'transformers', 'accelerate'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "set()"

@@ -101,9 +101,9 @@ def trained_context(out: Path) -> int | None:
 def test_a_reader_carries_the_longest_context_of_all_its_stages(decoder: Path, tmp_path: Path) -> None:
     run("mlm", decoder, tmp_path / "mlm")
     assert trained_context(tmp_path / "mlm") is None, "its cross-attention has read nothing"
-    run("warmup", decoder, tmp_path / "warmup", f"model.start={tmp_path / 'mlm'}")
+    run("warmup", decoder, tmp_path / "warmup", f"model.init_from={tmp_path / 'mlm'}")
     assert trained_context(tmp_path / "warmup") == 32
-    unmasked = ["masking.chunk=0", f"model.start={tmp_path / 'warmup'}"]
+    unmasked = ["masking.chunk=0", f"model.init_from={tmp_path / 'warmup'}"]
     run("cepe", decoder, tmp_path / "long", "encoder_tokens=56", *unmasked, stop=True)
     run("cepe", decoder, tmp_path / "long", "encoder_tokens=56", *unmasked, resume=True)
     assert trained_context(tmp_path / "long") == 56
@@ -113,7 +113,7 @@ def test_a_reader_carries_the_longest_context_of_all_its_stages(decoder: Path, t
 
 def test_training_beyond_an_earlier_stage_s_contexts_scales_no_score(decoder: Path, tmp_path: Path) -> None:
     run("warmup", decoder, tmp_path / "warmup")
-    start = f"model.start={tmp_path / 'warmup'}"
+    start = f"model.init_from={tmp_path / 'warmup'}"
     run("cepe", decoder, tmp_path / "one", start)
     path = tmp_path / "warmup" / "reader" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"trained_context_tokens": 2}))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ragx.errors import ConfigError, RagxError
-from ragx.util.device import default_dtype, out_of_memory_is_one_line, parse_dtype, usable_device
+from ragx.util.device import default_dtype, parse_dtype, report_oom, usable_device
 
 
 def test_number_formats_by_name() -> None:
@@ -28,9 +28,9 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
 
 
 def test_a_failed_allocation_is_one_line_and_other_errors_pass() -> None:
-    with pytest.raises(RagxError, match="out of memory"), out_of_memory_is_one_line():
+    with pytest.raises(RagxError, match="out of memory"), report_oom():
         torch.empty(2**60, dtype=torch.uint8)
-    with pytest.raises(RuntimeError, match="shape"), out_of_memory_is_one_line():
+    with pytest.raises(RuntimeError, match="shape"), report_oom():
         torch.ones(2) @ torch.ones(3, 3).reshape(2, 2)
 
 

@@ -22,7 +22,7 @@ class EncoderSettings(Settings):
     width: int = Field(ge=1)
     """E, at most the decoder's."""
     heads: int = Field(ge=1)
-    feed_forward: int = Field(ge=1)
+    intermediate_size: int = Field(ge=1)
     """Width between the matrices of the feed-forward network."""
 
     @model_validator(mode="after")
@@ -37,7 +37,7 @@ class ModelSettings(Settings):
 
     decoder: str
     """A Llama-family decoder: a name, a folder or a Hub id."""
-    start: str | None = None
+    init_from: str | None = None
     """The out folder of an earlier stage, a reader's folder or name, to go on from; null: fresh from the decoder."""
     encoder_layers: Layers = Field(default=[])
     """The decoder's layers that start the encoder (their number and order are its architecture)."""
@@ -62,8 +62,8 @@ class ModelSettings(Settings):
             raise ValueError(f"frozen_encoder_layers is {self.frozen_encoder_layers} of {len(self.encoder_layers)}")
         if len(set(self.cross_attention_layers)) < len(self.cross_attention_layers):
             raise ValueError("cross_attention_layers names a layer twice")
-        if self.random_encoder and self.start is not None:
-            raise ValueError("random_encoder asks for a fresh encoder, so model.start must be null")
+        if self.random_encoder and self.init_from is not None:
+            raise ValueError("random_encoder asks for a fresh encoder, so model.init_from must be null")
         return self
 
 
@@ -119,7 +119,7 @@ class LoopSettings(Settings):
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     epsilon: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
-    clip: float = Field(default=1.0, gt=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
     precision: Literal["bf16", "fp32"] = "bf16"
     """bf16: autocast over fp32 copies of what is trained, everything else held in bf16."""

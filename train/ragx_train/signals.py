@@ -17,13 +17,13 @@ class Interrupted(RagxError):
 
 
 class Stop:
-    """Whether a signal has come, and which."""
+    """The signal that asked for a stop, if any."""
 
     signal: signal.Signals | None = None
 
     @property
-    def asked(self) -> bool:
-        """Whether one has come."""
+    def requested(self) -> bool:
+        """Whether a signal has come."""
         return self.signal is not None
 
 

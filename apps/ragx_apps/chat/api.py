@@ -12,6 +12,7 @@ import gradio as gr
 from pydantic import TypeAdapter, ValidationError
 
 from ragx.cli.render import answer_json
+from ragx.config import SamplingParams, checked
 from ragx.errors import ConfigError, RagxError
 from ragx.types import Answer, Message
 from ragx_apps.chat.indexes import Indexes
@@ -27,7 +28,7 @@ def ask_with(indexes: Indexes, queue: QuestionQueue) -> Callable[..., Iterator[d
         history: list[dict[str, str]] | None = None,
         k: int = 60,
         prompt_passages: int = 10,
-        retriever: str = "hybrid",
+        method: str = "hybrid",
         reader: str = "cepe",
         max_new_tokens: int = 256,
         temperature: float = 0.0,
@@ -39,16 +40,17 @@ def ask_with(indexes: Indexes, queue: QuestionQueue) -> Callable[..., Iterator[d
         options: dict[str, Any] = {
             "k": k,
             "prompt_passages": prompt_passages,
-            "retriever": retriever,
+            "method": method,
             "reader": reader,
-            "max_new_tokens": max_new_tokens,
-            "temperature": temperature,
         }
         text = ""
         try:
             options["history"] = _messages(history or [])
+            options["sampling"] = checked(
+                SamplingParams, {"max_new_tokens": max_new_tokens, "temperature": temperature}
+            )
             rag = indexes.open(index)
-            for event in queue.stream(partial(rag.ask, question, why=True, **options), threading.Event()):
+            for event in queue.stream(partial(rag.ask, question, attention_shares=True, **options), threading.Event()):
                 if isinstance(event, Answer):
                     yield json.loads(answer_json(question, event))
                 elif isinstance(event, str):

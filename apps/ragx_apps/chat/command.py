@@ -12,8 +12,9 @@ from typing import Annotated
 
 import typer
 
-from ragx.cli.options import Bits, CacheSize, Device, Dtype, Offline, Reader
-from ragx.cli.setup import open_rag
+from ragx.cli.options import Offline, with_settings
+from ragx.cli.setup import opened_rag
+from ragx.config import ModelOptions
 from ragx.errors import ConfigError
 from ragx.util.terminal import notice
 
@@ -23,7 +24,9 @@ def add_to(app: typer.Typer) -> None:
     app.command("chat")(chat)
 
 
+@with_settings
 def chat(
+    models: ModelOptions,
     index: Annotated[
         Path | None,
         typer.Option(
@@ -38,11 +41,6 @@ def chat(
         str | None, typer.Option(envvar="RAGX_CHAT_AUTH", help="USER:PASSWORD that visitors must give.")
     ] = None,
     browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
-    model: Reader = None,
-    cache_size: CacheSize = 4.0,
-    device: Device = None,
-    dtype: Dtype = "auto",
-    bits: Bits = None,
     offline: Offline = False,
 ) -> None:
     """Chat with an index in the browser."""
@@ -55,13 +53,11 @@ def chat(
     from ragx_apps.chat.serving import check_address, launch
 
     visitors = check_address(host, auth)
-    rag = open_rag(index, model, cache_size=cache_size, device=device, dtype=dtype, bits=bits)
-
     from ragx_apps.chat.indexes import Indexes
     from ragx_apps.chat.page import build_page
     from ragx_apps.queue import QuestionQueue
 
-    with tempfile.TemporaryDirectory(prefix="ragx-chat-") as folder:
+    with opened_rag(index, models) as rag, tempfile.TemporaryDirectory(prefix="ragx-chat-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploaded")
         with contextlib.closing(QuestionQueue(rag)) as queue:
             blocks = build_page(Indexes(rag, index), queue, Path(folder) / "visitors")

@@ -7,8 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from ragx.reader import ReaderName
-from ragx.types import Answer, Citation, Message
+from ragx.types import Answer, Citation, Message, ReaderName
 
 KEPT_TURNS = 30
 """Older ones are dropped: a browser keeps some 5 MB for a page."""
@@ -107,7 +106,9 @@ def sources(answer: Answer) -> list[Source]:
     cited: dict[str, list[Citation]] = {}
     for citation in answer.citations:
         cited.setdefault(citation.passage_id, []).append(citation)
-    shares: list[float | None] = list(answer.shares) if answer.shares is not None else [None] * len(answer.hits)
+    shares: list[float | None] = (
+        list(answer.attention_shares) if answer.attention_shares is not None else [None] * len(answer.hits)
+    )
     ranked = sorted(zip(answer.hits, shares, strict=True), key=lambda pair: -(pair[1] or 0.0))
     found = []
     for rank, (hit, share) in enumerate(ranked):

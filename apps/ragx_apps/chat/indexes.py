@@ -7,9 +7,7 @@ from pathlib import Path
 
 from ragx import models
 from ragx.errors import ConfigError
-from ragx.index import Index
-from ragx.rag import RAG, default_index, open_retriever
-from ragx.retrieval import Retriever
+from ragx.rag import RAG, default_index, open_index
 
 
 class Indexes:
@@ -65,7 +63,10 @@ class Indexes:
         with self._opening:
             if folder not in self._opened:
                 self._opened[folder] = RAG(
-                    self._retriever(folder), self._rag.readers, method=self._rag.method, notes=self._rag.notes
+                    open_index(folder, method=self._rag.method),
+                    self._rag.readers,
+                    method=self._rag.method,
+                    notes=self._rag.notes,
                 )
             return self._opened[folder]
 
@@ -73,10 +74,3 @@ class Indexes:
         """Forget an opened index: it was rebuilt or is gone."""
         with self._opening:
             self._opened.pop(folder, None)
-
-    def _retriever(self, folder: Path) -> Retriever:
-        embedder = self._rag.retriever.embedder
-        opened = Index.open(folder)
-        if embedder is not None and embedder.fingerprint == opened.manifest.embedder.fingerprint:
-            return Retriever(opened, embedder)
-        return open_retriever(folder, method=self._rag.method)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from ragx.reader import ReaderName
+from ragx.types import ReaderName
 from ragx.util.terminal import plain
 from ragx_apps.chat.conversation import Reply, Source, Turn
 

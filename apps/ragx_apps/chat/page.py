@@ -6,19 +6,17 @@ import logging
 import secrets
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 from gradio.events import api as offer
 from pydantic.dataclasses import dataclass
 
+from ragx.config import SamplingParams
 from ragx.errors import RagxError
-from ragx.reader import READERS, ReaderName
-from ragx.retrieval import METHODS
-from ragx.types import Answer
+from ragx.types import Answer, ReaderName, SearchMethod
 from ragx_apps.chat import api, markup
 from ragx_apps.chat.conversation import Reply, Turn, dump_turns, load_turns, messages, whole_reply
 from ragx_apps.chat.indexes import Indexes
@@ -51,7 +49,7 @@ class Settings:
     index: str
     k: int
     prompt_passages: int
-    retriever: str
+    method: str
     reader: str
     """A reader's name, or `BOTH`."""
     max_new_tokens: int
@@ -60,12 +58,13 @@ class Settings:
     @property
     def readers(self) -> list[ReaderName]:
         """Who answers, one after another."""
-        return [each for each in READERS if self.reader in (each, BOTH)]
+        return [each for each in get_args(ReaderName) if self.reader in (each, BOTH)]
 
     @property
     def options(self) -> dict[str, Any]:
         """For `RAG.ask`."""
-        return {name: value for name, value in asdict(self).items() if name not in ("index", "reader")}
+        sampling = SamplingParams(max_new_tokens=self.max_new_tokens, temperature=self.temperature)
+        return {"k": self.k, "prompt_passages": self.prompt_passages, "method": self.method, "sampling": sampling}
 
 
 class Page:
@@ -135,7 +134,7 @@ class Page:
         try:
             own = turn.index == OWN_FILES and visitor.names
             rag = self.indexes.open_folder(visitor.index) if own else self.indexes.open(turn.index)
-            ask = partial(rag.ask, turn.question, reader=reader, why=True, **options)
+            ask = partial(rag.ask, turn.question, reader=reader, attention_shares=True, **options)
             for event in self.queue.stream(ask, visitor.cancel):
                 if isinstance(event, Answer):
                     yield whole_reply(reader, event)
@@ -208,7 +207,7 @@ def build_page(indexes: Indexes, queue: QuestionQueue, uploads: Path) -> gr.Bloc
                 label="Reader",
                 info="CEPE encodes all passages; the full prompt holds as many as fit.",
             )
-            method = gr.Dropdown([*METHODS], value="hybrid", label="Retriever")
+            method = gr.Dropdown([*get_args(SearchMethod)], value="hybrid", label="Search")
             k = gr.Slider(1, 200, 60, step=1, label="Passages read")
             prompt_passages = gr.Slider(0, 20, 10, step=1, label="In the prompt")
             length = gr.Slider(16, 1024, 256, step=16, label="Longest answer, in tokens")

@@ -62,7 +62,7 @@ def create_app(
 
     embedder = service.rag.retriever.embedder
     text_embedder = embedder if isinstance(embedder, TextEmbedder) else None
-    models = ServedModels(model, text_embedder and text_embedder.name)
+    models = ServedModels(model, text_embedder.name if text_embedder else None)
     app.include_router(completions_router(service, models, k=k, prompt_passages=prompt_passages))
     app.include_router(embeddings_router(service, models, text_embedder))
     app.include_router(search_router(service))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ragx.cli.options import Address, Bits, CacheSize, Device, Dtype, Encodings, Engine, IndexFolder, Offline, Reader
-from ragx.cli.setup import connected, open_rag
+from ragx.cli.options import Address, Engine, IndexFolder, Offline, with_settings
+from ragx.cli.setup import opened_rag
+from ragx.config import ModelOptions, ReaderOptions, SearchOptions
 from ragx.errors import ConfigError, RagxError
 from ragx.util.terminal import notice
 
@@ -22,7 +23,10 @@ def add_to(app: typer.Typer) -> None:
     app.command("serve")(serve)
 
 
+@with_settings
 def serve(
+    search: SearchOptions,
+    models: ModelOptions,
     index: IndexFolder = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 8000,
@@ -32,45 +36,23 @@ def serve(
     batch: Annotated[int, typer.Option(min=1, help="Answers decoded at once.")] = 8,
     queue: Annotated[int, typer.Option(min=0, help="Requests that may wait; further ones get 429.")] = 32,
     time_limit: Annotated[float, typer.Option(min=1, help="Seconds from a request to its whole answer.")] = 300,
-    k: Annotated[int, typer.Option("--k", "-k", help="Passages to retrieve and read.")] = 60,
-    prompt_passages: Annotated[int, typer.Option(help="How many of them are also in the prompt.")] = 10,
-    retriever: Annotated[str, typer.Option(help="dense, bm25 or hybrid.")] = "hybrid",
-    model: Reader = None,
-    attend: Annotated[str, typer.Option(help="How decoding attends: auto, project, cached or latent.")] = "auto",
-    cache_size: CacheSize = 4.0,
-    encodings: Encodings = "bfloat16",
+    prompt_passages: Annotated[
+        int, typer.Option(min=0, help="Passages, best first, that also stand in the decoder's prompt.")
+    ] = ReaderOptions().prompt_passages,
     engine: Engine = "local",
     address: Address = None,
-    device: Device = None,
-    dtype: Dtype = "auto",
-    bits: Bits = None,
     offline: Offline = False,
 ) -> None:
     """Serve an OpenAI-compatible HTTP API: /v1/chat/completions, /v1/embeddings, /v1/search and more."""
-    from ragx.rag import DEFAULT_MODEL, check_question
-
     try:
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError:
         raise ConfigError("`ragx serve` needs more packages: pip install 'ragx[serve]'") from None
-    check_question("-", k, prompt_passages, "cepe", retriever)
     if token is not None and not (token and token.isascii() and token.isprintable()):
         raise ConfigError("the token must be one or more printable ASCII characters")
-    with connected(engine, address) as spread:
-        rag = open_rag(
-            index,
-            model,
-            retriever=retriever,
-            attend=attend,
-            cache_size=cache_size,
-            encodings=encodings,
-            device=device,
-            dtype=dtype,
-            bits=bits,
-        )
-        rag.retriever = spread(rag.retriever)
+    with opened_rag(index, models, method=search.method, engine=engine, address=address) as rag:
         from ragx_apps.server.app import create_app
         from ragx_apps.server.metrics import Metrics
         from ragx_apps.server.protection import is_loopback
@@ -79,9 +61,8 @@ def serve(
         if token is None and not is_loopback(host):
             notice(f"anyone who can reach {host} can use this server: require a token with --token or RAGX_TOKEN")
         service = Service(rag, Metrics(), batch=batch, waiting=queue, time_limit=time_limit)
-        name = model or DEFAULT_MODEL
         try:
-            app = create_app(service, name, k=k, prompt_passages=prompt_passages, token=token, host=host)
+            app = create_app(service, models.model, k=search.k, prompt_passages=prompt_passages, token=token, host=host)
             listen(app, host, port, time_limit)
         finally:
             service.close()

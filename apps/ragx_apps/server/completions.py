@@ -17,7 +17,7 @@ from ragx_apps.server.errors import as_api_error
 from ragx_apps.server.models import ServedModels
 from ragx_apps.server.requests import AnswerRequest, ChatRequest, CompletionRequest
 from ragx_apps.server.responses import ChatCompletion, Chunks, Completion, whole_answer
-from ragx_apps.server.search import check_retriever
+from ragx_apps.server.search import check_method
 from ragx_apps.server.service import ClientDisconnected, Service
 
 STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
@@ -79,12 +79,12 @@ class _Answers:
         self, request: Request, body: AnswerRequest, question: str, history: Sequence[Message]
     ) -> AsyncIterator[str | Answer]:
         self.models.check(body.model, self.models.reader)
-        check_retriever(self.service.rag, body.ragx.retriever if body.ragx else None)
+        check_method(self.service.rag, body.ragx.method if body.ragx else None)
         options = {
             "k": self.k,
             "prompt_passages": self.prompt_passages,
             **(body.ragx.model_dump(exclude_none=True) if body.ragx else {}),
-            **body.sampling(),
+            "sampling": body.sampling(),
         }
         async for event in self.service.answer(question, request.is_disconnected, history=history, **options):
             yield event

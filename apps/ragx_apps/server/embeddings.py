@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from tokenizers import Tokenizer
 
 from ragx.retrieval import TextEmbedder
-from ragx.util.tokenization import valid
+from ragx.util.text import without_surrogates
 from ragx_apps.server.errors import ApiError
 from ragx_apps.server.models import ServedModels
 from ragx_apps.server.requests import EmbeddingRequest
@@ -35,7 +35,7 @@ def embeddings_router(service: Service, models: ServedModels, embedder: TextEmbe
 
         def embed() -> tuple[np.ndarray, int]:
             texts = [
-                valid(each) if isinstance(each, str) else _text_of(number, each, tokenizer, embedder)
+                without_surrogates(each) if isinstance(each, str) else _text_of(number, each, tokenizer, embedder)
                 for number, each in enumerate(body.inputs)
             ]
             return embedder.embed_texts(texts), _count_tokens(texts, tokenizer, embedder)

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from ragx.errors import ConfigError, RagxError
-from ragx.util.tokenization import valid
+from ragx.util.text import without_surrogates
 from ragx_apps.queue import QueueFullError
 
 logger = logging.getLogger("ragx.serve")
@@ -39,8 +39,8 @@ class ApiError(Exception):
     def body(self) -> dict[str, Any]:
         """The JSON object."""
         kind = TYPES.get(self.status, "invalid_request_error")
-        param = None if self.param is None else valid(self.param)
-        return {"error": {"message": valid(str(self)), "type": kind, "param": param, "code": self.code}}
+        param = None if self.param is None else without_surrogates(self.param)
+        return {"error": {"message": without_surrogates(str(self)), "type": kind, "param": param, "code": self.code}}
 
     def response(self) -> JSONResponse:
         """The HTTP response."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ragx.reader import ReaderName
-from ragx.retrieval import Method
-from ragx.types import Message
+from ragx.config import SamplingParams
+from ragx.types import Message, ReaderName, SearchMethod
 
 MAX_MESSAGES = 200
 MAX_K = 200
@@ -57,7 +56,7 @@ class RagxOptions(BaseModel):
     k: int | None = Field(default=None, ge=1, le=MAX_K)
     prompt_passages: int | None = Field(default=None, ge=0, le=MAX_K)
     reader: ReaderName | None = None
-    retriever: Method | None = None
+    method: SearchMethod | None = None
 
 
 class AnswerRequest(BaseModel):
@@ -82,8 +81,11 @@ class AnswerRequest(BaseModel):
                 raise ValueError(f"{name} is not supported: leave it out")
         return self
 
-    def sampling(self) -> dict[str, Any]:
-        """The settings of `ragx.config.SamplingParams` that were sent."""
+    def sampling(self) -> SamplingParams:
+        """How to decode; what was not given is left to the defaults."""
+        return SamplingParams(**self._sampling())
+
+    def _sampling(self) -> dict[str, Any]:
         stop = [self.stop] if isinstance(self.stop, str) else self.stop
         sent = {
             "max_new_tokens": self.max_tokens,
@@ -126,10 +128,9 @@ class ChatRequest(AnswerRequest):
             raise ValueError("the last message must be the user's question")
         return self
 
-    def sampling(self) -> dict[str, Any]:
-        """`max_completion_tokens` is OpenAI's newer name for `max_tokens`."""
-        newer = self.max_completion_tokens
-        return super().sampling() | ({} if newer is None else {"max_new_tokens": newer})
+    def _sampling(self) -> dict[str, Any]:
+        newer = self.max_completion_tokens  # OpenAI's newer name for max_tokens
+        return super()._sampling() | ({} if newer is None else {"max_new_tokens": newer})
 
 
 class CompletionRequest(AnswerRequest):
@@ -157,8 +158,8 @@ class EmbeddingRequest(BaseModel):
         if isinstance(self.input, str):
             return [self.input]
         if isinstance(self.input[0], int):
-            return [cast("list[int]", self.input)]
-        return cast("list[str] | list[list[int]]", self.input)
+            return [self.input]  # type: ignore[list-item]  # mypy does not narrow a list by its first item
+        return self.input  # type: ignore[return-value]
 
 
 class SearchRequest(BaseModel):
@@ -168,4 +169,4 @@ class SearchRequest(BaseModel):
 
     query: str
     k: int = Field(default=10, ge=1, le=MAX_K)
-    retriever: Method | None = None
+    method: SearchMethod | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from ragx.rag import RAG
-from ragx.retrieval import Method
+from ragx.types import SearchMethod
 from ragx_apps.server.errors import ApiError
 from ragx_apps.server.requests import SearchRequest
 from ragx_apps.server.responses import HitList
@@ -21,8 +21,8 @@ def search_router(service: Service) -> APIRouter:
         """Find the passages that match a query best."""
         if not body.query.strip():
             raise ApiError(400, "the query is empty", param="query")
-        check_retriever(rag, body.retriever)
-        method: Method = body.retriever or rag.method
+        check_method(rag, body.method)
+        method: SearchMethod = body.method or rag.method
         hits = await service.run(lambda: rag.retriever.search(body.query, body.k, method))
         service.metrics.searched(hits)
         return HitList(data=hits, notes=hits.notes)
@@ -30,7 +30,7 @@ def search_router(service: Service) -> APIRouter:
     return router
 
 
-def check_retriever(rag: RAG, method: Method | None) -> None:
+def check_method(rag: RAG, method: SearchMethod | None) -> None:
     """Raise an `ApiError` (400) where a method needs an embedder and none is loaded."""
     if rag.retriever.embedder is None and method not in (None, "bm25"):
-        raise ApiError(400, "this server searches with bm25 only", param="retriever")
+        raise ApiError(400, "this server searches with bm25 only", param="method")

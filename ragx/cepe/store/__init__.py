@@ -1,6 +1,6 @@
-"""Passage encodings on disk: a passage is encoded once and read back for every question, in any order and subset.
+"""Passage encodings on disk: a passage is encoded once and read for every question, in any order and subset.
 
-`passages` is the store, `rows` the two number formats, `records` the files.
+`passages` is the store, `rows` the two number formats, `records` the database.
 """
 
 from ragx.cepe.store.passages import EncodeBatches, Filled, PassageStore, Stats, encode_rows

@@ -1,4 +1,4 @@
-"""Encode passages once: what is on disk is mapped in, the rest is encoded and written back."""
+"""Encode passages once: stored rows are read, the others are encoded and stored."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ import torch
 from torch import Tensor
 
 from ragx.cepe.context import Context
-from ragx.cepe.store import segment
-from ragx.cepe.store.records import RecordStore
+from ragx.cepe.store.records import RecordStore, record_bytes
 from ragx.cepe.store.rows import Format, Rows, concatenate, pack, row_bytes, unpack
 
 if TYPE_CHECKING:
     from ragx.cepe.model import CepeModel
 
 FILL_TOKENS = 16_384
-"""Tokens that `fill` encodes at a time."""
+"""Tokens that `fill` encodes in one batch."""
 
 Passages = Sequence[Sequence[int]]
 """Token ids of each passage."""
 EncodeBatches = Callable[[Iterable[Passages]], Iterable[tuple[Passages, Rows]]]
-"""Gives each batch of passages with the rows of all of them, in any order; see `encode_rows`."""
+"""Yields each batch of passages with all their rows, in any order; see `encode_rows`."""
 
 
 @dataclass(frozen=True)
 class Stats:
-    """What became of the passages asked for since the store was opened."""
+    """Counts of passages requested since the store was opened."""
 
     hits: int
     misses: int
@@ -47,7 +46,7 @@ class Filled:
     encoded: int
     present: int
     complete: bool
-    """False where the cache is too small for all passages or cannot be written."""
+    """False if the cache is too small for all passages or cannot be written."""
 
 
 class PassageStore:
@@ -60,14 +59,14 @@ class PassageStore:
     def __init__(
         self, folder: Path, fingerprint: str, width: int, *, format: Format = "bfloat16", max_bytes: int
     ) -> None:
-        """Open the store in `folder`, which is made where it is missing.
+        """Open the store in `folder`, creating it if necessary.
 
         Args:
-            folder: holds the encodings of all readers.
-            fingerprint: says which encoder, tokenizer and number format make the rows.
+            folder: the encodings of all readers.
+            fingerprint: identifies the encoder, tokenizer and number format.
             width: E of the encoder.
             format: how rows are stored; see `rows`.
-            max_bytes: bound on the folder's size; the least recently used passages go first. 0 writes nothing.
+            max_bytes: bound on the database's size; the least recently used passages are evicted. 0 writes nothing.
         """
         self.width = width
         self.format: Format = format
@@ -81,11 +80,11 @@ class PassageStore:
         return Stats(self._hits, self._misses, self._records.dropped)
 
     def close(self) -> None:
-        """Let go of the files; rows already returned stay valid."""
+        """Close the database; rows already returned stay valid."""
         self._records.close()
 
     def get(self, passages: Passages) -> list[Rows | None]:
-        """The stored rows (L, E) of each passage over mapped memory, or None where it is not stored."""
+        """The stored rows (L, E) of each passage, or None where it is not stored."""
         payloads = self._records.read([self._key(passage) for passage in passages])
         missing = payloads.count(None)
         self._misses += missing
@@ -106,14 +105,14 @@ class PassageStore:
     def encode(self, model: CepeModel, passages: Passages) -> Context:
         """Φ (1, M, E) of one question's passages, in the model's number format, or int8 from an int8 store.
 
-        Those that are not stored are encoded in one batch and stored. They are read as they are stored, so the answer
-        is the same whether a passage was there or not.
+        Missing passages are encoded in one batch and stored. They are used in the stored format, so that the answer is
+        the same whether a passage was stored before or not.
         """
         found = self.get(passages)
         rows = {tuple(passage): stored for passage, stored in zip(passages, found, strict=True)}
         missing = [passage for passage, stored in rows.items() if stored is None]
         rows.update(zip(missing, self._encode(model, missing), strict=True))
-        pieces = [piece for passage in passages if (piece := rows[tuple(passage)]) is not None]  # all are there now
+        pieces = [piece for passage in passages if (piece := rows[tuple(passage)]) is not None]  # none is missing now
         values, scale = concatenate(pieces, self.width, self.format)  # (M, E), (M,)
         weight = model.encoder.norm.weight
         offsets = [[0, *accumulate(len(passage) for passage in passages)]]
@@ -131,13 +130,13 @@ class PassageStore:
         on_progress: Callable[[int], object] = lambda _: None,
         encode: EncodeBatches | None = None,
     ) -> Filled:
-        """Encode and store the passages that are not there yet; stops where the cache could not keep them all.
+        """Encode and store the missing passages; stop when the cache cannot keep more.
 
         Args:
-            model: the reader that `fingerprint` tells of.
-            passages: token ids, in any number.
-            on_progress: told how many more passages are done.
-            encode: who encodes, batch by batch and in any order; None: `model`.
+            model: the reader with this `fingerprint`.
+            passages: token ids of each; any number of passages, read as needed.
+            on_progress: called with the number of passages just finished.
+            encode: encodes batches, in any order; None: `model` does.
         """
         encoded = present = size = 0
         complete = True
@@ -145,10 +144,8 @@ class PassageStore:
         def missing() -> Iterator[Passages]:
             nonlocal present, size, complete
             for batch in _batches(passages):
-                size += sum(
-                    segment.record_bytes(len(passage) * row_bytes(self.width, self.format)) for passage in batch
-                )
-                # what is more than it keeps would push out what was stored before
+                size += sum(record_bytes(len(passage) * row_bytes(self.width, self.format)) for passage in batch)
+                # beyond this, new passages would evict those stored before
                 complete = self._records.writable and size <= self._records.kept_bytes
                 if not complete:
                     return
@@ -184,18 +181,18 @@ class PassageStore:
         for passage, kept in zip(passages, rows, strict=True):
             if kept.values.shape != (len(passage), self.width):
                 raise ValueError(f"rows of shape {tuple(kept.values.shape)} for {len(passage)} tokens of {self.width}")
-        self._records.write((self._key(passage), kept.buffers()) for passage, kept in zip(passages, rows, strict=True))
+        self._records.write((self._key(passage), kept.tobytes()) for passage, kept in zip(passages, rows, strict=True))
 
 
 def encode_rows(model: CepeModel, passages: Passages, format: Format) -> Rows:
-    """The rows of all passages (M, E), one passage after another, as they are stored; encoded in one batch."""
+    """The rows of all passages (M, E) in the stored format, concatenated; encoded in one batch."""
     with torch.no_grad():
         phi = model.encode_passages([list(passage) for passage in passages]).phi[0]  # (M, E)
     return pack(phi, format)
 
 
 def _batches(passages: Iterable[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
-    """Consecutive passages of `FILL_TOKENS` tokens together, or one that is longer."""
+    """Consecutive passages of at most `FILL_TOKENS` tokens in total, or a single longer one."""
     batch: list[Sequence[int]] = []
     tokens = 0
     for passage in passages:

@@ -1,313 +1,267 @@
-"""Records by key in a folder that processes and threads share, bounded in size, the least recently used out first.
+"""Payloads by key in one SQLite database, `passages.sqlite`, that processes and threads share.
 
-    index.sqlite       see `index`
-    <16 hex>.segment   see `segment`
-
-A write transaction of the index is the lock that keeps writers apart; it takes as long as one record. A record enters
-the index after it is in its segment, and a segment is deleted after it has left the index, so a process that dies
-between leaves nothing that anyone would read.
+It is a cache: whatever is lost is encoded again. Nothing waits for the disk (`synchronous = OFF`), so a killed process
+leaves the database whole while a power cut may damage it. A record carries a CRC-32 of its key and payload; a damaged
+record is dropped, a damaged database is deleted and started anew. Files of the former layout in the same folder
+(`*.segment`, `index.sqlite`, `index.lock`) are not read and may be deleted.
 """
 
 from __future__ import annotations
 
-import mmap
-import secrets
 import sqlite3
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from filelock import FileLock
 
-from ragx.cepe.store import index, segment
 from ragx.util.terminal import notice
 
-MAX_SEGMENT = 64 << 20
-MAX_MAPPED = 256
-"""Segments held in memory maps: each costs an open file."""
-Place = tuple[int, int]
-"""Segment and offset of a record."""
-PLACE = "coalesce(CAST(segment AS INTEGER), -1), coalesce(CAST(offset AS INTEGER), -1)"
-"""A `Place` whatever a damaged index holds."""
+LOCK_SECONDS = 5.0
+PAGE_BYTES = 16_384
+"""Measured with payloads of 150 kB: smaller pages are slower to read, larger ones slower to write."""
+COMMIT_BYTES = 1 << 20
+"""Payloads written in one transaction; more would hold the lock for long."""
+MAX_EVICTED = 64 << 20
+"""Bytes evicted beyond what the next record needs."""
+OVERHEAD = 256
+"""Bytes of a record's entries in the tables and indexes besides its payload."""
+SCHEMA = (
+    "CREATE TABLE payloads(id INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, payload BLOB NOT NULL)",
+    # apart from the payloads: marking a record as used must not rewrite its payload
+    "CREATE TABLE records(key BLOB PRIMARY KEY, id INTEGER NOT NULL, size INTEGER NOT NULL, used INTEGER NOT NULL)"
+    " WITHOUT ROWID",
+    "CREATE INDEX by_use ON records(used, size)",
+)
+FAILURES = (sqlite3.Error, UnicodeDecodeError, OverflowError)
+"""What any statement may raise; the others where a damaged database gives SQLite or Python impossible values."""
+ENVIRONMENT = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_NOLFS,
+}
+"""Result codes that are about the disk or other processes rather than damage."""
+Record = tuple[bytes, bytes]
+"""Key and payload."""
 
 
 class RecordStore:
-    """Payloads by key. Nothing here raises because of the disk.
+    """Payloads by key. The disk never makes a method raise.
 
-    What cannot be read is absent. Where something cannot be written, that is said once and no more is written.
+    What cannot be read counts as absent. When something cannot be written, one notice says so and writing stops.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        """Open the folder, made where missing; what is over `max_bytes` (index included) is dropped."""
+        """Open the database in `folder`, creating both; evict what exceeds `max_bytes` (its journal not counted)."""
         self.folder = folder.absolute()
         self.max_bytes = max_bytes
         self.writable = max_bytes > 0
         self.dropped = 0
-        """Damaged records that were found and dropped."""
-        self._path = self.folder / "index.sqlite"
+        """Damaged records found and dropped."""
+        self._path = self.folder / "passages.sqlite"
         self._inode = 0
         self._lock = threading.RLock()
-        self._said: set[str] = set()
-        self._mapped: dict[int, mmap.mmap] = {}
-        self._index = self._opened(self._open)
-        self._write(self._forget_deleted_segments)
-        self._write(lambda: self._make_room(0))
+        self._notices: set[str] = set()
+        self._database = self._opened(self._open)
+        self._try_writing(self._shrink)
 
     def close(self) -> None:
-        """Let go of the files; what was read stays valid."""
+        """Close the database; payloads already read stay valid."""
         with self._lock:
-            self._index.close()
-            self._mapped.clear()
+            self._database.close()
 
-    def read(self, keys: Sequence[bytes]) -> list[memoryview | None]:
-        """The payload of each key, mapped and verified; None where there is none or a damaged one, which is dropped."""
+    def read(self, keys: Sequence[bytes]) -> list[bytearray | None]:
+        """The payload of each key after checking it; None where it is absent or damaged, and then dropped."""
+        query = "SELECT checksum, payload FROM records LEFT JOIN payloads USING (id) WHERE key = ?"
+        payloads: dict[bytes, bytearray] = {}
+        damaged = []
         with self._lock:
-            places = self._places(keys)
-            payloads = {key: self._payload(key, place) for key, place in places.items()}
-            for key, payload in payloads.items():
-                if payload is None:
-                    self._drop(key, places[key])
-            if found := [key for key, payload in payloads.items() if payload is not None]:
-                self._touch(found)
+            try:
+                with self._database:
+                    self._database.execute("BEGIN")  # one lock for all of them
+                    for key in keys:
+                        if (row := self._database.execute(query, (key,)).fetchone()) is None:
+                            continue
+                        checksum, payload = row
+                        if isinstance(payload, bytes) and _checksum(key, payload) == checksum:
+                            payloads[key] = bytearray(payload)  # bytes cannot back a tensor
+                        else:
+                            damaged.append(key)
+            except FAILURES as error:
+                self._failed(error)
+                return [None] * len(keys)
+            for key in damaged:
+                self._drop(key)
+            self._mark_used(payloads)
             return [payloads.get(key) for key in keys]
 
     def touch(self, keys: Sequence[bytes]) -> set[bytes]:
-        """The keys that are there, which count as used now; their records are not read."""
+        """The keys that are stored, which count as used now; their payloads are not read."""
+        query = "SELECT 1 FROM records WHERE key = ?"
         with self._lock:
-            if present := self._places(keys):
-                self._touch(present)
-            return set(present)
+            try:
+                present = {key for key in keys if self._database.execute(query, (key,)).fetchone()}
+            except FAILURES as error:
+                self._failed(error)
+                return set()
+            self._mark_used(present)
+            return present
 
-    def write(self, records: Iterable[tuple[bytes, Sequence[memoryview]]]) -> None:
-        """Add records. A crash of this process loses at most the one being written."""
+    def write(self, records: Iterable[Record]) -> None:
+        """Add records. If this process is killed, at most the last `COMMIT_BYTES` of them are lost."""
+        batch: list[Record] = []
+        size = 0
         with self._lock:
             for key, payload in records:
-                self._write(lambda key=key, payload=payload: self._append(key, payload))  # type: ignore[misc]
+                batch.append((key, payload))
+                size += len(payload)
+                if size >= COMMIT_BYTES:
+                    self._try_writing(lambda batch=batch: self._insert(batch))  # type: ignore[misc]
+                    batch, size = [], 0
+            if batch:
+                self._try_writing(lambda: self._insert(batch))
 
     @property
     def kept_bytes(self) -> int:
-        """The most recently used records that add up to this much are never dropped to make room."""
-        return self._capacity() * 3 // 4
+        """The most recently used records of this total size, by `record_bytes`, are never evicted."""
+        return self.max_bytes * 3 // 4
 
-    # reading
-
-    def _places(self, keys: Sequence[bytes]) -> dict[bytes, Place]:
-        query = f"SELECT {PLACE} FROM records WHERE key = ?"  # noqa: S608
-        try:
-            with self._index:  # one lock for all of them
-                self._index.execute("BEGIN")
-                self._unmap_deleted()
-                places = {key: self._index.execute(query, (key,)).fetchone() for key in keys}
-        except index.FAILURES as error:
-            self._index_failed(error)
-            return {}
-        return {key: place for key, place in places.items() if place is not None}
-
-    def _payload(self, key: bytes, place: Place) -> memoryview | None:
-        number, offset = place
-        try:
-            mapped = self._mapped.get(number)
-            if mapped is None or len(mapped) != segment.path(self.folder, number).stat().st_size:  # grown or cut
-                mapped = self._map(number)
-        except (OSError, ValueError):  # deleted, or cut to nothing
-            return None
-        return segment.payload(mapped, key, offset)
-
-    def _map(self, number: int) -> mmap.mmap:
-        self._mapped.pop(number, None)
-        while len(self._mapped) >= MAX_MAPPED:
-            del self._mapped[next(iter(self._mapped))]
-        with segment.path(self.folder, number).open("rb") as file:
-            # Copy on write: what a caller does to the payload changes neither the file nor what others see.
-            self._mapped[number] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        return self._mapped[number]
-
-    def _unmap_deleted(self) -> None:
-        """A deleted file takes up disk space for as long as it is mapped."""
-        known = self._known_segments()
-        self._mapped = {number: mapped for number, mapped in self._mapped.items() if number in known}
-
-    def _drop(self, key: bytes, place: Place) -> None:
-        """Take out a record that cannot be read, unless another process has moved it meanwhile."""
-        query = f"DELETE FROM records WHERE (key, {PLACE}) = (?, ?, ?)"  # noqa: S608
-        try:
-            gone = self._index.execute(query, (key, *place)).rowcount
-        except index.FAILURES as error:
-            self._index_failed(error)
-            gone = 1
-        if gone:
-            self.dropped += 1
-            self._say(f"damaged passage encodings in {self.folder} were dropped; they are encoded again when needed")
-
-    def _touch(self, keys: Iterable[bytes]) -> None:
+    def _mark_used(self, keys: Iterable[bytes]) -> None:
         query = "UPDATE records SET used = ? WHERE key = ?"
+        if not (keys := list(keys)):
+            return
         try:
-            with self._index:
-                self._index.execute("BEGIN IMMEDIATE")
-                self._index.executemany(query, [(used, key) for used, key in enumerate(keys, self._now())])
-        except index.FAILURES:
-            pass  # read-only or busy: only the order of use is lost
+            with self._database:
+                self._database.execute("BEGIN IMMEDIATE")
+                self._database.executemany(query, [(used, key) for used, key in enumerate(keys, self._now())])
+        except FAILURES as error:
+            if _is_damage(error):  # otherwise read-only or busy: only the order of use is lost
+                self._failed(error)
 
-    # writing
+    def _drop(self, key: bytes) -> None:
+        try:
+            with self._database:
+                self._database.execute("BEGIN IMMEDIATE")
+                self._delete("key = ?", key)
+        except FAILURES as error:
+            self._failed(error)
+        self.dropped += 1
+        self._notice(f"damaged passage encodings in {self.folder} were dropped; they are encoded again when needed")
 
-    def _write(self, step: Callable[[], None]) -> None:
-        for _ in range(2):  # again where the index was damaged and could be replaced
+    def _insert(self, records: Sequence[Record]) -> None:
+        with self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            for key, payload in records:
+                size = record_bytes(len(payload))
+                if size > self.max_bytes // 16:
+                    self._notice(
+                        f"a cache of {self.max_bytes} bytes is too small to keep passage encodings of {size} bytes"
+                    )
+                    continue
+                if self._database.execute("SELECT 1 FROM records WHERE key = ?", (key,)).fetchone():
+                    continue  # another process was faster
+                self._make_room(size)
+                values = (_checksum(key, payload), payload)
+                added = self._database.execute("INSERT INTO payloads(checksum, payload) VALUES(?, ?)", values)
+                row = (key, added.lastrowid, size, self._now())
+                self._database.execute("INSERT INTO records(key, id, size, used) VALUES(?, ?, ?, ?)", row)
+
+    def _now(self) -> int:
+        return self._number("SELECT coalesce(max(used), 0) FROM records WHERE used < 1 << 62") + 1
+
+    def _make_room(self, size: int) -> None:
+        """Evict the least recently used records until `size` bytes fit; within a transaction."""
+        wanted = size + min(self.max_bytes // 16, MAX_EVICTED)
+        oldest = "SELECT used, sum(size) OVER (ORDER BY used) AS total FROM records ORDER BY used"
+        query = f"SELECT used FROM ({oldest}) WHERE total >= ? LIMIT 1"  # noqa: S608
+        while self._used_bytes() + size > self.max_bytes:
+            last = self._database.execute(query, (wanted,)).fetchone()
+            if not self._delete("used <= ?", *(last or (1 << 62,))):
+                raise sqlite3.DatabaseError("the database holds more than its records")
+
+    def _delete(self, condition: str, *values: object) -> int:
+        """Delete the records of which `condition` is true and return their number; within a transaction."""
+        chosen = f"FROM records WHERE {condition}"
+        self._database.execute(f"DELETE FROM payloads WHERE id IN (SELECT id {chosen})", values)  # noqa: S608
+        return self._database.execute(f"DELETE {chosen}", values).rowcount
+
+    def _shrink(self) -> None:
+        """Bring a database that was allowed to grow larger within the bound."""
+        excess = self._number("PRAGMA page_count") - self.max_bytes // PAGE_BYTES
+        if excess > 0:
+            with self._database:
+                self._database.execute("BEGIN IMMEDIATE")
+                self._make_room(0)
+            self._database.executescript(f"PRAGMA incremental_vacuum({excess})")  # execute() stops after a page
+
+    def _used_bytes(self) -> int:
+        """Bytes of the file that are not free, and a few pages for what the next record adds to the indexes."""
+        return (self._number("PRAGMA page_count") - self._number("PRAGMA freelist_count") + 4) * PAGE_BYTES
+
+    def _number(self, query: str) -> int:
+        return int(self._database.execute(query).fetchone()[0])
+
+    def _try_writing(self, step: Callable[[], None]) -> None:
+        for _ in range(2):  # again if the database was damaged and could be replaced
             if not self.writable:
                 return
             try:
                 step()
-            except index.FAILURES as error:
-                self._index_failed(error)
+            except FAILURES as error:
+                self._failed(error)
             except OSError as error:
                 self._stop_writing(error)
             else:
                 return
 
-    def _append(self, key: bytes, payload: Sequence[memoryview]) -> None:
-        size = segment.record_bytes(sum(part.nbytes for part in payload))
-        if size > self._capacity() // 8:
-            self._say(f"a cache of {self.max_bytes} bytes is too small to keep passage encodings of {size} bytes")
-            return
-        self._make_room(size)
-        header = segment.header(key, payload)
-        with self._index:
-            self._index.execute("BEGIN IMMEDIATE")
-            if self._index.execute("SELECT 1 FROM records WHERE key = ?", (key,)).fetchone():
-                return  # another process was faster
-            number, offset = self._reserve(size)
-            segment.append(segment.path(self.folder, number), offset, [header, *payload])
-            row = (key, number, offset, size, self._now())
-            self._index.execute("INSERT INTO records VALUES(?, ?, ?, ?, ?)", row)
-
-    def _reserve(self, size: int, *, besides: int | None = None) -> Place:
-        """Room at the end of a segment, a new one where all are full; within a transaction."""
-        tail = self._index.execute(
-            "SELECT id, CAST(size AS INTEGER) FROM segments WHERE size + ? <= ? AND id IS NOT ? ORDER BY size DESC",
-            (size, self._segment_limit(), besides),
-        ).fetchone()
-        number, end = tail or (self._new_segment(), 0)
-        # What a process left that died while it wrote stays: nothing is ever written over.
-        end = max(end, segment.aligned(segment.path(self.folder, number).stat().st_size))
-        self._index.execute("UPDATE segments SET size = ? WHERE id = ?", (end + size, number))
-        return number, end
-
-    def _new_segment(self) -> int:
-        for left in segment.numbers(self.folder) - self._known_segments():  # by a process that died
-            segment.path(self.folder, left).unlink(missing_ok=True)
-        number = secrets.randbits(63)  # not used before: nobody takes a map of a deleted segment for it
-        segment.path(self.folder, number).touch(exist_ok=False)
-        self._index.execute("INSERT INTO segments VALUES(?, 0)", (number,))
-        return number
-
-    def _forget_deleted_segments(self) -> None:
-        for number in self._known_segments() - segment.numbers(self.folder):
-            with self._index:
-                self._index.execute("BEGIN IMMEDIATE")
-                self._forget(number)
-
-    def _forget(self, number: int) -> None:
-        self._index.execute("DELETE FROM records WHERE segment = ?", (number,))
-        self._index.execute("DELETE FROM segments WHERE id = ?", (number,))
-
-    def _known_segments(self) -> set[int]:
-        return {number for (number,) in self._index.execute("SELECT id FROM segments")}
-
-    def _now(self) -> int:
-        last: int = self._index.execute("SELECT coalesce(max(used), 0) FROM records WHERE used < 1 << 62").fetchone()[0]
-        return last + 1
-
-    # the bound
-
-    def _capacity(self) -> int:
-        """Bytes that segments may take up."""
-        return max(0, self.max_bytes - (self._path.stat().st_size if self._path.exists() else 0))
-
-    def _segment_limit(self) -> int:
-        return min(MAX_SEGMENT, self.max_bytes // 16)
-
-    def _make_room(self, size: int) -> None:
-        """Where `size` more bytes do not fit, drop the least recently used records and make segments smaller.
-
-        What is left of a segment moves to another, those with the most bytes to gain first; a segment's worth of room
-        is kept free for it.
-        """
-        limit = self._capacity() - self._segment_limit() - size
-        total = "SELECT coalesce(sum(size), 0) FROM segments"
-        if self._index.execute(total).fetchone()[0] <= limit:
-            return
-        self._drop_least_recently_used()
-        segments = self._index.execute(
-            "SELECT id FROM segments LEFT JOIN (SELECT segment, sum(size) AS left FROM records GROUP BY segment)"
-            " ON segment = id ORDER BY size - coalesce(left, 0) DESC"
-        ).fetchall()
-        for (number,) in segments:
-            self._compact(number)
-            if self._index.execute(total).fetchone()[0] <= limit:
-                return
-
-    def _drop_least_recently_used(self) -> None:
-        newest = "SELECT used, sum(size) OVER (ORDER BY used DESC) AS newer FROM records ORDER BY used DESC"
-        query = f"SELECT used FROM ({newest}) WHERE newer > ? LIMIT 1"  # noqa: S608
-        last = self._index.execute(query, (self.kept_bytes,)).fetchone()
-        if last:
-            self._index.execute("DELETE FROM records WHERE used <= ?", last)
-
-    def _compact(self, number: int) -> None:
-        """Move the records of a segment to others and delete it."""
-        path = segment.path(self.folder, number)
-        with self._index:
-            self._index.execute("BEGIN IMMEDIATE")
-            moving = self._index.execute(
-                "SELECT key, offset, size FROM records WHERE segment = ?", (number,)
-            ).fetchall()
-            for key, offset, size in moving:
-                place = self._reserve(size, besides=number)
-                segment.append(segment.path(self.folder, place[0]), place[1], [segment.read(path, offset, size)])
-                self._index.execute("UPDATE records SET segment = ?, offset = ? WHERE key = ?", (*place, key))
-            self._forget(number)
-        self._mapped.pop(number, None)
-        path.unlink(missing_ok=True)
-
-    # the index
-
-    def _opened(self, way: Callable[[], sqlite3.Connection]) -> sqlite3.Connection:
-        """The index; where there can be none in the folder, one in memory."""
+    def _opened(self, connect: Callable[[], sqlite3.Connection]) -> sqlite3.Connection:
+        """The database, or an empty one in memory if the folder can hold none."""
         try:
-            return way()
-        except (OSError, *index.FAILURES) as error:
+            return connect()
+        except (OSError, *FAILURES) as error:
             self._stop_writing(error)
-            return index.connect(":memory:", self.folder)
+            return _connect(":memory:")
 
     def _open(self) -> sqlite3.Connection:
         try:
             return self._connect()
-        except index.FAILURES as error:
-            if not index.is_damage(error):
+        except FAILURES as error:
+            if not _is_damage(error):
                 raise
         return self._replace()
 
     def _replace(self) -> sqlite3.Connection:
-        """Make a damaged or deleted index again from the segments, unless another process has just done so."""
-        with FileLock(self.folder / "index.lock"):
+        """Start anew after damage or deletion, unless another process has just done so."""
+        with FileLock(self.folder / "passages.lock"):
             if self._path.exists() and self._path.stat().st_ino == self._inode:
                 self._path.unlink()
-                self._path.with_name(self._path.name + "-journal").unlink(missing_ok=True)  # of the damaged one
-                self._say(f"the index of passage encodings in {self.folder} was damaged and is made again")
+                self._path.with_name(self._path.name + "-journal").unlink(missing_ok=True)
+                self._notice(f"the database of passage encodings in {self.folder} was damaged and is started anew")
             return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
-        if self.max_bytes:
-            self.folder.mkdir(parents=True, exist_ok=True)
+        if not self.max_bytes:
+            return _connect(f"{self._path.as_uri()}?mode=ro")
+        self.folder.mkdir(parents=True, exist_ok=True)
         if self._path.exists():
             self._inode = self._path.stat().st_ino
-        opened = index.connect(self._path, self.folder)
+        database = _connect(self._path.as_uri())
         self._inode = self._path.stat().st_ino
-        return opened
+        return database
 
-    def _index_failed(self, error: Exception) -> None:
-        if index.is_damage(error):
-            self._index.close()
-            self._index = self._opened(self._replace)
+    def _failed(self, error: Exception) -> None:
+        if _is_damage(error):
+            self._database.close()
+            self._database = self._opened(self._replace)
         else:
             self._stop_writing(error)
 
@@ -315,9 +269,56 @@ class RecordStore:
         if self.writable:
             self.writable = False
             reason = getattr(error, "strerror", None) or error
-            self._say(f"cannot write passage encodings to {self.folder} ({reason}); going on without")
+            self._notice(f"cannot write passage encodings to {self.folder} ({reason}); continuing without a cache")
 
-    def _say(self, line: str) -> None:
-        if line not in self._said:
-            self._said.add(line)
+    def _notice(self, line: str) -> None:
+        if line not in self._notices:
+            self._notices.add(line)
             notice(line)
+
+
+def record_bytes(payload_bytes: int) -> int:
+    """Bytes that a record takes in the database, at most: small payloads share a page, large ones fill several."""
+    if payload_bytes < PAGE_BYTES:
+        return PAGE_BYTES // max(1, PAGE_BYTES // (payload_bytes + 32)) + OVERHEAD
+    return -(-payload_bytes // PAGE_BYTES) * PAGE_BYTES + PAGE_BYTES // 8 + OVERHEAD
+
+
+def _checksum(key: bytes, payload: bytes) -> int:
+    return zlib.crc32(payload, zlib.crc32(key))
+
+
+def _connect(uri: str) -> sqlite3.Connection:
+    """Open the database at `uri`, creating its tables.
+
+    Raises:
+        FAILURES: it cannot be opened or is damaged; see `_is_damage`.
+    """
+    database = sqlite3.connect(uri, uri=True, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        database.execute("PRAGMA synchronous = OFF")
+        if not _schema(database):
+            database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            database.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            with database:
+                database.execute("BEGIN IMMEDIATE")
+                if not _schema(database):  # another process may have been faster
+                    for statement in SCHEMA:
+                        database.execute(statement)
+        if _schema(database) != SCHEMA:  # SQLite would accept one that a flipped bit has turned into another
+            raise sqlite3.DatabaseError("the tables are not those of this version")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _schema(database: sqlite3.Connection) -> tuple[str, ...]:
+    rows = database.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid").fetchall()
+    return tuple(sql for (sql,) in rows)
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether starting anew helps: the database is damaged, or no longer the one at its path."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)  # not set on errors that Python finds
+    return code == sqlite3.SQLITE_READONLY_DBMOVED or code & 0xFF not in ENVIRONMENT

@@ -15,25 +15,25 @@ SCALE_BYTES = 4
 
 
 class Rows(NamedTuple):
-    """L rows of width E as they are stored, in CPU memory."""
+    """L rows of width E in the stored format, in CPU memory."""
 
     values: Tensor
     """(L, E) bfloat16 or int8."""
     scale: Tensor | None
-    """(L,) float32, what an int8 row is multiplied with; None for bfloat16."""
+    """(L,) float32, the factor of each int8 row; None for bfloat16."""
 
     @property
     def bits(self) -> torch.dtype:
-        """What NumPy can take the values for: it has no bfloat16."""
+        """The type NumPy views the values as: it has no bfloat16."""
         return torch.int16 if self.scale is None else torch.int8
 
-    def buffers(self) -> list[memoryview]:
-        """The bytes to write: the scales, then the values."""
+    def tobytes(self) -> bytes:
+        """The stored form: the scales, then the values."""
         tensors = [*([] if self.scale is None else [self.scale]), self.values.view(self.bits)]
-        return [tensor.contiguous().numpy().data.cast("B") for tensor in tensors if tensor.numel()]
+        return b"".join(tensor.contiguous().numpy().data for tensor in tensors if tensor.numel())
 
     def split(self, lengths: Sequence[int]) -> list[Rows]:
-        """The rows of each of several passages that lie one after another."""
+        """The rows of each of several concatenated passages."""
         scales = [None] * len(lengths) if self.scale is None else self.scale.split(list(lengths))
         return [Rows(*pair) for pair in zip(self.values.split(list(lengths)), scales, strict=True)]
 
@@ -51,7 +51,7 @@ def row_bytes(width: int, number_format: Format) -> int:
     return 2 * width if number_format == "bfloat16" else SCALE_BYTES + width
 
 
-def unpack(buffer: memoryview, length: int, width: int, number_format: Format) -> Rows:
+def unpack(buffer: bytearray, length: int, width: int, number_format: Format) -> Rows:
     """Rows (`length`, `width`) over `buffer`, which is not copied."""
     if number_format == "bfloat16":
         bits = np.ndarray((length, width), np.int16, buffer)
@@ -62,9 +62,9 @@ def unpack(buffer: memoryview, length: int, width: int, number_format: Format) -
 
 
 def concatenate(rows: Sequence[Rows], width: int, number_format: Format) -> Rows:
-    """One passage's rows after another's, (M, E), in one copy."""
-    start = pack(torch.empty(0, width), number_format)  # says the type where there are no passages
-    # NumPy copies on one thread: torch's threads win nothing here, and wait for one another on a busy machine.
+    """The rows of all passages, (M, E), in one copy."""
+    start = pack(torch.empty(0, width), number_format)  # determines the type if there are no passages
+    # NumPy copies on one thread: torch's threads gain nothing here and wait for one another on a busy machine.
     values = np.concatenate([piece.values.view(start.bits).numpy() for piece in (start, *rows)])
     scales = [piece.scale.numpy() for piece in (start, *rows) if piece.scale is not None]
     scale = torch.from_numpy(np.concatenate(scales)) if scales else None

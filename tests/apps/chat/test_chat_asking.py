@@ -21,6 +21,7 @@ from ragx_apps.chat.page import BOTH, Page
 from ragx_apps.queue import Event, QuestionQueue, QueueFullError, Waiting
 
 from ragx.cepe.store import PassageStore
+from ragx.config import SamplingParams
 from ragx.errors import ConfigError
 from ragx.rag import RAG
 from ragx.types import Answer
@@ -38,7 +39,7 @@ def own(rag: RAG) -> RAG:
 
 
 def ask(queue: QuestionQueue, rag: RAG, tokens: int, cancel: threading.Event | None = None) -> Stream:
-    answer = partial(rag.ask, "snow?", k=2, prompt_passages=1, max_new_tokens=tokens)
+    answer = partial(rag.ask, "snow?", k=2, prompt_passages=1, sampling=SamplingParams(max_new_tokens=tokens))
     return queue.stream(answer, cancel or threading.Event())
 
 

@@ -122,7 +122,7 @@ def an_answer(number: int, shares: list[float] | None, cited: list[int]) -> Answ
         Citation(place, f"d#{i}", "d", f"T{i}", "d", 100 * i + 5, 100 * i + 6, "", 1.0)
         for place, i in enumerate(cited, start=1)
     ]
-    return Answer("", citations, [Hit(each, 1.0) for each in passages], Timings(0, 0, 0, 0, 0), shares=shares)
+    return Answer("", citations, [Hit(each, 1.0) for each in passages], Timings(0, 0, 0, 0, 0), attention_shares=shares)
 
 
 def test_sources_come_by_share_and_all_cited_ones_are_there() -> None:

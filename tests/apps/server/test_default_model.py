@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ragx.config import SamplingParams
 from ragx.engine.batching import BatchDecoder
 from ragx.rag import RAG
 
@@ -13,11 +14,13 @@ QUESTIONS = ["How much sunlight does fresh snow reflect?", "What does dark soil 
 
 def test_the_default_model_answers_the_same_alone_and_in_company(notes_index: Path) -> None:
     rag = RAG.from_index(notes_index, dtype="float32", device="cpu")
-    alone = [rag.ask(question, max_new_tokens=16) for question in QUESTIONS]
+    alone = [rag.ask(question, sampling=SamplingParams(max_new_tokens=16)) for question in QUESTIONS]
     assert all(answer.text for answer in alone)
     reader = rag.readers["cepe"]
     reader.batch = BatchDecoder(reader.model, reader.tokenizer)
     with ThreadPoolExecutor(3) as askers:
-        together = list(askers.map(lambda question: rag.ask(question, max_new_tokens=16), QUESTIONS))
+        together = list(
+            askers.map(lambda question: rag.ask(question, sampling=SamplingParams(max_new_tokens=16)), QUESTIONS)
+        )
     reader.batch.close()
     assert [(answer.text, answer.finish) for answer in together] == [(answer.text, answer.finish) for answer in alone]

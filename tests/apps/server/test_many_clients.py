@@ -113,18 +113,18 @@ def test_a_server_without_an_encoder_searches_by_words_alone(rag: RAG, method: s
     with serving(by_words) as server, httpx.Client(base_url=server.url, timeout=60) as client:
         chat = {**short(1), "stream": stream}
         for path, request in (
-            ("/v1/search", {"query": "snow", "retriever": method}),
-            (CHAT, {**chat, "ragx": {"retriever": method}}),
+            ("/v1/search", {"query": "snow", "method": method}),
+            (CHAT, {**chat, "ragx": {"method": method}}),
         ):
             refused = client.post(path, json=request)
             assert refused.status_code == 400
             assert refused.json()["error"] == {
                 "message": "this server searches with bm25 only",
                 "type": "invalid_request_error",
-                "param": "retriever",
+                "param": "method",
                 "code": None,
             }
-        assert client.post("/v1/search", json={"query": "snow", "retriever": "bm25"}).json()["data"]
+        assert client.post("/v1/search", json={"query": "snow", "method": "bm25"}).json()["data"]
         assert client.post("/v1/search", json={"query": "snow"}).json()["data"]
         assert client.post(CHAT, json=chat).status_code == 200
 
@@ -226,7 +226,7 @@ def test_a_server_that_is_told_to_end_answers_what_is_under_way_and_takes_nothin
 ) -> None:
     command = [sys.executable, "-m", "ragx", "serve", "--index", str(notes_index), "--model", str(talkative)]
     process = subprocess.Popen(
-        [*command, "--port", "0", "--retriever", "bm25"], stderr=subprocess.PIPE, text=True, env={**os.environ}
+        [*command, "--port", "0", "--method", "bm25"], stderr=subprocess.PIPE, text=True, env={**os.environ}
     )
     assert process.stderr is not None
     try:

@@ -18,7 +18,7 @@ from tests.helpers.served import QUESTION
 
 def test_tools_over_stdio(notes_index: Path, talkative: Path) -> None:
     async def talk() -> None:
-        command = ["-m", "ragx", "mcp", "--index", str(notes_index), "--model", str(talkative), "--retriever", "bm25"]
+        command = ["-m", "ragx", "mcp", "--index", str(notes_index), "--model", str(talkative), "--method", "bm25"]
         async with Client(StdioServerParameters(command=sys.executable, args=command, env=dict(os.environ))) as client:
             tools = (await client.list_tools()).tools
             assert [tool.name for tool in tools] == ["search", "ask"]

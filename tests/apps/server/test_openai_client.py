@@ -9,6 +9,7 @@ import numpy as np
 import openai
 import pytest
 
+from ragx.config import SamplingParams
 from ragx.rag import RAG
 from ragx.retrieval import TextEmbedder
 from tests.helpers.served import MODEL, QUESTION, Server
@@ -24,7 +25,7 @@ def client(server: Server) -> openai.OpenAI:
 def test_a_chat_answers_with_citations_and_usage(client: openai.OpenAI, rag: RAG) -> None:
     extra = {"ragx": {"k": 3, "prompt_passages": 1}}
     completion = client.chat.completions.create(model=MODEL, messages=CHAT, max_tokens=20, extra_body=extra)
-    expected = rag.ask(QUESTION, k=3, prompt_passages=1, max_new_tokens=20)
+    expected = rag.ask(QUESTION, k=3, prompt_passages=1, sampling=SamplingParams(max_new_tokens=20))
     assert completion.object == "chat.completion"
     assert completion.choices[0].message.role == "assistant"
     assert completion.choices[0].message.content == expected.text
@@ -90,7 +91,7 @@ def test_a_conversation_is_searched_and_read(client: openai.OpenAI, rag: RAG) ->
     ]
     completion = client.chat.completions.create(model=MODEL, messages=messages, max_tokens=10)
     history = [Message("system", "Be brief."), Message("user", QUESTION), Message("assistant", "90 percent.")]
-    expected = rag.ask("And soil?", history=history, max_new_tokens=10)
+    expected = rag.ask("And soil?", history=history, sampling=SamplingParams(max_new_tokens=10))
     assert completion.usage is not None
     assert completion.usage.prompt_tokens == expected.prompt_tokens
     assert completion.choices[0].message.content == expected.text

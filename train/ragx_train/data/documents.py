@@ -28,7 +28,8 @@ from tqdm import tqdm
 from ragx.config import DatasetSource
 from ragx.errors import CorpusError
 from ragx.models import home
-from ragx.util.tokenization import plain_ids, valid
+from ragx.util.text import without_surrogates
+from ragx.util.tokenization import plain_ids
 from ragx_train.data.sources import Source, documents, expand
 from ragx_train.settings import DocumentSettings
 
@@ -103,7 +104,7 @@ def in_split(keys: NDArray[np.uint64], split: Split, *, test: float, retrieval: 
 
 def text_key(text: str) -> int:
     """The first 8 bytes of a text's SHA-256 as a number: what decides its split."""
-    return int.from_bytes(hashlib.sha256(valid(text).encode()).digest()[:8], "big")
+    return int.from_bytes(hashlib.sha256(without_surrogates(text).encode()).digest()[:8], "big")
 
 
 def open_corpus(settings: DocumentSettings, tokenizer: PreTrainedTokenizerFast) -> Corpus:

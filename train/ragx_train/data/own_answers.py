@@ -88,7 +88,7 @@ def write_own_answers(settings: QaSettings, out: Path, deadline: float | None = 
     progress = tqdm(desc=f"writing {out.name}", total=len(asked), unit=" questions")
     with stop_on_signals() as stop, durable_file(out) as lines, progress:
         for start in range(0, len(order), TOGETHER):
-            if stop.asked or (deadline is not None and time.monotonic() > deadline):
+            if stop.requested or (deadline is not None and time.monotonic() > deadline):
                 break
             batch = [asked[place] for place in order[start : start + TOGETHER]]
             prompts = [
@@ -104,7 +104,7 @@ def write_own_answers(settings: QaSettings, out: Path, deadline: float | None = 
             progress.update(len(batch))
         if not written:
             raise CorpusError(f"none of the decoder's answers to {done} questions is right")
-    if stop.asked:
+    if stop.requested:
         raise Interrupted(f"stopped by a signal: {written:,} right answers to {done:,} questions in {out}")
     return written, done
 

@@ -12,6 +12,7 @@ from typing import IO, Any, NamedTuple
 
 from ragx.config import DatasetSource
 from ragx.errors import ConfigError, CorpusError
+from ragx.util.text import first_line
 
 ROWS = (".jsonl", ".jsonl.gz", ".jsonl.xz", ".jsonl.zst")
 KINDS = (*ROWS, ".txt")
@@ -119,7 +120,7 @@ def _of_dataset(source: DatasetSource, domain: str) -> Iterator[tuple[str, str]]
     try:
         loaded = load_dataset(source.dataset, source.config, split=source.split)
     except Exception as error:  # whatever the Hub, the disk or the dataset's files make of it
-        raise CorpusError(f"cannot load the dataset {source.dataset}: {str(error).partition(chr(10))[0]}") from None
+        raise CorpusError(f"cannot load the dataset {source.dataset}: {first_line(error)}") from None
     for number, row in enumerate(loaded):
         yield _document(row, source.text_column, domain, f"{source.dataset}, row {number}")
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from ragx.errors import ConfigError, RagxError
 from ragx.util.terminal import notice
+from ragx.util.text import first_line
 from ragx_train.engine.sharding import part_like, whole
 from ragx_train.settings import FREE_TO_CHANGE, RecipeSettings
 
@@ -123,7 +124,7 @@ def restore(
         try:
             state, values, moments = _read(folder)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
-            notice(f"{folder} is damaged ({str(error).partition(chr(10))[0]}): going back to the one before")
+            notice(f"{folder} is damaged ({first_line(error)}): going back to the one before")
             continue
         _compare(settings, state["settings"], folder)
         for key, digest in state["fingerprint"].items():

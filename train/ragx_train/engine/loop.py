@@ -140,7 +140,7 @@ def _train(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             with _naming_the_step(progress.step + 1):
-                done = update(accelerator, objective, optimizer, batches, stop, clip=loop.clip)
+                done = update(accelerator, objective, optimizer, batches, stop, max_grad_norm=loop.max_grad_norm)
             if done is None:
                 break
             seconds = time.monotonic() - began
@@ -162,7 +162,7 @@ def _train(
             bar.update()
             bar.set_postfix_str(f"loss {done.losses['loss']:.3f}, {done.tokens / seconds:,.0f} tokens/s")
             last = progress.step == loop.steps
-            if agreed(stop.asked):
+            if agreed(stop.requested):
                 break
             if held_out and (last or progress.step % loop.validate_every == 0):
                 found = validate(accelerator, objective, held_out)
@@ -184,7 +184,7 @@ def _train(
                     notice(f"out of time after step {progress.step} of {loop.steps}: --resume goes on from there")
                 break
         save()
-        if agreed(stop.asked):
+        if agreed(stop.requested):
             raise Interrupted(f"stopped by a signal after step {progress.step}: --resume goes on from there")
     if any(".cross_attn." in name for name in weights):  # what the encoder alone reads is no context
         model.config.trained_context_tokens = max(earlier_context, progress.context_tokens)

@@ -30,13 +30,13 @@ def reader_to_train(settings: ModelSettings, loop: LoopSettings) -> tuple[CepeMo
     gradient and is in the number format of `loop.precision`.
 
     Raises:
-        ConfigError: `settings.start` is no reader, or one of another decoder or other layers than the settings say;
+        ConfigError: `settings.init_from` is no reader, or one of another decoder or other layers than the settings say;
             the decoder may be another of the same vocabulary where an encoder of its own is all that was trained.
         ModelError: a model is missing or damaged.
     """
     dtype = torch.bfloat16 if loop.precision == "bf16" else torch.float32
     decoder = resolve(settings.decoder, "decoder")
-    if settings.start is None:
+    if settings.init_from is None:
         model = fresh(
             decoder,
             Placement(dtype, "cpu"),
@@ -47,7 +47,7 @@ def reader_to_train(settings: ModelSettings, loop: LoopSettings) -> tuple[CepeMo
             output_gain=settings.output_gain,
         )
     else:
-        model = load(str(_reader_folder(settings.start)), dtype=dtype, device="cpu")
+        model = load(str(_reader_folder(settings.init_from)), dtype=dtype, device="cpu")
         _check_fit(model, settings, decoder)
         moves = _moves(model, decoder)
         if moves:
@@ -63,7 +63,7 @@ def reader_to_train(settings: ModelSettings, loop: LoopSettings) -> tuple[CepeMo
             model.encoder.load_state_dict(encoder.state_dict())
         model.config.shared_encoder_layers = min(model.config.shared_encoder_layers, settings.frozen_encoder_layers)
     model.attend = "cached"  # the other ways are for decoding; in training this one projects anew in every step
-    if settings.random_encoder or (settings.encoder is not None and settings.start is None):
+    if settings.random_encoder or (settings.encoder is not None and settings.init_from is None):
         torch.manual_seed(loop.seed)
         model.encoder.apply(model._init_weights)
     model.requires_grad_(False)
@@ -71,8 +71,8 @@ def reader_to_train(settings: ModelSettings, loop: LoopSettings) -> tuple[CepeMo
         if _is_trained(name, settings):
             parameter.data = parameter.data.float()
             parameter.requires_grad_(True)
-    if settings.start is not None:
-        _restore_precision(model, _reader_folder(settings.start), "encoder." if moves else "")
+    if settings.init_from is not None:
+        _restore_precision(model, _reader_folder(settings.init_from), "encoder." if moves else "")
     if loop.activation_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     model.train()
@@ -88,12 +88,12 @@ def fingerprints(settings: ModelSettings) -> dict[str, str]:
     """SHA-256 (hex) of the models that a reader is made from, by the settings that name them.
 
     Raises:
-        ConfigError: `settings.start` is no reader.
+        ConfigError: `settings.init_from` is no reader.
         ModelError: a model is missing or damaged.
     """
     found = {"model.decoder": fingerprint(resolve(settings.decoder, "decoder"))}
-    if settings.start is not None:
-        found["model.start"] = fingerprint(_reader_folder(settings.start))
+    if settings.init_from is not None:
+        found["model.init_from"] = fingerprint(_reader_folder(settings.init_from))
     return found
 
 
@@ -111,7 +111,7 @@ def _own_encoder(settings: EncoderSettings, decoder: Path) -> PreTrainedConfig:
     config.update(
         {
             "hidden_size": settings.width,
-            "intermediate_size": settings.feed_forward,
+            "intermediate_size": settings.intermediate_size,
             "num_attention_heads": settings.heads,
             "num_key_value_heads": settings.heads,
             "head_dim": settings.width // settings.heads,
@@ -129,7 +129,7 @@ def _reader_folder(start: str) -> Path:
         return folder
     if start in {model.name for model in list_models() if model.kind == "reader"}:
         return resolve(start, "reader")
-    raise ConfigError(f"model.start: {start} holds no reader; finish the earlier stage, or set it to null")
+    raise ConfigError(f"model.init_from: {start} holds no reader; finish the earlier stage, or set it to null")
 
 
 def _moves(model: CepeModel, decoder: Path) -> bool:
@@ -145,7 +145,7 @@ def _check_fit(model: CepeModel, settings: ModelSettings, decoder: Path) -> None
             layers=encoder.num_hidden_layers,
             width=encoder.hidden_size,
             heads=encoder.num_attention_heads,
-            feed_forward=encoder.intermediate_size,
+            intermediate_size=encoder.intermediate_size,
         )
     fits: list[tuple[str, object, object]] = [
         ("encoder", settings.encoder, own),
@@ -157,12 +157,12 @@ def _check_fit(model: CepeModel, settings: ModelSettings, decoder: Path) -> None
         fits.append(("cross_attention_layers", settings.cross_attention_layers, layers))
     elif load_tokenizer(Path(str(model.name_or_path))).get_vocab() != load_tokenizer(decoder).get_vocab():
         raise ConfigError(
-            f"model.start: the encoder of {settings.start} reads the tokens of {model.name_or_path},"
+            f"model.init_from: the encoder of {settings.init_from} reads the tokens of {model.name_or_path},"
             f" and those of {decoder} are others: give another start or decoder"
         )
     for what, said, found in fits:
         if said != found:
-            raise ConfigError(f"model.start: the {what} of {settings.start} is {found}, in the settings it is {said}")
+            raise ConfigError(f"model.init_from: {what} is {found} in {settings.init_from} but {said} in the settings")
 
 
 @torch.no_grad()

@@ -94,7 +94,7 @@ def update(
     batches: list[Batch],
     stop: Stop,
     *,
-    clip: float,
+    max_grad_norm: float,
 ) -> Update | None:
     """Change the optimizer's weights by the gradient of a step's mean loss; None when a signal came before that.
 
@@ -105,7 +105,7 @@ def update(
     predictions, tokens, encoder_tokens = total(accelerator, torch.tensor(counts).sum(dim=0)).tolist()
     losses: list[Losses] = []
     for number, batch in enumerate(batches, start=1):
-        if stop.asked and accelerator.num_processes == 1:  # several devices stop together, after the step
+        if stop.requested and accelerator.num_processes == 1:  # several devices stop together, after the step
             optimizer.zero_grad()
             return None
         with accelerator.no_sync(objective) if number < len(batches) else nullcontext():
@@ -117,7 +117,7 @@ def update(
     for batch, found in zip(batches, losses, strict=True):
         _require_finite("loss", found["loss"], [batch])
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    norm = whole(accelerator.clip_grad_norm_(weights, clip))
+    norm = whole(accelerator.clip_grad_norm_(weights, max_grad_norm))
     _require_finite("gradient", norm, batches)
     if encoder_tokens:  # else masking has left nothing in the whole step, and there is nothing to learn
         optimizer.step()

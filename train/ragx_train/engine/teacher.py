@@ -24,13 +24,13 @@ from ragx.models import fingerprint, home
 from ragx_train.data.example import IGNORE, Batch
 from ragx_train.engine.losses import top_probabilities
 
-Opinion = tuple[Tensor, Tensor]
+TeacherTopK = tuple[Tensor, Tensor]
 """Token ids (rows, top) and probabilities (rows, top), a row for each labelled token of a batch, in its order."""
-Teacher = Callable[[CepeModel, Batch], Opinion]
+Teacher = Callable[[CepeModel, Batch], TeacherTopK]
 
 
 @torch.no_grad()
-def teach(model: CepeModel, batch: Batch, top: int) -> Opinion:
+def teach(model: CepeModel, batch: Batch, top: int) -> TeacherTopK:
     """What the decoder, having read `batch.before` too, deems likeliest to follow each labelled token."""
     read = torch.cat([batch.before, batch.ids], dim=1)  # (B, T + N)
     hidden = model.model(input_ids=read, context=None, use_cache=False).last_hidden_state[:, batch.before.shape[1] :]
@@ -50,7 +50,7 @@ def stored(top: int, decoder: Path, precision: Literal["bf16", "fp32"]) -> Teach
     said = f"1 {fingerprint(decoder)} {precision} {top}"
     folder = home() / "teacher" / hashlib.sha256(said.encode()).hexdigest()[:32]
 
-    def teacher(model: CepeModel, batch: Batch) -> Opinion:
+    def teacher(model: CepeModel, batch: Batch) -> TeacherTopK:
         files = [folder / key[:2] / f"{key}.safetensors" for key in _keys(batch)]
         kept = [each for each in map(_read, files) if each is not None]
         if len(kept) < len(files):
@@ -71,7 +71,7 @@ def _keys(batch: Batch) -> list[str]:
     return [hashlib.sha256(f"{before} ".encode() + row.tobytes()).hexdigest()[:32] for row in rows]
 
 
-def _read(file: Path) -> Opinion | None:
+def _read(file: Path) -> TeacherTopK | None:
     try:
         kept = load_file(file)  # maps it into memory
         return kept["ids"], kept["probabilities"]

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field, model_validator
 
-from ragx.rag import open_retriever
+from ragx.rag import open_index
 from ragx.reader.prompt import passage_text
-from ragx.retrieval import Method, Retriever
+from ragx.retrieval import Retriever
+from ragx.types import SearchMethod
 from ragx.util.tokenization import plain_ids
 from ragx_train.data.documents import Corpus, Split, open_corpus
 from ragx_train.data.example import Example, following
@@ -41,7 +42,7 @@ class RetdocSettings(RecipeSettings):
     data: DocumentSettings
     index: str
     """The folder of an index of documents that are not trained on."""
-    method: Method = "dense"
+    method: SearchMethod = "dense"
     """How it is searched."""
     decoder_tokens: int = Field(default=4096, ge=2)
     """In a sequence (n in the paper)."""
@@ -62,7 +63,7 @@ class RetdocSettings(RecipeSettings):
 
 def run(settings: RetdocSettings, run: Run) -> None:
     """Train a reader to continue text with the help of retrieved passages."""
-    retriever = open_retriever(Path(settings.index).expanduser(), method=settings.method)
+    retriever = open_index(Path(settings.index).expanduser(), method=settings.method).retriever
     model, tokenizer = reader_to_train(settings.model, settings.loop)
     corpus = open_corpus(settings.data, tokenizer)
     example, validation = examples(settings, corpus, tokenizer, retriever)

@@ -1,0 +1,71 @@
+"""Speed and size of the passage store: `python -m benchmarks.encodings [FOLDER]`.
+
+Each round stores the passages of one question and reads them back: 60 passages of about 128 tokens, 576 wide, in
+bfloat16. The median round is reported; the operating system's file cache is warm.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from ragx.cepe.store import PassageStore
+from ragx.cepe.store.rows import concatenate
+
+PASSAGES, TOKENS, WIDTH, ROUNDS = 60, 128, 576, 15
+FULL_AFTER = 6
+"""Rounds that fit into the small store, which evicts from then on."""
+
+
+def main(folder: Path) -> None:
+    """Print one line a figure."""
+    torch.set_num_threads(1)
+    payload = PASSAGES * TOKENS * WIDTH * 2
+    questions = [
+        [[question, n, *range(TOKENS - 10 + n % 17)] for n in range(PASSAGES)]  # 120 to 136 tokens
+        for question in range(ROUNDS)
+    ]
+    rows = [torch.randn(len(passage), WIDTH).bfloat16() for passage in questions[0]]
+    large = PassageStore(folder / "large", "reader", WIDTH, max_bytes=1 << 30)
+    report("put", [seconds(lambda q=q: large.put(q, rows)) for q in questions])  # type: ignore[misc]
+    large.close()
+    large = PassageStore(folder / "large", "reader", WIDTH, max_bytes=1 << 30)
+    report("get", [seconds(lambda q=q: read(large, q)) for q in questions])  # type: ignore[misc]
+    assert large.stats.hits == ROUNDS * PASSAGES
+    size = sum(path.stat().st_size for path in (folder / "large").iterdir())
+    exact = ROUNDS * sum(tensor.nbytes for tensor in rows)
+    print(f"size        {size / exact:8.4f} bytes on disk for each byte of rows")
+    small = PassageStore(folder / "small", "reader", WIDTH, max_bytes=FULL_AFTER * payload)
+    report("put, full", [seconds(lambda q=q: small.put(q, rows)) for q in questions][FULL_AFTER:])  # type: ignore[misc]
+
+
+def read(store: PassageStore, passages: list[list[int]]) -> None:
+    """Read and concatenate the rows, as `PassageStore.encode` does for a question."""
+    concatenate([rows for rows in store.get(passages) if rows is not None], WIDTH, "bfloat16")
+
+
+def seconds(step: Callable[[], object]) -> float:
+    """Wall time of `step`."""
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+def report(name: str, times: list[float]) -> None:
+    """One line: milliseconds of a question and passages a second."""
+    median = statistics.median(times)
+    print(f"{name:10}  {median * 1000:8.2f} ms a question  {PASSAGES / median:8.0f} passages/s")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        main(Path(sys.argv[1]))
+    else:
+        with TemporaryDirectory() as name:
+            main(Path(name))

@@ -1,0 +1,118 @@
+"""The lexical index beside tantivy's bare binding: building, size, updating 1 %, answering.
+
+    python -m benchmarks.lexical [--passages 100000] [--questions 200]
+
+Prints one JSON object. Passages are synthetic: 100 words drawn by Zipf's law from 100,000; questions are 6 words of a
+passage. A build is timed without embedding, as are an update's words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import tantivy
+
+from ragx.index.lexical import HEAP, Lexical, write_lexical
+
+VOCABULARY = np.array([f"w{number}x" for number in range(100_000)])
+WORDS = 100
+"""In a passage."""
+
+
+def texts(number: int, seed: int) -> Iterator[str]:
+    generator = np.random.default_rng(seed)
+    weights = 1 / np.arange(1, len(VOCABULARY) + 1)
+    edges = np.cumsum(weights / weights.sum())
+    for _ in range(number):
+        places = np.minimum(np.searchsorted(edges, generator.random(WORDS)), len(VOCABULARY) - 1)
+        yield " ".join(VOCABULARY[places])
+
+
+def timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def bare(folder: Path, documents: list[tuple[int, str]]) -> tantivy.Index:
+    """As tantivy-py's own documentation does it, with its default analyzer."""
+    folder.mkdir()
+    schema = tantivy.SchemaBuilder().add_unsigned_field("row", fast=True).add_text_field("text").build()
+    index = tantivy.Index(schema, str(folder))
+    writer = index.writer(HEAP, num_threads=1)
+    for row, text in documents:
+        document = tantivy.Document()
+        document.add_unsigned("row", row)
+        document.add_text("text", text)
+        writer.add_document(document)
+    writer.commit()
+    writer.wait_merging_threads()
+    index.reload()
+    return index
+
+
+def percentiles(answer: Callable[[str], object], questions: list[str]) -> dict[str, float]:
+    """Milliseconds."""
+    seconds = [timed(lambda: answer(question)) for question in questions]  # noqa: B023
+    return {f"p{p}_ms": round(float(np.percentile(seconds, p)) * 1e3, 2) for p in (50, 95)}
+
+
+def size(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+
+
+def measure(passages: int, questions: int, work: Path) -> dict[str, object]:
+    documents = [*enumerate(texts(passages, 0))]
+    more = [*enumerate(texts(passages // 100, 1), start=passages)]
+    generator = np.random.default_rng(2)
+    asked = [
+        " ".join(generator.choice(documents[row][1].split(), 6)) for row in generator.integers(passages, size=questions)
+    ]
+    ours, theirs = work / "ours", work / "theirs"
+    build = timed(lambda: write_lexical(ours, "english", documents))
+    opening = timed(lambda: Lexical.open(ours, "english"))
+    lexical = Lexical.open(ours, "english")
+    figures: dict[str, object] = {
+        "build_s": round(build, 1),
+        "megabytes": round(size(ours), 1),
+        "open_ms": round(opening * 1e3, 1),
+        **percentiles(lambda question: lexical.best(question, 10), asked),
+        "one_common_word": percentiles(lambda question: lexical.best(question, 10), ["w0x", "w1x", "w2x"] * 5),
+    }
+    gone = generator.choice(passages, passages // 100, replace=False).tolist()
+    update = timed(lambda: write_lexical(ours, "english", more, first=passages, deleted=gone))
+    one = [(passages + len(more), "a passage more")]
+    figures["update_1_percent_s"] = round(update, 2)
+    figures["update_one_passage_s"] = round(timed(lambda: write_lexical(ours, "english", one, first=one[0][0])), 3)
+    build = timed(lambda: bare(theirs, documents))
+    index = tantivy.Index.open(str(theirs))
+    searcher = index.searcher()
+    figures["bare"] = {
+        "build_s": round(build, 1),
+        "megabytes": round(size(theirs), 1),
+        **percentiles(lambda question: searcher.search(index.parse_query(question, ["text"]), 10), asked),
+    }
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--passages", type=int, default=100_000)
+    parser.add_argument("--questions", type=int, default=200)
+    given = parser.parse_args()
+    with TemporaryDirectory() as work:
+        figures = measure(given.passages, given.questions, Path(work))
+    machine = {"machine": platform.processor() or platform.machine(), "tantivy": version("tantivy")}
+    print(json.dumps({"passages": given.passages, **machine, **figures}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""`ragx models`: models by name. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ragx.cli.options import Json, Offline
+
+app = typer.Typer(no_args_is_help=True, help="Models by name.")
+
+
+@app.command("list")
+def list_known(as_json: Json = False) -> None:
+    """List the models known by name, and which are on this machine."""
+    from ragx.models import list_models
+
+    rows = list_models()
+    if as_json:
+        print(
+            json.dumps([{**asdict(row), "folder": str(row.folder) if row.folder else None} for row in rows], indent=2)
+        )
+        return
+    for row in rows:
+        size = f"{row.size / 1e6:,.0f} MB" if row.size else "-"
+        print(f"{row.name:<24} {row.kind:<8} {size:>8}  {', '.join(row.sources)}")
+
+
+@app.command("pull")
+def pull(name: str, offline: Offline = False) -> None:
+    """Fetch a model, check it and keep it."""
+    from ragx.models import pull
+
+    print(pull(name))
+
+
+@app.command("path")
+def path(name: str) -> None:
+    """Print the folder of a model that is on this machine."""
+    from ragx.models import resolve
+
+    print(resolve(name, allow_download=False))
+
+
+@app.command("quantize")
+def quantize(
+    reader: Annotated[Path, typer.Argument(help="The folder of a trained reader.")],
+    out: Annotated[Path, typer.Argument(help="Where the smaller one is written.")],
+    prompted_gain: Annotated[
+        float, typer.Option(help="Scales what cross-attention adds beside passages in the prompt.")
+    ] = 1.0,
+) -> None:
+    """Write a trained reader's added weights in int8, a quarter of their size."""
+    from ragx.cepe.added_weights import quantize_reader
+
+    quantize_reader(reader, out, prompted_gain)
+    print(out)

@@ -1,0 +1,264 @@
+"""Lexical search: BM25 over the words of all passages, in one tantivy index that spans the shards.
+
+A tantivy index is a set of immutable segments and a `meta.json` that names them. A document is a passage's row number
+and the words of its title and text; the text itself is not stored. An update adds a segment and marks documents as
+deleted, so it costs what it changes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ragx.errors import RagxError
+from ragx.util.files import durable_file
+
+if TYPE_CHECKING:
+    import tantivy
+
+HEAP = 128_000_000
+"""Bytes of memory that new documents fill before they become a segment."""
+META = "meta.json"
+_TIES = 32
+"""Documents fetched beyond k, so that ties at the end can be put in the order of rows."""
+_NO_STOP_WORDS = {"arabic", "greek", "romanian", "tamil", "turkish"}
+"""Languages of which tantivy has a stemmer and no list of stop words."""
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30fa\u30fc-\u30ff\u3130-\u318f"
+    "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff]+"
+)
+"""A run of Thai, Lao, Burmese, Khmer, Chinese, Japanese or Korean, where no spaces part all words."""
+
+
+class LexicalError(Exception):
+    """What tantivy says of an index that is damaged, or that it cannot write."""
+
+
+def write_lexical(
+    folder: Path,
+    language: str,
+    documents: Iterable[tuple[int, str]],
+    *,
+    first: int | None = None,
+    deleted: Iterable[int] = (),
+) -> list[str]:
+    """Add documents, rows and their texts, to the lexical index in `folder`, which is made if it is not there.
+
+    Files that are there are never written to, only unlinked, so they may be hard links to another generation's.
+
+    Args:
+        folder: of the index.
+        language: of `IndexSettings`.
+        documents: read once.
+        first: documents of this row and later ones are deleted before those given are added; None: nothing is there.
+        deleted: rows that are deleted too.
+
+    Returns:
+        The names of the files that make up the index now; others may be left in the folder.
+
+    Raises:
+        LexicalError: the index is damaged or cannot be written.
+    """
+    import tantivy
+
+    with _tantivy():
+        folder.mkdir(exist_ok=True)
+        index = tantivy.Index(_schema(), str(folder))
+        index.register_tokenizer("words", _analyzer(language))
+        writer = index.writer(HEAP, num_threads=1)
+        if first is not None:
+            later = tantivy.Query.range_query(_schema(), "row", tantivy.FieldType.Unsigned, lower_bound=first)
+            writer.delete_documents_by_query(later)
+        writer.delete_documents_by_query(tantivy.Query.term_set_query(_schema(), "row", list(deleted)))
+    _add(writer, documents)
+    return _files(folder)
+
+
+def has_deleted(folder: Path) -> bool:
+    """Whether the index still holds words of deleted documents.
+
+    Raises:
+        LexicalError: it is damaged.
+    """
+    with _tantivy():
+        return any(segment["deletes"] for segment in json.loads((folder / META).read_bytes())["segments"])
+
+
+class Lexical:
+    """A lexical index, opened for searching. Safe to share between threads."""
+
+    def __init__(self, index: tantivy.Index, language: str) -> None:
+        """Use `open` or `in_memory`."""
+        self._schema = index.schema
+        self._searcher = index.searcher()
+        self._language = language
+
+    @classmethod
+    def open(cls, folder: Path, language: str) -> Lexical:
+        """Map the index in `folder` into memory; the folder may be read-only, and may be deleted afterwards.
+
+        Raises:
+            LexicalError: it is damaged.
+        """
+        import tantivy
+
+        with _tantivy(), _links(folder) as links:
+            return cls(tantivy.Index.open(str(links)), language)
+
+    @classmethod
+    def in_memory(cls, documents: Iterable[tuple[int, str]], language: str) -> Lexical:
+        """An index of these documents, rows and their texts, that is nowhere on disk."""
+        import tantivy
+
+        index = tantivy.Index(_schema())
+        index.register_tokenizer("words", _analyzer(language))
+        _add(index.writer(HEAP, num_threads=1), documents)
+        index.reload()
+        return cls(index, language)
+
+    def __len__(self) -> int:
+        """How many documents there are, without the deleted ones."""
+        return int(self._searcher.num_docs)
+
+    def best(self, question: str, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k documents of highest score: rows and scores, at most (k,). Best first, ties by row.
+
+        A document without any word of the question is no match, so a question of stop words alone has none.
+
+        Raises:
+            LexicalError: the index is damaged.
+        """
+        with _tantivy():
+            query = self._query(question)
+            limit = k + _TIES
+            hits = self._searcher.search(query, limit, count=False).hits
+            while len(hits) == limit and hits[-1][0] == hits[k - 1][0]:
+                limit *= 4
+                hits = self._searcher.search(query, limit, count=False).hits
+            scores = np.array([score for score, _ in hits], np.float32)
+            rows = np.array(self._searcher.fast_field_values("row", [place for _, place in hits]), np.int64)
+        best = np.lexsort((rows, -scores))[:k]
+        return rows[best], scores[best]
+
+    def _query(self, question: str) -> tantivy.Query:
+        """Any word of the question, as often as it stands there; never tantivy's query language."""
+        import tantivy
+
+        query = tantivy.Query
+        words = Counter(_analyzer(self._language).analyze(spaced(question, unigrams=False)))
+        terms = ((query.term_query(self._schema, "text", word, "freq"), count) for word, count in words.items())
+        weighted = [query.boost_query(term, float(count)) if count > 1 else term for term, count in terms]
+        return query.boolean_query([(tantivy.Occur.Should, term) for term in weighted])
+
+
+def spaced(text: str, *, unigrams: bool) -> str:
+    """The text in Unicode's form NFKC, in which scripts without spaces are cut into overlapping pairs of characters.
+
+    With `unigrams`, as texts are indexed, each character of a run stands there as well, so that a question of a single
+    character finds it.
+    """
+
+    def grams(match: re.Match[str]) -> str:
+        run = match[0]
+        pairs = [run[at : at + 2] for at in range(len(run) - 1)]
+        return f" {' '.join([*run, *pairs] if unigrams or not pairs else pairs)} "
+
+    if text.isascii():
+        return text
+    text = unicodedata.normalize("NFKC", text)
+    return _UNSPACED.sub(grams, text)
+
+
+def _add(writer: tantivy.IndexWriter, documents: Iterable[tuple[int, str]]) -> None:
+    import tantivy
+
+    for row, text in documents:
+        document = tantivy.Document()
+        document.add_unsigned("row", row)
+        document.add_text("text", spaced(text, unigrams=True))
+        with _tantivy():
+            writer.add_document(document)
+    with _tantivy():
+        writer.commit()
+        writer.wait_merging_threads()
+
+
+@cache
+def _schema() -> tantivy.Schema:
+    import tantivy
+
+    builder = tantivy.SchemaBuilder()
+    builder.add_unsigned_field("row", indexed=True, fast=True)
+    builder.add_text_field("text", tokenizer_name="words", index_option="freq")
+    return builder.build()
+
+
+@cache
+def _analyzer(language: str) -> tantivy.TextAnalyzer:
+    """Lower-cased words, without stop words and accents, stemmed."""
+    from tantivy import Filter, TextAnalyzerBuilder, Tokenizer
+
+    builder = TextAnalyzerBuilder(Tokenizer.regex(r"\w+")).filter(Filter.lowercase())
+    if language == "none":
+        return builder.filter(Filter.ascii_fold()).build()
+    if language not in _NO_STOP_WORDS:
+        builder = builder.filter(Filter.stopword(language))
+    if language == "english":  # whose stemmer knows no accents: "Brontë" is to be found by "Bronte"
+        builder = builder.filter(Filter.ascii_fold())
+    return builder.filter(Filter.stemmer(language)).filter(Filter.ascii_fold()).build()
+
+
+def _files(folder: Path) -> list[str]:
+    """The files of the segments that `meta.json` names, and itself."""
+    with _tantivy():
+        meta = (folder / META).read_bytes()
+        with durable_file(folder / META) as file:  # as readable as other files; tantivy's is for its owner alone
+            file.write(meta)
+        segments = json.loads(meta)["segments"]
+        deletes = {segment["segment_id"].replace("-", ""): segment["deletes"] for segment in segments}
+        found = [META]
+        for path in sorted(folder.iterdir()):
+            segment, *stamp = path.name.split(".")[:-1] or [""]
+            current = deletes.get(segment)
+            if segment in deletes and (not stamp or (current and stamp == [str(current["opstamp"])])):
+                found.append(path.name)
+    return found
+
+
+@contextmanager
+def _links(folder: Path) -> Iterator[Path]:
+    """A temporary folder of links to the files of an index: to open it, tantivy must write a lock beside them."""
+    links = Path(mkdtemp(prefix="ragx-"))
+    try:
+        for path in folder.iterdir():
+            (links / path.name).symlink_to(path.resolve())
+        yield links
+    finally:
+        for _ in range(10):  # a thread of tantivy's may lock once more meanwhile
+            shutil.rmtree(links, ignore_errors=True)
+            if not links.exists():
+                break
+
+
+@contextmanager
+def _tantivy() -> Iterator[None]:
+    """Turn what tantivy raises into a `LexicalError`; where Rust panics, that is no `Exception`."""
+    try:
+        yield
+    except (RagxError, MemoryError):
+        raise
+    except BaseException as error:
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise LexicalError(" ".join(str(error).split())) from error
+        raise

@@ -1,0 +1,108 @@
+"""read: passages and a question become a cited answer, piece by piece. Everything that answers goes through here."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from typing import TypeVar
+
+from ragx.config import ReaderOptions, SamplingParams
+from ragx.reader.base import Reader
+from ragx.reader.citations import cite
+from ragx.types import Answer, Hit, Message, Timings
+
+NO_HITS = "no passage of the index matches the question; the answer comes from the decoder alone"
+
+T = TypeVar("T")
+
+
+def read(
+    reader: Reader,
+    question: str,
+    hits: Sequence[Hit],
+    *,
+    options: ReaderOptions,
+    sampling: SamplingParams,
+    history: Sequence[Message] = (),
+    cancel: threading.Event | None = None,
+) -> Generator[str, None, Answer]:
+    """Yield the pieces of the answer as they are decoded and return the answer; joined, the pieces are its text.
+
+    Closing the generator, or setting `cancel`, ends decoding before the next token.
+
+    Args:
+        reader: reads the passages; `options.reader` is not looked at.
+        question: the question.
+        hits: the passages to read, best first.
+        options: how to read them.
+        sampling: how to decode.
+        history: the conversation before the question.
+        cancel: ends the answer where it is.
+
+    Raises:
+        ConfigError: the question does not fit into the decoder's window.
+    """
+    start = time.perf_counter()
+    passages = [hit.passage for hit in hits]
+    prepared = reader.prepare(
+        question, passages, prompt_passages=options.prompt_passages, sampling=sampling, history=history
+    )
+    encoded = time.perf_counter()
+    if prepared.context is not None:
+        prepared.context.watch = options.attention_shares
+    text = ""
+    times: list[float] = []
+    with contextlib.closing(reader.stream(prepared, sampling, cancel)) as stream:
+        for piece in trimmed(_timed(stream, times)):
+            text += piece
+            yield piece
+    citations = cite(text, question, hits)
+    end = time.perf_counter()
+    shares = prepared.context.shares() if prepared.context is not None else None
+    return Answer(
+        text,
+        citations,
+        list(hits),
+        Timings(
+            retrieve=0.0,
+            encode=encoded - start,
+            first_token=(times[0] if times else end) - start,
+            total=end - start,
+            tokens_per_second=(len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0,
+        ),
+        attention_shares=None if shares is None else shares[0].tolist(),
+        notes=([] if hits else [NO_HITS]) + prepared.notes,
+        finish=stream.finish,
+        prompt_tokens=len(prepared.prompt.ids),
+        answer_tokens=stream.tokens,
+        context_tokens=0 if prepared.context is None else prepared.context.tokens,
+    )
+
+
+def returned(generator: Generator[object, None, T]) -> T:
+    """What a generator returns once it is exhausted."""
+    while True:
+        try:
+            next(generator)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+
+def trimmed(pieces: Iterator[str]) -> Iterator[str]:
+    """The pieces that are not empty, without the white space around the whole text."""
+    started, space = False, ""
+    for piece in pieces:
+        text = space + piece if started else piece.lstrip()
+        if ready := text.rstrip():
+            started = True
+            yield ready
+        space = text[len(ready) :]
+
+
+def _timed(pieces: Iterator[str], times: list[float]) -> Iterator[str]:
+    for piece in pieces:
+        times.append(time.perf_counter())
+        yield piece

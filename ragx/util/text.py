@@ -1,0 +1,18 @@
+"""Text and error messages from elsewhere, made fit to store and print."""
+
+from __future__ import annotations
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its class if it has no message."""
+    return str(error).strip().partition("\n")[0].rstrip() or type(error).__name__
+
+
+def without_surrogates(text: str) -> str:
+    """Return `text` with lone surrogates, which UTF-8 cannot encode, replaced by U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # through UTF-16, so that a surrogate pair becomes the one character it stands for
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

@@ -1,0 +1,138 @@
+"""RAG: one way for every question; what is deleted is not served; what is wrong is one line."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from ragx import RAG, Message, SamplingParams
+from ragx.config import IndexSettings, ModelOptions, ReaderOptions
+from ragx.errors import ConfigError, IndexFolderError
+from ragx.index import Index, build_index, collect_garbage, remove, update_index
+from ragx.rag import open_index, open_readers
+from ragx.retrieval import CurrentIndex, Retriever
+from tests.helpers.toy_embedders import WordEmbedder, passages
+
+TEXTS = ["fresh snow reflects sunlight", "dark soil absorbs sunlight", "the open sea looks blue"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    build_index(passages(TEXTS), tmp_path / "index", WordEmbedder(), IndexSettings(), quiet=True)
+    return tmp_path / "index"
+
+
+@pytest.fixture(scope="module")
+def models(tiny_decoder: Path) -> ModelOptions:
+    return ModelOptions(model=str(tiny_decoder), dtype="float32")
+
+
+@pytest.fixture
+def rag(folder: Path, models: ModelOptions) -> RAG:
+    readers, _ = open_readers(models)
+    return RAG(open_index(folder, method="bm25"), readers, method="bm25")
+
+
+SHORT = SamplingParams(max_new_tokens=8)
+
+
+def texts(hits: list[object]) -> list[str]:
+    return [hit.passage.text for hit in hits]  # type: ignore[attr-defined]
+
+
+def test_text_that_was_deleted_and_collected_is_not_served_by_an_open_rag(rag: RAG, folder: Path) -> None:
+    assert texts(rag.retrieve("snow sunlight", k=3)) == [TEXTS[0], TEXTS[1]]
+    update_index(folder, delete=["doc0#0"], quiet=True)
+    collect_garbage(folder, quiet=True)
+    assert texts(rag.retrieve("snow sunlight", k=3)) == [TEXTS[1]]
+    answer = rag.ask("snow sunlight", k=3, sampling=SHORT)
+    assert texts(answer.hits) == [TEXTS[1]]
+
+
+def test_an_index_that_was_removed_and_built_anew_is_reopened(rag: RAG, folder: Path) -> None:
+    assert rag.retrieve("snow", k=1)
+    remove(folder)
+    build_index(passages(["green grass"]), folder, WordEmbedder(), IndexSettings(), quiet=True)
+    assert texts(rag.retrieve("grass", k=1)) == ["green grass"]
+
+
+def test_a_retriever_in_use_keeps_its_generation(rag: RAG, folder: Path) -> None:
+    held = rag.retriever
+    update_index(folder, delete=["doc0#0"], quiet=True)
+    assert texts(held.search("snow", 1, "bm25")) == [TEXTS[0]]
+    assert rag.retriever is not held
+    assert rag.retriever is rag.retriever
+
+
+def test_threads_that_ask_at_once_open_a_generation_once(folder: Path) -> None:
+    opened: list[str] = []
+
+    def open_generation(index: Index) -> Retriever:
+        opened.append(index.generation)
+        return Retriever(index)
+
+    current = CurrentIndex(folder, open_generation)
+    start = threading.Barrier(8)
+
+    def ask() -> None:
+        start.wait()
+        assert current.retriever.search("snow", 1, "bm25")
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert opened == ["gen-0001"]
+
+
+def test_ask_is_retrieve_then_read(rag: RAG) -> None:
+    asked = rag.ask("What does snow reflect?", k=2, prompt_passages=1, sampling=SHORT)
+    hits = rag.retrieve("What does snow reflect?", k=2)
+    read = rag.read("What does snow reflect?", hits, options=ReaderOptions(prompt_passages=1), sampling=SHORT)
+    assert (read.text, read.hits, read.citations) == (asked.text, asked.hits, asked.citations)
+
+
+def test_the_pieces_of_an_answer_make_its_text(rag: RAG) -> None:
+    pieces: list[str] = []
+    answer = rag.ask("snow?", k=2, sampling=SamplingParams(max_new_tokens=30), on_text=pieces.append)
+    assert "".join(pieces) == answer.text
+
+
+def test_an_earlier_question_is_searched_too(rag: RAG) -> None:
+    assert rag.retrieve("And why?", k=1) == []
+    assert texts(rag.retrieve("And why?", k=1, history=[Message("user", "Is snow bright?")])) == [TEXTS[0]]
+
+
+def test_fewer_passages_than_k_are_said(rag: RAG) -> None:
+    assert any("3 passages" in note for note in rag.ask("snow", k=9, sampling=SHORT).notes)
+    assert any("no passage" in note for note in rag.ask("owls", k=1, sampling=SHORT).notes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"k": 0}, "k"),
+        ({"prompt_passages": -1}, "prompt_passages"),
+        ({"reader": "owl"}, "reader"),
+        ({"method": "owl"}, "method"),
+    ],
+)
+def test_an_argument_out_of_range_is_named(rag: RAG, arguments: dict[str, object], name: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}: "):
+        rag.ask("snow?", **arguments)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="empty"):
+        rag.ask("  ")
+
+
+def test_an_index_that_is_missing_is_said_before_models_load(tmp_path: Path) -> None:
+    with pytest.raises(IndexFolderError, match="no index"):
+        RAG.from_index(tmp_path / "none", model="absent")
+
+
+def test_a_closed_rag_lets_go_of_its_models(rag: RAG) -> None:
+    with rag:
+        pass
+    assert rag.readers == {}
