@@ -47,6 +47,8 @@ class Ask(Protocol):
 
 
 Event = str | Answer | Waiting
+Events = SimpleQueue[Event | Exception | None]
+"""The last one is an answer, an exception, or None where the question was cancelled before its turn."""
 
 
 class QuestionQueue:
@@ -68,7 +70,7 @@ class QuestionQueue:
         self._threads = ThreadPoolExecutor(self.batch, "ragx-answer")
         self._lock = threading.Lock()
         self._admitted = 0
-        self._waiting: list[SimpleQueue[Event | Exception]] = []
+        self._waiting: list[Events] = []
         self._cancels: list[threading.Event] = []
         self._typical_seconds = 1.0
 
@@ -99,14 +101,14 @@ class QuestionQueue:
             QueueFullError: no more questions can wait.
             Exception: whatever `ask` raises.
         """
-        events: SimpleQueue[Event | Exception] = SimpleQueue()
+        events: Events = SimpleQueue()
         future = self._submit(ask, events, cancel)
         over = False
         try:
             while not over:
                 stopped = cancel.is_set()
-                if stopped and future.cancel():  # it had not begun
-                    return
+                if stopped:
+                    future.cancel()  # if it has not begun
                 try:
                     event = events.get(timeout=GRACE if stopped else BEAT)
                 except Empty:
@@ -115,6 +117,8 @@ class QuestionQueue:
                     yield self._status(events)
                     continue
                 over = not isinstance(event, str)
+                if event is None:
+                    return
                 if isinstance(event, Exception):
                     raise event
                 yield event
@@ -146,7 +150,7 @@ class QuestionQueue:
             self._decoder.close()
         self._threads.shutdown()
 
-    def _submit(self, ask: Ask, events: SimpleQueue[Event | Exception], cancel: threading.Event) -> Future[None]:
+    def _submit(self, ask: Ask, events: Events, cancel: threading.Event) -> Future[None]:
         def answer() -> None:
             with self._lock:
                 self._waiting.remove(events)
@@ -155,7 +159,9 @@ class QuestionQueue:
             except Exception as error:  # raised to the stream's consumer
                 events.put(error)
 
-        def done(_: Future[None]) -> None:
+        def done(future: Future[None]) -> None:
+            if future.cancelled():
+                events.put(None)
             with self._lock:
                 if events in self._waiting:
                     self._waiting.remove(events)
@@ -170,13 +176,12 @@ class QuestionQueue:
         try:
             future = self._threads.submit(answer)
         except RuntimeError:  # closed
-            cancel.set()
             future = Future()
             future.cancel()
         future.add_done_callback(done)
         return future
 
-    def _status(self, events: SimpleQueue[Event | Exception]) -> Event:
+    def _status(self, events: Events) -> Event:
         with self._lock:
             return Waiting(self._waiting.index(events)) if events in self._waiting else ""
 

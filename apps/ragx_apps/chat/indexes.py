@@ -1,4 +1,4 @@
-"""The indexes that may be asked, by name. A name is looked up, never made into a path."""
+"""The indexes that visitors can ask, by name. A name is looked up, never turned into a path."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from pathlib import Path
 
 from ragx import models
 from ragx.errors import ConfigError
-from ragx.rag import RAG, default_index, open_index
+from ragx.index import Index
+from ragx.rag import RAG, default_index
+from ragx.retrieval import CurrentIndex, Retriever, open_embedder
 
 
 class Indexes:
-    """The one index that was named, or the default one and those in ragx's own folder; the same models read all."""
+    """The index that was named, or else the default one and those in ragx's home; the same models read all of them."""
 
     def __init__(self, rag: RAG, folder: Path | None) -> None:
-        """`rag` has the models and the first index, the only one if it was named by its `folder`."""
+        """`rag` has the models and the first index, which is the only one if it was named by its `folder`."""
         self.first = (folder or default_index()).resolve()
         self._alone = folder is not None
         self._rag = rag
@@ -32,7 +34,7 @@ class Indexes:
         return self._rag.retriever.index.manifest.embedder.name
 
     def folders(self) -> dict[str, Path]:
-        """The folders by name, the first index first."""
+        """Folders by name, the first index first."""
         others = [] if self._alone else sorted((models.home() / "indexes").glob("*/CURRENT"))
         found = {self.first.name: self.first}
         for current in others:
@@ -40,7 +42,7 @@ class Indexes:
         return found
 
     def open(self, name: str | None) -> RAG:
-        """The index of that name (None: the first), with the models.
+        """The index of this name (None: the first), with the models.
 
         Raises:
             ConfigError: there is no such index.
@@ -62,15 +64,19 @@ class Indexes:
             return opened
         with self._opening:
             if folder not in self._opened:
-                self._opened[folder] = RAG(
-                    open_index(folder, method=self._rag.method),
-                    self._rag.readers,
-                    method=self._rag.method,
-                    notes=self._rag.notes,
-                )
+                current = CurrentIndex(folder, self._retriever)
+                _ = current.retriever  # errors are raised here
+                self._opened[folder] = RAG(current, self._rag.readers, method=self._rag.method, notes=self._rag.notes)
             return self._opened[folder]
 
     def close(self, folder: Path) -> None:
-        """Forget an opened index: it was rebuilt or is gone."""
+        """Forget an opened index."""
         with self._opening:
             self._opened.pop(folder, None)
+
+    def _retriever(self, index: Index) -> Retriever:
+        """Shares the first index's embedder where it is the same."""
+        embedder = self._rag.retriever.embedder
+        if embedder is None or embedder.fingerprint != index.manifest.embedder.fingerprint:
+            embedder = open_embedder(index.manifest.embedder.name)
+        return Retriever(index, embedder)

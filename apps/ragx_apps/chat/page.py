@@ -176,7 +176,6 @@ class Page:
         finally:
             for path in uploaded:
                 path.unlink(missing_ok=True)
-        self.indexes.close(visitor.index)
         skipped = [f"{Path(each.source).name}: {each.reason}" for each in report.skipped]
         return markup.upload_report(visitor.names, report.counts.passages, skipped), gr.Dropdown(
             self.choices(request), value=OWN_FILES

@@ -11,6 +11,7 @@ from pathlib import Path
 from ragx.config import IndexSettings
 from ragx.errors import ConfigError
 from ragx.indexing.build import BuildReport, build
+from ragx.indexing.update import update
 
 TYPES = (".txt", ".md", ".rst", ".html", ".htm", ".pdf", ".docx", ".jsonl")
 MAX_FILE_BYTES = 20_000_000
@@ -44,9 +45,9 @@ class Visitor:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def add(self, uploaded: Sequence[Path], embedder: str, on_progress: Callable[[int, int], object]) -> BuildReport:
-        """Take the uploaded files over and index them with those before; it waits for an upload under way.
+        """Take the uploaded files over and add them to the index; wait for an upload in progress.
 
-        `on_progress` is told how many passages are embedded, and of how many.
+        `on_progress` gets the number of passages embedded and the total, while the index is first built.
 
         Raises:
             ConfigError: they are too many, too large or of another type, or the page was closed; nothing changes then.
@@ -58,6 +59,8 @@ class Visitor:
             check(uploaded, list(self.files.glob("*")))
             try:
                 with self._taken_over(uploaded):
+                    if (self.index / "CURRENT").exists():
+                        return update(self.index)
                     return build([self.files], self.index, IndexSettings(embedder=embedder), on_progress=on_progress)
             finally:
                 if self._closed:  # meanwhile: what was written since goes too

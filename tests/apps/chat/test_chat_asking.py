@@ -23,7 +23,9 @@ from ragx_apps.queue import Event, QuestionQueue, QueueFullError, Waiting
 from ragx.cepe.store import PassageStore
 from ragx.config import SamplingParams
 from ragx.errors import ConfigError
-from ragx.rag import RAG
+from ragx.index import collect_garbage
+from ragx.indexing.update import delete
+from ragx.rag import RAG, open_index
 from ragx.types import Answer
 from tests.helpers.chat_page import SENTENCE
 from tests.helpers.served import eventually
@@ -161,6 +163,24 @@ def test_indexes_are_opened_and_closed_while_others_read(
         reopening.result()
     assert len({answer.text for answer in answers}) == 1
     assert all(len(answer.hits) == 2 for answer in answers)
+
+
+def test_deleted_text_is_not_served(queue: QuestionQueue, chat_rag: RAG, chat_index: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    shutil.copytree(chat_index, folder)
+    indexes = Indexes(RAG(open_index(folder), chat_rag.readers), folder)
+
+    def documents(index: Path) -> set[str]:
+        asked = partial(indexes.open_folder(index).ask, "Is soil dark?", sampling=SamplingParams(max_new_tokens=2))
+        return {hit.passage.document for hit in whole(queue.stream(asked, threading.Event())).hits}
+
+    other = tmp_path / "other"  # opened besides the first one
+    shutil.copytree(chat_index, other)
+    for index in (folder, other):
+        assert "soil.txt" in documents(index)
+        delete(index, ["soil.txt"])
+        collect_garbage(index)
+        assert "soil.txt" not in documents(index)
 
 
 def settings(index: Path, *, reader: str = "cepe", tokens: int = 8) -> tuple[Any, ...]:

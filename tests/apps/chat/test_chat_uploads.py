@@ -16,6 +16,7 @@ from ragx.config import IndexSettings
 from ragx.errors import ConfigError, CorpusError
 from ragx.index import Index
 from ragx.indexing.build import BuildReport
+from ragx.indexing.update import UpdateReport
 
 LEASE = "The lease was signed in May."
 
@@ -65,9 +66,16 @@ def test_a_file_of_the_same_name_takes_the_place_of_the_one_before(
     assert indexed(visitor) == ["Soil is dark.", "The lease ended."]
 
 
+def test_an_upload_embeds_only_its_own_files(visitor: Visitor, uploaded: Callable[..., list[Path]]) -> None:
+    add(visitor, uploaded(("lease.txt", LEASE)))
+    report = add(visitor, uploaded(("soil.txt", "Soil is dark.")))
+    assert isinstance(report, UpdateReport)
+    assert (report.added, report.unchanged, report.counts.passages) == (1, 1, 2)
+
+
 def test_an_upload_without_text_changes_nothing(visitor: Visitor, uploaded: Callable[..., list[Path]]) -> None:
     add(visitor, uploaded(("lease.txt", LEASE)))
-    with pytest.raises(CorpusError, match="there are no passages to index"):
+    with pytest.raises(CorpusError, match="nothing"):
         add(visitor, uploaded(("lease.txt", " "), ("lease.txt", "\n"), ("more.txt", " ")))
     assert held(visitor) == {"lease.txt": LEASE}
     assert indexed(visitor) == [LEASE]

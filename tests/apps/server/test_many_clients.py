@@ -1,12 +1,13 @@
-"""Queue, time limit, clients that go away, drain and token."""
+"""Queue, time limit, disconnecting clients, shutdown and token."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,7 +21,9 @@ import httpx
 import pytest
 from ragx_apps.server.protection import MAX_BODY
 
-from ragx.rag import RAG
+from ragx.index import collect_garbage
+from ragx.indexing.update import delete
+from ragx.rag import RAG, open_index
 from ragx.retrieval import Retriever
 from tests.helpers.served import LONG, MODEL, QUESTION, Server, eventually, serving
 
@@ -96,6 +99,28 @@ def test_encodings_are_shared_between_requests(server: Server, rag: RAG) -> None
     assert [answer.status_code for answer in answers] == [200] * 3
     assert store.stats.misses == before.misses
     assert store.stats.hits >= before.hits + 3
+
+
+def test_deleted_text_is_not_served(rag: RAG, notes_index: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    shutil.copytree(notes_index, folder)
+    question = {**short(1), "messages": [{"role": "user", "content": "What does dark soil absorb?"}]}
+    with (
+        serving(RAG(open_index(folder), rag.readers)) as server,
+        httpx.Client(base_url=server.url, timeout=60) as client,
+    ):
+
+        def found() -> set[str]:
+            hits = client.post("/v1/search", json={"query": "dark soil"}).json()["data"]
+            return {hit["passage"]["document"] for hit in hits}
+
+        before = client.post(CHAT, json=question).json()["usage"]["prompt_tokens"]
+        assert "soil.txt" in found()
+        delete(folder, ["soil.txt"])
+        collect_garbage(folder)
+        assert "soil.txt" not in found()
+        after = client.post(CHAT, json=question).json()["usage"]["prompt_tokens"]
+        assert after < before, "its passage is no longer in the prompt"
 
 
 def test_search_shows_passages(server: Server) -> None:
@@ -192,19 +217,23 @@ def test_a_request_too_large_is_refused_with_or_without_its_length(server: Serve
         assert "1,048,576 bytes" in refused.json()["error"]["message"]
 
 
-def test_many_clients_of_whom_some_leave(server: Server) -> None:
+@pytest.mark.slow
+def test_many_clients_some_of_whom_leave(server: Server) -> None:
     chance = random.Random(0)
     plans = [(chance.choice(["whole", "stream", "leave", "drop"]), chance.randrange(1, 30)) for _ in range(60)]
     seen: Counter[int] = Counter()
+    host, port = server.url.removeprefix("http://").split(":")
+    address = (host, int(port))
 
     def client(plan: tuple[str, int]) -> None:
         how, tokens = plan
         endless = how in ("leave", "drop")
         request = {**short(7000 if endless else tokens), "stream": how in ("stream", "leave")}
         if how == "drop":  # gone before the answer begins
-            with contextlib.suppress(httpx.ReadTimeout):
-                refused = httpx.post(f"{server.url}{CHAT}", json=request, timeout=httpx.Timeout(10, read=0.05))
-                seen[refused.status_code] += 1
+            with socket.create_connection(address) as connection:
+                body = json.dumps(request).encode()
+                head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
             return
         with httpx.stream("POST", f"{server.url}{CHAT}", json=request, timeout=60) as response:
             seen[response.status_code] += 1
@@ -221,7 +250,7 @@ def test_many_clients_of_whom_some_leave(server: Server) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 @pytest.mark.parametrize(("ending", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_server_that_is_told_to_end_answers_what_is_under_way_and_takes_nothing_new(
+def test_shutdown_finishes_answers_and_accepts_nothing_new(
     notes_index: Path, talkative: Path, ending: signal.Signals, code: int
 ) -> None:
     command = [sys.executable, "-m", "ragx", "serve", "--index", str(notes_index), "--model", str(talkative)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 from mcp import Client, StdioServerParameters
 from ragx_apps.mcp import create_server
 
-from ragx.rag import RAG
+from ragx.index import collect_garbage
+from ragx.indexing.update import delete
+from ragx.rag import RAG, open_index
 from tests.helpers.served import QUESTION
 
 
@@ -39,6 +42,25 @@ def test_ask_answers_with_citations_and_a_mistake_is_one_line(rag: RAG) -> None:
             wrong: Any = await client.call_tool("ask", {"question": " "})
             assert wrong.is_error
             assert wrong.content[0].text.endswith("the question is empty")
+
+    anyio.run(talk)
+
+
+def test_deleted_text_is_not_served(rag: RAG, notes_index: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    shutil.copytree(notes_index, folder)
+
+    async def talk() -> None:
+        async with Client(create_server(RAG(open_index(folder), rag.readers))) as client:
+
+            async def found() -> set[str]:
+                result: Any = await client.call_tool("search", {"query": "dark soil"})
+                return {hit["passage"]["document"] for hit in result.structured_content["result"]}
+
+            assert "soil.txt" in await found()
+            delete(folder, ["soil.txt"])
+            collect_garbage(folder)
+            assert "soil.txt" not in await found()
 
     anyio.run(talk)
 

@@ -126,10 +126,45 @@ def test_a_text_is_embedded_whole_or_not_at_all(client: openai.OpenAI, rag: RAG)
     assert (body["param"], body["code"]) == ("input", "context_length_exceeded")
 
 
+def test_token_ids_are_embedded_as_their_text(client: openai.OpenAI, rag: RAG) -> None:
+    embedder = rag.retriever.embedder
+    assert isinstance(embedder, TextEmbedder)
+    texts = ["Fresh snow isn't dark.", "Snow reflects sunlight."]
+    expected = client.embeddings.create(model=embedder.name, input=texts, encoding_format="float")
+    for special in (True, False):
+        ids = [embedder.tokenizer(text, add_special_tokens=special)["input_ids"] for text in texts]
+        for encoding_format in ("float", "base64"):
+            several: Any = client.embeddings.create(model=embedder.name, input=ids, encoding_format=encoding_format)
+            vectors = [
+                np.frombuffer(base64.b64decode(each.embedding), "<f4")
+                if isinstance(each.embedding, str)
+                else each.embedding
+                for each in several.data
+            ]
+            np.testing.assert_allclose(vectors, [each.embedding for each in expected.data], atol=1e-5)
+            assert several.usage == expected.usage
+        one = client.embeddings.create(model=embedder.name, input=ids[0])
+        np.testing.assert_allclose(one.data[0].embedding, expected.data[0].embedding, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [[86232, 12056, 27000, 40120], [3923, 374, 12056, 30], [2**32 - 1], [103, 104, 105]],
+    ids=["beyond the vocabulary", "OpenAI's", "largest", "special tokens"],
+)
+def test_token_ids_of_another_vocabulary_are_refused(client: openai.OpenAI, rag: RAG, ids: list[int]) -> None:
+    embedder = rag.retriever.embedder
+    assert embedder is not None
+    fine = client.embeddings.create(model=embedder.name, input=[[4586, 2003]])
+    assert len(fine.data) == 1
+    with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length"):
+        client.embeddings.create(model=embedder.name, input=[[4586, 2003], ids])
+
+
 @pytest.mark.parametrize(
     ("changes", "message", "param"),
     [
-        ({"n": 2}, "n is not supported here", None),
+        ({"n": 2}, "n is not supported", None),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools is not supported", None),
         ({"messages": []}, "at least 1 item", "messages"),
         ({"messages": [{"role": "assistant", "content": "?"}]}, "the last message must be the user's", None),
@@ -152,7 +187,7 @@ def test_a_bad_request_says_what_is_wrong(
 
 
 def test_an_unknown_model_or_route_is_not_found(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.NotFoundError, match="there is no model 'gpt-5' here") as raised:
+    with pytest.raises(openai.NotFoundError, match="gpt-5") as raised:
         client.chat.completions.create(model="gpt-5", messages=CHAT)
     assert raised.value.code == "model_not_found"
     with pytest.raises(openai.NotFoundError):
