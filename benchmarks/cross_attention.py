@@ -1,4 +1,4 @@
-"""Milliseconds of one layer's cross-attention by each way: `python -m benchmarks.cross_attention [FILE.csv]`.
+"""Milliseconds of one layer's cross-attention by each strategy: `python -m benchmarks.cross_attention [FILE.csv]`.
 
 On a GPU: Llama-2-7B, Llama-3-8B and SmolLM2-135M shapes; on CPU SmolLM2-135M alone. Layers take turns, each with keys
 and values of its own, so that no layer finds its own in a cache; Φ is the same in all. `sdpa` is PyTorch's
@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from ragx_kernels.cross_attention import cross_attention, latent, project_keys_values, quantize
 from torch import Tensor
 
-COLUMNS = ("device", "model", "dtype", "phi", "M", "N", "way", "median_ms", "best_tenth_ms")
+COLUMNS = ("device", "model", "dtype", "phi", "M", "N", "strategy", "median_ms", "best_tenth_ms")
 LAYERS_BYTES = 2**28
 """Keys and values over all the layers that take turns: well beyond a cache."""
 
@@ -43,7 +43,7 @@ LLAMA3 = Model("Llama-3-8B", heads=32, kv_heads=8, head_dim=128, encoder_width=1
 
 
 def measure() -> Iterator[dict[str, Any]]:
-    """One row a way."""
+    """One row a strategy."""
     torch.manual_seed(0)
     with torch.inference_mode():
         if torch.cuda.is_available():
@@ -89,35 +89,48 @@ def _ways(model: Model, dtype: torch.dtype, tokens: int, queries: int, device: s
         return F.scaled_dot_product_attention(query, *plain[layer], enable_gqa=True)
 
     def cached(layer: int) -> Tensor:
-        return cross_attention(query, phi, *weights, way="cached", keys_values=kept[layer])[0]
+        return cross_attention(query, phi, *weights, strategy="cached", keys_values=kept[layer])[0]
 
     def project(_: int) -> Tensor:
-        return cross_attention(query, phi, *weights, way="project")[0]
+        return cross_attention(query, phi, *weights, strategy="project")[0]
 
     def attend_to_phi(_: int) -> Tensor:
-        return cross_attention(query, phi, *weights, way="latent")[0]
+        return cross_attention(query, phi, *weights, strategy="latent")[0]
 
     def attend_to_int8(_: int) -> Tensor:
-        return cross_attention(query, phi8, *weights, way="latent", phi_scale=phi_scale)[0]
+        return cross_attention(query, phi8, *weights, strategy="latent", phi_scale=phi_scale)[0]
 
-    ways: dict[tuple[str, str], Callable[[int], Tensor]] = {
+    strategies: dict[tuple[str, str], Callable[[int], Tensor]] = {
         ("sdpa", str(dtype)[6:]): sdpa,
         ("cached", str(dtype)[6:]): cached,
         ("project", str(dtype)[6:]): project,
     }
     if queries == 1:
-        ways |= {("latent", str(dtype)[6:]): attend_to_phi, ("latent", "int8"): attend_to_int8}
+        strategies |= {("latent", str(dtype)[6:]): attend_to_phi, ("latent", "int8"): attend_to_int8}
         if device == "cuda":
-            ways = {(f"{way} triton" if way == "latent" else way, kind): run for (way, kind), run in ways.items()}
-            ways |= {
+            strategies = {
+                (f"{strategy} triton" if strategy == "latent" else strategy, kind): run
+                for (strategy, kind), run in strategies.items()
+            }
+            strategies |= {
                 ("latent torch", str(dtype)[6:]): _without_triton(attend_to_phi),
                 ("latent torch", "int8"): _without_triton(attend_to_int8),
             }
-    for (way, kind), call in ways.items():
+    for (strategy, kind), call in strategies.items():
         times = _milliseconds(call, layers, device)
         name = torch.cuda.get_device_name() if device == "cuda" else f"cpu, {torch.get_num_threads()} threads"
         best = quantiles(times, n=10)[0]
-        values = (name, model.name, str(dtype)[6:], kind, tokens, queries, way, f"{median(times):.3f}", f"{best:.3f}")
+        values = (
+            name,
+            model.name,
+            str(dtype)[6:],
+            kind,
+            tokens,
+            queries,
+            strategy,
+            f"{median(times):.3f}",
+            f"{best:.3f}",
+        )
         yield dict(zip(COLUMNS, values, strict=True))
 
 

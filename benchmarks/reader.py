@@ -24,7 +24,7 @@ from statistics import median
 from typing import Any, get_args
 
 import torch
-from ragx_kernels.cross_attention import Way
+from ragx_kernels.cross_attention import AttentionStrategy
 from torch import Tensor
 
 from benchmarks import sample
@@ -46,7 +46,7 @@ LENGTHS = [2**power * 1024 for power in range(8)]
 LENGTHS_NEW_TOKENS = 17
 FULL_LIMIT = 16 * 1024
 """Tokens up to which `full` is run: its time grows with their square."""
-WAYS: tuple[Way, ...] = get_args(Way)
+STRATEGIES: tuple[AttentionStrategy, ...] = get_args(AttentionStrategy)
 Reading = tuple[list[int], Callable[[], Context | None]]
 """The prompt's token ids, and what encodes the passages or finds their encodings."""
 
@@ -71,13 +71,13 @@ def run(model: CepeModel) -> str:
             kept.fill(model, ids)
 
         def cold() -> Context:
-            model.attend = "auto"
+            model.attention_strategy = "auto"
             with tempfile.TemporaryDirectory() as empty:
                 return store(model, Path(empty), "bfloat16").encode(model, ids)
 
-        def read(kind: Format, way: Way) -> Callable[[], Context]:
+        def read(kind: Format, strategy: AttentionStrategy) -> Callable[[], Context]:
             def encoded() -> Context:
-                model.attend = way
+                model.attention_strategy = strategy
                 return warm[kind].encode(model, ids)
 
             return encoded
@@ -207,12 +207,12 @@ def kl(model: CepeModel, ids: list[list[int]], prompt: list[int]) -> str:
     return f"KL of int8 from bfloat16 Φ: mean {nats.mean():.5f} nats over {len(nats):,} tokens, most {nats.max():.4f}."
 
 
-def measure_length(way: str, tokens: int) -> dict[str, Any]:
-    """One way at one context length, in this process: meant for a child that measures its own peak memory."""
+def measure_length(strategy: str, tokens: int) -> dict[str, Any]:
+    """One strategy at one context length, in this process: meant for a child that measures its own peak memory."""
     model = reader()
     ids = passage_ids(model)
     prompt = [token for passage in ids[:IN_PROMPT] for token in passage] + question_ids(model)
-    if way == "full":
+    if strategy == "full":
         end = question_ids(model)
         stream = ([token for passage in ids for token in passage] * (tokens // (K * L) + 1))[: tokens - len(end)]
         timing = timed(model, stream + end, lambda: None, LENGTHS_NEW_TOKENS)
@@ -220,16 +220,16 @@ def measure_length(way: str, tokens: int) -> dict[str, Any]:
         with torch.inference_mode():
             some = model.encode_passages(ids).phi  # (1, K·L, E)
         phi = some.repeat(1, tokens // some.shape[1] + 1, 1)[:, :tokens].clone()  # (1, M, E)
-        attend: Any = way
+        attend: Any = strategy
         timing = timed(
             model,
             prompt,
-            lambda: Context(phi, offsets=[list(range(0, tokens + 1, L))], way=attend),
+            lambda: Context(phi, offsets=[list(range(0, tokens + 1, L))], strategy=attend),
             LENGTHS_NEW_TOKENS,
         )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
-        "way": way,
+        "strategy": strategy,
         "M": tokens,
         "first_token_s": round(timing.first_token, 2),
         "ms_a_token": round(timing.a_token * 1e3, 1),
@@ -238,16 +238,18 @@ def measure_length(way: str, tokens: int) -> dict[str, Any]:
 
 
 def measure_lengths(table: Path, plot: Path) -> str:
-    """Each way at each length in a process of its own; a Markdown table, a CSV file and a plot."""
+    """Each strategy at each length in a process of its own; a Markdown table, a CSV file and a plot."""
     rows: list[dict[str, Any]] = []
     with table.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["way", "M", "first_token_s", "ms_a_token", "peak_rss_MiB"], lineterminator="\n")
+        writer = csv.DictWriter(
+            file, ["strategy", "M", "first_token_s", "ms_a_token", "peak_rss_MiB"], lineterminator="\n"
+        )
         writer.writeheader()
         for tokens in LENGTHS:
-            for way in ("full", *WAYS):
-                if way == "full" and tokens > FULL_LIMIT:
+            for strategy in ("full", *STRATEGIES):
+                if strategy == "full" and tokens > FULL_LIMIT:
                     continue
-                command = [sys.executable, "-m", "benchmarks.reader", "--way", way, "--tokens", str(tokens)]
+                command = [sys.executable, "-m", "benchmarks.reader", "--strategy", strategy, "--tokens", str(tokens)]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
                 rows.append(json.loads(done.stdout.splitlines()[-1]))
                 writer.writerow(rows[-1])
@@ -266,9 +268,9 @@ def _plot(rows: list[dict[str, Any]], path: Path) -> None:
     figure, axes = pyplot.subplots(1, 3, figsize=(13, 4))
     panels = {"first_token_s": "first token, s", "ms_a_token": "ms a token", "peak_rss_MiB": "peak memory, MiB"}
     for axis, (column, label) in zip(axes, panels.items(), strict=True):
-        for way in ("full", *WAYS):
-            points = [(row["M"], row[column]) for row in rows if row["way"] == way]
-            axis.plot(*zip(*points, strict=True), marker="o", label=way)
+        for strategy in ("full", *STRATEGIES):
+            points = [(row["M"], row[column]) for row in rows if row["strategy"] == strategy]
+            axis.plot(*zip(*points, strict=True), marker="o", label=strategy)
         axis.set(xscale="log", yscale="log", xlabel="context tokens", title=label)
         axis.set_xticks([1024, 8192, 65536], ["1K", "8K", "64K"])
         axis.grid(alpha=0.3)
@@ -282,11 +284,11 @@ def main() -> None:
     parser.add_argument("--model", help="a reader; default: an untrained one of the default reader's shape")
     parser.add_argument("--every-layer", action="store_true", help="cross-attention in every layer")
     parser.add_argument("--lengths", action="store_true", help="contexts of 1K to 128K tokens")
-    parser.add_argument("--way", help=argparse.SUPPRESS)
+    parser.add_argument("--strategy", help=argparse.SUPPRESS)
     parser.add_argument("--tokens", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.way:
-        print(json.dumps(measure_length(options.way, options.tokens)))
+    if options.strategy:
+        print(json.dumps(measure_length(options.strategy, options.tokens)))
     elif options.lengths:
         docs = Path(__file__).parents[1] / "docs"
         print(measure_lengths(docs / "reader-lengths.csv", docs / "reader-lengths.png"))

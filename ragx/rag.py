@@ -263,7 +263,7 @@ def open_readers(options: ModelOptions) -> tuple[dict[ReaderName, Reader], list[
     from ragx.reader.full import FullReader
 
     cepe = open_reader(options)
-    cepe.model.attend = options.attention_strategy
+    cepe.model.attention_strategy = options.attention_strategy
     notes = []
     if not cepe.model.is_trained:
         notes = [f"the reader around {options.model} is untrained: it answers from its prompt's passages alone"]

@@ -1,7 +1,8 @@
 """A reader kept as what it adds to its decoder: encoder and cross-attention, and the decoder's name and checksums.
 
 config.json          encoder_config, cross_attention_layers, shared_embeddings, decoder: {name, sha256}
-model.safetensors    the added weights by their state-dict keys; a matrix may be int8, beside it `KEY.scale` (rows)
+model.safetensors    the added weights by their state-dict keys; a matrix may be int8, beside it `KEY.scale` (rows);
+                     its metadata hold the configuration, which counts if `config.json` is another one
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 from ragx_kernels.cross_attention import dequantize, quantize
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -24,9 +25,12 @@ from ragx.cepe.fresh import fill_encoder, is_added
 from ragx.cepe.loading import decoder_config, from_pretrained, read_config, refuse_missing, with_encoder
 from ragx.cepe.model import CepeModel
 from ragx.cepe.placement import Placement
-from ragx.errors import ConfigError, ModelError
+from ragx.errors import ConfigError, IndexFolderError, ModelError
+from ragx.util.files import durable_file, sync_file
 
 SCALE = ".scale"
+CONFIG = "config"
+"""Key of the configuration among the metadata of the weights file."""
 
 
 def save_reader(model: CepeModel, folder: Path, *, decoder: str, added: Mapping[str, Tensor] | None = None) -> None:
@@ -74,7 +78,7 @@ def quantize_reader(reader: Path, folder: Path, prompted_gain: float = 1.0) -> N
     """
     if not 0 <= prompted_gain < math.inf:
         raise ConfigError(f"prompted_gain must be a number from 0 on, not {prompted_gain}")
-    values = read_config(reader)
+    values = _configuration(reader)
     if "decoder" not in values:
         raise ModelError(f"{reader} is not a reader that is kept apart from its decoder")
     tensors = weights.read(reader, weights.shapes(reader).keys())
@@ -84,16 +88,33 @@ def quantize_reader(reader: Path, folder: Path, prompted_gain: float = 1.0) -> N
 
 
 def _write(folder: Path, values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Write or replace a reader. The weights file carries its configuration, so that one rename replaces both.
+
+    `config.json` is a copy for people and other programs; a crash before it is written leaves no mixture.
+    """
+    draft = folder / ".model.safetensors"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, folder / ".model.safetensors", metadata={"format": "pt"})
-        (folder / ".config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    except (OSError, SafetensorError) as error:
-        (folder / ".model.safetensors").unlink(missing_ok=True)
+        save_file(tensors, draft, metadata={"format": "pt", CONFIG: json.dumps(values)})
+        draft.chmod(0o644)  # safetensors writes files that only their owner can read
+        sync_file(draft)
+        draft.replace(folder / "model.safetensors")
+        with durable_file(folder / "config.json") as file:
+            file.write((json.dumps(values, indent=2) + "\n").encode())
+    except (OSError, SafetensorError, IndexFolderError) as error:
+        draft.unlink(missing_ok=True)
         raise ModelError(f"cannot write the reader {folder}: {error}") from None
-    for name in ("model.safetensors", "config.json"):
-        (folder / f".{name}").replace(folder / name)
-    (folder / "model.safetensors").chmod(0o644)  # safetensors writes files that only their owner can read
+
+
+def _configuration(folder: Path) -> dict[str, Any]:
+    """What the weights file carries; for readers written before it carried any, `config.json`."""
+    values = read_config(folder)
+    try:
+        with safe_open(folder / "model.safetensors", "pt") as file:
+            carried = (file.metadata() or {}).get(CONFIG)
+        return values if carried is None else dict(json.loads(carried))
+    except (OSError, SafetensorError, ValueError, TypeError) as error:
+        raise ModelError(f"{folder / 'model.safetensors'} cannot be read: {error}") from None
 
 
 def load_reader(folder: Path, placement: Placement) -> CepeModel:
@@ -102,7 +123,7 @@ def load_reader(folder: Path, placement: Placement) -> CepeModel:
     Raises:
         ModelError: the decoder is not the one that the reader was trained with, or a key is missing or unexpected.
     """
-    values = read_config(folder)
+    values = _configuration(folder)
     try:
         decoder, checksums = str(values["decoder"]["name"]), values["decoder"]["sha256"]
         encoder_values, layers = values["encoder_config"], list(values["cross_attention_layers"])

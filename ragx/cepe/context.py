@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 import torch
-from ragx_kernels.cross_attention import Way, shares
+from ragx_kernels.cross_attention import AttentionStrategy, shares
 from torch import Tensor
 
 KeysValues = tuple[Tensor, Tensor]
@@ -30,7 +30,7 @@ class Context:
     """For each question the token positions at which its passages begin, and where the last one ends."""
     phi_scale: Tensor | None = None
     """(B, M), what a row of int8 Φ is multiplied with."""
-    way: Way = "cached"
+    strategy: AttentionStrategy = "cached"
     """How a decoding step attends. All three are exact; a prefill re-projects unless keys and values are kept."""
     trained_tokens: int | None = None
     """M in training: scores are sharpened for a longer context (paper appendix D, after YaRN); None: never."""

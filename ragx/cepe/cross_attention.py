@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ragx.cepe.context import Context, Contexts, KeysValues
 
 LATENT_QUERIES = 16
-"""From so many decoder tokens a step on, the latent way's wider products cost more than making keys and values."""
+"""Decoder tokens per step above which the latent strategy's wider products cost more than projecting."""
 
 
 class CrossAttention(nn.Module):
@@ -65,17 +65,17 @@ class CrossAttention(nn.Module):
 
     def _attend(self, query: Tensor, context: Context, *, watch: bool) -> tuple[Tensor, Tensor | None]:
         keys_values = None
-        way = context.way
-        if way == "cached":
+        strategy = context.strategy
+        if strategy == "cached":
             keys_values = context.keys_values(self.layer, lambda: self._project(context))
-        elif way == "latent" and query.shape[2] >= LATENT_QUERIES:
-            way = "project"
+        elif strategy == "latent" and query.shape[2] >= LATENT_QUERIES:
+            strategy = "project"
         return cross_attention(
             query,
             context.phi,
             self.k_proj.weight,
             self.v_proj.weight,
-            way=way,
+            strategy=strategy,
             keys_values=keys_values,
             phi_scale=context.phi_scale,
             mask=context.mask,

@@ -11,24 +11,23 @@ import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from ragx_kernels.cross_attention import Shape, Way, choose, machine
+from ragx_kernels.cross_attention import Shape, choose, device_profile
 from torch import Tensor, nn
 from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
 
 from ragx.cepe.context import Context, Contexts, pad
 from ragx.cepe.cross_attention import CrossAttention
 from ragx.cepe.encoder import PassageEncoder
-from ragx.models import home
+from ragx.types import AttentionStrategy
 from ragx.util.device import free_memory
 
-Attend = Literal["auto"] | Way
 ENCODED_AT_ONCE = 32_768
 """Tokens, or one passage that is longer: it bounds the encoder's memory however many passages there are."""
 TYPICAL_ANSWER = 128
-"""Tokens: over so many steps the making of keys and values is spread when ways are compared."""
+"""Steps over which projection cost is amortised when strategies are compared."""
 
 
 @cache
@@ -49,8 +48,8 @@ class CepeModel(PreTrainedModel, GenerationMixin):
     """The decoder's stack; the class comes from transformers."""
     _no_split_modules: set[str]
     encoder: PassageEncoder
-    attend: Attend = "auto"
-    """How decoding attends to passages: a way, or the cheapest by this machine's speed and free memory."""
+    attention_strategy: AttentionStrategy = "auto"
+    """How decoding attends to passages; `auto` is the cheapest by this device's speed and free memory."""
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
@@ -139,10 +138,10 @@ class CepeModel(PreTrainedModel, GenerationMixin):
         return self.ready(pad([self._encode_packed(ids, positions, lengths)], [lengths]))
 
     def ready(self, context: Context) -> Context:
-        """Set how the decoder attends to `context`: as `attend` says, or the way that is cheapest on this machine."""
+        """Set how the decoder attends to `context`: by `attention_strategy`, or by the cheapest on this device."""
         context.trained_tokens = getattr(self.config, "trained_context_tokens", None)
-        if self.attend != "auto":
-            context.way = self.attend
+        if self.attention_strategy != "auto":
+            context.strategy = self.attention_strategy
             return context
         attention = self.model.layers[self.config.cross_attention_layers[0]].cross_attn
         weight = attention.k_proj.weight
@@ -158,8 +157,8 @@ class CepeModel(PreTrainedModel, GenerationMixin):
             phi_itemsize=context.phi.element_size(),
             on_gpu=weight.is_cuda,
         )
-        speed = machine(str(weight.device), weight.dtype, home() / "machine.json")
-        context.way = choose(shape, speed, memory=free_memory(weight.device) // 4, steps=TYPICAL_ANSWER)
+        speed = device_profile(str(weight.device), weight.dtype)
+        context.strategy = choose(shape, speed, memory=free_memory(weight.device) // 4, steps=TYPICAL_ANSWER)
         return context
 
     def _encode_packed(self, ids: Tensor, positions: Tensor, lengths: list[int]) -> Tensor:

@@ -32,7 +32,7 @@ def score(model: CepeModel, ids: Sequence[int], passages: Sequence[Sequence[int]
         raise ValueError(f"of {len(ids)} tokens 1 to {len(ids) - 1} can be scored, not {last}")
     context = model.encode_passages([list(passage) for passage in passages]) if passages else None
     if context is not None:
-        context.way = "project"  # one forward pass: a layer's keys and values are not needed again
+        context.strategy = "project"  # one forward pass: a layer's keys and values are not needed again
     inputs = torch.tensor([list(ids)], device=model.device)  # (1, N)
     output = model(input_ids=inputs, context=context, logits_to_keep=last + 1, use_cache=False)
     logits = output.logits[0, :-1].float()  # (last, V)

@@ -44,6 +44,8 @@ class CepeReader(Reader):
         import torch
 
         prompt, notes = self._prompt(question, passages[:prompt_passages], sampling, history)
+        if not self.model.is_trained:  # its cross-attention adds nothing
+            return PreparedPrompt(prompt, None, notes)
         ids = self.encoder_ids(passages)
         window = self.window
         long = sum(len(passage) > window for passage in ids)

@@ -117,11 +117,38 @@ def test_the_gain_beside_passages_in_the_prompt_is_kept(tmp_path: Path, decoder:
     assert load(tmp_path / "half").config.prompted_gain == 0.5
 
 
+def configuration(folder: Path) -> dict[str, object]:
+    values: dict[str, object] = json.loads((folder / "config.json").read_text())
+    return values
+
+
+def rewrite(folder: Path, values: dict[str, object]) -> None:
+    """Give a reader another configuration, which only `config.json` holds, as in readers of earlier versions."""
+    (folder / "config.json").write_text(json.dumps(values))
+    save_file(load_file(folder / "model.safetensors"), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_a_writer_that_died_between_weights_and_config_leaves_one_reader(
+    tmp_path: Path, decoder: Path, reader: CepeModel
+) -> None:
+    """The weights are in place, `config.json` is still that of the reader before."""
+    folder, other = tmp_path / "reader", tmp_path / "other"
+    save_reader(reader, folder, decoder=str(decoder))
+    quantize_reader(folder, other, prompted_gain=0.5)
+    (other / "model.safetensors").replace(folder / "model.safetensors")
+    assert load(folder).config.prompted_gain == 0.5
+
+
+def test_a_reader_of_an_earlier_version_loads(tmp_path: Path, decoder: Path, reader: CepeModel) -> None:
+    save_reader(reader, tmp_path / "reader", decoder=str(decoder))
+    rewrite(tmp_path / "reader", {**configuration(tmp_path / "reader"), "prompted_gain": 0.25})
+    assert load(tmp_path / "reader").config.prompted_gain == 0.25
+
+
 @pytest.mark.parametrize("key", ["prompted_gain", "trained_context_tokens"])
 def test_a_setting_that_is_no_number_is_one_line(tmp_path: Path, decoder: Path, reader: CepeModel, key: str) -> None:
     save_reader(reader, tmp_path / "reader", decoder=str(decoder))
-    path = tmp_path / "reader" / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), key: "much"}))
+    rewrite(tmp_path / "reader", {**configuration(tmp_path / "reader"), key: "much"})
     with pytest.raises(ModelError, match=r"config\.json is damaged: .*much"):
         load(tmp_path / "reader")
 
@@ -186,10 +213,9 @@ def test_every_key_is_matched(tmp_path: Path, decoder: Path, reader: CepeModel, 
 @pytest.mark.parametrize("key", ["encoder_config", "cross_attention_layers"])
 def test_a_setting_that_is_missing_is_named(tmp_path: Path, decoder: Path, reader: CepeModel, key: str) -> None:
     save_reader(reader, tmp_path / "reader", decoder=str(decoder))
-    path = tmp_path / "reader" / "config.json"
-    values = json.loads(path.read_text())
+    values = configuration(tmp_path / "reader")
     del values[key]
-    path.write_text(json.dumps({"encoder_config": {}, **values} if key != "encoder_config" else values))
+    rewrite(tmp_path / "reader", {"encoder_config": {}, **values} if key != "encoder_config" else values)
     with pytest.raises(ModelError, match=key if key != "encoder_config" else "encoder_config|not a|no decoder"):
         load(tmp_path / "reader")
 

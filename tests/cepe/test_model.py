@@ -168,20 +168,20 @@ def test_beams_see_their_own_questions_passages(model: CepeModel) -> None:
         assert row[: single.shape[1]].tolist() == single[0].tolist()
 
 
-def trained(model: CepeModel, passages: torch.Tensor, way: str) -> Context:
+def trained(model: CepeModel, passages: torch.Tensor, strategy: str) -> Context:
     with torch.no_grad():
         context = model.encode(passages)
-    context.way = way
+    context.strategy = strategy
     return context
 
 
-@pytest.mark.parametrize("way", ["project", "latent"])
+@pytest.mark.parametrize("strategy", ["project", "latent"])
 @pytest.mark.parametrize("prompt", [5, 40])
-def test_every_way_of_attending_gives_the_same_logits(model: CepeModel, way: str, prompt: int) -> None:
+def test_every_way_of_attending_gives_the_same_logits(model: CepeModel, strategy: str, prompt: int) -> None:
     ids, passages = tokens(1, prompt), tokens(1, 4, 9)
     with torch.no_grad():
         expected = model(ids, context=trained(model, passages, "cached")).logits
-        found = model(ids, context=trained(model, passages, way)).logits
+        found = model(ids, context=trained(model, passages, strategy)).logits
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 

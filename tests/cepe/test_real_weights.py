@@ -42,9 +42,9 @@ def inference() -> Iterator[None]:
         yield
 
 
-def encoded(model: CepeModel, passages: list[list[int]], way: str = "cached") -> Context:
+def encoded(model: CepeModel, passages: list[list[int]], strategy: str = "cached") -> Context:
     context = model.encode_passages(passages)
-    context.way = way
+    context.strategy = strategy
     return context
 
 
@@ -68,19 +68,19 @@ def test_passages_make_a_difference(model: CepeModel, ids: list[list[int]]) -> N
     assert distance(logits(model, ids[-1], encoded(model, ids[:-1])), logits(model, ids[-1], None)) > 0.01
 
 
-@pytest.mark.parametrize("way", ["project", "latent"])
-def test_the_ways_of_attending_agree(model: CepeModel, ids: list[list[int]], way: str) -> None:
+@pytest.mark.parametrize("strategy", ["project", "latent"])
+def test_the_ways_of_attending_agree(model: CepeModel, ids: list[list[int]], strategy: str) -> None:
     expected = logits(model, ids[-1], encoded(model, ids[:-1]))
-    assert distance(logits(model, ids[-1], encoded(model, ids[:-1], way)), expected) < 1e-5
+    assert distance(logits(model, ids[-1], encoded(model, ids[:-1], strategy)), expected) < 1e-5
     step = logits(model, ids[-1][-1:], encoded(model, ids[:-1]))  # one token, as in decoding
-    assert distance(logits(model, ids[-1][-1:], encoded(model, ids[:-1], way)), step) < 1e-5
+    assert distance(logits(model, ids[-1][-1:], encoded(model, ids[:-1], strategy)), step) < 1e-5
 
 
-@pytest.mark.parametrize("way", ["cached", "project", "latent"])
-def test_the_order_of_passages_does_not_matter(model: CepeModel, ids: list[list[int]], way: str) -> None:
-    expected = logits(model, ids[-1], encoded(model, ids[:-1], way))
+@pytest.mark.parametrize("strategy", ["cached", "project", "latent"])
+def test_the_order_of_passages_does_not_matter(model: CepeModel, ids: list[list[int]], strategy: str) -> None:
+    expected = logits(model, ids[-1], encoded(model, ids[:-1], strategy))
     turned = [ids[2], ids[0], ids[3], ids[1]]
-    assert distance(logits(model, ids[-1], encoded(model, turned, way)), expected) < 1e-5
+    assert distance(logits(model, ids[-1], encoded(model, turned, strategy)), expected) < 1e-5
 
 
 def test_questions_of_a_batch_do_not_see_one_another(model: CepeModel, ids: list[list[int]]) -> None:
@@ -94,9 +94,13 @@ def test_questions_of_a_batch_do_not_see_one_another(model: CepeModel, ids: list
         assert distance(row, logits(model, ids[-1], encoded(model, own))) < 1e-5
 
 
-@pytest.mark.parametrize("way", ["cached", "project", "latent"])
-def test_passages_come_and_go_between_two_tokens(model: CepeModel, ids: list[list[int]], way: str) -> None:
-    two, more, three = encoded(model, ids[:2], way), encoded(model, ids[2:3], way), encoded(model, ids[:3], way)
+@pytest.mark.parametrize("strategy", ["cached", "project", "latent"])
+def test_passages_come_and_go_between_two_tokens(model: CepeModel, ids: list[list[int]], strategy: str) -> None:
+    two, more, three = (
+        encoded(model, ids[:2], strategy),
+        encoded(model, ids[2:3], strategy),
+        encoded(model, ids[:3], strategy),
+    )
     prompt, token = torch.tensor([ids[-1][:-1]]), torch.tensor([ids[-1][-1:]])
     cache = model(prompt, context=two, use_cache=True).past_key_values
 
@@ -106,4 +110,4 @@ def test_passages_come_and_go_between_two_tokens(model: CepeModel, ids: list[lis
         return logits
 
     assert distance(step(two.add(more)), step(three)) < 1e-5
-    assert distance(step(three.drop(1)), step(encoded(model, [ids[0], ids[2]], way))) < 1e-5
+    assert distance(step(three.drop(1)), step(encoded(model, [ids[0], ids[2]], strategy))) < 1e-5

@@ -48,7 +48,7 @@ def reader_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def load(folder: Path, dtype: torch.dtype) -> CepeModel:
     """A reader whose cross-attention matters."""
     model = fresh(folder, Placement(dtype, "cpu"), encoder_layers=(0, 1)).to(dtype)
-    model.attend = "cached"
+    model.attention_strategy = "cached"
     torch.manual_seed(1)
     with torch.no_grad():
         for layer in model.model.layers:
@@ -134,7 +134,7 @@ def test_the_decoder_reads_a_stored_context_as_one_just_encoded(
         direct, stored = model.encode_passages(PASSAGES), store.encode(model, PASSAGES)
         expected, logits = model(question, context=direct).logits, model(question, context=stored).logits
         without = model(question).logits
-    assert stored.way == direct.way
+    assert stored.strategy == direct.strategy
     assert [list(row) for row in stored.offsets] == [list(row) for row in direct.offsets]
     if number_format == "bfloat16" and model.dtype == torch.bfloat16:
         assert torch.equal(logits, expected)

@@ -116,7 +116,7 @@ def test_payloads_that_changed_places_are_not_mistaken_for_one_another(copy: Pat
 def test_damage_is_counted_said_once_and_mended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_decoder(tmp_path / "reader")
     model = fresh(tmp_path / "reader", Placement(torch.bfloat16, "cpu"), encoder_layers=(0,)).to(torch.bfloat16)
-    model.attend = "cached"
+    model.attention_strategy = "cached"
     capsys.readouterr()
     folder = tmp_path / "store"
 

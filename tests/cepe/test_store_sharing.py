@@ -63,7 +63,7 @@ def test_a_read_only_folder_gives_one_notice_at_the_first_write(outcomes: dict[s
 def test_a_question_is_answered_where_no_folder_can_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_decoder(tmp_path / "reader")
     model = fresh(tmp_path / "reader", Placement(torch.bfloat16, "cpu"), encoder_layers=(0,)).to(torch.bfloat16)
-    model.attend = "cached"
+    model.attention_strategy = "cached"
     capsys.readouterr()
     (tmp_path / "file").write_text("in the way")
     store = PassageStore(tmp_path / "file" / "store", "reader", SIZES["hidden_size"], max_bytes=1 << 20)

@@ -65,7 +65,7 @@ def ask(reader: CepeReader, number: int, cancel: threading.Event | None = None, 
 
 @pytest.mark.parametrize("strategy", ["cached", "latent", "project"])
 def test_a_batched_answer_equals_the_unbatched_one(reader: CepeReader, together: CepeReader, strategy: str) -> None:
-    reader.model.attend = strategy  # type: ignore[assignment]
+    reader.model.attention_strategy = strategy  # type: ignore[assignment]
     alone = [ask(reader, number) for number in range(16)]
     with ThreadPoolExecutor(16) as threads:
         assert list(threads.map(lambda number: ask(together, number), range(16))) == alone

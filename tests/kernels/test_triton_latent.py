@@ -44,7 +44,7 @@ def attend(given: Inputs, *, lse: bool = True, **options: Any) -> tuple[Tensor, 
     options = {key: value.to(DEVICE) if isinstance(value, Tensor) else value for key, value in options.items()}
     mask = None if given.mask is None else given.mask.to(DEVICE)
     offsets = given.offsets if lse else None
-    output, sums = cross_attention(*moved, way="latent", mask=mask, offsets=offsets, **options)
+    output, sums = cross_attention(*moved, strategy="latent", mask=mask, offsets=offsets, **options)
     return output.cpu(), None if sums is None else sums.cpu()
 
 

@@ -31,7 +31,13 @@ PASSAGES = [passage(number, f"snow {number} reflects light") for number in range
 
 @pytest.fixture(scope="module")
 def cepe_reader(tiny_decoder: Path) -> CepeReader:
-    return CepeReader(cepe.load(str(tiny_decoder), dtype="float32", device="cpu"), load_tokenizer(tiny_decoder))
+    """A reader whose cross-attention adds something, if little."""
+    model = cepe.load(str(tiny_decoder), dtype="float32", device="cpu")
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.cross_attn.o_proj.weight.normal_(std=0.01)
+    return CepeReader(model, load_tokenizer(tiny_decoder))
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +67,13 @@ def test_cross_attention_is_scaled_beside_passages_in_the_prompt_alone(
     prepared = cepe_reader.prepare("Why?", PASSAGES, prompt_passages=prompt_passages, sampling=SAMPLING)
     assert prepared.context is not None
     assert prepared.context.gain == gain
+
+
+def test_an_untrained_reader_encodes_nothing(tiny_decoder: Path) -> None:
+    untrained = CepeReader(cepe.load(str(tiny_decoder), dtype="float32", device="cpu"), load_tokenizer(tiny_decoder))
+    prepared = untrained.prepare("Why?", PASSAGES, prompt_passages=2, sampling=SAMPLING)
+    assert prepared.context is None
+    assert prepared.prompt.passages == 2
 
 
 def test_the_full_reader_prompts_with_all_passages(full_reader: FullReader) -> None:
@@ -130,11 +143,11 @@ def test_a_fingerprint_tells_readers_apart(cepe_reader: CepeReader, tiny_decoder
 def test_shares_of_the_attention(tiny_decoder: Path) -> None:
     model = cepe.load(str(tiny_decoder), dtype="float32", device="cpu")
     reader = CepeReader(model, load_tokenizer(tiny_decoder))
-    silent = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=SAMPLING)
     torch.manual_seed(0)
     with torch.no_grad():
         for layer in model.model.layers:
             layer.cross_attn.o_proj.weight.normal_()
+    silent = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=SAMPLING)
     watched = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=SAMPLING)
     assert silent.context is not None
     assert watched.context is not None

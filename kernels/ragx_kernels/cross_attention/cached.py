@@ -1,4 +1,4 @@
-"""Attention to keys and values that are at hand. The other ways end here too."""
+"""Attention to given keys and values; the other strategies end here too."""
 
 from __future__ import annotations
 

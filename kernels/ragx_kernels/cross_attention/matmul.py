@@ -13,7 +13,7 @@ def times_transposed(x: Tensor, weight: Tensor, scale: float = 1.0) -> Tensor:
     """scale · x wᵀ for every matrix of the batch: (P, X, C), (P, Y, C) -> (P, X, Y)."""
     if _wants_onednn(x, weight):
         # PyTorch sends float32 products to MKL, whose speed on an AMD CPU is half to a third of oneDNN's, except for
-        # tiny ones. This operator is TorchInductor's way to oneDNN; it takes one matrix and has no gradient.
+        # tiny ones. This operator is TorchInductor's route to oneDNN; it takes one matrix and has no gradient.
         linear = torch.ops.mkldnn._linear_pointwise
         products: list[Tensor] = [linear(a, b, None, "none", [], "") for a, b in zip(x * scale, weight, strict=True)]
         return products[0].unsqueeze(0) if len(products) == 1 else torch.stack(products)  # (P, X, Y)

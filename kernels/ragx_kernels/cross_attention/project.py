@@ -1,4 +1,4 @@
-"""Re-projection: K = Φ W_kᵀ and V = Φ W_vᵀ are made, used once and dropped. The way of training and of prefill."""
+"""Re-projection: K = Φ W_kᵀ and V = Φ W_vᵀ are made, used once and dropped. For training and prefill."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def reader_to_train(settings: ModelSettings, loop: LoopSettings) -> tuple[CepeMo
             )
             model.encoder.load_state_dict(encoder.state_dict())
         model.config.shared_encoder_layers = min(model.config.shared_encoder_layers, settings.frozen_encoder_layers)
-    model.attend = "cached"  # the other ways are for decoding; in training this one projects anew in every step
+    model.attention_strategy = "cached"  # the others are for decoding; in training this one projects anew
     if settings.random_encoder or (settings.encoder is not None and settings.init_from is None):
         torch.manual_seed(loop.seed)
         model.encoder.apply(model._init_weights)

@@ -1,4 +1,4 @@
-"""The three ways give what naive.py defines."""
+"""The three strategies give what naive.py defines."""
 
 from __future__ import annotations
 
@@ -8,56 +8,68 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ragx_kernels.cross_attention import Way, cross_attention, dequantize, naive, project_keys_values, quantize, shares
+from ragx_kernels.cross_attention import (
+    AttentionStrategy,
+    cross_attention,
+    dequantize,
+    naive,
+    project_keys_values,
+    quantize,
+    shares,
+)
 from torch import Tensor
 
 from tests.helpers.attention_inputs import Inputs, inputs, make_inputs, relative_error
 
-WAYS: list[Way] = ["project", "cached", "latent"]
+STRATEGIES: list[AttentionStrategy] = ["project", "cached", "latent"]
 LENGTHS = [[5, 9, 0, 3], [4, 4], [7, 1, 6, 6]]
 ABSENT = frozenset({(0, 1), (2, 3)})
 
 
-def attend(way: Way, given: Inputs, *, lse: bool = True, **options: Tensor | float) -> tuple[Tensor, Tensor | None]:
+def attend(
+    strategy: AttentionStrategy, given: Inputs, *, lse: bool = True, **options: Tensor | float
+) -> tuple[Tensor, Tensor | None]:
     phi_scale = options.get("phi_scale")
     assert phi_scale is None or isinstance(phi_scale, Tensor)
     kept = None
-    if way == "cached":
+    if strategy == "cached":
         _, phi, key_weight, value_weight = given.tensors
         kept = project_keys_values(phi, key_weight, value_weight, head_dim=given.head_dim, phi_scale=phi_scale)
     offsets = given.offsets if lse else None
-    return cross_attention(*given.tensors, way=way, keys_values=kept, mask=given.mask, offsets=offsets, **options)
+    return cross_attention(
+        *given.tensors, strategy=strategy, keys_values=kept, mask=given.mask, offsets=offsets, **options
+    )
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @settings(deadline=None, max_examples=60)
 @given(given=inputs())
-def test_each_way_agrees_with_the_definition(way: Way, given: Inputs) -> None:
+def test_each_way_agrees_with_the_definition(strategy: AttentionStrategy, given: Inputs) -> None:
     output, lse = given.expected()
-    result, result_lse = attend(way, given)
+    result, result_lse = attend(strategy, given)
     assert relative_error(result, output) < 1e-5
     assert result_lse is not None
     assert relative_error(result_lse, lse) < 1e-5
-    plain, none = attend(way, given, lse=False)
+    plain, none = attend(strategy, given, lse=False)
     assert relative_error(plain, output) < 1e-5
     assert none is None
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_many_queries_are_taken_in_blocks(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_many_queries_are_taken_in_blocks(strategy: AttentionStrategy, monkeypatch: pytest.MonkeyPatch) -> None:
     given = make_inputs(LENGTHS, queries=150, absent=ABSENT)
     monkeypatch.setattr("ragx_kernels.cross_attention.cached.CPU_BLOCK_BYTES", 1)  # blocks of 32 rows
     output, lse = given.expected()
-    result, result_lse = attend(way, given)
+    result, result_lse = attend(strategy, given)
     assert relative_error(result, output) < 1e-5
     assert result_lse is not None
     assert relative_error(result_lse, lse) < 1e-5
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @settings(deadline=None, max_examples=30)
 @given(given=inputs())
-def test_gradients_agree_with_the_definition(way: Way, given: Inputs) -> None:
+def test_gradients_agree_with_the_definition(strategy: AttentionStrategy, given: Inputs) -> None:
     def gradients(run: object) -> list[Tensor]:
         leaves = [tensor.double().requires_grad_() for tensor in given.tensors]
         moved = Inputs(*leaves, mask=given.mask, offsets=given.offsets)
@@ -69,22 +81,24 @@ def test_gradients_agree_with_the_definition(way: Way, given: Inputs) -> None:
         return list(found)
 
     expected = gradients(lambda moved: moved.expected()[0])
-    result = gradients(lambda moved: attend(way, moved, lse=False)[0])
+    result = gradients(lambda moved: attend(strategy, moved, lse=False)[0])
     for ours, theirs in zip(result, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-9)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("queries", [1, 70])
-def test_half_precision_errs_at_most_twice_as_much_as_plain_pytorch(way: Way, dtype: torch.dtype, queries: int) -> None:
+def test_half_precision_errs_at_most_twice_as_much_as_plain_pytorch(
+    strategy: AttentionStrategy, dtype: torch.dtype, queries: int
+) -> None:
     given = make_inputs([[130, 120, 97]], head_dim=64, width=96, heads=4, queries=queries).to(dtype)
     exact, exact_lse = naive.cross_attention(*given.tensors, offsets=given.offsets)  # computes in float32
     query, phi, key_weight, value_weight = given.tensors
     key = (phi @ key_weight.T).unflatten(2, (2, 64)).transpose(1, 2).repeat_interleave(2, dim=1)
     value = (phi @ value_weight.T).unflatten(2, (2, 64)).transpose(1, 2).repeat_interleave(2, dim=1)
     plain = ((query @ key.transpose(2, 3)) * 64**-0.5).softmax(dim=3) @ value
-    result, lse = attend(way, given)
+    result, lse = attend(strategy, given)
     assert lse is not None
     assert result.dtype == dtype
     assert (result - exact).abs().mean() <= 2 * (plain - exact).abs().mean()
@@ -92,16 +106,18 @@ def test_half_precision_errs_at_most_twice_as_much_as_plain_pytorch(way: Way, dt
     assert (lse - exact_lse).abs().max() < 0.03  # nats
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("queries", [1, 40])
-def test_int8_phi_gives_what_its_widened_rows_give(way: Way, queries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_int8_phi_gives_what_its_widened_rows_give(
+    strategy: AttentionStrategy, queries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ragx_kernels.cross_attention.latent.PART_ROWS", 4)
     given = make_inputs(LENGTHS, queries=queries, absent=ABSENT)
     phi8, scale = quantize(given.phi)
     widened = Inputs(given.query, dequantize(phi8, scale, torch.float32), *given.tensors[2:], given.mask, given.offsets)
     output, lse = widened.expected()
     narrow = Inputs(given.query, phi8, *given.tensors[2:], given.mask, given.offsets)
-    result, result_lse = attend(way, narrow, phi_scale=scale)
+    result, result_lse = attend(strategy, narrow, phi_scale=scale)
     assert relative_error(result, output) < 1e-5
     assert result_lse is not None
     assert relative_error(result_lse, lse) < 1e-5
@@ -116,8 +132,8 @@ def test_an_int8_row_is_off_by_at_most_half_a_step() -> None:
     assert ((dequantize(phi8, scale, torch.float32) - phi).abs() <= step * 0.5001).all()
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_the_order_of_passages_does_not_matter(way: Way) -> None:
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_order_of_passages_does_not_matter(strategy: AttentionStrategy) -> None:
     given = make_inputs([[5, 9, 1, 3]])
     order = [2, 0, 3, 1]
     bounds = given.offsets[0]
@@ -126,18 +142,18 @@ def test_the_order_of_passages_does_not_matter(way: Way) -> None:
     for passage in passages:
         offsets.append(offsets[-1] + passage.shape[1])
     permuted = Inputs(given.query, torch.cat(passages, dim=1), *given.tensors[2:], None, [offsets])
-    output, lse = attend(way, given)
-    result, result_lse = attend(way, permuted)
+    output, lse = attend(strategy, given)
+    result, result_lse = attend(strategy, permuted)
     assert lse is not None
     assert result_lse is not None
     torch.testing.assert_close(result, output, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(result_lse, lse[..., order], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_question_alone_gets_what_it_gets_in_a_batch(way: Way) -> None:
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_question_alone_gets_what_it_gets_in_a_batch(strategy: AttentionStrategy) -> None:
     given = make_inputs(LENGTHS, absent=ABSENT)
-    together, _ = attend(way, given)
+    together, _ = attend(strategy, given)
     assert given.mask is not None
     for b in range(len(LENGTHS)):
         length = given.offsets[b][-1]
@@ -148,11 +164,11 @@ def test_a_question_alone_gets_what_it_gets_in_a_batch(way: Way) -> None:
             given.mask[b : b + 1, :length],
             [given.offsets[b]],
         )
-        torch.testing.assert_close(attend(way, alone)[0][0], together[b], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(attend(strategy, alone)[0][0], together[b], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_masked_passage_counts_as_absent(way: Way) -> None:
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_masked_passage_counts_as_absent(strategy: AttentionStrategy) -> None:
     with_it = make_inputs([[5, 9, 3]], absent=frozenset({(0, 1)}))
     without = Inputs(
         with_it.query,
@@ -161,8 +177,8 @@ def test_a_masked_passage_counts_as_absent(way: Way) -> None:
         None,
         [[0, 5, 8]],
     )
-    output, lse = attend(way, with_it)
-    expected, expected_lse = attend(way, without)
+    output, lse = attend(strategy, with_it)
+    expected, expected_lse = attend(strategy, without)
     assert lse is not None
     assert expected_lse is not None
     torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-6)
@@ -170,10 +186,10 @@ def test_a_masked_passage_counts_as_absent(way: Way) -> None:
     assert (lse[..., 1] == -torch.inf).all()
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_nothing_to_attend_to_adds_nothing(way: Way) -> None:
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_nothing_to_attend_to_adds_nothing(strategy: AttentionStrategy) -> None:
     for empty in (make_inputs([[0, 0]]), make_inputs([[]]), make_inputs([[4]], absent=frozenset({(0, 0)}))):
-        output, lse = attend(way, empty)
+        output, lse = attend(strategy, empty)
         assert output.shape == empty.query.shape
         assert lse is not None
         assert not output.any()
@@ -182,10 +198,10 @@ def test_nothing_to_attend_to_adds_nothing(way: Way) -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(given=inputs(), way=st.sampled_from(WAYS))
-def test_log_sum_exps_of_passages_add_up_and_shares_sum_to_one(given: Inputs, way: Way) -> None:
+@given(given=inputs(), strategy=st.sampled_from(STRATEGIES))
+def test_log_sum_exps_of_passages_add_up_and_shares_sum_to_one(given: Inputs, strategy: AttentionStrategy) -> None:
     whole = naive.cross_attention(*given.tensors, mask=given.mask)[1]  # all in one passage
-    lse = attend(way, given)[1]
+    lse = attend(strategy, given)[1]
     assert lse is not None
     assert relative_error(lse.logsumexp(dim=3, keepdim=True) if lse.shape[3] else whole, whole) < 1e-5
     total = shares(lse).sum(dim=3)
@@ -206,11 +222,11 @@ def test_a_share_is_the_attention_a_passage_receives() -> None:
     torch.testing.assert_close(output, mixed, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_scores_can_be_scaled_otherwise(way: Way) -> None:
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_scores_can_be_scaled_otherwise(strategy: AttentionStrategy) -> None:
     given = make_inputs([[5, 9]])
     expected, _ = naive.cross_attention(*given.tensors, scale=0.7)
-    assert relative_error(attend(way, given, scale=0.7)[0], expected) < 1e-5
+    assert relative_error(attend(strategy, given, scale=0.7)[0], expected) < 1e-5
 
 
 def test_auto_takes_kept_keys_and_values_or_the_cheaper_of_the_others() -> None:
@@ -222,7 +238,7 @@ def test_auto_takes_kept_keys_and_values_or_the_cheaper_of_the_others() -> None:
 
 def test_cached_without_keys_and_values_is_refused() -> None:
     with pytest.raises(ValueError, match="needs keys_values"):
-        cross_attention(*make_inputs([[3]]).tensors, way="cached")
+        cross_attention(*make_inputs([[3]]).tensors, strategy="cached")
 
 
 @pytest.mark.parametrize("offsets", [[[0, 9]], [[1, 3]], [[0, 3, 2]], [[]], [[0, 3], [0, 3]]])
@@ -233,7 +249,7 @@ def test_offsets_that_do_not_fit_are_refused(offsets: list[list[int]]) -> None:
 
 def test_offsets_may_be_a_tensor_and_end_before_the_context() -> None:
     given = make_inputs([[4, 2]])
-    output, lse = cross_attention(*given.tensors, way="project", offsets=torch.tensor([[0, 4]]))
+    output, lse = cross_attention(*given.tensors, strategy="project", offsets=torch.tensor([[0, 4]]))
     expected, expected_lse = given.expected()
     assert lse is not None
     torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-6)
