@@ -158,8 +158,8 @@ class EmbeddingRequest(BaseModel):
         if isinstance(self.input, str):
             return [self.input]
         if isinstance(self.input[0], int):
-            return [self.input]  # type: ignore[list-item]  # mypy does not narrow a list by its first item
-        return self.input  # type: ignore[return-value]
+            return [self.input]
+        return self.input
 
 
 class SearchRequest(BaseModel):
