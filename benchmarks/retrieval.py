@@ -18,7 +18,7 @@ from ir_measures import R
 
 from benchmarks import sample
 from ragx.config import Chunking, IndexSettings
-from ragx.corpus import read_documents, split_passages
+from ragx.corpus import Document, read_documents, split_passages
 from ragx.index import Index, build_index
 from ragx.models import fingerprint, resolve
 from ragx.retrieval import METHODS, Retriever, TextEmbedder
@@ -39,7 +39,8 @@ def run() -> str:
     for name, (corpus, questions, gold) in _sets().items():
         with tempfile.TemporaryDirectory() as out:
             settings = IndexSettings(chunking=Chunking(unit="document"))
-            passages = split_passages(read_documents([corpus], on_skip=print), settings.chunking)
+            documents = (entry for entry in read_documents([corpus]) if isinstance(entry, Document))
+            passages = split_passages(documents, settings.chunking)
             build_index(passages, Path(out), embedder, settings)
             retriever = Retriever(Index.open(Path(out)), embedder)
             for method in METHODS:

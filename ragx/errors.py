@@ -1,6 +1,6 @@
 """Errors a user can act on: one line that says what is wrong and what to do, and the exit code it maps to.
 
-Exit codes: 0 done, 1 a defect in ragx, 2 bad input or a missing model or index, 3 done but some files were skipped,
+Exit codes: 0 done, 1 a bug in ragx, 2 bad input or a missing model or index, 3 done but some files were skipped,
 130 interrupted.
 """
 
@@ -16,7 +16,7 @@ class RagxError(Exception):
 
 
 class ModelError(RagxError):
-    """A model is missing, damaged or of an unusable kind."""
+    """A model is missing, damaged or unsupported."""
 
 
 class CorpusError(RagxError):
@@ -24,7 +24,7 @@ class CorpusError(RagxError):
 
 
 class IndexFolderError(RagxError):
-    """An index is missing, damaged, locked or does not fit the question's settings."""
+    """An index is missing, damaged, locked or does not match the settings."""
 
 
 class ConfigError(RagxError):

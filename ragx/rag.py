@@ -1,4 +1,4 @@
-"""RAG.ask: retrieve -> read -> a cited answer. A newcomer reads this file first."""
+"""RAG.ask: retrieve, then read, for a cited answer. Start reading here."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ragx.reader.cepe import CepeReader
 
 DEFAULT_MODEL = ModelOptions().model
-"""The decoder or CEPE reader that answers when none is named."""
+"""The default decoder or CEPE reader."""
 
 
 def default_index() -> Path:
@@ -77,13 +77,13 @@ class RAG:
         Args:
             index: an index folder; None: `default_index()`.
             method: how `ask` searches; `bm25` loads no embedder.
-            model: as the other arguments, a field of `ragx.config.ModelOptions`.
+            model: decoder or CEPE reader: a registered name, a folder or a Hub id.
             attention_strategy: `project`, `cached`, `latent`, or `auto` for the cheapest.
             cache_size: limit on the passage encodings kept on disk, in GB; 0 keeps none.
             encodings: their number format.
             device: a torch device, or `auto` to spread the decoder over all GPUs; None: a GPU if there is one. `cuda`
                 (all GPUs) and `cuda:N` also search shards there, where FAISS can.
-            dtype: number format of the models; None: what the device multiplies fastest.
+            dtype: number format of the models; None: the fastest on the device.
             bits: 8 or 4 quantize the decoder's matrices (bitsandbytes).
 
         Raises:
@@ -108,7 +108,7 @@ class RAG:
 
     @property
     def retriever(self) -> Retriever:
-        """Searches the newest generation of the index; hold on to it while several searches must agree."""
+        """The retriever of the newest generation; keep it while several searches must agree."""
         return self._index.retriever if isinstance(self._index, CurrentIndex) else self._index
 
     def ask(
@@ -136,9 +136,9 @@ class RAG:
             reader: `cepe`, or `full` for the plain decoder with all k passages in its prompt.
             prompt_passages: how many passages, best first, also stand in the decoder's prompt.
             attention_shares: report each passage's share of the attention in the answer.
-            sampling: how the answer is decoded; None: greedily.
+            sampling: how the answer is decoded; None: greedy decoding.
             on_text: called with each piece of the answer as it is decoded.
-            cancel: set it, in another thread, to end the answer where it is.
+            cancel: set it, in another thread, to end the answer early.
 
         Raises:
             ConfigError: an argument is out of range, or the question does not fit into the decoder's window.
@@ -185,9 +185,9 @@ class RAG:
         on_text: Callable[[str], object] | None = None,
         cancel: threading.Event | None = None,
     ) -> Answer:
-        """Answer a question from passages, best first, wherever they come from; arguments and errors as `ask`."""
+        """Answer a question from passages of any origin, best first; arguments and errors as `ask`."""
         options = options or ReaderOptions()
-        reading = read(
+        pieces = read(
             self.readers[options.reader],
             question_text(question),
             hits,
@@ -196,10 +196,10 @@ class RAG:
             history=history,
             cancel=cancel,
         )
-        with closing(reading):
+        with closing(pieces):
             while True:
                 try:
-                    piece = next(reading)
+                    piece = next(pieces)
                 except StopIteration as end:
                     answer: Answer = end.value
                     return answer
@@ -207,7 +207,7 @@ class RAG:
                     on_text(piece)
 
     def close(self) -> None:
-        """Free the index and the models; nothing can be asked afterwards."""
+        """Free the models; `ask` and `read` cannot be used afterwards."""
         for reader in self.readers.values():
             reader.close()
         self.readers = {}
@@ -250,12 +250,12 @@ def open_index(
             return retriever(index, embedders[name], device=device)
 
     current = CurrentIndex(Path(index) if index is not None else default_index(), open_generation)
-    _ = current.retriever  # what is wrong with the index is said now
+    _ = current.retriever  # report a bad index now
     return current
 
 
 def open_readers(options: ModelOptions) -> tuple[dict[ReaderName, Reader], list[str]]:
-    """The readers around one model, and what the user should know about it, one line each.
+    """The readers around one model, and notes for the user, one line each.
 
     Raises:
         ModelError, ConfigError: as `RAG.from_index`.
@@ -273,7 +273,7 @@ def open_readers(options: ModelOptions) -> tuple[dict[ReaderName, Reader], list[
 def open_reader(options: EncodingOptions) -> CepeReader:
     """The CEPE reader of a model, with its passage encodings kept on disk.
 
-    An untrained reader keeps none: nothing attends to them.
+    An untrained reader stores none, because it never attends to them.
 
     Raises:
         ModelError, ConfigError: as `RAG.from_index`.

@@ -48,24 +48,24 @@ class Passage:
     source: str
     """The file, dataset or dump the document came from."""
     metadata: str = ""
-    """What else a caller keeps with the passage: a JSON object, or nothing."""
+    """Additional data stored with the passage: a JSON object, or nothing."""
 
 
 def embedded_text(passage: Passage) -> str:
-    """What is embedded and indexed of a passage: its title, if any, and its text."""
+    """The text of a passage that is embedded and indexed: its title, if any, and its text."""
     return f"{passage.title} {passage.text}" if passage.title else passage.text
 
 
 class Embedder(Protocol):
-    """What building and searching need of an encoder. Passages are compared with questions by inner product."""
+    """The interface of an embedder. Passages are compared with questions by inner product."""
 
     name: str
     fingerprint: str
-    """Identifies the weights and the tokenizer: vectors of different fingerprints do not compare."""
+    """Identifies the weights and the tokenizer: vectors of different fingerprints are not comparable."""
     dimension: int
 
     def encode_passages(self, passages: Sequence[Passage], on_progress: Callable[[int], object]) -> np.ndarray:
-        """Vectors (n, d) float32; `on_progress` is told how many more passages are done."""
+        """Vectors (n, d) float32; `on_progress` gets the number of passages just done."""
 
     def encode_question(self, question: str) -> np.ndarray:
         """A vector (d,) float32."""
@@ -73,7 +73,7 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A retrieved passage. A higher score is better; scores compare only within one search."""
+    """A retrieved passage. A higher score is better; scores are comparable only within one search."""
 
     passage: Passage
     score: float
@@ -108,7 +108,7 @@ class Timings:
     """From the question to the first token of the answer, retrieval and encoding included."""
     total: float
     tokens_per_second: float
-    """Decoded tokens a second after the first."""
+    """Decoding speed after the first token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class Answer:
     attention_shares: list[float] | None = None
     """Each hit's share of the cross-attention; they sum to 1. None unless requested from a reader that attends."""
     notes: list[str] = field(default_factory=list)
-    """One line each: what the user should know about this answer (fewer passages than asked for, a cut prompt, …)."""
+    """One line each: notes for the user (fewer passages than requested, a truncated prompt, …)."""
     finish: Finish = "stop"
     prompt_tokens: int = 0
     """Tokens of the decoder's prompt (N)."""

@@ -59,10 +59,10 @@ def test_an_index_that_was_removed_and_built_anew_is_reopened(rag: RAG, folder: 
 
 
 def test_a_retriever_in_use_keeps_its_generation(rag: RAG, folder: Path) -> None:
-    held = rag.retriever
+    retriever = rag.retriever
     update_index(folder, delete=["doc0#0"], quiet=True)
-    assert texts(held.search("snow", 1, "bm25")) == [TEXTS[0]]
-    assert rag.retriever is not held
+    assert texts(retriever.search("snow", 1, "bm25")) == [TEXTS[0]]
+    assert rag.retriever is not retriever
     assert rag.retriever is rag.retriever
 
 
@@ -89,10 +89,10 @@ def test_threads_that_ask_at_once_open_a_generation_once(folder: Path) -> None:
 
 
 def test_ask_is_retrieve_then_read(rag: RAG) -> None:
-    asked = rag.ask("What does snow reflect?", k=2, prompt_passages=1, sampling=SHORT)
+    answer = rag.ask("What does snow reflect?", k=2, prompt_passages=1, sampling=SHORT)
     hits = rag.retrieve("What does snow reflect?", k=2)
     read = rag.read("What does snow reflect?", hits, options=ReaderOptions(prompt_passages=1), sampling=SHORT)
-    assert (read.text, read.hits, read.citations) == (asked.text, asked.hits, asked.citations)
+    assert (read.text, read.hits, read.citations) == (answer.text, answer.hits, answer.citations)
 
 
 def test_the_pieces_of_an_answer_make_its_text(rag: RAG) -> None:

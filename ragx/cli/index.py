@@ -1,4 +1,4 @@
-"""`ragx index`: build an index and keep it up to date. Heavy imports happen inside the commands."""
+"""`ragx index`: build and update an index. Heavy imports happen inside the commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")]
 
-app = typer.Typer(no_args_is_help=True, help="Build indexes, keep them up to date and look after them.")
+app = typer.Typer(no_args_is_help=True, help="Build, update and maintain indexes.")
 app.add_typer(maintain)
 
 
@@ -31,20 +31,22 @@ def index_build(
     context: typer.Context,
     encoding: EncodingOptions,
     paths: Annotated[
-        list[str] | None, typer.Argument(help="Files and folders to read; and settings as --chunking.size=50.")
+        list[str] | None, typer.Argument(help="Files and folders, and settings such as --chunking.size=50.")
     ] = None,
     index: IndexFolder = None,
-    recipe: Annotated[Path | None, typer.Option(help="Settings, and maybe sources: a YAML file.")] = None,
-    embedder: Annotated[str | None, typer.Option(help="Sentence embedder: a name, a folder or a Hub id.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="YAML file of settings and, optionally, sources.")] = None,
+    embedder: Annotated[str | None, typer.Option(help="Embedder: a registered name, a folder or a Hub id.")] = None,
     faiss: Annotated[str | None, typer.Option(help="flat, hnsw, ivfpq, or any FAISS factory string.")] = None,
-    vectors: Annotated[str | None, typer.Option(help="How vectors are stored: float32, float16 or int8.")] = None,
-    shard_size: Annotated[int | None, typer.Option(min=1, help="Passages in a shard.")] = None,
-    include: Annotated[list[str] | None, typer.Option(help="Glob of files to read in folders; may repeat.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Glob of files to leave out; may repeat.")] = None,
+    vectors: Annotated[
+        str | None, typer.Option(help="Number format of stored vectors: float32, float16 or int8.")
+    ] = None,
+    shard_size: Annotated[int | None, typer.Option(min=1, help="Passages per shard.")] = None,
+    include: Annotated[list[str] | None, typer.Option(help="Glob of files to read in folders; repeatable.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Glob of files to exclude; repeatable.")] = None,
     strict: Strict = False,
     engine: Engine = "local",
     address: Address = None,
-    encode: Annotated[bool, typer.Option("--encode", help="Then encode all passages, as `index encode` does.")] = False,
+    encode: Annotated[bool, typer.Option("--encode", help="Also encode all passages, as `index encode` does.")] = False,
     offline: Offline = False,
 ) -> None:
     """Index files: text, Markdown, HTML, PDF, Word, JSON lines, Parquet, DPR passages, MediaWiki dumps."""
@@ -71,25 +73,25 @@ def index_build(
     sources = [path for path in paths or [] if not path.startswith("--")]
     for path in sources:
         if path.startswith("-"):
-            raise ConfigError(f"unknown option {path}; a path that begins with - is written ./{path}")
+            raise ConfigError(f"unknown option {path}; write a path that begins with - as ./{path}")
     check_engine(engine, address)
     for name in () if encode else ("model", "cache_size", "encodings", "bits"):
         if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE":
-            raise ConfigError(f"--{name.replace('_', '-')} is for encoding the passages: add --encode")
+            raise ConfigError(f"--{name.replace('_', '-')} requires --encode")
     folder = index or default_index()
     with contextlib.suppress(RagxError):  # no index there yet
-        held = [str(source) for source in read_manifest(folder).settings.sources]
-        if held != [
+        sources_before = [str(source) for source in read_manifest(folder).settings.sources]
+        if sources_before != [
             *map(absolute, sources),
             *(absolute(s) if isinstance(s, str) else str(s) for s in settings.sources),
         ]:
-            notice(f"{folder} was built from {', '.join(held)}: this build replaces it once it is whole")
+            notice(f"{folder} was built from {', '.join(sources_before)}: this build replaces it when complete")
     reader = _encoding_reader(encoding, engine) if encode else None
     with connected(engine, address):
         report = build(
             sources, folder, settings, strict=strict, device=encoding.device, dtype=encoding.dtype, engine=engine
         )
-        _tell_skipped(report)
+        _report_skipped(report)
         counts = report.counts
         notice(
             f"{counts.documents} documents, {counts.passages} passages indexed in {folder}"
@@ -104,7 +106,7 @@ def index_build(
 @app.command("update")
 def index_update(
     paths: Annotated[
-        list[Path] | None, typer.Argument(help="Files and folders. Default: what the index was built from.")
+        list[Path] | None, typer.Argument(help="Files and folders. Default: the sources of the index.")
     ] = None,
     index: IndexFolder = None,
     strict: Strict = False,
@@ -115,7 +117,7 @@ def index_update(
     as_json: Json = False,
     offline: Offline = False,
 ) -> None:
-    """Read files again: index what is new or has changed, delete what is no longer there."""
+    """Index new and changed files; delete documents whose files are gone."""
     _update(index, paths or [], False, strict, engine, address, device, dtype, as_json)
 
 
@@ -131,7 +133,7 @@ def index_add(
     as_json: Json = False,
     offline: Offline = False,
 ) -> None:
-    """Index more files; a document of the same name and place is replaced."""
+    """Index more files; documents with the same path are replaced."""
     _update(index, paths, True, strict, engine, address, device, dtype, as_json)
 
 
@@ -153,7 +155,7 @@ def _update(
     folder = index or default_index()
     with connected(engine, address):
         report = update(folder, paths, keep=keep, strict=strict, device=device, dtype=dtype, engine=engine)
-    _tell_skipped(report)
+    _report_skipped(report)
     done = {"added": report.added, "deleted": report.deleted, "unchanged": report.unchanged}
     if as_json:
         skipped = [{"source": each.source, "reason": each.reason} for each in report.skipped]
@@ -164,7 +166,7 @@ def _update(
         raise typer.Exit(3)
 
 
-def _tell_skipped(report: BuildReport) -> None:
+def _report_skipped(report: BuildReport) -> None:
     for skipped in report.skipped:
         notice(f"skipped {skipped.source}: {skipped.reason}")
 
@@ -182,7 +184,7 @@ def index_encode(
     address: Address = None,
     offline: Offline = False,
 ) -> None:
-    """Encode all passages now rather than when a question needs them; continues where it was stopped."""
+    """Encode all passages ahead of questions; resumes an interrupted run."""
     from ragx.cli.setup import connected
     from ragx.indexing.build import check_engine
     from ragx.rag import default_index
@@ -210,12 +212,12 @@ def _encode(folder: Path, reader: CepeReader, options: EncodingOptions, engine: 
     if engine == "ray":
         encode = cluster_encoding(options.model, reader, device=options.device, bits=options.bits)
     filled = encode_index(folder, reader, encode)
-    notice(f"{filled.encoded} passages encoded, {filled.present} were on disk already")
+    notice(f"{filled.encoded} passages encoded, {filled.present} already on disk")
     if not filled.complete:
-        notice("not all of them fit on disk: `ask` encodes the rest when it needs them; a larger --cache-size may help")
+        notice("not all encodings fit on disk: `ask` computes the rest when needed; increase --cache-size")
 
 
 def _setting(argument: str) -> str:
     if "=" not in argument:
-        raise ConfigError(f"unknown option {argument}; see `ragx index build --help`, settings are --a.b=value")
+        raise ConfigError(f"unknown option {argument}; see `ragx index build --help`, write settings as --a.b=value")
     return argument

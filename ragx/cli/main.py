@@ -1,4 +1,4 @@
-"""The command line: `ragx ask`, `search`, `index`, `models`, `eval`, `doctor`, and what the entry points add.
+"""The command line: `ragx ask`, `search`, `index`, `models`, `eval`, `doctor`, and commands from entry points.
 
 Answers go to stdout, progress and warnings to stderr. Exit codes: see `ragx.errors`. Heavy imports happen inside the
 commands, so that `ragx --help` answers at once.
@@ -28,7 +28,7 @@ from ragx.errors import ConfigError, RagxError
 from ragx.util.terminal import notice, plain, waiting
 
 SHOWN = SearchOptions(k=10)
-"""What `ragx search` shows unless told otherwise."""
+"""Defaults of `ragx search`."""
 
 
 class _Interrupted(RagxError):
@@ -41,9 +41,9 @@ class _Group(typer.core.TyperGroup):
             result = super().invoke(ctx)
             sys.stdout.flush()
             return result
-        except (KeyboardInterrupt, typer.Abort):  # Abort: at a prompt, where the end of the input is one too
+        except (KeyboardInterrupt, typer.Abort):  # Abort: Ctrl-C or end of input at a prompt
             raise _Interrupted("interrupted") from None
-        except BrokenPipeError:  # the reader of our output has gone, as with `| head`: nothing is wrong
+        except BrokenPipeError:  # the consumer has closed the pipe, as `| head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except OSError as error:
             if error.errno != errno.ENOSPC:
@@ -72,7 +72,9 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Answer questions over a large corpus by reading many passages cheaply."""
 
@@ -82,7 +84,7 @@ def _options(
 def ask(
     question: Annotated[str, typer.Argument(help="The question.")],
     search: SearchOptions,
-    reading: ReaderOptions,
+    reader_options: ReaderOptions,
     sampling: SamplingParams,
     models: ModelOptions,
     index: IndexFolder = None,
@@ -110,9 +112,9 @@ def ask(
         answer = rag.ask(
             question,
             k=search.k,
-            reader=reading.reader,
-            prompt_passages=reading.prompt_passages,
-            attention_shares=reading.attention_shares,
+            reader=reader_options.reader,
+            prompt_passages=reader_options.prompt_passages,
+            attention_shares=reader_options.attention_shares,
             sampling=sampling,
             on_text=show,
         )
@@ -120,7 +122,7 @@ def ask(
         print(render.answer_json(question, answer))
     else:
         print(f"\n\n{render.sources(answer)}")
-        if reading.attention_shares:
+        if reader_options.attention_shares:
             print(f"\n{render.attention_shares(answer)}")
     for note in answer.notes:
         notice(note)
@@ -130,7 +132,7 @@ def ask(
 @app.command()
 @with_settings
 def search(
-    question: Annotated[str, typer.Argument(help="What to look for.")],
+    question: Annotated[str, typer.Argument(help="The question.")],
     options: SearchOptions = SHOWN,
     index: IndexFolder = None,
     engine: Engine = "local",
@@ -140,7 +142,7 @@ def search(
     as_json: Json = False,
     offline: Offline = False,
 ) -> None:
-    """Show the passages an index holds for a question."""
+    """Show the best passages for a question."""
     from ragx.cli import render
     from ragx.cli.setup import connected, open_search
     from ragx.rag import question_text
@@ -164,7 +166,7 @@ def doctor(
     as_json: Json = False,
     offline: Offline = False,
 ) -> None:
-    """Say what this machine has, which models and indexes are there, and what a default `ask` would use."""
+    """Show hardware, packages, models, indexes, and the defaults of `ask`."""
     from ragx.cli import render
     from ragx.cli.doctor import report
 
@@ -176,19 +178,19 @@ def doctor(
 
 
 def _add(command: EntryPoint) -> None:
-    """Add the command of an entry point, or one that says why it cannot be had: the others work without it."""
+    """Add the command of an entry point, or a stub that reports why it cannot be loaded."""
     try:
         command.load()(app)
     except (ImportError, AttributeError) as error:
         package = command.dist.name if command.dist else "ragx"
         extra = f"[{command.name}]" if package == "ragx" else ""
-        mend = f"`ragx {command.name}` cannot be loaded ({error}): pip install '{package}{extra}'"
+        message = f"`ragx {command.name}` cannot be loaded ({error}): pip install '{package}{extra}'"
 
         @app.command(
-            command.name, help=mend, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+            command.name, help=message, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
         )
         def missing() -> None:
-            raise ConfigError(mend)
+            raise ConfigError(message)
 
 
 def main() -> None:
@@ -196,7 +198,7 @@ def main() -> None:
     for command in entry_points(group="ragx.commands"):
         _add(command)
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="replace")  # what its encoding lacks becomes ?; stderr escapes it by itself
+        sys.stdout.reconfigure(errors="replace")  # unencodable characters become ?; stderr escapes them already
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
@@ -213,7 +215,7 @@ def main() -> None:
 
 
 def _bad_parameter(error: typer.BadParameter) -> str:
-    """The message that `ragx.config.checked` has for the same value."""
+    """The message of `ragx.config.checked` for the same value."""
     if error.param is None or not error.message:
         return error.format_message()
     message = error.message.removeprefix("Value error, ").replace("Input should be", "must be").rstrip(".")

@@ -1,4 +1,4 @@
-"""`ragx index delete`, `compact`, `gc` and others: look after an index. Heavy imports happen inside the commands."""
+"""`ragx index delete`, `compact`, `gc` and others: maintain an index. Heavy imports happen inside the commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ app = typer.Typer()
 
 @app.command("delete")
 def index_delete(
-    names: Annotated[list[str], typer.Argument(help="Ids of documents, or the files or folders they came from.")],
+    names: Annotated[list[str], typer.Argument(help="Document ids, files or folders.")],
     index: IndexFolder = None,
     as_json: Json = False,
 ) -> None:
@@ -26,17 +26,17 @@ def index_delete(
     from ragx.rag import default_index
 
     folder = index or default_index()
-    _tell(folder, {"deleted": delete(folder, names)}, "passages deleted from", as_json)
+    _report(folder, {"deleted": delete(folder, names)}, "passages deleted from", as_json)
 
 
 @app.command("compact")
 def index_compact(index: IndexFolder = None, as_json: Json = False) -> None:
-    """Rewrite shards that hold deleted passages or are small; nothing is embedded."""
+    """Rewrite small shards and those with deleted passages, without embedding again."""
     from ragx.index import compact_index
     from ragx.rag import default_index
 
     folder = index or default_index()
-    _tell(folder, {"shards": compact_index(folder).counts.shards}, "shards now in", as_json)
+    _report(folder, {"shards": compact_index(folder).counts.shards}, "shards now in", as_json)
 
 
 @app.command("gc")
@@ -46,7 +46,7 @@ def index_gc(index: IndexFolder = None, as_json: Json = False) -> None:
     from ragx.rag import default_index
 
     folder = index or default_index()
-    _tell(folder, {"bytes": collect_garbage(folder)}, "bytes freed in", as_json)
+    _report(folder, {"bytes": collect_garbage(folder)}, "bytes freed in", as_json)
 
 
 @app.command("repair")
@@ -60,7 +60,7 @@ def index_repair(index: IndexFolder = None, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps({"folder": str(folder), "repaired": repaired}, indent=2))
     else:
-        notice(f"{folder}: rebuilt: {', '.join(repaired)}" if repaired else f"{folder}: every file is whole")
+        notice(f"{folder}: rebuilt: {', '.join(repaired)}" if repaired else f"{folder}: nothing to repair")
 
 
 @app.command("tune")
@@ -92,7 +92,7 @@ def index_tune(
         print(f"{trial.recall:>10.3f}  {trial.p50:>8.2f}  {trial.p95:>8.2f}  {describe(trial.search)}{mark}")
 
 
-def _tell(folder: Path, done: dict[str, int], what: str, as_json: bool) -> None:
+def _report(folder: Path, done: dict[str, int], what: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"folder": str(folder), **done}, indent=2))
     else:
@@ -101,7 +101,7 @@ def _tell(folder: Path, done: dict[str, int], what: str, as_json: bool) -> None:
 
 @app.command("info")
 def index_info(index: IndexFolder = None, as_json: Json = False) -> None:
-    """Show what an index holds."""
+    """Show the contents and settings of an index."""
     from ragx.cli import render
     from ragx.index import read_manifest
     from ragx.rag import default_index
@@ -122,19 +122,19 @@ def index_verify(index: IndexFolder = None) -> None:
 
     folder = index or default_index()
     verify(folder)
-    print(f"{folder}: every file is as it was written")
+    print(f"{folder}: all checksums match")
 
 
 @app.command("rm")
 def index_rm(
     index: Annotated[Path, typer.Option("--index", help="The index folder.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Delete an index."""
     from ragx.index import remove
     from ragx.index.manifest import is_index_folder
 
-    if not is_index_folder(index):  # before it asks
+    if not is_index_folder(index):  # before asking for confirmation
         raise IndexFolderError(f"no index at {index}")
     if yes or typer.confirm(f"Delete the index {index}?", err=True):
         remove(index)

@@ -11,12 +11,12 @@ import typer
 
 from ragx.cli.options import Json, Offline
 
-app = typer.Typer(no_args_is_help=True, help="Models by name.")
+app = typer.Typer(no_args_is_help=True, help="List, download and quantize models.")
 
 
 @app.command("list")
 def list_known(as_json: Json = False) -> None:
-    """List the models known by name, and which are on this machine."""
+    """List registered models and where they can be loaded from."""
     from ragx.models import list_models
 
     rows = list_models()
@@ -32,7 +32,7 @@ def list_known(as_json: Json = False) -> None:
 
 @app.command("pull")
 def pull(name: str, offline: Offline = False) -> None:
-    """Fetch a model, check it and keep it."""
+    """Download and verify a model."""
     from ragx.models import pull
 
     print(pull(name))
@@ -40,7 +40,7 @@ def pull(name: str, offline: Offline = False) -> None:
 
 @app.command("path")
 def path(name: str) -> None:
-    """Print the folder of a model that is on this machine."""
+    """Print the folder of a downloaded model."""
     from ragx.models import resolve
 
     print(resolve(name, allow_download=False))
@@ -48,10 +48,10 @@ def path(name: str) -> None:
 
 @app.command("quantize")
 def quantize(
-    reader: Annotated[Path, typer.Argument(help="The folder of a trained reader.")],
-    out: Annotated[Path, typer.Argument(help="Where the smaller one is written.")],
+    reader: Annotated[Path, typer.Argument(help="Folder of a trained reader.")],
+    out: Annotated[Path, typer.Argument(help="Output folder.")],
     prompted_gain: Annotated[
-        float, typer.Option(help="Scales what cross-attention adds beside passages in the prompt.")
+        float, typer.Option(help="Cross-attention scale when the prompt also has passages.")
     ] = 1.0,
 ) -> None:
     """Write a trained reader's added weights in int8, a quarter of their size."""

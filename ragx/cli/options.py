@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 def _go_offline(value: bool) -> bool:
     if value:
-        os.environ.update(RAGX_OFFLINE="1", HF_HUB_OFFLINE="1")  # huggingface_hub reads its own when it is imported
+        os.environ.update(RAGX_OFFLINE="1", HF_HUB_OFFLINE="1")  # huggingface_hub reads its variable on import
     return value
 
 
@@ -28,16 +28,16 @@ Offline = Annotated[
     bool, typer.Option("--offline", callback=_go_offline, help="Never use the network (also RAGX_OFFLINE=1).")
 ]
 IndexFolder = Annotated[
-    Path | None, typer.Option("--index", help="The index folder. Default: RAGX_INDEX, or ragx's own default index.")
+    Path | None, typer.Option("--index", help="Index folder. Default: RAGX_INDEX, or ragx's default index.")
 ]
 Model = Annotated[str | None, typer.Option(help="Decoder or CEPE reader: a name, a folder or a Hub id.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, or cuda:1. Default: a GPU if there is one.")]
 Dtype = Annotated[
     Literal["auto", "bfloat16", "float16", "float32"],
-    typer.Option(help="Number format; auto is what the device multiplies fastest."),
+    typer.Option(help="Number format; auto: the fastest on the device."),
 ]
-Engine = Annotated[EngineName, typer.Option(help="local, or ray: the workers of a Ray cluster (docs/ray.md).")]
-Address = Annotated[str | None, typer.Option(help="The Ray cluster: auto or HOST:PORT. Default: a local one.")]
+Engine = Annotated[EngineName, typer.Option(help="local, or ray to use a Ray cluster (docs/ray.md).")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster: auto or HOST:PORT. Default: a new local one.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 _SHORT = {"k": "-k"}
@@ -50,7 +50,7 @@ def with_settings(command: Callable[..., T]) -> Callable[..., T]:
     command receives the checked model.
 
     Raises:
-        ConfigError: when the command runs, a value is out of range; the message is that of Python's.
+        ConfigError: when the command runs, a value is out of range; the message is the same as in Python.
     """
     hints = get_type_hints(command, include_extras=True)
     models: dict[str, type[Settings]] = {}

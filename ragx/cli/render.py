@@ -29,7 +29,7 @@ def sources(answer: Answer) -> str:
 def attention_shares(answer: Answer) -> str:
     """The hits by their share of the attention, largest first."""
     if answer.attention_shares is None:
-        return "Attention: this reader attends to no passage (it is untrained, or it is not cepe)."
+        return "Attention: this reader does not attend to passages (it is untrained, or not cepe)."
     ranked = sorted(zip(answer.attention_shares, answer.hits, strict=True), key=lambda pair: -pair[0])
     lines = [
         f"{share:>6.1%}  {plain(hit.passage.title or hit.passage.document)}  ({hit.passage.id})"
@@ -50,7 +50,7 @@ def hit_list(hits: Sequence[Hit]) -> str:
 
 
 def timings(answer: Answer) -> str:
-    """One line of seconds and speed."""
+    """Durations and decoding speed in one line."""
     times = answer.timings
     return (
         f"{len(answer.hits)} passages retrieved in {times.retrieve:.2f} s, encoded in {times.encode:.2f} s;"
@@ -60,7 +60,7 @@ def timings(answer: Answer) -> str:
 
 
 def answer_json(question: str, answer: Answer) -> str:
-    """One JSON object; every character outside ASCII is escaped, so it is safe on any terminal."""
+    """One JSON object; non-ASCII characters are escaped, so it is safe on any terminal."""
     values = {
         "question": question,
         "answer": answer.text,

@@ -25,7 +25,7 @@ def opened_rag(
     engine: str = "local",
     address: str | None = None,
 ) -> Iterator[RAG]:
-    """Open an index and load its models, showing what takes time; close them at the end.
+    """Open an index and load its models, showing progress; close them at the end.
 
     Raises:
         IndexFolderError, ModelError, ConfigError: as `RAG.from_index`.

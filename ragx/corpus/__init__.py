@@ -1,11 +1,13 @@
 """Files -> documents -> passages with character spans.
 
-`sources` dispatches to one reader a format; `passages` cuts documents and drops empty and repeated passages.
+sources.py   which files to read, in which order and under which ids
+reading.py   files -> documents, several at a time; one reader per format
+chunking.py  documents -> passages, without empty and repeated ones
 """
 
 from ragx.corpus.chunking import PassageCounts, split_passages, text_key, unique_passages
 from ragx.corpus.document import Document, Skipped
-from ragx.corpus.sources import read_documents
+from ragx.corpus.reading import read_documents
 from ragx.corpus.version import parsing_version
 
 __all__ = [

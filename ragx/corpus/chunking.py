@@ -1,9 +1,9 @@
-"""Documents -> passages: cutting, and dropping what is empty or repeated."""
+"""Documents -> passages: chunking, and dropping empty and repeated passages."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
@@ -26,13 +26,13 @@ _IDEOGRAPH = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_IDEOGRAPH}]|[^\s{_IDEOGRAPH}]{{1,{_LONGEST_WORD}}}")
 
 _TOKENIZED_CHARS = 1 << 16
-"""How much text is given to the tokenizer at a time, which bounds the memory and is faster than all at once."""
+"""Text that the tokenizer gets at a time: this limits the memory and is faster than all at once."""
 _SPACE = re.compile(r"\s")
 
 
 @dataclass(slots=True)
 class PassageCounts:
-    """What `unique_passages` saw and kept."""
+    """What `unique_passages` read and kept."""
 
     documents: int = 0
     passages: int = 0
@@ -40,61 +40,38 @@ class PassageCounts:
     empty: int = 0
     """Dropped: neither a letter nor a digit."""
     duplicates: int = 0
-    """Dropped: the text was seen before, whatever its title and whitespace."""
+    """Dropped: an earlier passage has the same text, up to whitespace."""
 
 
 def split_passages(
     documents: Iterable[Document], chunking: Chunking, tokenizer: PreTrainedTokenizerBase | None = None
 ) -> Iterator[Passage]:
-    """Cut each document into passages whose text is verbatim `document.text[start:end]`.
-
-    A document gives at least one passage, be it an empty one, or those that it brings. `tokenizer`: the embedder's, for
-    `chunking.unit: tokens`.
+    """Chunk documents into passages, as `split_document` does.
 
     Raises:
-        CorpusError: the unit is tokens and the tokenizer does not say where in the text its tokens are.
+        CorpusError: as `check_tokenizer`.
+    """
+    check_tokenizer(chunking, tokenizer)
+    return (passage for document in documents for passage in split_document(document, chunking, tokenizer))
+
+
+def check_tokenizer(chunking: Chunking, tokenizer: PreTrainedTokenizerBase | None) -> None:
+    """Check that documents can be chunked in the unit that the settings name.
+
+    Raises:
+        CorpusError: the unit is tokens and the tokenizer does not tell their positions in the text.
     """
     if chunking.unit == "tokens" and (tokenizer is None or not tokenizer.is_fast):
         raise CorpusError("chunking by tokens needs an embedder with a fast tokenizer: use chunking.unit=words")
-    return (passage for document in documents for passage in _split(document, chunking, tokenizer))
 
 
-def unique_passages(
-    passages: Iterable[Passage],
-    counts: PassageCounts,
-    earlier: Iterable[str] = (),
-    *,
-    seen: Seen | None = None,
-    on_duplicate: Callable[[Passage], object] = lambda _: None,
+def split_document(
+    document: Document, chunking: Chunking, tokenizer: PreTrainedTokenizerBase | None = None
 ) -> Iterator[Passage]:
-    """The passages that are neither empty nor repeat one before, or an `earlier` text; `counts` is kept up to date.
+    """Chunk a document into passages whose text is verbatim `document.text[start:end]`; at least one, perhaps empty.
 
-    `seen` gets the `text_key` of every text that comes by, and `on_duplicate` every passage that repeats another.
+    `tokenizer`: the embedder's, for `chunking.unit: tokens`.
     """
-    seen = Seen() if seen is None else seen
-    for text in earlier:
-        seen.add(text_key(text))
-    for passage in passages:
-        counts.documents += passage.position == 0
-        if not any(character.isalnum() for character in passage.text):
-            counts.empty += 1
-        elif seen.add(text_key(passage.text)):
-            counts.passages += 1
-            yield passage
-        else:
-            counts.duplicates += 1
-            on_duplicate(passage)
-
-
-def text_key(text: str) -> str:
-    """The same, in hexadecimal, for texts that differ in whitespace alone."""
-    return blake2b(" ".join(text.split()).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def _split(document: Document, chunking: Chunking, tokenizer: PreTrainedTokenizerBase | None) -> Iterator[Passage]:
-    if document.passages is not None:
-        yield from document.passages
-        return
     text = document.text
     whole = (0, len(text))
     spans: Iterable[Span]
@@ -111,6 +88,28 @@ def _split(document: Document, chunking: Chunking, tokenizer: PreTrainedTokenize
         yield _passage(document, 0, *whole)
 
 
+def unique_passages(passages: Iterable[Passage], counts: PassageCounts, texts: Seen | None = None) -> Iterator[Passage]:
+    """The passages that are neither empty nor repeat an earlier text. Updates `counts`.
+
+    `texts` holds the `text_key` of earlier texts, and gets those of these passages.
+    """
+    texts = Seen() if texts is None else texts
+    for passage in passages:
+        counts.documents += passage.position == 0
+        if not any(character.isalnum() for character in passage.text):
+            counts.empty += 1
+        elif texts.add(text_key(passage.text)):
+            counts.passages += 1
+            yield passage
+        else:
+            counts.duplicates += 1
+
+
+def text_key(text: str) -> str:
+    """A digest in hexadecimal, the same for texts that differ only in whitespace."""
+    return blake2b(" ".join(text.split()).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
 def _passage(document: Document, position: int, start: int, end: int) -> Passage:
     return Passage(
         id=f"{document.id}#{position}",
@@ -125,17 +124,17 @@ def _passage(document: Document, position: int, start: int, end: int) -> Passage
 
 
 def word_spans(text: str) -> Iterator[Span]:
-    """Runs of characters between whitespace; in scripts without spaces, and in endless runs, their pieces.
+    """Runs of characters between whitespace.
 
-    A Chinese or Japanese character counts as a word, and so does every `_LONGEST_WORD` characters of a run.
+    Each Chinese or Japanese character is a word; longer runs are cut every `_LONGEST_WORD` characters.
     """
     return (match.span() for match in _WORD.finditer(text))
 
 
 def token_spans(text: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[Span]:
-    """The tokens of `text`, without whitespace around them; a special token's name in the text is text like any other.
+    """The spans of the tokens of `text`, without surrounding whitespace. Names of special tokens are ordinary text.
 
-    A token that is only a part of a character (byte-level BPE) has the span of the whole character.
+    A token that is only part of a character (byte-level BPE) has the span of the whole character.
     """
     for start, piece in _pieces(text):
         offsets = tokenizer(
@@ -155,7 +154,7 @@ def token_spans(text: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[Span]
 
 
 def _pieces(text: str) -> Iterator[tuple[int, str]]:
-    """`text` in pieces of bounded size with their offsets, cut at whitespace where there is some."""
+    """`text` in pieces of limited size with their offsets, cut at whitespace where possible."""
     start = 0
     while start < len(text):
         end = start + _TOKENIZED_CHARS
@@ -166,7 +165,7 @@ def _pieces(text: str) -> Iterator[tuple[int, str]]:
 
 
 def windows(spans: Iterator[Span], size: int, overlap: int) -> Iterator[Span]:
-    """Windows of `size` spans, each beginning with the last `overlap` of the one before and adding at least one."""
+    """Windows of `size` spans, each starting with the last `overlap` of the previous window and adding at least one."""
     window = list(islice(spans, size))
     while window:
         yield window[0][0], window[-1][1]

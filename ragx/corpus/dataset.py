@@ -11,7 +11,7 @@ from ragx.errors import CorpusError
 
 
 def open_dataset(source: DatasetSource) -> Iterator[Document | Skipped]:
-    """The rows of a dataset, streamed where its format allows that.
+    """The rows of a dataset, streamed if its format allows.
 
     Raises:
         CorpusError: the dataset, its config, its split or one of the columns is missing. While iterating: the
@@ -25,7 +25,7 @@ def open_dataset(source: DatasetSource) -> Iterator[Document | Skipped]:
         except NotImplementedError:
             rows = datasets.load_dataset(source.dataset, source.config, split=source.split)
         columns = rows.column_names or list(next(iter(rows), {}))
-    except Exception as error:  # the library documents no common base of what it raises
+    except Exception as error:  # the library documents no common base class of its errors
         message = f"{one_line(str(error))} (check its name, config and split; offline only a local folder works)"
         raise CorpusError(f"cannot load the dataset {source.dataset}: {message}") from None
     wanted = [source.id_column, source.text_column]

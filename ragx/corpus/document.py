@@ -1,4 +1,4 @@
-"""A document, and what is reported in the place of one that cannot be read."""
+"""A document, and the report of one that cannot be read."""
 
 from __future__ import annotations
 
@@ -8,30 +8,27 @@ import sys
 import unicodedata
 from dataclasses import dataclass
 
-from ragx.types import Passage
 from ragx.util.text import without_surrogates
 
 MAX_ID_CHARS = 1000
-"""Each passage of a document repeats its id, so that a longer one would multiply."""
+"""Longest id of a document, which each of its passages repeats."""
 _LONGEST_RUN = 30
 """Combining marks on one character, from Unicode's Stream-Safe Text Format (UAX #15, section 13)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text to be cut into passages."""
+    """A text to be chunked into passages."""
 
     id: str
-    """The file's path relative to the folder given, the row's own id, or the wiki page's title."""
+    """The file's path relative to its source folder, the row's own id, or the wiki page's title."""
     title: str
     text: str
     """NFC-normalised."""
     source: str
     """Absolute path of the file, or name of the dataset."""
     whole: bool = False
-    """The text is a ready-made passage (DPR) and is never split."""
-    passages: tuple[Passage, ...] | None = None
-    """What it was cut into when it was last read, without what was dropped; `text` is then empty."""
+    """The text is a ready-made passage (DPR) and is not chunked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +40,13 @@ class Skipped:
     reason: str
     """One line."""
     unreadable: bool = False
-    """The disk or the permissions are at fault, or the file is damaged: it may be readable again."""
+    """The cause is the disk, the permissions or damage, so the file may become readable again."""
 
 
 def normalise(text: str) -> str:
     """`text` in Unicode normal form C; lone surrogates, which UTF-8 cannot hold, become U+FFFD.
 
-    More than 30 combining marks in a row are parted by U+034F: sorting them takes time in the square of their number.
+    Runs of more than 30 combining marks are broken up by U+034F, because sorting a run takes quadratic time.
     """
     if text.isascii():
         return text
@@ -58,7 +55,7 @@ def normalise(text: str) -> str:
 
 @functools.cache
 def _long_runs() -> re.Pattern[str]:
-    """Matches so many combining marks that another one needs to be parted from them."""
+    """Matches a run of combining marks of the greatest length if another mark follows."""
     points = (point for point in range(0x300, sys.maxunicode + 1) if not 0xD800 <= point < 0xE000)
     marks = [point for point in points if unicodedata.combining(unicodedata.normalize("NFD", chr(point))[0])]
     firsts = [mark for mark, before in zip(marks, [0, *marks], strict=False) if mark != before + 1]

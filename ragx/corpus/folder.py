@@ -15,12 +15,11 @@ from ragx.corpus.document import Skipped
 def walk(root: Path, include: Sequence[str], exclude: Sequence[str]) -> Iterator[tuple[Path, str] | Skipped]:
     """Every regular file under `root` with its path relative to it ("/" between parts), sorted by name in each folder.
 
-    Hidden files and folders are left out, and so is what a glob of `exclude` matches (a folder: with all in it) or, if
-    `include` is not empty, what no glob of it matches. `*` in a glob also matches "/", and `**/` also matches nothing.
+    Hidden files and folders are left out, and so are indexes of ragx, files and whole folders that a glob of `exclude`
+    matches, and, if `include` is not empty, files that none of its globs match. `*` in a glob also matches "/", and
+    `**/` also matches nothing.
 
-    So is an index of ragx, which may lie in the folder that it indexes: its files are no documents.
-
-    Links to files are followed, links to folders too unless the folder lies inside `root` or was read already.
+    Links to files are followed, and links to folders unless the folder lies inside `root` or was already read.
     """
     real_root = Path(os.path.realpath(root))
     linked: set[Path] = set()
@@ -69,7 +68,7 @@ def _entries(folder: Path, prefix: str) -> Iterator[tuple[Path, str] | Skipped]:
 
 
 def _is_index(folder: Path) -> bool:
-    """Whether an index lies there, or one that is being built."""
+    """Whether the folder holds an index, finished or not."""
     manifests = folder.glob("gen-*/manifest.json")
     return any(re.fullmatch(r"gen-(building|\d{4,})", path.parent.name) for path in manifests)
 

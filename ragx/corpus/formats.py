@@ -1,4 +1,4 @@
-"""Which format a file has: by its name where that settles it, else by its first bytes. Compressed files are opened."""
+"""The format of a file, by its name or, where that is not enough, by its first bytes. Opens compressed files."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ _BY_SUFFIX: dict[str, Format] = {
     ".parquet": "parquet",
 }
 _COMPRESSED = (".gz", ".bz2", ".xz")
-_TOLD_BY_CONTENT = {".tsv", ".xml", *_COMPRESSED}
+_BY_CONTENT = {".tsv", ".xml", *_COMPRESSED}
 _HEAD_BYTES = 4096
 _CHUNK_BYTES = 1 << 17
 
 MAX_RATIO = 200
-"""A compressed file may unpack to so many times its size: text gets hardly 20 times smaller."""
+"""Limit on the ratio of unpacked to packed size; text rarely reaches 20."""
 SMALL_BYTES = 1 << 30
-"""To this size it may unpack in any case."""
+"""A file may always unpack to this size."""
 MAX_DICTIONARY_BYTES = 256 << 20
-"""Memory for unpacking an .xz file; `xz -9` asks for a quarter of it."""
+"""Memory for unpacking an .xz file; `xz -9` needs a quarter of it."""
 
 UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError)
-"""What reading a missing, forbidden or damaged file, compressed or not, can raise."""
+"""Exceptions from reading a missing, forbidden or damaged file, compressed or not."""
 
 
 def unpacked_limit(packed: int) -> int:
-    """How many bytes of text may come out of a file of `packed` bytes."""
+    """Bytes of text that a file of `packed` bytes may unpack to."""
     return max(SMALL_BYTES, MAX_RATIO * packed)
 
 
 def bomb(packed: int) -> str:
-    """Why a file of which more comes out is given up."""
+    """The reason for skipping a file that exceeds the limit."""
     return f"unpacks to over {unpacked_limit(packed) >> 20:,} MB and {MAX_RATIO} times its size: it may be a bomb"
 
 
@@ -71,11 +71,11 @@ def open_bytes(path: Path) -> IO[bytes]:
         unpacked = bz2.BZ2File(file)
     else:
         unpacked = io.BufferedReader(_XzFile(file))
-    return io.BufferedReader(cast("io.RawIOBase", _Bounded(unpacked, packed, file)), _CHUNK_BYTES)
+    return io.BufferedReader(cast("io.RawIOBase", _Limited(unpacked, packed, file)), _CHUNK_BYTES)
 
 
-class _Bounded(io.RawIOBase):
-    """What a compressed file of `packed` bytes unpacks to, up to a bound."""
+class _Limited(io.RawIOBase):
+    """The unpacked bytes of a compressed file of `packed` bytes, up to a limit."""
 
     def __init__(self, unpacked: io.BufferedIOBase, packed: int, file: BinaryIO) -> None:
         self._unpacked, self._file = unpacked, file
@@ -98,7 +98,7 @@ class _Bounded(io.RawIOBase):
 
 
 class _XzFile(io.RawIOBase):
-    """An .xz file, whose dictionary, which it asks for itself, is bounded: the standard library's has no bound."""
+    """An .xz file with a limit on its dictionary, which the standard library's reader does not have."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -125,7 +125,7 @@ class _XzFile(io.RawIOBase):
 
 
 def format_of(path: Path, *, look_inside: bool = False) -> Format | None:
-    """The format of a file, None when it is not known. `look_inside` opens the file whatever its name.
+    """The format of a file; None if unknown. `look_inside` opens the file whatever its name.
 
     Raises:
         OSError, EOFError, zlib.error, lzma.LZMAError: the file had to be opened and cannot be read.
@@ -135,7 +135,7 @@ def format_of(path: Path, *, look_inside: bool = False) -> Format | None:
         return _BY_SUFFIX[suffix]
     if suffix in _COMPRESSED and Path(path.stem).suffix.lower() == ".jsonl":
         return "jsonl"
-    if not look_inside and suffix not in _TOLD_BY_CONTENT:
+    if not look_inside and suffix not in _BY_CONTENT:
         return None
     with open_bytes(path) as file:
         head = file.read(_HEAD_BYTES)

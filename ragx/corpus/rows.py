@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     import pyarrow
 
 MAX_LINE_BYTES = 64 << 20
-"""A longer line is skipped: a row is held in memory as a whole."""
+"""Longer lines are skipped: a whole row is held in memory."""
 
-_PARQUET_ROWS = 1024
+PARQUET_ROWS = 1024
 """Rows of a Parquet file in memory at a time."""
 _PARQUET_BYTES = 1 << 20
-"""Bytes of each of its columns that are read at a time."""
+"""Bytes read at a time from each column of a Parquet file."""
 
 
 def row_document(id: object, title: object, text: object, source: str) -> Document | str:
-    """A row as a document, or the reason why it is none. An id may be an integer; a title may be missing (None)."""
+    """A row as a document, or the reason why it is not one. An id may be an integer; a title may be None."""
     if not isinstance(id, str | int) or isinstance(id, bool) or id == "":
         return "has no id" if id is None or id == "" else "its id is neither text nor an integer"
     if len(str(id)) > MAX_ID_CHARS:
@@ -39,7 +39,7 @@ def row_document(id: object, title: object, text: object, source: str) -> Docume
 
 
 def read_jsonl(path: Path) -> Iterator[Document | Skipped]:
-    """One JSON object a line, with `id`, `text` and perhaps `title`; UTF-8, perhaps compressed."""
+    """One JSON object per line with `id`, `text` and optionally `title`; UTF-8, optionally compressed."""
     for number, line in _lines(path):
         if isinstance(line, Skipped):
             yield line
@@ -63,7 +63,7 @@ def _json_document(line: bytes, source: str) -> Document | str:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes | Skipped]]:
-    """The file's lines, numbered from 1. Damage ends the file after the lines before it."""
+    """The file's lines, numbered from 1. A damaged file ends before the damage."""
     number = 0
     try:
         with open_bytes(path) as file:
@@ -81,7 +81,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes | Skipped]]:
 
 
 def read_dpr(path: Path) -> Iterator[Document | Skipped]:
-    """DPR passages: tab-separated `id`, `text`, `title`, a header line, csv quoting. Each stays one passage."""
+    """DPR passages: tab-separated `id`, `text` and `title` after a header line, quoted as CSV. They are not chunked."""
     bad_lines: list[Skipped] = []
     rows = csv.reader(_decoded(path, bad_lines), delimiter="\t")
     next(rows, None)  # the header
@@ -116,8 +116,8 @@ def _decoded(path: Path, bad_lines: list[Skipped]) -> Iterator[str]:
             bad_lines.append(Skipped(f"{path}:{number}", "is not UTF-8"))
 
 
-def read_parquet(path: Path) -> Iterator[Document | Skipped]:
-    """A Parquet file with the columns `id`, `text` and perhaps `title`. Rows are numbered from 1."""
+def read_parquet(path: Path, batch_rows: int = PARQUET_ROWS) -> Iterator[Document | Skipped]:
+    """A Parquet file with the columns `id`, `text` and optionally `title`. Rows are numbered from 1."""
     import pyarrow
     import pyarrow.parquet
 
@@ -130,7 +130,7 @@ def read_parquet(path: Path) -> Iterator[Document | Skipped]:
             if missing := {"id", "text"}.difference(columns):
                 yield Skipped(str(path), f"has no column {' and no column '.join(sorted(missing))}")
                 return
-            for batch in file.iter_batches(_PARQUET_ROWS, columns=columns, use_threads=False):
+            for batch in file.iter_batches(batch_rows, columns=columns, use_threads=False):
                 for index in range(batch.num_rows):
                     row = _parquet_row(batch, index, str(path))
                     left -= len(row.text) if isinstance(row, Document) else 0

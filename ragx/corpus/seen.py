@@ -1,4 +1,4 @@
-"""Seen: a set of keys that may be larger than the memory, for what is met once in a corpus of any size."""
+"""Seen: a set of keys that may exceed the memory, to find repetitions in a corpus of any size."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ CACHED_KIB = 65_536
 
 
 class Seen:
-    """Keys kept in a temporary SQLite database: in memory up to `CACHED_KIB`, beyond that in the folder for such files.
+    """Keys in a temporary SQLite database: in memory up to `CACHED_KIB`, beyond that in a temporary file.
 
-    That folder is `SQLITE_TMPDIR`, `TMPDIR`, or the system's; the file has no name and vanishes with its process. Of a
-    key a digest of 16 bytes is kept.
+    The file lies in `SQLITE_TMPDIR`, `TMPDIR` or the system's folder, has no name and vanishes with its process. Each
+    key is stored as a digest of 16 bytes.
 
     Raises:
         CorpusError: the disk is full.
@@ -32,7 +32,7 @@ class Seen:
             self._database.execute(statement)
 
     def add(self, key: str) -> bool:
-        """Add a key; whether it was new."""
+        """Add a key. Returns whether it was new."""
         return self._execute("INSERT OR IGNORE INTO seen VALUES(?)", key).rowcount == 1
 
     def __contains__(self, key: str) -> bool:
@@ -44,5 +44,5 @@ class Seen:
             return self._database.execute(statement, (digest,))
         except sqlite3.OperationalError as error:
             raise CorpusError(
-                f"cannot keep track of what was read ({error}): make room on the disk, or set TMPDIR to another one"
+                f"cannot store what was read so far ({error}): free disk space, or set TMPDIR to another disk"
             ) from None

@@ -11,11 +11,11 @@ from pathlib import Path
 from ragx.corpus.document import Document, Skipped, normalise, one_line
 
 MAX_BYTES = 256 << 20
-"""A larger text file is skipped: a document is held in memory as a whole. Rows of .jsonl have no such limit."""
+"""Larger text files are skipped: a whole document is held in memory. Files of rows have no limit."""
 
 _SAMPLE_BYTES = 1 << 20
 _TITLE_CHARS = 100_000
-"""How far into the text a title is looked for."""
+"""The part of the text that is searched for a title."""
 
 
 def read_text(path: Path, id: str) -> Document | Skipped:
@@ -27,14 +27,14 @@ def read_text(path: Path, id: str) -> Document | Skipped:
     with path.open("rb") as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
-        return Skipped(str(path), f"is larger than {MAX_BYTES >> 20} MB: split it, or make it rows of a .jsonl file")
+        return Skipped(str(path), f"is larger than {MAX_BYTES >> 20} MB: split it, or convert it to .jsonl")
     encoding = detect_encoding(data)
     if encoding is None:
         return Skipped(str(path), "looks like a binary file, not text")
     try:
         text = io.TextIOWrapper(io.BytesIO(data), encoding=encoding).read()
     except UnicodeError:
-        return Skipped(str(path), f"is neither UTF-8 nor {encoding}, which its beginning looks like")
+        return Skipped(str(path), f"is neither UTF-8 nor {encoding}, as its beginning suggests")
     if "\0" in text:
         return Skipped(str(path), "looks like a binary file, not text")
     if not text.strip():
@@ -44,7 +44,7 @@ def read_text(path: Path, id: str) -> Document | Skipped:
 
 
 def detect_encoding(data: bytes) -> str | None:
-    """UTF-8 if the bytes are that, UTF-16 if they start with its mark, else the best guess; None for a binary file."""
+    """UTF-8 if valid, UTF-16 if the bytes start with its mark, else the best guess; None for a binary file."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     if b"\0" in data:
@@ -54,7 +54,7 @@ def detect_encoding(data: bytes) -> str | None:
     except UnicodeDecodeError:
         from charset_normalizer import from_bytes
 
-        last = max(data.rfind(end, 0, _SAMPLE_BYTES) for end in (b"\n", b"\r"))  # so that no character is cut
+        last = max(data.rfind(end, 0, _SAMPLE_BYTES) for end in (b"\n", b"\r"))  # cuts no character
         sample = data if len(data) <= _SAMPLE_BYTES else data[: last + 1 or _SAMPLE_BYTES]
         guess = from_bytes(sample).best()
         return guess.encoding if guess else None

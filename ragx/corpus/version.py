@@ -1,4 +1,4 @@
-"""The version of the code that parses and cuts: another one may make other passages of the same file."""
+"""The version of the code that parses and chunks: another version may give other passages."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Decoding: one answer or many at once, sampling, key/value caches."""
+"""Decoding: single answers and batches, sampling, key/value caches."""

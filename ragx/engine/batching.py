@@ -1,8 +1,8 @@
-"""Many answers decoded together by one model: each joins and leaves the batch at a step.
+"""Continuous batching: one model decodes many answers together; each joins and leaves the batch between two steps.
 
-transformers' continuous batching passes nothing of a request to the model, so no passages either. This loop does, and
-is otherwise the smallest that can: one prompt at a time is read in pieces, and after each piece every answer that is
-under way grows by a token.
+transformers' continuous batching cannot pass per-request inputs, such as encoded passages, to the model. This loop can
+and is kept minimal: it prefills one prompt at a time, in pieces, and after each piece decodes one token for every
+running answer.
 """
 
 from __future__ import annotations
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from ragx.cepe.context import Context
     from ragx.cepe.model import CepeModel
 
-PROMPT_PIECE = 256
-"""Tokens of a new prompt read between two steps: the other answers wait for no longer."""
-
 
 @dataclass(eq=False)
 class _Request:
@@ -47,28 +44,36 @@ class _Request:
     """Keys and values of the prompt read so far."""
 
     @property
-    def left(self) -> bool:
-        """Whether nobody waits for the answer any more."""
+    def is_abandoned(self) -> bool:
+        """Whether the caller no longer waits for the answer."""
         return self.closed.is_set() or self.cancel.is_set()
 
 
 class BatchDecoder:
-    """Decodes up to `size` answers at once; more wait their turn, first come first served."""
+    """Decodes up to `size` answers at once; further requests queue in order of arrival."""
 
-    def __init__(self, model: CepeModel, tokenizer: PreTrainedTokenizerFast, size: int = 8) -> None:
-        """Start the thread that decodes; `close` ends it.
+    def __init__(
+        self, model: CepeModel, tokenizer: PreTrainedTokenizerFast, size: int = 8, *, prompt_piece: int = 256
+    ) -> None:
+        """Start the decoding thread; `close` ends it.
+
+        Args:
+            model: the decoder.
+            tokenizer: names the token that ends an answer.
+            size: maximum number of answers decoded together (B).
+            prompt_piece: tokens of a new prompt to prefill between two steps; limits how long running answers wait.
 
         Raises:
-            ModelError: the decoder looks back over a sliding window shorter than its context.
+            ModelError: the decoder has a sliding window shorter than its context.
         """
         window = getattr(model.config, "sliding_window", None)
         if window and window < model.config.max_position_embeddings:
             raise ModelError(f"a decoder with a sliding window ({window} tokens) cannot decode in a batch")
-        self.model, self.size = model, size
+        self.model, self.size, self.prompt_piece = model, size, prompt_piece
         self._ends = end_tokens(model, tokenizer)
         self._changed = threading.Condition()
         self._waiting: deque[_Request] = deque()
-        self._reading: _Request | None = None
+        self._prefilling: _Request | None = None
         self._running: list[_Request] = []  # in the order of the cache's rows
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="ragx-batch", daemon=True)
@@ -76,12 +81,12 @@ class BatchDecoder:
 
     @property
     def running(self) -> int:
-        """Answers being decoded, the one whose prompt is being read included."""
-        return len(self._running) + (self._reading is not None)
+        """Number of answers being decoded, including one in prefill."""
+        return len(self._running) + (self._prefilling is not None)
 
     @property
     def waiting(self) -> int:
-        """Answers that wait for room in the batch."""
+        """Number of answers that wait for room in the batch."""
         return len(self._waiting)
 
     def generate(
@@ -89,8 +94,8 @@ class BatchDecoder:
     ) -> Generator[int, None, None]:
         """Join the batch and yield the answer's tokens as they come.
 
-        Closing the iterator, or setting `cancel`, leaves the batch before the next step. What goes wrong with this
-        answer is raised here.
+        Closing the iterator, or setting `cancel`, removes the answer from the batch before the next step. Errors that
+        concern this answer are raised here.
         """
         request = _Request(prompt_ids, context, sampling, cancel, Sampler(sampling, self.model.device))
         with self._changed:
@@ -107,7 +112,7 @@ class BatchDecoder:
             request.closed.set()
 
     def close(self) -> None:
-        """End every answer where it is, and the thread."""
+        """End every answer where it is, then the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -117,37 +122,37 @@ class BatchDecoder:
         cache = BatchCache()
         with torch.inference_mode():
             while self._next():
-                for request in [request for request in self._running if request.left]:
-                    self._leave(cache, request, None)
-                if self._reading is not None:
-                    self._read(cache, self._reading)
+                for request in [request for request in self._running if request.is_abandoned]:
+                    self._remove(cache, request, None)
+                if self._prefilling is not None:
+                    self._prefill(cache, self._prefilling)
                 if self._running:
                     self._step(cache)
-        for request in [*self._running, *self._waiting, *([self._reading] if self._reading else [])]:
+        for request in [*self._running, *self._waiting, *([self._prefilling] if self._prefilling else [])]:
             request.tokens.put(None)
 
     def _next(self) -> bool:
-        """Wait until there is something to do; False when closed."""
+        """Wait for work; False when closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._running or self._reading or self._waiting)
-            for request in [request for request in self._waiting if request.left]:
+            self._changed.wait_for(lambda: self._closed or self._running or self._prefilling or self._waiting)
+            for request in [request for request in self._waiting if request.is_abandoned]:
                 self._waiting.remove(request)
                 request.tokens.put(None)
-            if self._reading is None and self._waiting and len(self._running) < self.size:
-                self._reading = self._waiting.popleft()
+            if self._prefilling is None and self._waiting and len(self._running) < self.size:
+                self._prefilling = self._waiting.popleft()
             return not self._closed
 
-    def _read(self, cache: BatchCache, request: _Request) -> None:
-        """Read the next piece of a prompt; after the last one the request joins with its first token."""
-        if request.left:
-            self._reading = None
+    def _prefill(self, cache: BatchCache, request: _Request) -> None:
+        """Prefill the next piece of a prompt; after the last piece the request joins the batch with its first token."""
+        if request.is_abandoned:
+            self._prefilling = None
             request.tokens.put(None)
             return
         try:
             start = request.cache.get_seq_length()
-            piece = request.prompt[start : start + PROMPT_PIECE]
+            piece = request.prompt[start : start + self.prompt_piece]
             last = start + len(piece) == len(request.prompt)
-            with _unwatched(None if last else request.context):
+            with _shares_paused(None if last else request.context):
                 output = self.model(
                     torch.tensor([piece], device=self.model.device),  # (1, N)
                     past_key_values=request.cache,
@@ -159,15 +164,15 @@ class BatchDecoder:
                 return
             cache.join(request.cache)
             self._running.append(request)
-            self._reading = None  # before its first token is out: who has it may count
-            self._take(cache, request, output.logits[:, -1])
-        except Exception as error:  # raised where the answer is awaited; the others go on
+            self._prefilling = None  # before the caller sees a token and may look at `running`
+            self._append_token(cache, request, output.logits[:, -1])
+        except Exception as error:  # raised in the caller; other answers continue
             request.tokens.put(error)
         request.cache = DynamicCache()
-        self._reading = None
+        self._prefilling = None
 
     def _step(self, cache: BatchCache) -> None:
-        """One token more for every answer."""
+        """Decode one token for every answer."""
         requests = list(self._running)
         try:
             last = torch.tensor([[request.answer[-1]] for request in requests], device=self.model.device)  # (B, 1)
@@ -183,34 +188,34 @@ class BatchDecoder:
             ).logits[:, -1]  # (B, V)
             cache.advance()
             for row, request in enumerate(requests):
-                self._take(cache, request, logits[row : row + 1])
-        except Exception as error:  # nobody's in particular, memory that ran out above all
+                self._append_token(cache, request, logits[row : row + 1])
+        except Exception as error:  # concerns the whole batch, such as exhausted memory
             for request in list(self._running):
-                self._leave(cache, request, error)
+                self._remove(cache, request, error)
 
-    def _take(self, cache: BatchCache, request: _Request, logits: Tensor) -> None:
-        """Choose the next token from logits (1, V); the request leaves with its last, or where none can be chosen."""
+    def _append_token(self, cache: BatchCache, request: _Request, logits: Tensor) -> None:
+        """Sample the next token from logits (1, V); remove the request after its last token or an error."""
         try:
             token = request.sampler.choose(logits, [request.prompt, request.answer])
-        except Exception as error:  # its own settings': the others go on
-            self._leave(cache, request, error)
+        except Exception as error:  # concerns this answer alone; the others continue
+            self._remove(cache, request, error)
             return
         request.answer.append(token)
         request.tokens.put(token)
         if token in self._ends or len(request.answer) == request.sampling.max_new_tokens:
-            self._leave(cache, request, None)
+            self._remove(cache, request, None)
 
-    def _leave(self, cache: BatchCache, request: _Request, outcome: Exception | None) -> None:
+    def _remove(self, cache: BatchCache, request: _Request, outcome: Exception | None) -> None:
         row = self._running.index(request)
         cache.leave(row)
-        self._running[row] = self._running[-1]  # as the cache does
+        self._running[row] = self._running[-1]  # mirrors the cache
         self._running.pop()
         request.tokens.put(outcome)
 
 
 @contextlib.contextmanager
-def _unwatched(context: Context | None) -> Iterator[None]:
-    """Of a prompt, only its last token's attention is noted: nothing of the pieces before the last."""
+def _shares_paused(context: Context | None) -> Iterator[None]:
+    """Record no attention shares meanwhile: of a prompt, only the last token's attention counts."""
     watch = context is not None and context.watch
     if context is not None:
         context.watch = False

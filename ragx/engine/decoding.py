@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 
 class AnswerStream(Iterator[str]):
-    """The text of an answer, token by token, up to its end token, a stop string or its greatest length.
+    """The text of an answer, token by token, up to its end token, a stop string or the maximum length.
 
-    A token's text is empty while a character is incomplete or a stop string may have begun; it comes with a later one.
+    A token's text is empty while a character, or what may be a stop string, is incomplete; a later token brings it.
     """
 
     def __init__(
@@ -41,23 +41,23 @@ class AnswerStream(Iterator[str]):
         tokenizer: PreTrainedTokenizerFast,
         sampling: SamplingParams,
     ) -> None:
-        """`ids`: the answer's tokens as they are decoded; closed where the answer ends before them."""
+        """`ids` yields the answer's tokens as they are decoded; it is closed if the answer ends early."""
         self.tokens = 0
-        """Decoded so far."""
+        """Number of tokens decoded so far."""
         self.finish: Finish = "cancelled"
         """Why the answer ended."""
         self._ids, self._tokenizer, self._sampling = ids, tokenizer.backend_tokenizer, sampling
         self._ends = end_tokens(model, tokenizer)
         self._decoder = DecodeStream(skip_special_tokens=True)
-        self._held = ""
-        self._over = False
+        self._pending = ""
+        self._finished = False
 
     def __next__(self) -> str:
-        if self._over:
+        if self._finished:
             raise StopIteration
         token = next(self._ids, None)
         if token is None:
-            self._over = True
+            self._finished = True
             return self._rest()
         self.tokens += 1
         if token in self._ends:
@@ -65,25 +65,25 @@ class AnswerStream(Iterator[str]):
         elif self.tokens == self._sampling.max_new_tokens:
             self.finish = "length"
         stops = self._sampling.stop
-        self._held += self._decoder.step(self._tokenizer, token) or ""
-        end = min((at for string in stops if (at := self._held.find(string)) >= 0), default=None)
+        self._pending += self._decoder.step(self._tokenizer, token) or ""
+        end = min((at for string in stops if (at := self._pending.find(string)) >= 0), default=None)
         if end is not None:
             self.close()
             self.finish = "stop"
-            return self._held[:end]
-        ready = len(self._held) - _begun(self._held, stops)
-        piece, self._held = self._held[:ready], self._held[ready:]
+            return self._pending[:end]
+        ready = len(self._pending) - _stop_prefix(self._pending, stops)
+        piece, self._pending = self._pending[:ready], self._pending[ready:]
         return piece
 
     def close(self) -> None:
-        """End the answer here: nothing more is decoded."""
-        self._over = True
+        """End the answer; nothing more is decoded."""
+        self._finished = True
         self._ids.close()
 
     def _rest(self) -> str:
-        if not self._held:
+        if not self._pending:
             raise StopIteration
-        return self._held
+        return self._pending
 
 
 def generate(
@@ -94,9 +94,9 @@ def generate(
     sampling: SamplingParams,
     cancel: threading.Event,
 ) -> Generator[int, None, None]:
-    """Decode one answer by transformers' `generate`, in a thread of its own; yields its tokens.
+    """Decode one answer with transformers' `generate` in a separate thread; yields its tokens.
 
-    Closing the iterator, or setting `cancel`, stops it before its next token. An error in the thread is raised here.
+    Closing the iterator, or setting `cancel`, stops it before its next token. Errors in the thread are raised here.
     """
     tokens: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
     closed = threading.Event()
@@ -110,9 +110,9 @@ def generate(
                     attention_mask=torch.ones_like(ids),
                     context=context,
                     generation_config=_generation_config(model, tokenizer, sampling),
-                    logits_processor=LogitsProcessorList([_Chosen(Sampler(sampling, model.device))]),
-                    streamer=_Streamer(tokens),
-                    stopping_criteria=StoppingCriteriaList([_StopWhen(closed, cancel)]),
+                    logits_processor=LogitsProcessorList([_SamplerProcessor(Sampler(sampling, model.device))]),
+                    streamer=_TokenQueue(tokens),
+                    stopping_criteria=StoppingCriteriaList([_StopOnEvent(closed, cancel)]),
                 )
             tokens.put(None)
         except BaseException as error:  # handed to the reading thread, which raises it
@@ -136,8 +136,8 @@ def end_tokens(model: CepeModel, tokenizer: PreTrainedTokenizerFast) -> set[int]
     return {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
 
 
-def _begun(text: str, stops: Sequence[str]) -> int:
-    """Length of the longest end of `text` with which a stop string begins."""
+def _stop_prefix(text: str, stops: Sequence[str]) -> int:
+    """Length of the longest suffix of `text` that is a prefix of a stop string."""
     longest = max((len(stop) - 1 for stop in stops), default=0)
     return next(
         (n for n in range(min(longest, len(text)), 0, -1) if any(stop.startswith(text[-n:]) for stop in stops)), 0
@@ -147,7 +147,7 @@ def _begun(text: str, stops: Sequence[str]) -> int:
 def _generation_config(
     model: CepeModel, tokenizer: PreTrainedTokenizerFast, sampling: SamplingParams
 ) -> GenerationConfig:
-    """Greedy and without a penalty: `_Chosen` has applied what was asked for."""
+    """Greedy and without a penalty: `_SamplerProcessor` applies the sampling parameters."""
     stops = end_tokens(model, tokenizer)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(stops, default=0)
     return GenerationConfig(
@@ -157,8 +157,8 @@ def _generation_config(
     )
 
 
-class _Chosen(LogitsProcessor):
-    """Leaves the token that the sampler chooses: `generate` itself would draw from the whole process's generator."""
+class _SamplerProcessor(LogitsProcessor):
+    """Masks all tokens but the sampler's choice: `generate` itself draws from the process-wide random generator."""
 
     def __init__(self, sampler: Sampler) -> None:
         self.sampler = sampler
@@ -170,8 +170,8 @@ class _Chosen(LogitsProcessor):
         return chosen
 
 
-class _Streamer(BaseStreamer):
-    """Puts each generated token on a queue; `generate` hands over the prompt first."""
+class _TokenQueue(BaseStreamer):
+    """Puts each generated token on a queue; `generate` passes the prompt first."""
 
     def __init__(self, tokens: queue.SimpleQueue[Any]) -> None:
         self.tokens, self.prompt_seen = tokens, False
@@ -182,10 +182,10 @@ class _Streamer(BaseStreamer):
         self.prompt_seen = True
 
     def end(self) -> None:
-        """The thread says so itself once `generate` has returned."""
+        """Do nothing: the thread marks the end once `generate` has returned."""
 
 
-class _StopWhen(StoppingCriteria):
+class _StopOnEvent(StoppingCriteria):
     def __init__(self, *events: threading.Event) -> None:
         self.events = events
 

@@ -1,4 +1,4 @@
-"""Keys and values of sequences of different lengths, a row each, for a decoder that goes on with all of them."""
+"""Key/value cache for a batch of sequences of different lengths, one row each."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from torch import Tensor
 from transformers import DynamicCache
 
 COLUMNS = 256
-"""Rows grow by so many tokens at a time."""
+"""Number of tokens by which rows grow."""
 
 
 class BatchCache:
-    """What a transformers decoder needs of a cache for steps of one token a row.
+    """The part of transformers' cache interface that a step of one token per row needs.
 
-    A row begins at column 0 and ends wherever it ends: joining moves no other row, and a step writes each row's new
+    Every row begins at column 0 and has its own length: joining moves no other row, and a step writes each row's new
     token in place.
     """
 
     def __init__(self) -> None:
         self.lengths: list[int] = []
-        """Tokens of each row."""
+        """Number of tokens of each row."""
         self._keys: list[Tensor] = []  # a layer: (R, G, C, D), R ≥ B rows and C columns
         self._values: list[Tensor] = []
-        self._rows = self._ends = torch.empty(0, dtype=torch.long)  # (B,), where the step writes
+        self._rows = self._ends = torch.empty(0, dtype=torch.long)  # (B,), where a step writes
 
     def join(self, one: DynamicCache) -> None:
         """Add a row: the cache of one sequence (B = 1)."""
@@ -40,7 +40,7 @@ class BatchCache:
         self.lengths.append(length)
 
     def leave(self, row: int) -> None:
-        """Drop a row; the last one takes its place."""
+        """Remove a row; the last row takes its place."""
         last = len(self.lengths) - 1
         length = self.lengths[last]
         if row != last:
@@ -52,9 +52,9 @@ class BatchCache:
             self._keys, self._values = [], []  # an idle server holds no memory
 
     def next_positions(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Position of each row's next token (B, 1), and which columns it attends to (B, 1, 1, N), N the longest row's.
+        """Position of each row's next token, (B, 1), and the mask of columns it attends to, (B, 1, 1, N).
 
-        Makes room for them.
+        Makes room for the tokens.
         """
         longest = max(self.lengths) + 1
         if longest > self._keys[0].shape[2]:
@@ -66,7 +66,7 @@ class BatchCache:
         return self._ends[:, None], (places <= self._ends[:, None])[:, None, None]
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
-        """Write one token a row, (B, G, 1, D); all tokens of the batch, (B, G, N, D), those beyond a row's end too."""
+        """Write one token per row, (B, G, 1, D); return all tokens, (B, G, N, D), including those past a row's end."""
         rows, ends = self._rows.to(keys.device), self._ends.to(keys.device)
         self._keys[layer][rows, :, ends] = keys[:, :, 0]
         self._values[layer][rows, :, ends] = values[:, :, 0]
@@ -74,22 +74,22 @@ class BatchCache:
         return self._keys[layer][batch], self._values[layer][batch]
 
     def advance(self) -> None:
-        """Count the token that every row has gained."""
+        """Count the token that the step added to every row."""
         self.lengths = [length + 1 for length in self.lengths]
 
     def get_seq_length(self, layer: int = 0) -> int:
-        """Tokens of the longest row."""
+        """Number of tokens of the longest row."""
         return max(self.lengths, default=0)
 
     def _resize(self, rows: int, columns: int, like: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Move to tensors of another size, of the shapes and types of `like`."""
-        held = [*self._keys, *self._values]
-        # zeros: what is masked out must still be a number
-        made = [
+        """Copy the rows to tensors of a new size, shaped and typed otherwise as `like`."""
+        current = [*self._keys, *self._values]
+        # zeros, because masked values must still be finite
+        resized = [
             old.new_zeros(rows, old.shape[1], columns, old.shape[3]) for pair in zip(*like, strict=True) for old in pair
         ]
         count = len(self.lengths)
-        for old, new in zip(held, made, strict=bool(held)):
+        for old, new in zip(current, resized, strict=bool(current)):
             kept = min(columns, old.shape[2])
             new[:count, :, :kept] = old[:count, :, :kept]
-        self._keys, self._values = made[: len(like)], made[len(like) :]
+        self._keys, self._values = resized[: len(like)], resized[len(like) :]

@@ -1,4 +1,4 @@
-"""The next token of one answer among others, chosen as transformers' `generate` would."""
+"""Sampler: chooses the next token as transformers' `generate` would, with its own random generator."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ragx.config import SamplingParams
 
 
 class Sampler:
-    """Has its own random numbers, so that what others draw changes nothing."""
+    """Samples the tokens of one answer; its random generator is independent of other answers."""
 
     def __init__(self, sampling: SamplingParams, device: torch.device) -> None:
         self.samples = not sampling.is_greedy
@@ -43,7 +43,7 @@ class Sampler:
             self.random.manual_seed(sampling.seed)
 
     def choose(self, logits: Tensor, before: Sequence[Sequence[int]]) -> int:
-        """A token by its logits (1, V) and by the tokens before it, in one or several runs."""
+        """Choose a token from logits (1, V); `before` holds the tokens before it, in one or several runs."""
         if not self.samples and not self.penalises:
             return int(logits.argmax())
         ids = torch.tensor([list(chain(*before)) if self.penalises else []], dtype=torch.long, device=logits.device)

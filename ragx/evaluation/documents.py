@@ -50,8 +50,11 @@ def read_texts(source: Path) -> Iterator[str]:
         fetch_wheel_file(each) if isinstance(each, WheelFile) else Path(each) if isinstance(each, str) else each
         for each in recipe.sources
     ]
-    for document in read_documents(sources, include=recipe.include, exclude=recipe.exclude, on_skip=skipped.append):
-        yield document.text
+    for document in read_documents(sources, include=recipe.include, exclude=recipe.exclude):
+        if isinstance(document, Skipped):
+            skipped.append(document)
+        else:
+            yield document.text
     if skipped:
         notice(f"{len(skipped)} skipped, the first of them {skipped[0].source}: {skipped[0].reason}")
 

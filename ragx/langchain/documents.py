@@ -13,7 +13,7 @@ from ragx.util.text import without_surrogates
 
 
 def to_document(passage: Passage) -> Document:
-    """A passage as a document: with the metadata it was added with, or else with where it comes from."""
+    """A passage as a document, with the metadata it was added with, or else its origin."""
     if passage.metadata:
         metadata: dict[str, Any] = json.loads(passage.metadata)
     else:
@@ -32,7 +32,7 @@ def to_passage(document: Document, id: str, *, keep_metadata: bool = False) -> P
     """A document as a passage with an id.
 
     `title`, `source`, `document`, `position` and `start` (or `start_index`, as text splitters call it) are taken from
-    the metadata where they are there.
+    the metadata if present.
 
     Raises:
         ConfigError: with `keep_metadata`, where the metadata is not JSON.

@@ -20,7 +20,7 @@ _lock = threading.Lock()
 
 
 class RagxEmbeddings(BaseModel, Embeddings):
-    """A text embedder of ragx's: any sentence-transformers model. It is loaded when first used, once a process."""
+    """A ragx embedder: any sentence-transformers model. Loaded on first use, once per process."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -51,11 +51,11 @@ class RagxEmbeddings(BaseModel, Embeddings):
         return vector
 
 
-class EmbeddingsEncoder:
-    """LangChain embeddings as an embedder. Class, model name and dimension tell them apart from others."""
+class LangChainEmbedder:
+    """LangChain embeddings as an embedder. Class, model name and dimension identify them."""
 
     def __init__(self, embeddings: Embeddings) -> None:
-        """Asks for one embedding, to see its dimension."""
+        """Embed one text to find the dimension."""
         kind = type(embeddings)
         model = str(getattr(embeddings, "model", "") or getattr(embeddings, "model_name", ""))
         self._embeddings = embeddings
@@ -76,12 +76,12 @@ class EmbeddingsEncoder:
 
 
 def as_embedder(embeddings: Embeddings) -> Embedder:
-    """What an index needs of any embeddings."""
-    return embeddings.embedder if isinstance(embeddings, RagxEmbeddings) else EmbeddingsEncoder(embeddings)
+    """LangChain embeddings as the embedder of an index."""
+    return embeddings.embedder if isinstance(embeddings, RagxEmbeddings) else LangChainEmbedder(embeddings)
 
 
 def _load(embeddings: RagxEmbeddings) -> TextEmbedder:
-    with _lock:  # or threads that need it at once would each load it
+    with _lock:  # otherwise threads that need a model at once would each load it
         return _loaded(embeddings.model, embeddings.device, embeddings.dtype)
 
 

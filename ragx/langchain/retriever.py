@@ -1,4 +1,4 @@
-"""RagxRetriever: the passages of a ragx index that are best for a question, as LangChain documents."""
+"""RagxRetriever: the best passages of a ragx index for a question, as LangChain documents."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Folder = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(v
 
 
 class RagxRetriever(BaseRetriever):
-    """Searches an index that `ragx index build` or a `RagxVectorStore` made, always in its current generation.
+    """Searches the current generation of an index built by `ragx index build` or a `RagxVectorStore`.
 
     >>> RagxRetriever(index="my-index", k=10).invoke("When did we sign the lease?")
     """
@@ -32,7 +32,7 @@ class RagxRetriever(BaseRetriever):
     index: Folder = Field(default_factory=lambda: str(default_index()))
     """An index folder; the default is `RAGX_INDEX`, or `indexes/default` in ragx's home."""
     k: int = 60
-    """How many documents to return; a call may say otherwise."""
+    """How many documents to return; a call may override it."""
     method: SearchMethod = "hybrid"
     """`dense`, `bm25`, or both fused by reciprocal rank."""
     device: str | None = None

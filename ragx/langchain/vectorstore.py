@@ -1,4 +1,4 @@
-"""RagxVectorStore: a ragx index that LangChain adds documents to, deletes them from and searches."""
+"""RagxVectorStore: a ragx index as a LangChain vector store."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from ragx.types import Embedder
 from ragx.util.text import without_surrogates
 
 Filter: TypeAlias = Mapping[str, Any] | Callable[[Document], bool]
-"""Values that metadata must have, or a function that says whether a document may be found."""
+"""Required metadata values, or a predicate on documents."""
 
 
 class RagxVectorStore(VectorStore):
     """Documents in a ragx index on disk; each is one passage, with its metadata as JSON.
 
-    Every call that adds or deletes publishes a new generation of the index: whole or not at all, also in a crash, and
-    without embedding again what is there. Many documents in one call are cheaper than many calls. Every search sees the
-    generation that is then current, whichever process published it. `ragx ask`, `ragx search` and `RagxRetriever` can
+    Every call that adds or deletes publishes a new generation of the index: atomically, even in a crash, and
+    without embedding existing documents again. Many documents in one call are cheaper than many calls. Every search
+    uses the current generation, whichever process published it. `ragx ask`, `ragx search` and `RagxRetriever` can
     use the same folder, if its embeddings are `RagxEmbeddings`.
 
     >>> store = RagxVectorStore("my-index")
@@ -45,14 +45,13 @@ class RagxVectorStore(VectorStore):
         """Use an index folder; it is created when the first document is added.
 
         Args:
-            folder: an index folder, or one that is empty or not there yet.
-            embedding: those that the index was or will be built with; None: the index's own, or the default for
-                a new one.
+            folder: an index folder, or one that is empty or does not exist yet.
+            embedding: the embeddings of the index; None: those it was built with, or the default for a new one.
         """
         self.folder = Path(folder)
         self._embedding = embedding
         self._current = CurrentIndex(self.folder, Retriever)  # questions come as vectors
-        self._writing = threading.Lock()  # between processes, writers are told of each other
+        self._writing = threading.Lock()  # writers in other processes get an error
 
     @property
     def embeddings(self) -> Embeddings:
@@ -77,13 +76,13 @@ class RagxVectorStore(VectorStore):
         folder: str | Path | None = None,
         **kwargs: Any,
     ) -> RagxVectorStore:
-        """A store in `folder`, with these texts added to what is there.
+        """A store in `folder`, with these texts added.
 
         Raises:
             ConfigError: no folder is given.
         """
         if folder is None:
-            raise ConfigError("say where the index lies: folder=…")
+            raise ConfigError("folder is required: pass folder=…")
         store = cls(folder, embedding)
         store.add_texts(texts, metadatas, ids=ids, **kwargs)
         return store
@@ -102,7 +101,7 @@ class RagxVectorStore(VectorStore):
     def add_documents(
         self, documents: list[Document], *, ids: Sequence[str | None] | None = None, **kwargs: Any
     ) -> list[str]:
-        """Add documents; one with the id of another replaces it.
+        """Add documents; a document replaces one with the same id.
 
         Args:
             documents: `title` and `source` in the metadata are shown in citations; the title is embedded too.
@@ -230,13 +229,13 @@ class RagxVectorStore(VectorStore):
     ) -> list[tuple[Document, float, np.ndarray]]:
         """The k documents nearest to a question or vector that pass the filter, their scores and vectors."""
         if k < 1:
-            raise ConfigError(f"k must be at least 1, not {k}")
+            raise ConfigError(f"k must be a positive integer, got {k}")
         if not self._exists():
             return []
         retriever = self._current.retriever
         retriever.index.check_embedder(self._embedder)
         found: list[tuple[Document, float, np.ndarray]] = []
-        for row, score in _more_and_more(retriever, self._vector(query), k):
+        for row, score in _nearest_rows(retriever, self._vector(query), k):
             document = to_document(retriever.index.passage(row))
             if _passes(document, filter):
                 found.append((document, score, retriever.index.vector(row)))
@@ -248,15 +247,15 @@ class RagxVectorStore(VectorStore):
         if isinstance(query, str):
             return self._embedder.encode_question(without_surrogates(query))
         if len(query) != self._embedder.dimension:
-            raise ConfigError(f"a vector must have {self._embedder.dimension} numbers, not {len(query)}")
+            raise ConfigError(f"a vector must have {self._embedder.dimension} numbers, got {len(query)}")
         return np.array(query, np.float32)
 
     def _exists(self) -> bool:
         return (self.folder / "CURRENT").exists()
 
 
-def _more_and_more(retriever: Retriever, vector: np.ndarray, k: int) -> Iterator[tuple[int, float]]:
-    """The rows nearest to a vector and their scores, best first, without end but the index's."""
+def _nearest_rows(retriever: Retriever, vector: np.ndarray, k: int) -> Iterator[tuple[int, float]]:
+    """All rows and their scores by distance to a vector, best first, fetched in growing batches."""
     seen: set[int] = set()
     while True:
         ranking = retriever.nearest(vector, k)
@@ -268,7 +267,7 @@ def _more_and_more(retriever: Retriever, vector: np.ndarray, k: int) -> Iterator
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Of two vectors (d,); 0 where one has no length."""
+    """Cosine similarity of two vectors (d,); 0 if one is zero."""
     lengths = float(np.linalg.norm(a)) * float(np.linalg.norm(b))
     return min(max(float(a @ b) / lengths, -1.0), 1.0) if lengths else 0.0
 

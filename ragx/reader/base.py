@@ -1,4 +1,4 @@
-"""One interface for every way of reading: passages and a question become a stream of text."""
+"""Reader: the interface that turns passages and a question into a stream of text."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class PreparedPrompt:
 
 
 class Reader(ABC):
-    """A decoder and its way of reading passages. Every reader takes the same passages, question and decoder."""
+    """Reads passages with a decoder. All readers accept the same passages, questions and decoders."""
 
     def __init__(self, model: CepeModel, tokenizer: PreTrainedTokenizerFast) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.batch: BatchDecoder | None = None
-        """Set where many ask at once: their answers are decoded together."""
+        """Decodes concurrent answers together; None: each answer is decoded alone."""
 
     def close(self) -> None:
         """Stop decoding; the reader cannot be used afterwards."""
@@ -55,7 +55,7 @@ class Reader(ABC):
         sampling: SamplingParams,
         history: Sequence[Message] = (),
     ) -> PreparedPrompt:
-        """Build the prompt and encode what is read outside of it. `passages` come best first.
+        """Build the prompt and encode the passages to attend to. `passages` come best first.
 
         Raises:
             ConfigError: the question does not fit into the decoder's window.
@@ -64,7 +64,7 @@ class Reader(ABC):
     def stream(
         self, prepared: PreparedPrompt, sampling: SamplingParams, cancel: threading.Event | None = None
     ) -> AnswerStream:
-        """Decode the answer; yields the text of each token as it comes, until the decoder ends its turn.
+        """Decode the answer; yields the text of each token until the answer ends.
 
         Setting `cancel`, or closing the stream, ends it before the next token.
         """
@@ -77,7 +77,7 @@ class Reader(ABC):
     def _prompt(
         self, question: str, passages: Sequence[Passage], sampling: SamplingParams, history: Sequence[Message]
     ) -> tuple[Prompt, list[str]]:
-        """The prompt, and a note when passages had to be left out of it."""
+        """The prompt, and a note if passages were left out of it."""
         window = self.model.config.max_position_embeddings
         room = window - sampling.max_new_tokens
         if room <= 0:
@@ -85,5 +85,5 @@ class Reader(ABC):
         prompt = build_prompt(self.tokenizer, question, passages, max_tokens=room, history=history)
         if prompt.passages == len(passages):
             return prompt, []
-        held = f"{prompt.passages} of the {len(passages)} passages" if prompt.passages else "none of the passages"
-        return prompt, [f"the decoder's window of {window} tokens holds {held} meant for the prompt"]
+        count = f"{prompt.passages} of the {len(passages)} passages" if prompt.passages else "none of the passages"
+        return prompt, [f"the decoder's window of {window} tokens holds {count} meant for the prompt"]

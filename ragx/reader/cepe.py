@@ -1,4 +1,4 @@
-"""The CEPE reader: the top passages stand in the prompt, all of them are encoded and attended to."""
+"""The CEPE reader: all passages are encoded and attended to; the best also stand in the prompt."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ragx.cepe.store import EncodeBatches, Filled, PassageStore
 
 TOKENIZED_AT_A_TIME = 256
-"""Passages."""
+"""Passages tokenized in one call."""
 
 
 class CepeReader(Reader):
@@ -30,7 +30,7 @@ class CepeReader(Reader):
         """`store` keeps encodings on disk; without one, every question encodes its passages."""
         super().__init__(model, tokenizer)
         self.store = store
-        self._encoding = threading.Lock()  # whoever asks at the same time finds on disk what the first has encoded
+        self._encoding = threading.Lock()  # concurrent questions find on disk what the first one encoded
 
     def prepare(
         self,
@@ -65,12 +65,12 @@ class CepeReader(Reader):
     def encode_ahead(
         self, passages: Iterable[Passage], on_progress: Callable[[int], object], encode: EncodeBatches | None = None
     ) -> Filled:
-        """Put the encodings of passages on disk that are not there yet.
+        """Encode the passages whose encodings are not on disk yet, and store them.
 
         Args:
-            passages: in any number; read as they are needed.
-            on_progress: told how many more passages are done.
-            encode: who encodes them; None: this reader.
+            passages: any number; consumed lazily.
+            on_progress: called with the number of passages just done.
+            encode: encodes batches; None: this reader's model.
 
         Raises:
             ValueError: this reader keeps no encodings.
@@ -87,9 +87,9 @@ class CepeReader(Reader):
 
     @property
     def window(self) -> int:
-        """How many tokens of a passage the encoder takes."""
+        """Maximum number of tokens of a passage that the encoder reads."""
         return int(self.model.config.encoder_config.max_position_embeddings)
 
     def encoder_ids(self, passages: Sequence[Passage]) -> list[list[int]]:
-        """Token ids of what the encoder reads of each passage, title and text, before they are cut to its window."""
+        """Token ids of each passage, title and text, before truncation to the encoder's window."""
         return plain_ids(self.tokenizer, [passage_text(passage) for passage in passages])

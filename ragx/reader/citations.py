@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING
 
 from ragx.reader.prompt import INSTRUCTION
 from ragx.types import Citation, Hit
+from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
     import tantivy
 
 MIN_SUPPORT = 0.5
-"""A span is cited for an answer sentence when it holds at least this share of the sentence's word weight."""
+"""Minimum share of an answer sentence's word weight that a cited span contains."""
 QUESTION_WEIGHT = 0.25
-"""How much holding the question's words counts when choosing among spans that hold the answer's."""
+"""Weight of the question's words when choosing among spans that support a sentence."""
 
 _CLAUSE_END = re.compile(r"[,;:]\s")
 _SENTENCE = re.compile(
     r"""\S.*?(?:
-        [.!?]["')\]]*(?=\s)                        # its final mark
+        [.!?]["')\]]*(?=\s)                        # final punctuation
         |(?=\n\s*(?:\n|[-*+•#|]|\d+[.)]\s))       # a blank line, a list item, a heading or a table row follows
         |\Z)""",
     re.DOTALL | re.VERBOSE,
@@ -31,35 +32,37 @@ _SENTENCE = re.compile(
 
 
 def cite(answer: str, question: str, hits: Sequence[Hit]) -> list[Citation]:
-    """For each sentence of the answer, the sentence of the hits that holds most of its words.
+    """For each sentence of the answer, the sentence of the hits that contains most of its words.
 
-    Support is the share of the answer sentence's distinct word stems that the span holds, weighted by inverse document
-    frequency. Stop words do not count, nor do the words of the prompt's instruction, which decoders like to repeat.
-    Among supporting spans, one that also holds the question's words is preferred, then the better hit's. A sentence
-    that no span supports (`MIN_SUPPORT`) is tried clause by clause, or goes without. Spans are verbatim, each cited
-    once.
+    Support is the share of the answer sentence's distinct word stems that the span contains, weighted by inverse
+    document frequency. Stop words do not count, nor do words of the prompt's instruction, which decoders often repeat.
+    Among supporting spans, one that also contains the question's words is preferred, then the better hit's. A sentence
+    that no span supports (`MIN_SUPPORT`) is matched clause by clause, or gets no citation. Spans are verbatim; each is
+    cited once.
     """
     spans = [(hit, start, end) for hit in hits for start, end in sentence_spans(hit.passage.text)]
-    held = [_stems(hit.passage.text[start:end]) for hit, start, end in spans]
-    weight = _inverse_document_frequency(held)
-    asked = [_share(_stems(question), stems, weight) for stems in held]
-    silent = _stems(INSTRUCTION)
+    span_stems = [_stems(hit.passage.text[start:end]) for hit, start, end in spans]
+    weight = _inverse_document_frequency(span_stems)
+    question_overlap = [_share(_stems(question), stems, weight) for stems in span_stems]
+    ignored = _stems(INSTRUCTION)
 
     def best_span(text: str) -> tuple[int, float] | None:
-        said = _stems(text) - silent
-        support = [_share(said, stems, weight) for stems in held]
+        words = _stems(text) - ignored
+        support = [_share(words, stems, weight) for stems in span_stems]
         candidates = [index for index, share in enumerate(support) if share >= MIN_SUPPORT]
-        best = max(candidates, key=lambda index: support[index] + QUESTION_WEIGHT * asked[index], default=None)
+        best = max(
+            candidates, key=lambda index: support[index] + QUESTION_WEIGHT * question_overlap[index], default=None
+        )
         return None if best is None else (best, support[best])
 
-    found: dict[int, float] = {}
+    support_of: dict[int, float] = {}
     for first, last in sentence_spans(answer):
         sentence = answer[first:last]
         whole = best_span(sentence)
         for part in [whole] if whole else map(best_span, _CLAUSE_END.split(sentence)):
             if part:
-                found.setdefault(*part)
-    return [_citation(number, *spans[index], found[index]) for number, index in enumerate(found, start=1)]
+                support_of.setdefault(*part)
+    return [_citation(number, *spans[index], support_of[index]) for number, index in enumerate(support_of, start=1)]
 
 
 def _citation(number: int, hit: Hit, start: int, end: int, support: float) -> Citation:
@@ -84,7 +87,7 @@ def sentence_spans(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _stems(text: str) -> frozenset[str]:
-    return frozenset(_analyzer().analyze(text))
+    return frozenset(_analyzer().analyze(without_surrogates(text)))
 
 
 @cache
@@ -95,12 +98,12 @@ def _analyzer() -> tantivy.TextAnalyzer:
     return words.filter(Filter.stopword("english")).filter(Filter.stemmer("english")).build()
 
 
-def _share(wanted: frozenset[str], held: frozenset[str], weight: Callable[[str], float]) -> float:
+def _share(wanted: frozenset[str], present: frozenset[str], weight: Callable[[str], float]) -> float:
     total = sum(weight(stem) for stem in wanted)
-    return sum(weight(stem) for stem in wanted & held) / total if total else 0.0
+    return sum(weight(stem) for stem in wanted & present) / total if total else 0.0
 
 
 def _inverse_document_frequency(spans: Sequence[frozenset[str]]) -> Callable[[str], float]:
     counts = Counter(stem for span in spans for stem in span)
-    floor = 0.1  # stems that stand in every span still count a little, or one span alone could support nothing
+    floor = 0.1  # stems in every span still count a little; otherwise a single span could support nothing
     return lambda stem: floor + math.log((1 + len(spans)) / (1 + counts[stem]))

@@ -1,4 +1,4 @@
-"""A question's conversation: what retrieval searches for, and what the prompt repeats of it."""
+"""The conversation before a question: what retrieval and the prompt take from it."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from collections.abc import Sequence
 from ragx.types import Message
 
 SEARCHED_QUESTIONS = 2
-"""Earlier questions that a follow-up is searched together with."""
+"""Number of earlier questions added to the search query of a follow-up."""
 SEARCHED_CHARACTERS = 200
-"""Of each: an encoder reads a few hundred tokens, and the last question must be among them."""
+"""Characters of each earlier question: an embedder reads a few hundred tokens and must reach the last question."""
 
 
 def search_query(question: str, history: Sequence[Message]) -> str:
-    """What to search for: a follow-up ("And in winter?") says little without the questions before it."""
-    asked = [message.content[:SEARCHED_CHARACTERS] for message in history if message.role == "user"]
-    return "\n".join([*asked[-SEARCHED_QUESTIONS:], question])
+    """The search query: a follow-up ("And in winter?") says little without the questions before it."""
+    questions = [message.content[:SEARCHED_CHARACTERS] for message in history if message.role == "user"]
+    return "\n".join([*questions[-SEARCHED_QUESTIONS:], question])
 
 
 def instructions(history: Sequence[Message]) -> str:
-    """The system messages, one paragraph each: not every chat template has a place for them."""
+    """The system messages, one paragraph each, for chat templates without a system role."""
     return "\n\n".join(message.content for message in history if message.role == "system")
 
 
 def turns(history: Sequence[Message]) -> list[list[Message]]:
-    """The exchanges so far, oldest first: each what the user said, then the assistant, as chat templates demand it.
+    """The exchanges so far, oldest first: a user message, then the assistant's, as chat templates require.
 
-    Messages of one side in a row become one; what has no counterpart is left out.
+    Consecutive messages of one role are merged; a message without a counterpart is left out.
     """
     merged: list[Message] = []
     for message in history:

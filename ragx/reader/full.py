@@ -1,4 +1,4 @@
-"""The full reader: the plain decoder with every passage in its prompt, as many as its window holds."""
+"""The full reader: the plain decoder with as many passages in its prompt as its window holds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ragx.types import Message, Passage
 
 
 class FullReader(Reader):
-    """The baseline every long-context method is compared with. `prompt_passages` does not limit it."""
+    """The baseline for long-context methods. `prompt_passages` does not limit it."""
 
     def prepare(
         self,

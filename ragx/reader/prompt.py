@@ -19,12 +19,12 @@ INSTRUCTION = "Answer the question using only the passages below. Answer in one 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids for the decoder and what they hold."""
+    """Token ids for the decoder, and how many passages they contain."""
 
     ids: list[int]
     """(N,)."""
     passages: int
-    """How many passages the prompt holds."""
+    """Number of passages in the prompt."""
 
 
 def build_prompt(
@@ -35,10 +35,10 @@ def build_prompt(
     max_tokens: int,
     history: Sequence[Message] = (),
 ) -> Prompt:
-    """The prompt of as many of `passages`, from the best on, as fit into `max_tokens`.
+    """Build the prompt from as many of `passages`, best first, as fit into `max_tokens`.
 
-    A passage that does not fit is passed over for the next. Of the conversation before the question, `history`, the
-    last turns that fit into half of the room are repeated.
+    A passage that does not fit is skipped. The last turns of `history`, the conversation before the question, are
+    repeated as far as they fit into half of the room.
 
     Raises:
         ConfigError: the question, with the conversation's system messages, does not fit.
@@ -46,7 +46,7 @@ def build_prompt(
     system = instructions(history)
     room = max_tokens - len(chat_ids(tokenizer, _message(question, [], system)))
     if room < 0:
-        raise ConfigError(f"the question is too long for this model: its prompt must fit into {max_tokens} tokens")
+        raise ConfigError(f"the question is too long: the prompt must fit into {max_tokens} tokens")
     before = _last_turns(tokenizer, history, room // 2)
     room = max_tokens - len(chat_ids(tokenizer, _message(question, [], system), before))
     kept = []
@@ -54,14 +54,14 @@ def build_prompt(
         if len(ids) <= room:
             kept.append(passage)
             room -= len(ids)
-    # tokens may merge or part where blocks meet
+    # tokens may merge or split where blocks meet
     while len(prompt := chat_ids(tokenizer, _message(question, kept, system), before)) > max_tokens and kept:
         kept.pop()
     return Prompt(prompt, len(kept))
 
 
 def question_fits(tokenizer: PreTrainedTokenizerFast, question: str, *, max_tokens: int) -> bool:
-    """Whether `build_prompt` has room for the question at least."""
+    """Whether `build_prompt` has room for the question."""
     return len(chat_ids(tokenizer, _message(question, [], ""))) <= max_tokens
 
 
@@ -76,12 +76,12 @@ def _last_turns(tokenizer: PreTrainedTokenizerFast, history: Sequence[Message], 
 
 
 def passage_text(passage: Passage) -> str:
-    """What a model reads of a passage: its title, then its text."""
+    """The text of a passage as a model reads it: title, then text."""
     return f"{passage.title}\n{passage.text}" if passage.title else passage.text
 
 
 def _message(question: str, passages: Sequence[Passage], system: str) -> str:
-    # The best passage stands last, next to the question: small decoders heed what they read last.
+    # The best passage comes last, next to the question: small decoders favour what they read last.
     blocks = [_block(number, passage) for number, passage in enumerate(passages, start=1)]
     start = f"{system}\n\n" if system else ""
     return "".join([start, f"{INSTRUCTION}\n\n", *reversed(blocks), f"Question: {question}"])

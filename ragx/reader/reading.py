@@ -1,4 +1,4 @@
-"""read: passages and a question become a cited answer, piece by piece. Everything that answers goes through here."""
+"""read: passages and a question become a cited answer, streamed in pieces. Every answer is made here."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def read(
     Closing the generator, or setting `cancel`, ends decoding before the next token.
 
     Args:
-        reader: reads the passages; `options.reader` is not looked at.
+        reader: reads the passages; `options.reader` is ignored.
         question: the question.
         hits: the passages to read, best first.
         options: how to read them.
         sampling: how to decode.
         history: the conversation before the question.
-        cancel: ends the answer where it is.
+        cancel: set it, in another thread, to end the answer early.
 
     Raises:
         ConfigError: the question does not fit into the decoder's window.
@@ -92,7 +92,7 @@ def returned(generator: Generator[object, None, T]) -> T:
 
 
 def trimmed(pieces: Iterator[str]) -> Iterator[str]:
-    """The pieces that are not empty, without the white space around the whole text."""
+    """The non-empty pieces, without the white space around the whole text."""
     started, space = False, ""
     for piece in pieces:
         text = space + piece if started else piece.lstrip()

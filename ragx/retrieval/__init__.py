@@ -1,10 +1,10 @@
 """Question -> hits.
 
 embedder.py   TextEmbedder: passages and questions to vectors
-tokenizer.py  makes a tokenizer read control strings as plain text
+tokenizer.py  read control strings in a text as plain text
 retriever.py  Retriever: dense, BM25 or both, fused
-current.py    CurrentIndex: the newest generation, reopened between questions
-tuning.py     how thoroughly to search, from measured recall and latency
+current.py    CurrentIndex: the newest generation, reopened when another is published
+tuning.py     search settings from measured recall and latency
 """
 
 from ragx.retrieval.current import CurrentIndex

@@ -1,4 +1,4 @@
-"""CurrentIndex: the newest generation of an index, reopened once another has been published."""
+"""CurrentIndex: the newest generation of an index, reopened when another is published."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from ragx.retrieval.retriever import Retriever
 
 
 class CurrentIndex:
-    """Hands out the retriever of the newest generation, so that deleted text is not served. Safe between threads.
+    """Provides the retriever of the newest generation, so that deleted text is not served. Thread-safe.
 
-    A question takes one retriever and keeps it: it never mixes two generations, and waits for no reopening that began
-    after it.
+    A question keeps the retriever it took: it never mixes two generations or waits for a later reopening.
     """
 
     def __init__(self, folder: Path, open_index: Callable[[Index], Retriever]) -> None:
-        """Open nothing yet; `open_index` makes the retriever of an opened generation."""
+        """Open nothing yet; `open_index` makes the retriever of an opened index."""
         self.folder = folder
         self._open = open_index
         self._opening = threading.Lock()
@@ -38,12 +37,12 @@ class CurrentIndex:
             if opened is not None and opened[0] == newest:
                 return opened[1]
             with self._opening:
-                if self._opened is opened:  # else another thread has just opened it
+                if self._opened is opened:  # otherwise another thread has just opened it
                     index = Index.open(self.folder)
                     self._opened = (_identity(self.folder / index.generation), self._open(index))
 
 
 def _identity(generation: Path) -> tuple[str, int, int]:
-    """Tells generations apart, even those of an index that was removed and built anew."""
+    """Identifies a generation, even of an index that was removed and rebuilt."""
     status = (generation / "manifest.json").stat()
     return generation.name, status.st_ino, status.st_mtime_ns

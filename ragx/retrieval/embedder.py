@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 BATCH = 32
 PASSAGES_PER_CALL = 256
-"""Sorted by length into batches within one call; progress is told after each."""
+"""Passages sorted by length and batched together; progress is reported after each call."""
 
 
 class TextEmbedder:
@@ -44,7 +44,7 @@ class TextEmbedder:
     ) -> TextEmbedder:
         """Load a model from a local folder; a plain transformers model gets mean pooling.
 
-        The transformer computes in `dtype` (default: the fastest that the device has), pooling and what follows it in
+        The transformer computes in `dtype` (default: the fastest on the device), pooling and later modules in
         float32: a normalised vector rounded to bfloat16 is up to 0.4% longer or shorter than 1.
 
         Raises:
@@ -68,7 +68,7 @@ class TextEmbedder:
             model[0].register_forward_hook(_float32_output)
             read_text_as_text(model.tokenizer)
             return cls(model, name, fingerprint)
-        except Exception as error:  # whatever a damaged folder makes of the libraries that read it
+        except Exception as error:  # a damaged folder can raise anything in the libraries that read it
             raise ModelError(f"cannot load embedder {name} from {folder}: {first_line(error)}") from error
 
     @property
@@ -80,11 +80,11 @@ class TextEmbedder:
     def encode_passages(
         self, passages: Sequence[Passage], on_progress: Callable[[int], object] = lambda _: None
     ) -> np.ndarray:
-        """Encode titles and texts: (n, d) float32. `on_progress` is told how many more passages are done."""
+        """Encode titles and texts: (n, d) float32. `on_progress` gets the number of passages just done."""
         return self.embed_texts([embedded_text(passage) for passage in passages], on_progress)
 
     def embed_texts(self, texts: Sequence[str], on_progress: Callable[[int], object] = lambda _: None) -> np.ndarray:
-        """Encode texts as passages without a title: (n, d) float32. `on_progress` gets how many are just done."""
+        """Encode texts as passages without titles: (n, d) float32. `on_progress` gets the number just done."""
         vectors = np.empty((len(texts), self.dimension), np.float32)
         for start in range(0, len(texts), PASSAGES_PER_CALL):
             part = list(texts[start : start + PASSAGES_PER_CALL])

@@ -1,4 +1,4 @@
-"""A question to the best passages: dense, BM25, or both fused by reciprocal rank."""
+"""Retriever: finds the best passages for a question by dense search, BM25, or both fused by reciprocal rank."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from ragx.types import Embedder, Hit, SearchMethod
 from ragx.util.text import without_surrogates
 
 RRF_CONSTANT = 60
-"""Of reciprocal rank fusion: Cormack, Clarke and Büttcher, SIGIR 2009."""
+"""Constant of reciprocal rank fusion: Cormack, Clarke and Büttcher, SIGIR 2009."""
 FUSION_DEPTH = 100
-"""Hits that each method brings to the fusion, or k if that is more."""
+"""Hits of each method that are fused, or k if that is more."""
 
 Ranking = list[tuple[int, float]]
 """Rows and scores, best first."""
@@ -31,10 +31,10 @@ T = TypeVar("T")
 
 
 class SearchResults(list[T]):
-    """What a search found, best first, and how much it left out."""
+    """Hits, best first, and the share of the index that was not searched."""
 
-    def __init__(self, found: Iterable[T] = (), unsearched: float = 0.0) -> None:
-        super().__init__(found)
+    def __init__(self, hits: Iterable[T] = (), unsearched: float = 0.0) -> None:
+        super().__init__(hits)
         self.unsearched = unsearched
         """Share of the passages, 0 to 1, whose vectors could not be searched because their workers are lost."""
         self.notes: list[str] = []
@@ -72,9 +72,9 @@ class Retriever:
         return SearchResults((Hit(self.index.passage(row), score) for row, score in ranking), dense.unsearched)
 
     def nearest(self, vector: np.ndarray, k: int, rerank: int | None = None) -> SearchResults[tuple[int, float]]:
-        """The k rows of greatest inner product with a vector, (d,) float32; best first, ties by row.
+        """The k rows with the largest inner product with a vector, (d,) float32; best first, ties by row.
 
-        `rerank`: candidates that an approximate index proposes, in multiples of k; None: as the index is set to.
+        `rerank`: candidates that an approximate index proposes, in multiples of k; None: the index's setting.
         """
         multiple = self.rerank(rerank)
         shards = zip(self.index.shards, self._copies, strict=True)
@@ -82,7 +82,7 @@ class Retriever:
         return SearchResults(best_of(parts, k))
 
     def rerank(self, wanted: int | None) -> int:
-        """What `nearest` takes for `rerank`, where that may be None."""
+        """`wanted`, or the index's setting if it is None."""
         return self.index.manifest.settings.search.rerank if wanted is None else wanted
 
     def _dense(self, question: str, k: int) -> SearchResults[tuple[int, float]]:
@@ -108,10 +108,10 @@ class Retriever:
 def search_shard(
     shard: Shard, vector: np.ndarray, k: int, rerank: int, gpu: OnGpu | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k rows of a shard of greatest inner product with a vector, (d,): rows of the whole index and scores, (k,).
+    """The k rows of a shard with the largest inner product with a vector, (d,): rows in the index and scores, (k,).
 
     Raises:
-        IndexFolderError: FAISS names a row that is not there.
+        IndexFolderError: FAISS names a row that does not exist.
     """
     try:
         rows, scores = nearest(shard.faiss, shard.vectors, vector, k, shard.live, rerank=rerank, gpu=gpu)
@@ -121,7 +121,7 @@ def search_shard(
 
 
 def best_of(parts: Iterable[tuple[np.ndarray, np.ndarray]], k: int) -> Ranking:
-    """The k best of the rows and scores that several searches found; best first, ties by row."""
+    """The k best rows and scores of several searches; best first, ties by row."""
     found = list(parts)
     if not found:
         return []

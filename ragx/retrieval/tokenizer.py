@@ -1,4 +1,4 @@
-"""Makes an embedder's tokenizer read text as text: a passage or question that says `[SEP]` gets no separator token."""
+"""Make an embedder's tokenizer read control strings as text: `[SEP]` in a passage yields no separator token."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def read_text_as_text(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Change `tokenizer` in place so that no text gives a control token; the ones it adds around a text stay.
+    """Change `tokenizer` in place so that text never yields control tokens; those it adds around a text stay.
 
     Control tokens are its special tokens and the added ones that look like markup. Added words and runs of white space
     are vocabulary like any other and stay whole.
 
     Raises:
-        ModelError: control tokens cannot be kept out of text, which can be for an unusual kind of tokenizer.
+        ModelError: control tokens cannot be kept out of text, as with an unusual kind of tokenizer.
     """
     control = {
         token.content: index

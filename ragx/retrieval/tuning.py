@@ -1,4 +1,4 @@
-"""How thoroughly an index must be searched to find what exact search finds: measured on the index itself."""
+"""Tune an approximate index: measure recall against exact search and choose the fastest settings."""
 
 from __future__ import annotations
 
@@ -23,43 +23,43 @@ BREADTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 @dataclass(frozen=True)
 class Trial:
-    """A way of searching, and what it was measured to give."""
+    """Search settings with their measured recall and latency."""
 
     search: Search
     recall: float
-    """Share of the k nearest passages that were found."""
+    """Share of the k nearest passages found."""
     p50: float
-    """Milliseconds that half of the searches took at most."""
+    """Median latency of a search, in milliseconds."""
     p95: float
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """All ways tried, and the fastest that finds enough."""
+    """All settings tried, and the fastest that reach the target recall."""
 
     trials: list[Trial]
     chosen: Trial
 
 
 def tune_index(folder: Path, recall: float, *, k: int = 10, questions: int = 200) -> Tuning:
-    """Publish the fastest way of searching that finds a share of what exact search finds, as the next generation.
+    """Publish the fastest search settings that reach a target recall, as the next generation.
 
-    Questions are passages of the index, drawn at random, each without itself among what it is to find; their searches
-    are timed one at a time, without embedding. Exact search is over the vectors as they are stored.
+    Passages drawn at random serve as questions, each excluded from its own results. Searches are timed one at a time,
+    without embedding. Exact search uses the vectors as stored.
 
     Args:
         folder: an index whose `faiss` is approximate.
-        recall: the share, of the k nearest, from 0 to 1.
-        k: passages that a search is to find.
-        questions: how many searches are measured.
+        recall: target share of the k nearest passages, above 0 and at most 1.
+        k: passages to find.
+        questions: number of searches to measure.
 
     Raises:
-        ConfigError: `recall` is not between 0 and 1, or no way of searching reaches it.
+        ConfigError: `recall` is not between 0 and 1, or no settings reach it.
         IndexFolderError: there is no index in `folder`, it is damaged, exact, or holds too few passages; it cannot be
             written, or another process is writing to it.
     """
     if not 0 < recall <= 1:
-        raise ConfigError(f"recall must be above 0 and at most 1, not {recall}")
+        raise ConfigError(f"recall must be above 0 and at most 1, got {recall}")
     index = Index.open(folder)
     if all(is_exact(shard.faiss, shard.vectors) for shard in index.shards):
         raise IndexFolderError(f"{folder} is searched exactly: there is nothing to tune")
@@ -79,8 +79,8 @@ def tune_index(folder: Path, recall: float, *, k: int = 10, questions: int = 200
     if not enough:
         best = max(trials, key=lambda trial: trial.recall)
         raise ConfigError(
-            f"no way of searching {folder} finds {recall:.0%} of the {k} nearest, the best finds {best.recall:.1%}"
-            f" ({describe(best.search)}): ask for less, or build it with another --faiss"
+            f"no search settings of {folder} find {recall:.0%} of the {k} nearest; the best find {best.recall:.1%}"
+            f" ({describe(best.search)}): lower the target, or rebuild with another --faiss"
         )
     chosen = min(enough, key=lambda trial: trial.p50)
     publish_search(folder, chosen.search)
@@ -88,13 +88,13 @@ def tune_index(folder: Path, recall: float, *, k: int = 10, questions: int = 200
 
 
 def describe(search: Search) -> str:
-    """The settings that are searched with, in one line."""
+    """Search settings in one line."""
     probed = f"nprobe {search.nprobe}" if search.nprobe else "nprobe as built in"
     return f"ef_search {search.ef_search}, {probed}, rerank {search.rerank}"
 
 
 def exact_nearest(index: Index, vectors: np.ndarray, k: int, *, without: np.ndarray) -> np.ndarray:
-    """The rows of the k greatest inner products with each vector, (q, d) float32, but for row `without`[q]: (q, k)."""
+    """The k rows with the largest inner product with each vector, (q, d) float32, except row `without`[q]: (q, k)."""
     rows: np.ndarray = np.empty((len(vectors), 0), np.int64)
     scores: np.ndarray = np.empty((len(vectors), 0), np.float32)
     for shard in index.shards:
@@ -114,7 +114,7 @@ def exact_nearest(index: Index, vectors: np.ndarray, k: int, *, without: np.ndar
 
 
 def _searches(index: Index, rerank: int) -> list[Search]:
-    """Ways of searching, the fastest first, as far as they differ for this index."""
+    """Search settings that differ for this index, fastest first."""
     import faiss
 
     lists = [faiss.try_extract_index_ivf(shard.faiss) for shard in index.shards]

@@ -1,4 +1,4 @@
-"""What this machine can do: device, number format, memory."""
+"""Devices, number formats and memory of this machine."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def default_device() -> str:
-    """`cuda` where a GPU is usable, else `cpu`."""
+    """`cuda` if a GPU is usable, else `cpu`."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def usable_device(name: str | None) -> str:
-    """A torch device that is there; None and `auto` mean `default_device`.
+    """Check a torch device; None and `auto` mean `default_device`.
 
     Raises:
         ConfigError: there is no such device on this machine.
@@ -33,8 +33,8 @@ def usable_device(name: str | None) -> str:
         return default_device()
     try:
         torch.empty(0, device=name)
-    except (RuntimeError, AssertionError):  # torch has both for a device that is not there
-        raise ConfigError(f"device {name!r} cannot be used on this machine; cpu always can") from None
+    except (RuntimeError, AssertionError):  # torch raises either for a missing device
+        raise ConfigError(f"device {name!r} is not available on this machine; use cpu") from None
     return name
 
 
@@ -53,7 +53,7 @@ def cpu_has_bf16() -> bool:
 
 
 def cpu_flags() -> set[str]:
-    """The CPU's feature flags, empty where the system does not list them."""
+    """The CPU's feature flags; empty if the system does not list them."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -62,7 +62,7 @@ def cpu_flags() -> set[str]:
 
 
 def free_memory(device: str | torch.device) -> int:
-    """Bytes that could still be filled on a device."""
+    """Free memory of a device, in bytes."""
     import psutil
     import torch
 
@@ -73,7 +73,7 @@ def free_memory(device: str | torch.device) -> int:
 
 @contextlib.contextmanager
 def report_oom() -> Iterator[None]:
-    """Turn a failed allocation, on a GPU or not, into a `RagxError` that says what helps."""
+    """Turn a failed allocation, on CPU or GPU, into a `RagxError` that suggests remedies."""
     import torch
 
     try:
@@ -82,7 +82,7 @@ def report_oom() -> Iterator[None]:
         allocation = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
         if not allocation:
             raise
-        raise RagxError("out of memory: read fewer passages (k), use a smaller model or another device") from None
+        raise RagxError("out of memory: reduce k, or use a smaller model or another device") from None
 
 
 def parse_dtype(name: str | torch.dtype | None, device: str) -> torch.dtype:
@@ -104,10 +104,10 @@ def parse_dtype(name: str | torch.dtype | None, device: str) -> torch.dtype:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc's malloc keep what is freed for what comes next, for the rest of the process; elsewhere nothing.
+    """Make glibc's malloc keep freed memory for reuse, for the rest of the process; no effect with other C libraries.
 
-    It gives large blocks back to the system at once, and the system clears each page anew when it is touched again,
-    which is much of the time of a training step on a CPU.
+    By default it returns large blocks to the system, which clears each page again on its next use. That takes much of
+    a training step's time on a CPU.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")

@@ -1,4 +1,4 @@
-"""Files that are there whole after a crash or not at all, and the lock that keeps writers apart."""
+"""Atomic file writes, and the lock that admits one writer."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or f"{error} (is the disk full?)"  # numpy gives no errno
         named = str(error.filename or path)
-        if os.sep not in named and named != str(path):  # shutil.rmtree says no more than the last part
+        if os.sep not in named and named != str(path):  # shutil.rmtree names only the last part
             named = f"{path}/…/{named}"
         raise IndexFolderError(f"cannot write {named}: {reason}") from error
 
 
 @contextmanager
 def durable_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to that takes the name `path` only when it is complete and on the disk.
+    """A writable file that is renamed to `path` once it is complete and on disk.
 
     Raises:
         IndexFolderError: it cannot be written.
@@ -54,13 +54,13 @@ def durable_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def sync_file(path: Path) -> None:
-    """Wait until a file that some library wrote is on the disk."""
+    """Flush a file that a library wrote to disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in `folder` are on the disk."""
+    """Flush the directory entries of `folder` to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -72,7 +72,7 @@ def read_regular(path: Path, most: int) -> bytes:
     """The first `most` bytes of a regular file: reading a pipe or a device may never end.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
+        OSError: it cannot be read, or is not a regular file.
     """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -88,9 +88,9 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def writer_lock(folder: Path) -> Iterator[None]:
-    """Hold the index folder for one writer; it is created if it is not there. Readers need no lock.
+    """Lock the index folder for one writer; create it if it is missing. Readers need no lock.
 
-    The kernel lets go of the lock when its holder dies, however it does. The file says who that is or was.
+    The kernel releases the lock when its holder dies. The file names the last holder.
 
     Raises:
         IndexFolderError: another process is writing to the folder, or the folder cannot be written.

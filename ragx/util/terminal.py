@@ -26,7 +26,7 @@ def notice(line: str) -> None:
 
 @contextlib.contextmanager
 def waiting(what: str) -> Iterator[Callable[[], None]]:
-    """Show on a terminal what the user waits for, until the block ends or the yielded function is called."""
+    """Show a status line on a terminal until the block ends or the yielded function is called."""
     if not sys.stderr.isatty():
         yield lambda: None
         return
@@ -38,7 +38,7 @@ def waiting(what: str) -> Iterator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Hold back transformers' warnings and weight-loading bars; ragx checks what was loaded and says so itself."""
+    """Silence transformers' warnings and progress bars; ragx checks the loaded weights itself."""
     from transformers.utils import logging
 
     level = logging.get_verbosity()

@@ -74,7 +74,7 @@ def test_a_question_that_is_not_valid_text_is_answered_all_the_same(
         "ask", "snow \udcff?", "--index", index, "--model", tiny_decoder, "--max-new-tokens", 2, "--attention-shares"
     )
     assert run.code == 0, run.err
-    assert "Attention: this reader attends to no passage" in run.out
+    assert "does not attend to passages" in run.out
 
 
 def test_ctrl_c_ends_cleanly(index: Path) -> None:

@@ -36,7 +36,7 @@ def test_models_are_listed_with_their_sources(ragx: Callable[..., Run]) -> None:
 def test_doctor_says_what_ask_would_use(ragx: Callable[..., Run]) -> None:
     findings = json.loads(ragx("doctor", "--json", "--offline").out)
     assert findings["ask uses"]["model"] == "ceped-smollm2-135m"
-    assert findings["hub"] == "not tried: offline"
+    assert findings["hub"] == "offline: not checked"
     assert "smollm2-135m-instruct" in findings["models"]
     assert findings["packages"]["torch"]
     assert findings["vectors"].startswith("searched on the CPU")
@@ -59,22 +59,22 @@ def test_doctor_says_what_ask_would_use(ragx: Callable[..., Run]) -> None:
         ),
         (["ask", QUESTION, "--index", "INDEX", "--top-p", "2"], "top_p: "),
         (["ask", QUESTION, "--index", "INDEX", "--seed", "99999999999999999999"], "seed: "),
-        (["ask", QUESTION, "--index", "INDEX", "--device", "owl"], "device 'owl' cannot be used"),
+        (["ask", QUESTION, "--index", "INDEX", "--device", "owl"], "device 'owl' is not available"),
         (["ask", QUESTION, "--index", "INDEX", "--cache-size", "inf"], "cache_size: must be a finite number"),
         (["ask", QUESTION, "--index", "INDEX", "--stop", ""], "stop"),
         (["search", "", "--index", "INDEX"], "the question is empty"),
         (["search", "x", "--index", "INDEX", "--method", "bm25", "--dtype", "float99"], "dtype: 'float99' is not"),
-        (["search", "x", "--index", "INDEX", "--method", "bm25", "--device", "owl"], "device 'owl' cannot be used"),
+        (["search", "x", "--index", "INDEX", "--method", "bm25", "--device", "owl"], "device 'owl' is not available"),
         (["index", "build", ".", "--shard-sze", "3"], "unknown option --shard-sze"),
         (["index", "build"], "nothing to index"),
         (["index", "build", "absent"], "absent: No such file or directory"),
         (["index", "build", ".", "--chunking.sise=3"], "unknown setting 'chunking.sise'"),
         (["index", "build", ".", "--faiss", "Flatt"], "Flatt"),
         (["index", "build", ".", "--embedder", "smollm2-135m-instruct"], "an encoder"),
-        (["index", "build", ".", "--model", "owl"], "--model is for encoding the passages: add --encode"),
-        (["index", "build", ".", "--bits", "4"], "--bits is for encoding the passages: add --encode"),
-        (["index", "build", ".", "--encodings", "int8"], "--encodings is for encoding the passages: add --encode"),
-        (["index", "build", ".", "--cache-size", "4.0"], "--cache-size is for encoding the passages: add --encode"),
+        (["index", "build", ".", "--model", "owl"], "--model requires --encode"),
+        (["index", "build", ".", "--bits", "4"], "--bits requires --encode"),
+        (["index", "build", ".", "--encodings", "int8"], "--encodings requires --encode"),
+        (["index", "build", ".", "--cache-size", "4.0"], "--cache-size requires --encode"),
         (["index", "info", "--index", "absent"], "no index at absent"),
         (["index", "rm", "--index", "absent"], "no index at absent"),
         (["index", "rm", "--index", "absent", "--yes"], "no index at absent"),

@@ -103,7 +103,7 @@ def test_a_damaged_file_is_named_and_repaired(ragx: Callable[..., Run], index: P
     assert json.loads(run.out)["repaired"] == ["lexical/meta.json", "shard-00000/faiss.index"]
     before = json.loads(ragx("search", QUESTION, "--index", index, "--json").out)
     assert json.loads(ragx("search", QUESTION, "--index", folder, "--json").out) == before
-    assert "every file is whole" in ragx("index", "repair", "--index", folder).err
+    assert "nothing to repair" in ragx("index", "repair", "--index", folder).err
 
 
 def test_a_file_that_cannot_be_read_is_listed_and_the_rest_is_indexed(ragx: Callable[..., Run], tmp_path: Path) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import escape
 
 import pytest
 
-from ragx.corpus import Document, Skipped, read_documents
+from ragx.config import DatasetSource
+from ragx.corpus import Document, Skipped
+from ragx.corpus.reading import FileReader
+from ragx.corpus.sources import find_files
 
 Read = Callable[..., tuple[list[Document], list[Skipped]]]
 Write = Callable[..., Path]
@@ -21,12 +25,15 @@ OFFICE_DOCUMENT = "http://schemas.openxmlformats.org/officeDocument/2006/relatio
 
 @pytest.fixture
 def read() -> Read:
-    """Read sources to the end: the documents, and what was skipped."""
+    """Read sources to the end: the documents, and what was skipped. `limits`: arguments of the `FileReader`."""
 
-    def read(*sources: object, **options: object) -> tuple[list[Document], list[Skipped]]:
-        skipped: list[Skipped] = []
-        documents = list(read_documents(sources, on_skip=skipped.append, **options))  # type: ignore[arg-type]
-        return documents, skipped
+    def read(
+        *sources: Path | DatasetSource, limits: dict[str, Any] | None = None, **options: Any
+    ) -> tuple[list[Document], list[Skipped]]:
+        with FileReader(**limits or {}) as reader:
+            entries = list(reader.read(find_files(sources, **options)))
+        documents = [entry for entry in entries if isinstance(entry, Document)]
+        return documents, [entry for entry in entries if isinstance(entry, Skipped)]
 
     return read
 

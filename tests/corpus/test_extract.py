@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from ragx.corpus import Document, Skipped
-from ragx.corpus.extract import worker as parser_worker
-from ragx.corpus.extract.pool import Parser
+from ragx.corpus.extract import worker
+from ragx.corpus.extract.parser import Parser
 
 SENTENCE = "Fresh snow reflects most of the sunlight that falls on it. "
 SLOW_HTML = f"<html><body><p>{'<span>a </span>' * 200_000}"
@@ -124,11 +124,11 @@ def test_an_entity_bomb_in_a_word_document_is_skipped(tmp_path, parser, write_do
 
 
 def test_too_much_text_is_skipped(tmp_path, monkeypatch, write_pdf):
-    monkeypatch.setattr(parser_worker, "MAX_TEXT_CHARS", 10)
+    monkeypatch.setattr(worker, "MAX_TEXT_CHARS", 10)
     path = write_pdf(tmp_path / "a.pdf", "Snow is white.", "Ice.")
-    assert "characters of text" in parser_worker.parse({"format": "pdf", "path": str(path)})["reason"]
-    monkeypatch.setattr(parser_worker, "MAX_FILE_BYTES", 100)
-    assert "is larger than" in parser_worker.parse({"format": "pdf", "path": str(path)})["reason"]
+    assert "characters of text" in worker.parse({"format": "pdf", "path": str(path)})["reason"]
+    monkeypatch.setattr(worker, "MAX_FILE_BYTES", 100)
+    assert "is larger than" in worker.parse({"format": "pdf", "path": str(path)})["reason"]
 
 
 def test_a_missing_file_is_skipped(tmp_path, parser):
@@ -148,18 +148,17 @@ def test_a_parser_that_takes_too_long_costs_one_file(tmp_path, small):
     parser = Parser()
     assert parser.read_file(small, "a", "html").text == "Snow."
     parser.max_seconds = 0.2
-    assert reason(parser.read_file(slow, "b", "html")) == "took its parser more than 0.2 seconds"
+    assert reason(parser.read_file(slow, "b", "html")) == "took more than 0.2 seconds to parse"
     parser.max_seconds = 60
     assert parser.read_file(small, "c", "html").text == "Snow."
     parser.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
-def test_a_parser_that_wants_too_much_memory_costs_one_file(tmp_path, small, monkeypatch):
-    monkeypatch.setattr("ragx.corpus.extract.pool.MAX_MEMORY_BYTES", 400 << 20)
+def test_a_parser_that_wants_too_much_memory_costs_one_file(tmp_path, small):
     big = tmp_path / "big.html"
     big.write_text(f"<p>{'snow ' * (40 << 20)}")
-    parser = Parser()
+    parser = Parser(max_memory_bytes=400 << 20)
     assert parser.read_file(small, "a", "html").text == "Snow."
     assert "needs over 400 MB of memory" in reason(parser.read_file(big, "b", "html"))
     assert parser.read_file(small, "c", "html").text == "Snow."
@@ -167,16 +166,16 @@ def test_a_parser_that_wants_too_much_memory_costs_one_file(tmp_path, small, mon
 
 
 def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if parser_worker.__file__ in child.cmdline()]
+    return [child for child in psutil.Process().children() if worker.__file__ in child.cmdline()]
 
 
 def test_one_process_serves_many_files_is_replaced_when_it_dies_and_ends_with_close(small):
     before = {child.pid for child in children()}
     parser = Parser()
     assert {parser.read_file(small, "a", "html").text for _ in range(5)} == {"Snow."}
-    (worker,) = [child for child in children() if child.pid not in before]
-    worker.kill()
-    worker.wait()
+    (child,) = [child for child in children() if child.pid not in before]
+    child.kill()
+    child.wait()
     assert parser.read_file(small, "a", "html").text == "Snow."
     parser.close()
     assert {child.pid for child in children()} == before
@@ -188,7 +187,7 @@ def test_the_child_ends_its_own_work_when_no_parent_does(tmp_path):
     slow.write_text(SLOW_HTML)
     request = f'{{"format": "html", "path": "{slow}"}}'.encode()
     done = subprocess.run(
-        [sys.executable, parser_worker.__file__, str(1 << 30), "0"],
+        [sys.executable, worker.__file__, str(1 << 30), "0"],
         input=len(request).to_bytes(4, "big") + request,
         check=False,
         timeout=20,

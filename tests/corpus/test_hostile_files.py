@@ -21,12 +21,12 @@ import pytest
 from ragx.corpus import Document, Skipped, formats
 from ragx.corpus.chunking import token_spans
 from ragx.corpus.document import normalise
-from ragx.corpus.extract import pool as parser
-from ragx.corpus.extract.pool import Parser
+from ragx.corpus.extract.parser import Parser
 from ragx.corpus.rows import read_parquet
 from ragx.corpus.text import markdown_title
 from tests.helpers.mutations import mutated
 
+pytestmark = pytest.mark.slow
 MUTATIONS = 24
 TEXT = "Fresh snow reflects most of the sunlight, caf\u00e9 and all. "
 WIKI = (
@@ -99,7 +99,7 @@ def test_damage_of_any_kind_is_read_or_skipped_in_one_line(tmp_path, read, whole
         assert entry.reason
         assert "\n" not in entry.reason
     seen = {Path(document.source).name for document in documents}
-    assert f"zz{suffix}" in seen or any("earlier document" in entry.reason for entry in skipped)
+    assert f"zz{suffix}" in seen
 
 
 # Bombs
@@ -117,7 +117,7 @@ def test_a_compressed_file_that_unpacks_to_far_more_than_text_does_is_given_up(
     documents, (skipped,) = read(path)
     assert [document.text for document in documents] == ["snow"]
     assert skipped.source == str(path)
-    assert "unpacks to over 1 MB and 200 times its size: it may be a bomb" in skipped.reason
+    assert "unpacks to over 1 MB" in skipped.reason
 
 
 def test_an_xz_file_cannot_ask_for_any_amount_of_memory(tmp_path, read, monkeypatch):
@@ -139,15 +139,14 @@ def test_xz_files_of_several_streams_with_padding_are_read_whole(tmp_path):
 
 
 @limits_memory
-def test_a_parquet_file_whose_rows_are_one_great_text_many_times_costs_itself(tmp_path, read, monkeypatch):
+def test_a_parquet_file_whose_rows_are_one_great_text_many_times_costs_itself(tmp_path, read):
     import pyarrow
 
-    monkeypatch.setattr(parser, "MAX_MEMORY_BYTES", 600 << 20)
     text = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 1000, pyarrow.int32()), ["snow " * (1 << 20)])
     bomb = parquet(tmp_path / "a.parquet", id=list(range(1000)), text=text)
     assert bomb.stat().st_size < 1 << 20
     parquet(tmp_path / "b.parquet", id=[7], text=["snow"])
-    documents, (skipped,) = read(tmp_path)
+    documents, (skipped,) = read(tmp_path, limits={"max_memory_bytes": 600 << 20})
     assert [document.id for document in documents] == ["7"]
     assert skipped.source == str(bomb)
 
@@ -157,23 +156,21 @@ def test_parquet_rows_that_add_up_to_far_more_than_text_does_are_given_up(tmp_pa
     path = parquet(tmp_path / "a.parquet", id=list(range(1000)), text=["snow " * 1000] * 1000)
     *documents, skipped = read_parquet(path)
     assert 200 < len(documents) < 1000
-    assert f"cannot be read beyond row {len(documents)}: unpacks to over 1 MB and 200 times its" in skipped.reason
+    assert f"beyond row {len(documents)}: unpacks to over" in skipped.reason
 
 
 @limits_memory
-def test_a_dump_that_is_all_but_pages_costs_itself(tmp_path, read, monkeypatch):
-    monkeypatch.setattr(parser, "MAX_MEMORY_BYTES", 300 << 20)
+def test_a_dump_that_is_all_but_pages_costs_itself(tmp_path, read):
     bomb = tmp_path / "a.xml.bz2"
     bomb.write_bytes(bz2.compress(b"<mediawiki>" + b"<x/>" * (2 << 20)))
     (tmp_path / "b.xml").write_text(WIKI)
-    documents, (skipped,) = read(tmp_path)
+    documents, (skipped,) = read(tmp_path, limits={"max_memory_bytes": 300 << 20})
     assert [document.id for document in documents] == ["Snow"]
     assert skipped.source == str(bomb)
 
 
 @limits_memory
-def test_a_pdf_stream_that_unpacks_to_gigabytes_costs_itself(tmp_path, write_pdf, read, monkeypatch):
-    monkeypatch.setattr(parser, "MAX_MEMORY_BYTES", 400 << 20)
+def test_a_pdf_stream_that_unpacks_to_gigabytes_costs_itself(tmp_path, write_pdf, read):
     stream = zlib.compress(zlib.compress(b"\0" * (256 << 20), 1), 9)
     bomb = tmp_path / "a.pdf"
     filters = b"/Filter [/FlateDecode /FlateDecode]"
@@ -184,7 +181,7 @@ def test_a_pdf_stream_that_unpacks_to_gigabytes_costs_itself(tmp_path, write_pdf
         b"trailer<</Root 1 0 R>>\n"
     )
     write_pdf(tmp_path / "b.pdf", "Snow.")
-    documents, (skipped,) = read(tmp_path)
+    documents, (skipped,) = read(tmp_path, limits={"max_memory_bytes": 400 << 20})
     assert [document.text for document in documents] == ["Snow."]
     assert skipped.source == str(bomb)
 
@@ -311,8 +308,7 @@ def test_a_child_that_says_nonsense_costs_one_file(tmp_path, monkeypatch, says):
     fake = tmp_path / "python"
     fake.write_text(f"#!/bin/sh\nprintf '{says}'\ncat >/dev/null\n")
     fake.chmod(0o755)
-    broken = Parser()
-    broken.max_seconds = 5 if says.startswith("\\") else 2
+    broken = Parser(max_seconds=5 if says.startswith("\\") else 2)
     monkeypatch.setattr(sys, "executable", str(fake))
     entry = broken.read_file(tmp_path / "a.html", "a", "html")
     assert isinstance(entry, Skipped)

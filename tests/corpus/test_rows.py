@@ -127,10 +127,9 @@ def test_parquet(tmp_path):
     assert list(read_parquet(path)) == [Document("x", "", "a", str(path))]
 
 
-def test_more_parquet_rows_than_are_held_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "_PARQUET_ROWS", 3)
+def test_more_parquet_rows_than_fit_in_a_batch(tmp_path):
     path = parquet(tmp_path / "a.parquet", id=list(range(10)), text=[str(n) for n in range(10)])
-    assert [document.text for document in read_parquet(path)] == [str(n) for n in range(10)]
+    assert [document.text for document in read_parquet(path, 3)] == [str(n) for n in range(10)]
 
 
 def test_bad_parquet_rows_and_files(tmp_path):

@@ -23,5 +23,5 @@ def test_a_full_disk_is_one_line_that_says_where_to_make_room(monkeypatch: pytes
     monkeypatch.setattr("ragx.corpus.seen.CACHED_KIB", 8)
     seen = Seen()
     seen._database.execute("PRAGMA max_page_count = 8")  # SQLite then says what it says of a full disk
-    with pytest.raises(CorpusError, match=r"database or disk is full.*set TMPDIR"):
+    with pytest.raises(CorpusError, match="TMPDIR"):
         sum(seen.add(str(number)) for number in range(10_000))

@@ -1,4 +1,4 @@
-"""Everything a corpus is made of, read by one function."""
+"""Files of every format, folders and datasets."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import json
 import os
 import subprocess
 import sys
+import time
 import unicodedata
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ragx.config import DatasetSource
 from ragx.corpus import Skipped
+from ragx.corpus.reading import FileReader
+from ragx.corpus.sources import find_files
 from ragx.errors import CorpusError
 
 
@@ -68,8 +72,23 @@ def test_a_folder_of_every_format(corpus, read):
     assert skipped == []
 
 
-def test_reading_twice_gives_the_same(corpus, read):
-    assert read(corpus) == read(corpus)
+def test_the_number_of_processes_does_not_change_what_is_read(corpus, read):
+    for n in range(20):
+        (corpus / f"d{n}.html").write_text(f"<p>snow {n}</p>")
+    assert read(corpus, limits={"workers": 1}) == read(corpus, limits={"workers": 3})
+
+
+def test_closing_ends_all_processes_in_the_middle_of_a_file(tmp_path):
+    for n in range(4):
+        (tmp_path / f"{n}.html").write_text(f"<html><body><p>{'<span>a </span>' * 200_000}")
+    before = set(psutil.Process().children())
+    reader = FileReader(2)
+    for file in find_files([tmp_path]):
+        reader.start(file)
+    while len(set(psutil.Process().children()) - before) < 2:
+        time.sleep(0.01)
+    reader.close()
+    assert not set(psutil.Process().children()) - before
 
 
 def test_include_and_exclude(corpus, read):
@@ -106,19 +125,9 @@ def test_files_given_themselves_are_named_apart(tmp_path, read):
     assert [document.id for document in documents] == ["x/a.txt", "y/a.txt"]
 
 
-def test_a_second_document_of_the_same_id_is_skipped(tmp_path, read):
-    path = tmp_path / "rows.jsonl"
-    path.write_text(
-        "".join(json.dumps({"id": id, "text": text}) + "\n" for id, text in ((1, "a"), ("1", "b"), (2, "c")))
-    )
-    documents, skipped = read(path)
-    assert [document.text for document in documents] == ["a", "c"]
-    assert skipped == [Skipped(str(path), "its id '1' is that of an earlier document")]
-
-
 def test_a_path_that_does_not_exist_is_an_error_before_anything_is_read(tmp_path, read):
     write(tmp_path / "a.txt")
-    with pytest.raises(CorpusError, match=r"cannot read .*gone: No such file or directory$"):
+    with pytest.raises(CorpusError, match="gone"):
         read(tmp_path / "a.txt", tmp_path / "gone")
 
 
@@ -190,7 +199,7 @@ def test_a_dataset_in_a_local_folder(dataset, read):
 def test_the_title_column_of_a_dataset_is_optional_unless_named(dataset, read):
     del dataset["title_column"]
     assert [document.title for document in read(DatasetSource(**dataset))[0]] == ["", ""]
-    with pytest.raises(CorpusError, match="has no column 'headline'; it has key, name, body"):
+    with pytest.raises(CorpusError, match="'headline'"):
         read(DatasetSource(**dataset, title_column="headline"))
 
 
@@ -200,8 +209,8 @@ def test_the_title_column_of_a_dataset_is_optional_unless_named(dataset, read):
         ({"dataset": "/nowhere/rows"}, "cannot load the dataset /nowhere/rows"),
         ({"split": "test"}, "test"),
         ({"config": "other"}, "other"),
-        ({"id_column": "id"}, "has no column 'id'; it has key, name, body"),
-        ({"text_column": "text"}, "has no column 'text'; it has key, name, body"),
+        ({"id_column": "id"}, "no column 'id'"),
+        ({"text_column": "text"}, "no column 'text'"),
     ],
 )
 def test_what_a_dataset_lacks_is_one_line_before_anything_is_read(dataset, read, change, message):

@@ -87,12 +87,12 @@ def test_the_cluster_stores_what_this_process_would(
     command = ("index", "encode", "--index", index, "--model", trained, "--dtype", "float32", "--engine", "ray")
     code, out, err = run_command(*command)
     assert (code, out) == (0, "")
-    assert f"{NOTES} passages encoded, 0 were on disk already" in err
+    assert f"{NOTES} passages encoded, 0 already on disk" in err
     ours, theirs = rows(opened("ray"), index), rows(local, index)
     assert len(ours) == len(theirs) == NOTES
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, other)
-    assert f"0 passages encoded, {NOTES} were on disk already" in run_command(*command)[2]
+    assert f"0 passages encoded, {NOTES} already on disk" in run_command(*command)[2]
 
 
 def test_build_on_the_cluster_encodes_there_too(

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ragx.config import IndexSettings
 from ragx.errors import CorpusError, IndexFolderError
 from ragx.index import Index, build_index, compact_index, read_manifest, repair_index, update_index, verify
+from ragx.index.passages import column
 from ragx.retrieval import Retriever
 from ragx.types import Passage, SearchMethod
 from tests.helpers.toy_embedders import WordEmbedder, passage, passages
@@ -114,6 +115,22 @@ def test_the_last_of_equal_ids_counts_and_replaces(folder: Path) -> None:
     update_index(folder, WordEmbedder(), add=[passage(2, "first"), passage(2, "last")], quiet=True)
     assert held(folder)["doc2#0"].text == "last"
     assert len(held(folder)) == len(TEXTS)
+
+
+def test_the_ids_of_the_index_are_read_as_often_however_many_passages_are_added(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+    monkeypatch.setattr("ragx.index.update.READ_AT_ONCE", 2)
+    for module in ("index", "by_id"):
+        monkeypatch.setattr(f"ragx.index.{module}.column", lambda table, name: reads.append(1) or column(table, name))
+    counts = []
+    for number in (3, 30):
+        reads.clear()
+        same = passages(TEXTS)
+        update_index(folder, WordEmbedder(), add=(same * number)[:number], quiet=True)
+        counts.append(len(reads))
+    assert counts[0] == counts[1]
 
 
 def test_metadata_alone_is_a_change(folder: Path) -> None:

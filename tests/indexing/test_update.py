@@ -1,17 +1,18 @@
-"""Following a corpus: an updated index holds what a new one would, and what has not changed is not embedded again."""
+"""An updated index equals a new one, and only new text is embedded."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from ragx.config import IndexSettings
 from ragx.errors import ConfigError, CorpusError, IndexFolderError
-from ragx.index import collect_garbage
+from ragx.index import Index, collect_garbage
 from ragx.indexing.build import build
 from ragx.indexing.update import delete, update
-from tests.helpers.notes import LengthEmbedder, generation, held, write
+from tests.helpers.notes import LengthEmbedder, generation, held, rows, write
 
 
 @pytest.fixture
@@ -109,9 +110,9 @@ def test_a_document_that_became_shorter_loses_its_last_passages_also_when_added(
 def test_an_id_that_belongs_to_another_place_is_skipped(index: Path, tmp_path: Path) -> None:
     write(tmp_path, {"snow.txt": "Other words."})
     report = update(index, [tmp_path / "snow.txt"])
-    assert [skipped.reason for skipped in report.skipped] == [
-        f"its id 'snow.txt' is that of a document of {tmp_path}/notes/snow.txt"
-    ]
+    (skipped,) = report.skipped
+    assert "already used" in skipped.reason
+    assert f"{tmp_path}/notes/snow.txt" in skipped.reason
     assert held(index)["snow.txt#0"].source == f"{tmp_path}/notes/snow.txt"
 
 
@@ -121,7 +122,7 @@ def test_what_cannot_be_read_just_now_stays(index: Path, corpus: Path, tmp_path:
     report = update(index)
     assert [(skipped.source, skipped.unreadable) for skipped in report.skipped] == [(f"{corpus}/sea.txt", True)]
     assert held(index)["sea.txt#0"].text == "Blue sea."
-    with pytest.raises(CorpusError, match=r"sea\.txt: cannot be read"):
+    with pytest.raises(CorpusError, match="cannot be read"):
         update(index, strict=True)
 
 
@@ -142,17 +143,24 @@ def test_a_file_that_the_index_was_built_from_may_vanish_and_the_others_keep_the
 def test_nothing_is_deleted_because_a_disk_is_not_there(index: Path, corpus: Path) -> None:
     before = held(index)
     moved = corpus.rename(corpus.with_name("moved"))
-    with pytest.raises(CorpusError, match=f"cannot read {corpus}: No such file"):
+    with pytest.raises(CorpusError, match=f"cannot read {corpus}"):
         update(index)
     corpus.mkdir()
-    with pytest.raises(CorpusError, match=r"nothing is left of what .* was built from, so nothing was changed"):
+    with pytest.raises(CorpusError, match="nothing was changed"):
         update(index)
     assert held(index) == before
     update(index, [moved])  # ids are the same but for the folder's name
 
 
+def test_all_files_may_be_replaced_at_once(index: Path, corpus: Path) -> None:
+    for path in corpus.rglob("*.txt"):
+        path.unlink()
+    write(corpus, {"new.txt": "New words."})
+    assert (update(index).added, list(held(index))) == (1, ["new.txt#0"])
+
+
 def test_part_of_what_the_index_was_built_from_is_refused(index: Path, corpus: Path) -> None:
-    with pytest.raises(ConfigError, match=f"sea.txt lies in {corpus}, which {index} was built from"):
+    with pytest.raises(ConfigError, match=r"sea\.txt lies in"):
         update(index, [corpus / "sea.txt"])
 
 
@@ -191,9 +199,9 @@ def test_a_name_that_means_nothing_or_two_things_deletes_nothing(
     before = held(index)
     monkeypatch.chdir(corpus / "deep")
     for name in ("", " "):
-        with pytest.raises(IndexFolderError, match="an empty name is that of no document: nothing was deleted"):
+        with pytest.raises(IndexFolderError, match="nothing was deleted"):
             delete(index, [name])
-    with pytest.raises(IndexFolderError, match=rf"'sea.txt' is a document of {index} and {corpus}/deep/sea.txt is an"):
+    with pytest.raises(IndexFolderError, match=f"{corpus}/deep/sea.txt is another"):
         delete(index, ["sea.txt"])
     assert held(index) == before
     assert delete(index, [str(corpus / "sea.txt")]) == 1
@@ -202,6 +210,40 @@ def test_a_name_that_means_nothing_or_two_things_deletes_nothing(
 
 def test_an_unknown_document_is_one_line_and_deletes_nothing(index: Path) -> None:
     before = held(index)
-    with pytest.raises(IndexFolderError, match=r"holds no document 'owl' .* nothing was deleted"):
+    with pytest.raises(IndexFolderError, match="'owl'"):
         delete(index, ["sea.txt", "owl"])
     assert held(index) == before
+
+
+def test_an_update_knows_what_another_writer_published_just_before_it_got_the_lock(
+    index: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the same text would be indexed twice."""
+    write(tmp_path / "more", {"again.txt": "New words."})
+    write(corpus, {"new.txt": "New words."})
+    acquire = FileLock.acquire
+
+    def acquire_second(lock: FileLock) -> object:
+        monkeypatch.setattr(FileLock, "acquire", acquire)
+        update(index, [tmp_path / "more"], keep=True)
+        return lock.acquire()
+
+    monkeypatch.setattr(FileLock, "acquire", acquire_second)
+    assert update(index).counts.duplicates == 1
+    assert [passage.id for passage in held(index).values() if passage.text == "New words."] == ["more/again.txt#0"]
+
+
+def test_an_update_opens_the_index_once(index: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(corpus, {"new.txt": "New words."})
+    opened = []
+    open_index = Index.open
+    monkeypatch.setattr(Index, "open", lambda folder: opened.append(folder) or open_index(folder))
+    update(index)
+    assert opened == [index]
+
+
+def test_a_document_with_the_id_of_an_earlier_one_is_skipped(tmp_path: Path) -> None:
+    write(tmp_path, {"rows.jsonl": rows(("1", "a"), ("1", "b"), ("2", "c"))})
+    report = build([tmp_path / "rows.jsonl"], tmp_path / "index", settings())
+    assert [passage.text for passage in held(tmp_path / "index").values()] == ["a", "c"]
+    assert ["'1'" in skipped.reason for skipped in report.skipped] == [True]

@@ -19,7 +19,7 @@ from ragx.reader.full import FullReader
 from ragx.types import Passage
 from ragx.util.tokenization import load_tokenizer
 
-GENERATION = SamplingParams(max_new_tokens=12)
+SAMPLING = SamplingParams(max_new_tokens=12)
 
 
 def passage(number: int, text: str) -> Passage:
@@ -44,13 +44,13 @@ def text_of(reader: Reader, ids: list[int]) -> str:
 
 
 def test_the_cepe_reader_encodes_all_passages_and_prompts_with_the_top_ones(cepe_reader: CepeReader) -> None:
-    reading = cepe_reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=GENERATION)
-    prompt = text_of(cepe_reader, reading.prompt.ids)
+    prepared = cepe_reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=SAMPLING)
+    prompt = text_of(cepe_reader, prepared.prompt.ids)
     assert [number for number in range(5) if f"snow {number}" in prompt] == [0, 1]
     assert prompt.index("snow 1") < prompt.index("snow 0") < prompt.index("Why?")  # the best stands last
     tokens = sum(len(cepe_reader.tokenizer(f"{p.title}\n{p.text}").input_ids) for p in PASSAGES)
-    assert reading.context is not None
-    assert reading.context.phi.shape == (1, tokens, 32)
+    assert prepared.context is not None
+    assert prepared.context.phi.shape == (1, tokens, 32)
 
 
 @pytest.mark.parametrize(("prompt_passages", "gain"), [(0, 1.0), (1, 0.5), (5, 0.5)])
@@ -58,58 +58,58 @@ def test_cross_attention_is_scaled_beside_passages_in_the_prompt_alone(
     prompt_passages: int, gain: float, cepe_reader: CepeReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cepe_reader.model.config, "prompted_gain", 0.5, raising=False)
-    reading = cepe_reader.prepare("Why?", PASSAGES, prompt_passages=prompt_passages, sampling=GENERATION)
-    assert reading.context is not None
-    assert reading.context.gain == gain
+    prepared = cepe_reader.prepare("Why?", PASSAGES, prompt_passages=prompt_passages, sampling=SAMPLING)
+    assert prepared.context is not None
+    assert prepared.context.gain == gain
 
 
 def test_the_full_reader_prompts_with_all_passages(full_reader: FullReader) -> None:
-    reading = full_reader.prepare("Why?", PASSAGES[:2], prompt_passages=0, sampling=GENERATION)
-    prompt = text_of(full_reader, reading.prompt.ids)
+    prepared = full_reader.prepare("Why?", PASSAGES[:2], prompt_passages=0, sampling=SAMPLING)
+    prompt = text_of(full_reader, prepared.prompt.ids)
     assert all(f"snow {number}" in prompt for number in range(2))
-    assert reading.context is None
+    assert prepared.context is None
 
 
 def test_passages_beyond_the_window_are_left_out_from_the_worst_on(full_reader: FullReader) -> None:
     many = [passage(number, f"snow {number} " + "light " * 20) for number in range(20)]
-    reading = full_reader.prepare("Why?", many, prompt_passages=0, sampling=GENERATION)
-    prompt = text_of(full_reader, reading.prompt.ids)
+    prepared = full_reader.prepare("Why?", many, prompt_passages=0, sampling=SAMPLING)
+    prompt = text_of(full_reader, prepared.prompt.ids)
     kept = [number for number in range(20) if f"snow {number} " in prompt]
     assert kept == list(range(len(kept)))
-    assert 0 < len(kept) == reading.prompt.passages < 20
-    assert len(reading.prompt.ids) + GENERATION.max_new_tokens <= 512
-    assert reading.notes == [
+    assert 0 < len(kept) == prepared.prompt.passages < 20
+    assert len(prepared.prompt.ids) + SAMPLING.max_new_tokens <= 512
+    assert prepared.notes == [
         f"the decoder's window of 512 tokens holds {len(kept)} of the 20 passages meant for the prompt"
     ]
 
 
 def test_an_overlong_passage_is_passed_over_for_the_next(full_reader: FullReader) -> None:
     overlong = passage(7, "light " * 700)
-    reading = full_reader.prepare("Why?", [overlong, PASSAGES[1]], prompt_passages=0, sampling=GENERATION)
-    assert "snow 1" in text_of(full_reader, reading.prompt.ids)
-    assert reading.notes == ["the decoder's window of 512 tokens holds 1 of the 2 passages meant for the prompt"]
-    reading = full_reader.prepare("Why?", [overlong], prompt_passages=0, sampling=GENERATION)
-    assert reading.notes == ["the decoder's window of 512 tokens holds none of the passages meant for the prompt"]
+    prepared = full_reader.prepare("Why?", [overlong, PASSAGES[1]], prompt_passages=0, sampling=SAMPLING)
+    assert "snow 1" in text_of(full_reader, prepared.prompt.ids)
+    assert prepared.notes == ["the decoder's window of 512 tokens holds 1 of the 2 passages meant for the prompt"]
+    prepared = full_reader.prepare("Why?", [overlong], prompt_passages=0, sampling=SAMPLING)
+    assert prepared.notes == ["the decoder's window of 512 tokens holds none of the passages meant for the prompt"]
 
 
 def test_a_question_beyond_the_window_is_refused(cepe_reader: CepeReader) -> None:
     with pytest.raises(ConfigError, match="the question is too long"):
-        cepe_reader.prepare("why " * 600, PASSAGES, prompt_passages=1, sampling=GENERATION)
+        cepe_reader.prepare("why " * 600, PASSAGES, prompt_passages=1, sampling=SAMPLING)
 
 
 def test_a_passage_beyond_the_encoders_window_is_cut_and_said(cepe_reader: CepeReader) -> None:
-    reading = cepe_reader.prepare("Why?", [passage(0, "light " * 700)], prompt_passages=0, sampling=GENERATION)
-    assert reading.context is not None
-    assert reading.context.tokens == 512
-    assert reading.notes == ["1 passages are longer than the encoder's window of 512 tokens and were cut"]
+    prepared = cepe_reader.prepare("Why?", [passage(0, "light " * 700)], prompt_passages=0, sampling=SAMPLING)
+    assert prepared.context is not None
+    assert prepared.context.tokens == 512
+    assert prepared.notes == ["1 passages are longer than the encoder's window of 512 tokens and were cut"]
 
 
 def test_encodings_on_disk_are_reused_in_any_order(cepe_reader: CepeReader, tmp_path: Path) -> None:
     model = cepe_reader.model
     store = PassageStore(tmp_path, model.encoder_fingerprint(), 32, max_bytes=10**8)
     reader = CepeReader(model, cepe_reader.tokenizer, store)
-    first = reader.prepare("Why?", PASSAGES, prompt_passages=1, sampling=GENERATION).context
-    second = reader.prepare("Who?", PASSAGES[::-1], prompt_passages=1, sampling=GENERATION).context
+    first = reader.prepare("Why?", PASSAGES, prompt_passages=1, sampling=SAMPLING).context
+    second = reader.prepare("Who?", PASSAGES[::-1], prompt_passages=1, sampling=SAMPLING).context
     assert first is not None
     assert second is not None
     assert (store.stats.hits, store.stats.misses) == (5, 5)
@@ -130,17 +130,17 @@ def test_a_fingerprint_tells_readers_apart(cepe_reader: CepeReader, tiny_decoder
 def test_shares_of_the_attention(tiny_decoder: Path) -> None:
     model = cepe.load(str(tiny_decoder), dtype="float32", device="cpu")
     reader = CepeReader(model, load_tokenizer(tiny_decoder))
-    silent = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=GENERATION)
+    silent = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=SAMPLING)
     torch.manual_seed(0)
     with torch.no_grad():
         for layer in model.model.layers:
             layer.cross_attn.o_proj.weight.normal_()
-    watched = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=GENERATION)
+    watched = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=SAMPLING)
     assert silent.context is not None
     assert watched.context is not None
     watched.context.watch = True
-    expected = "".join(reader.stream(silent, GENERATION))
-    assert "".join(reader.stream(watched, GENERATION)) == expected  # watching changes nothing
+    expected = "".join(reader.stream(silent, SAMPLING))
+    assert "".join(reader.stream(watched, SAMPLING)) == expected  # watching changes nothing
     assert silent.context.shares() is None
     shares = watched.context.shares()
     assert shares is not None
@@ -150,19 +150,19 @@ def test_shares_of_the_attention(tiny_decoder: Path) -> None:
 
 
 def test_streamed_text_is_what_generate_returns(cepe_reader: CepeReader) -> None:
-    reading = cepe_reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=GENERATION)
-    pieces = list(cepe_reader.stream(reading, GENERATION))
-    ids = torch.tensor([reading.prompt.ids])
-    expected = cepe_reader.model.generate(ids, context=reading.context, max_new_tokens=12, do_sample=False)
+    prepared = cepe_reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=SAMPLING)
+    pieces = list(cepe_reader.stream(prepared, SAMPLING))
+    ids = torch.tensor([prepared.prompt.ids])
+    expected = cepe_reader.model.generate(ids, context=prepared.context, max_new_tokens=12, do_sample=False)
     text = cepe_reader.tokenizer.decode(expected[0, ids.shape[1] :], skip_special_tokens=True)
     assert "".join(pieces) == text.rstrip("\ufffd")
     assert len(pieces) == expected.shape[1] - ids.shape[1]
 
 
 def answer(reader: CepeReader, **options: object) -> str:
-    generation = SamplingParams(**{"max_new_tokens": 24, **options})
-    reading = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=generation)
-    return "".join(reader.stream(reading, generation))
+    sampling = SamplingParams(**{"max_new_tokens": 24, **options})
+    prepared = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=sampling)
+    return "".join(reader.stream(prepared, sampling))
 
 
 def test_sampling_is_repeatable_by_seed_and_leaves_the_global_generator_alone(cepe_reader: CepeReader) -> None:
@@ -206,16 +206,16 @@ def test_a_stop_string_ends_the_answer_and_is_not_in_it(cepe_reader: CepeReader,
 
 
 def test_closing_the_stream_stops_the_generation(cepe_reader: CepeReader) -> None:
-    generation = SamplingParams(max_new_tokens=300)
-    reading = cepe_reader.prepare("Why?", PASSAGES[:1], prompt_passages=1, sampling=generation)
-    stream = cepe_reader.stream(reading, generation)
+    sampling = SamplingParams(max_new_tokens=300)
+    prepared = cepe_reader.prepare("Why?", PASSAGES[:1], prompt_passages=1, sampling=sampling)
+    stream = cepe_reader.stream(prepared, sampling)
     next(stream)
     stream.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "ragx-generate"]
 
 
 def test_an_error_while_generating_reaches_the_caller(cepe_reader: CepeReader) -> None:
-    reading = cepe_reader.prepare("Why?", PASSAGES[:1], prompt_passages=1, sampling=GENERATION)
-    reading.prompt.ids.append(10**6)  # no such token
+    prepared = cepe_reader.prepare("Why?", PASSAGES[:1], prompt_passages=1, sampling=SAMPLING)
+    prepared.prompt.ids.append(10**6)  # no such token
     with pytest.raises(IndexError):
-        list(cepe_reader.stream(reading, GENERATION))
+        list(cepe_reader.stream(prepared, SAMPLING))

@@ -80,16 +80,16 @@ def test_exact_search_leaves_out_the_question_itself_and_deleted_passages(tmp_pa
 
 def test_what_cannot_be_tuned_is_one_line_and_changes_nothing(tmp_path: Path) -> None:
     exact = build(tmp_path / "exact", clustered(30))
-    with pytest.raises(IndexFolderError, match="is searched exactly: there is nothing to tune"):
+    with pytest.raises(IndexFolderError, match="searched exactly"):
         tune_index(exact, 0.9)
     scattered = np.random.default_rng(0).standard_normal((600, 32)).astype(np.float32)
     coarse = build(tmp_path / "coarse", scattered, faiss="PQ1")
-    with pytest.raises(ConfigError, match=r"finds 100% of the 10 nearest, the best finds \d+\.\d% \(.*rerank 16\)"):
+    with pytest.raises(ConfigError, match=r"100% of the 10 nearest.*rerank 16"):
         tune_index(coarse, 1.0)
-    with pytest.raises(IndexFolderError, match="has 600 passages: more than k = 600 are needed"):
+    with pytest.raises(IndexFolderError, match="600 passages"):
         tune_index(coarse, 0.9, k=600)
     for recall in (0, 1.01):
-        with pytest.raises(ConfigError, match="recall must be above 0 and at most 1"):
+        with pytest.raises(ConfigError, match="recall must be"):
             tune_index(coarse, recall)
     assert (coarse / "CURRENT").read_text() == (exact / "CURRENT").read_text() == "gen-0001\n"
 

@@ -108,7 +108,7 @@ def test_a_start_that_does_not_fit_is_said(decoder: Path, earlier: Path, tiny_de
             reader(decoder, init_from=start)
     with pytest.raises(ConfigError, match="number of encoder_layers"):
         reader(decoder, init_from=str(earlier))
-    with pytest.raises(ConfigError, match=r"cross_attention_layers of .* is \[0, 1\], in the settings it is \[1\]"):
+    with pytest.raises(ConfigError, match="cross_attention_layers"):
         reader(decoder, init_from=str(earlier), encoder_layers=[0], cross_attention_layers=[1])
     with pytest.raises(ConfigError, match="init_from: decoder is"):
         reader(tiny_decoder, init_from=str(earlier), encoder_layers=[0])

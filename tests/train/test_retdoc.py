@@ -48,7 +48,7 @@ def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def indexed(documents: Path, text_encoder: Path, words: int = 12) -> Path:
     """An index of passages of so many words."""
     folder = documents.with_name("index")
-    build([documents], folder, IndexSettings(encoder=str(text_encoder), chunking=Chunking(size=words)))
+    build([documents], folder, IndexSettings(embedder=str(text_encoder), chunking=Chunking(size=words)))
     return folder
 
 
@@ -159,7 +159,7 @@ def test_a_whole_run(settings: RetdocSettings, tmp_path: Path) -> None:
     log = record.read(tmp_path / "out")
     losses = [each["loss"] for each in log if "loss" in each]
     assert losses[0] == pytest.approx(7.476, abs=0.05)
-    assert losses[-1] == pytest.approx(4.25, abs=0.3)
+    assert losses[-1] == pytest.approx(3.73, abs=0.3)
     reader = cepe.load(str(tmp_path / "out" / "reader"), dtype="float32", device="cpu")
     assert reader.config.trained_context_tokens == settings.passages * settings.passage_tokens
 

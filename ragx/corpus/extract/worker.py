@@ -1,9 +1,8 @@
-"""Child process that parses files and wiki pages, one after the other, on behalf of `parser.py`, which runs it by path.
+"""Child process that parses files and wiki pages, one at a time. `parser.py` runs this file by its path.
 
-A message is the length of its JSON in 4 bytes, big-endian, then the JSON: `{"format", "path"}`, or for a page
-`{"format": "wikitext", "wikitext", "media_namespaces"}`, is answered by `{"title", "text"}` or `{"reason"}`. A format
-of `STREAMS` is answered by any number of `{"parts": […], "last": false}` and one in which `last` is true, or by
-`{"reason"}`.
+A message is the length of its JSON in 4 bytes, big-endian, then the JSON. The reply to `{"format", "path"}`, or for a
+page `{"format": "wikitext", "wikitext", "media_namespaces"}`, is `{"title", "text"}` or `{"reason"}`. For a format of
+`STREAMS` the replies are any number of `{"parts": […], "last": false}`, then one whose `last` is true, or `{"reason"}`.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from typing import Any
 
 MAX_FILE_BYTES = 256 << 20
 MAX_UNPACKED_BYTES = 200 << 20
-"""Of all members of a .docx together."""
+"""Total of all members of a .docx."""
 MAX_TEXT_CHARS = 50_000_000
 PART_CHARS = 1 << 20
 PART_SECONDS = 1.0
-"""A part of a file of rows is sent when it has so much text or took so long."""
+"""A part of a file of rows is sent when it reaches this much text or time."""
 
 BLOCKS = ("p", "div", "br", "h1", "h2", "h3", "h4", "h5", "h6", "li", "tr", "td", "th", "pre", "blockquote", "dt", "dd")
-"""Elements of HTML that stand on lines of their own."""
+"""HTML elements that are separated by line breaks."""
 
 Parsed = tuple[str, str]
 """Title (may be empty) and text."""
@@ -87,7 +86,7 @@ def parse_html(path: Path) -> Parsed:
     content: Any = bare_extraction(markup, include_comments=False)
     if content is not None and content.text:
         return title, content.text
-    # no main content found: all there is to see
+    # no main content found: all visible text
     strip_elements(page, "head", "script", "style", "noscript", "template", with_tail=False)
     for block in page.iter(*BLOCKS):
         block.text, block.tail = "\n" + (block.text or ""), "\n" + (block.tail or "")
@@ -166,7 +165,7 @@ def parse(request: dict[str, Any]) -> dict[str, str]:
 def limit_memory(max_bytes: int) -> None:
     try:
         import resource
-    except ImportError:  # Windows has none of this
+    except ImportError:  # not on Windows
         return
     resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -180,15 +179,15 @@ def set_alarm(seconds: float) -> None:
 def main() -> None:
     memory_bytes, seconds = int(sys.argv[1]), float(sys.argv[2])
     pipe = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not mix with the replies
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # output of libraries must not mix with the replies
     limit_memory(memory_bytes)
-    sys.path.append(str(Path(__file__).parents[2]))  # where ragx is, should it not be installed
+    sys.path.append(str(Path(__file__).parents[2]))  # the folder of ragx, in case it is not installed
     while header := sys.stdin.buffer.read(4):
         request = json.loads(sys.stdin.buffer.read(int.from_bytes(header, "big")))
-        set_alarm(seconds + 1)  # the parent kills at `seconds`; this is for when it is gone by then
+        set_alarm(seconds + 1)  # the parent kills at `seconds`; this is in case it has died
         for message in replies(request):
             reply = json.dumps(message).encode()
-            set_alarm(0)  # the parent may take its time before it reads on
+            set_alarm(0)  # the parent may wait before it reads on
             pipe.write(len(reply).to_bytes(4, "big") + reply)
             pipe.flush()
             set_alarm(seconds + 1)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _REDIRECT = re.compile(r"\s*#\s*redirect\b", re.IGNORECASE)
 _MEDIA_KEYS = {"-2", "6", "14"}
-"""Namespace numbers of media, files and categories in every wiki; their names are in its language."""
+"""Namespace numbers of media, files and categories in every wiki; their names depend on its language."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Page:
 
 
 def read_pages(path: Path) -> Iterator[Page | Skipped]:
-    """The articles of a dump. No entity beyond XML's own is resolved and nothing outside of the dump is read."""
+    """The articles of a dump. Only XML's own entities are resolved, and nothing outside the dump is read."""
     from lxml import etree
 
     media = set(MEDIA_NAMESPACES)
@@ -62,7 +62,7 @@ def read_pages(path: Path) -> Iterator[Page | Skipped]:
 
 
 def _article(page: etree._Element) -> str | None:
-    """The wikitext of a page's last revision, or None if it is no article."""
+    """The wikitext of a page's last revision, or None if it is not an article."""
     if page.findtext("{*}ns", "0") != "0" or page.find("{*}redirect") is not None:
         return None
     revisions = page.findall("{*}revision")

@@ -7,6 +7,7 @@ on: `ragx train split` writes them, `ragx index build` indexes them.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field, model_validator
 
+from ragx.index.manifest import Manifest, lexical_files
 from ragx.rag import open_index
 from ragx.reader.prompt import passage_text
 from ragx.retrieval import Retriever
@@ -67,8 +69,17 @@ def run(settings: RetdocSettings, run: Run) -> None:
     model, tokenizer = reader_to_train(settings.model, settings.loop)
     corpus = open_corpus(settings.data, tokenizer)
     example, validation = examples(settings, corpus, tokenizer, retriever)
-    index = hashlib.sha256(retriever.index.manifest.model_dump_json(exclude={"created"}).encode()).hexdigest()
-    train(settings, run, model, example, validation, {"data.sources": corpus.fingerprint(), "index": index})
+    fingerprints = {"data.sources": corpus.fingerprint(), "index": fingerprint(retriever.index.manifest)}
+    train(settings, run, model, example, validation, fingerprints)
+
+
+def fingerprint(manifest: Manifest) -> str:
+    """SHA-256 of what a manifest says of passages, vectors and settings, in hexadecimal.
+
+    The lexical index follows from these, and its files have other names and bytes in every build.
+    """
+    content = manifest.model_dump(mode="json", exclude={"created": True, "files": set(lexical_files(manifest))})
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def examples(

@@ -1,6 +1,6 @@
-"""Whatever is parsed by large libraries, many of them native, is parsed in a child process with limits.
+"""One child process with limits, in which large libraries, many of them native, parse files.
 
-A parser that dies, hangs or eats memory costs one file or page, or the rest of a file of rows.
+A parser that crashes, hangs or runs out of memory costs one file or page, or the rest of a file of rows.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from threading import Timer
 from time import monotonic
@@ -19,22 +19,23 @@ from ragx.corpus.document import MAX_ID_CHARS, Document, Skipped, normalise, one
 from ragx.corpus.formats import Format
 
 MAX_SECONDS = 60.0
-"""For one file, or the next part of a file of rows."""
+"""Time limit for one file, or for the next part of a file of rows."""
 MAX_MEMORY_BYTES = 2 << 30
 """Address space of the child process; not enforced on Windows and macOS."""
 _MAX_REPLY_BYTES = 1 << 30
 _WORKER = Path(__file__).with_name("worker.py")
 
 _CONTROL = dict.fromkeys([*range(9), 11, *range(14, 32), 127], " ") | {12: "\n", 13: "\n"}
-"""Characters a parser may leave behind that are no text."""
+"""Control characters that a parser may leave in its text."""
 
 
 class Parser:
-    """A handle on one child process, started when first needed and again after a death. Close it in the end."""
+    """A handle on one child process, started when first needed and restarted after a crash. Close it when done."""
 
-    def __init__(self) -> None:
-        self.max_seconds = MAX_SECONDS
-        self.max_memory_bytes = MAX_MEMORY_BYTES
+    def __init__(self, max_seconds: float = MAX_SECONDS, max_memory_bytes: int = MAX_MEMORY_BYTES) -> None:
+        """Args: `max_seconds`: for one file, or the next part of a file of rows; `max_memory_bytes`: address space."""
+        self.max_seconds = max_seconds
+        self.max_memory_bytes = max_memory_bytes
         self._process: subprocess.Popen[bytes] | None = None
 
     def read_file(self, path: Path, id: str, format: Format) -> Document | Skipped:
@@ -49,12 +50,12 @@ class Parser:
         return Document(id, normalise(title), text, str(path))
 
     def read_rows(self, path: Path, format: Format) -> Iterator[Document | Skipped]:
-        """The rows of a parquet file. Nothing else can be parsed until they are read or given up."""
+        """The rows of a parquet file. Nothing else can be parsed until the iterator is exhausted or closed."""
         for row in self.parts(path, format):
             yield Document(**row) if "text" in row else Skipped(**row)
 
-    def parts(self, path: Path, format: Format) -> Iterator[dict[str, Any]]:
-        """What `worker.STREAMS` yields of a file; in the end why it broke off, as the fields of a `Skipped`."""
+    def parts(self, path: Path, format: Format) -> Generator[dict[str, Any], None, None]:
+        """What `worker.STREAMS` yields for a file; last, if it broke off, the reason as the fields of a `Skipped`."""
         count = 0
         reply: dict[str, Any] = {}
         try:
@@ -68,11 +69,11 @@ class Parser:
             where = f"cannot be read beyond row {count}: " if count else ""
             yield {"source": str(path), "reason": where + one_line(reply["reason"]), "unreadable": True}
         finally:
-            if not reply.get("last"):  # given up: the rest must not be taken for the next file's reply
+            if not reply.get("last"):  # closed early: the rest must not be taken for the reply about the next file
                 self.close()
 
     def read_wiki_page(self, path: Path, title: str, wikitext: str, media_namespaces: list[str]) -> Document | Skipped:
-        """Strip a page of the dump `path` of its markup."""
+        """Strip the markup from a page of the dump `path`."""
         if len(title) > MAX_ID_CHARS:
             return Skipped(f"{path}:{one_line(title)}", f"its title is longer than {MAX_ID_CHARS:,} characters")
         reply = self._ask({"format": "wikitext", "wikitext": wikitext, "media_namespaces": media_namespaces})
@@ -80,15 +81,21 @@ class Parser:
             return Skipped(f"{path}:{title}", one_line(reply["reason"]))
         return Document(title, normalise(title), normalise(reply["text"]), str(path))
 
+    def kill(self) -> None:
+        """End the process from another thread; a file being parsed is then skipped."""
+        if process := self._process:
+            process.kill()
+
     def close(self) -> None:
+        """End the process."""
         if self._process:
             self._process.kill()
             self._process.communicate()
             self._process = None
 
     def _ask(self, request: Mapping[str, object] | None) -> dict[str, Any]:
-        """The reply to a request; None: the next reply to the last one."""
-        if self._process and self._process.poll() is not None:  # it died after its last reply
+        """The reply to a request; None asks for the next reply to the last one."""
+        if self._process and self._process.poll() is not None:  # it crashed after its last reply
             self.close()
         process = self._process = self._process or self._start()
         timer = Timer(self.max_seconds, process.kill)
@@ -98,7 +105,7 @@ class Parser:
             if request is not None:
                 _send(cast("IO[bytes]", process.stdin), request)
             reply = _receive(cast("IO[bytes]", process.stdout))
-        except (EOFError, BrokenPipeError, ValueError):  # ValueError: what a broken process says is no JSON
+        except (EOFError, BrokenPipeError, ValueError):  # ValueError: a broken process does not reply in JSON
             reply = None
         finally:
             timer.cancel()
@@ -109,11 +116,11 @@ class Parser:
         if reply is not None:
             return reply
         if late:
-            return {"reason": f"took its parser more than {self.max_seconds:g} seconds"}
-        return {"reason": f"its parser died: it is damaged or needs over {self.max_memory_bytes >> 20} MB of memory"}
+            return {"reason": f"took more than {self.max_seconds:g} seconds to parse"}
+        return {"reason": f"crashed its parser: it is damaged or needs over {self.max_memory_bytes >> 20} MB of memory"}
 
     def _start(self) -> subprocess.Popen[bytes]:
-        # -P keeps the working folder and the script's own off the import path: no file of a corpus becomes a module
+        # -P keeps the working folder and the script's folder off the import path: no file of a corpus is imported
         command = [sys.executable, "-P", str(_WORKER), str(self.max_memory_bytes), str(self.max_seconds)]
         pipe = subprocess.PIPE
         # allocators that reserve address space for each thread would hit the limit on a machine of many cores

@@ -1,0 +1,168 @@
+"""Read files of every format. HTML, PDF and Word files, and wiki pages, are parsed several at a time."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from ragx.config import DatasetSource
+from ragx.corpus.document import Document, Skipped
+from ragx.corpus.extract.parser import MAX_MEMORY_BYTES, MAX_SECONDS, Parser
+from ragx.corpus.formats import UNREADABLE
+from ragx.corpus.rows import read_dpr, read_jsonl
+from ragx.corpus.sources import Entry, SourceFile, find_files, unreadable
+from ragx.corpus.text import read_text
+from ragx.corpus.wiki.dump import Page
+from ragx.util.text import without_surrogates
+
+MAX_WORKERS = 8
+STARTED_PER_WORKER = 4
+"""Files, or wiki pages, that are being parsed or wait for their turn: one slow file then delays no other."""
+
+T = TypeVar("T")
+
+
+def read_documents(
+    sources: Iterable[Path | DatasetSource], *, include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> Iterator[Document | Skipped]:
+    """All documents of files, folders and datasets, and what cannot be read; arguments and errors as `find_files`.
+
+    Raises:
+        CorpusError: while iterating: the connection to a dataset broke.
+    """
+    return _documents(find_files(sources, include=include, exclude=exclude))
+
+
+def _documents(entries: Iterator[Entry]) -> Iterator[Document | Skipped]:
+    with FileReader() as reader:
+        yield from reader.read(entries)
+
+
+class FileReader:
+    """Parses files in limited child processes (`extract.parser`), started when first needed. Close it when done."""
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        max_seconds: float = MAX_SECONDS,
+        max_memory_bytes: int = MAX_MEMORY_BYTES,
+    ) -> None:
+        """Args: `workers`: processes, None: one per CPU core, up to `MAX_WORKERS`; the limits are those of `Parser`."""
+        self.workers = workers or min(MAX_WORKERS, _cores())
+        self._threads = ThreadPoolExecutor(self.workers, "ragx-parse")
+        self._rows, *parsers = (Parser(max_seconds, max_memory_bytes) for _ in range(self.workers + 1))
+        self._parsers = parsers
+        self._idle: SimpleQueue[Parser] = SimpleQueue()
+        for parser in parsers:  # as many as threads, so that none waits for a parser
+            self._idle.put(parser)
+
+    def __enter__(self) -> FileReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all processes, also in the middle of a file."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for parser in self._parsers:
+            parser.kill()
+        self._threads.shutdown()
+        for parser in (self._rows, *self._parsers):
+            parser.close()
+
+    def read(self, entries: Iterable[Entry]) -> Iterator[Document | Skipped]:
+        """The documents of files and datasets, in order."""
+        for documents in self.ahead(map(self.start, entries)):
+            yield from documents
+
+    def start(self, entry: Entry) -> Iterator[Document | Skipped]:
+        """The documents of a file or dataset. HTML, PDF and Word files are parsed from now on, others when iterated.
+
+        Iterate over one at a time.
+        """
+        if isinstance(entry, Skipped):
+            return iter([_valid(entry)])
+        if not isinstance(entry, SourceFile):
+            return entry.documents
+        if entry.format in ("html", "pdf", "docx"):
+            return self._results([self._threads.submit(self._parse, entry)])
+        return map(_valid, self._stream(entry))
+
+    def ahead(self, started: Iterable[T]) -> Iterator[T]:
+        """The items of a lazy iterable in which each step starts work, some of them taken in advance."""
+        queue: deque[T] = deque()
+        for item in started:
+            queue.append(item)
+            if len(queue) > self.workers * STARTED_PER_WORKER:
+                yield queue.popleft()
+        yield from queue
+
+    def _results(self, futures: Iterable[Future[Document | Skipped]]) -> Iterator[Document | Skipped]:
+        for future in futures:
+            yield _valid(future.result())
+
+    def _parse(self, file: SourceFile) -> Document | Skipped:
+        with self._parser() as parser:
+            return parser.read_file(file.path, file.id, file.format)
+
+    def _stream(self, file: SourceFile) -> Iterator[Document | Skipped]:
+        try:
+            match file.format:
+                case "jsonl":
+                    yield from read_jsonl(file.path)
+                case "dpr":
+                    yield from read_dpr(file.path)
+                case "parquet":
+                    yield from self._rows.read_rows(file.path, "parquet")
+                case "mediawiki":
+                    yield from self._wiki_articles(file.path)
+                case _:
+                    yield read_text(file.path, file.id)
+        except UNREADABLE as error:
+            yield unreadable(file.path, error)
+
+    def _wiki_articles(self, path: Path) -> Iterator[Document | Skipped]:
+        """The articles of a dump (namespace 0, without redirects) as plain text, with their titles as ids.
+
+        One process reads the XML, the others strip the pages of their markup. If the XML is damaged, the articles
+        before the damage are read.
+        """
+
+        def article(part: dict[str, Any]) -> Document | Skipped:
+            if "wikitext" not in part:
+                return Skipped(**part)
+            page = Page(**part)
+            with self._parser() as parser:
+                return parser.read_wiki_page(path, page.title, page.wikitext, page.media_namespaces)
+
+        with closing(self._rows.parts(path, "mediawiki")) as parts:
+            yield from self._results(self.ahead(self._threads.submit(article, part) for part in parts))
+
+    @contextmanager
+    def _parser(self) -> Iterator[Parser]:
+        parser = self._idle.get()
+        try:
+            yield parser
+        finally:
+            self._idle.put(parser)
+
+
+def _valid(entry: Document | Skipped) -> Document | Skipped:
+    """A copy without lone surrogates, which a file name that is not UTF-8 brings in."""
+    if isinstance(entry, Skipped):
+        return replace(entry, source=without_surrogates(entry.source), reason=without_surrogates(entry.reason))
+    source = without_surrogates(entry.source)
+    return entry if source == entry.source else replace(entry, source=source)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
