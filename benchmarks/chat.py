@@ -1,7 +1,6 @@
-"""Seconds from `ragx chat` to a page that takes a question, and how long the page itself takes to load.
+"""Startup time of `ragx chat`, and load time of its page.
 
-A process of its own serves the sample index; a browser of its own opens the page, first with an empty cache, then
-again and again.
+A separate process serves the sample index; a new browser opens the page, first with an empty cache, then repeatedly.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def run() -> str:
 
 @contextmanager
 def serving() -> Iterator[str]:
-    """`ragx chat` over the sample index, in a process of its own; its address, once it listens."""
+    """The address of `ragx chat` over the sample index in a separate process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,6 +1,6 @@
-"""Take the screenshots of the chat that the documentation shows: `make screenshots`.
+"""Take the documentation's screenshots of the chat: `make screenshots`.
 
-The default models answer over the sample index, in Debian's Chromium.
+The default models answer from the sample index, in Debian's Chromium.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.chat import serving
 DOCS = Path(__file__).parents[1] / "docs"
 QUESTION = "Where was Andre Agassi born?"
 WINDOWS = {"": (1600, 900, 0.75), "-narrow": (400, 800, 1.0)}
-"""Width and height in CSS pixels, and the share of them that is kept, by what the file's name says."""
+"""Width and height in CSS pixels and the scale of the image, by suffix of the file name."""
 
 
 def main() -> None:

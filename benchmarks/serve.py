@@ -1,9 +1,8 @@
-"""`ragx serve` under load: `python -m benchmarks.serve`, or only one of `throughput` and `load`.
+"""`ragx serve` under load: `python -m benchmarks.serve [throughput | load]`, by default both.
 
-throughput: 8 clients at once against the same questions one after another, in turn.
-load: 50 clients of 10 turns each, of whom 30% leave amid an answer and 10% before it begins; what they were told, what
-is still decoded a second after the last has gone, and how the server's memory grows. Exits with 1 where a target is
-missed.
+throughput: 8 concurrent clients against the same questions asked sequentially, in alternation.
+load: 50 clients with 10 turns each; 30% leave during an answer and 10% before it begins. Reports response statuses,
+what is still running a second after the last client has left, and memory growth. Exits with 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -43,18 +42,18 @@ QUESTIONS = [
 ]
 CHAT = "/v1/chat/completions"
 SHORT, LONG = 4, 512
-"""Tokens of an answer: of one that is read, and of one whose client leaves, which nobody but the server ends soon."""
-LEFT_AMID, LEFT_BEFORE = "left amid the answer", "left before it"
+"""Tokens of an answer that is read, and of one whose client leaves, which only the server can end early."""
+LEFT_DURING, LEFT_BEFORE = "left during the answer", "left before it"
 PATIENCE = 0.2
 """Seconds after which a client leaves before its answer."""
 CANCELLED = 'ragx_answers_total{finish="cancelled"}'
 MAX_DRIFT = 0.02
-"""Of the server's memory, per 1,000 requests."""
+"""Growth of the server's memory per 1,000 requests."""
 
 
 @dataclass
 class Served:
-    """A server in a process of its own."""
+    """A server in a separate process."""
 
     url: str
     process: psutil.Process
@@ -63,14 +62,14 @@ class Served:
         lines = httpx.get(f"{self.url}/metrics", timeout=60).text.splitlines()
         return next((float(line.split()[-1]) for line in lines if line.startswith(f"{name} ")), 0.0)
 
-    def alive(self) -> float:
-        """Answers being decoded or about to be."""
+    def active(self) -> float:
+        """Questions being answered or waiting."""
         return self.metric("ragx_answers_running") + self.metric("ragx_answers_waiting")
 
 
 @contextmanager
 def serve(*options: str) -> Iterator[Served]:
-    """A server whose messages appear among ours."""
+    """A server; its messages are passed on to stderr."""
     command = [sys.executable, "-m", "ragx", "serve", "--index", str(sample.INDEX), "--port", "0", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         stderr = process.stderr
@@ -91,11 +90,11 @@ def serve(*options: str) -> Iterator[Served]:
 def question(
     number: int, *, max_tokens: int, prompt_passages: int, k: int = 60, history: Sequence[dict[str, str]] = ()
 ) -> dict[str, Any]:
-    """A request. Sampled at a high temperature, answers go on until they are cut, as those of larger models do."""
-    asked = {"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}
+    """A request. A high temperature makes answers run to their limit, as those of larger models do."""
+    message = {"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}
     return {
         "model": DEFAULT_MODEL,
-        "messages": [*history, asked],
+        "messages": [*history, message],
         "max_tokens": max_tokens,
         "temperature": 1.5,
         "seed": number,
@@ -122,14 +121,14 @@ async def ask(client: httpx.AsyncClient, request: dict[str, Any]) -> tuple[float
 async def throughput(served: Served, prompt_passages: int, max_tokens: int) -> list[str]:
     """Rows of a Markdown table."""
     requests = [question(n, max_tokens=max_tokens, prompt_passages=prompt_passages) for n in range(CLIENTS)]
-    seconds = {"one after another": 0.0, f"{CLIENTS} at once": 0.0}
+    seconds = {"sequential": 0.0, f"{CLIENTS} concurrent": 0.0}
     answers: dict[str, list[tuple[float, int]]] = {how: [] for how in seconds}
     async with httpx.AsyncClient(base_url=served.url, timeout=600) as client:
-        await ask(client, {**requests[0], "max_tokens": 1})  # loads what is loaded when needed
+        await ask(client, {**requests[0], "max_tokens": 1})  # warm-up
         for _ in range(ROUNDS):
             for how in seconds:
                 start = time.perf_counter()
-                if how == "one after another":
+                if how == "sequential":
                     answers[how] += [await ask(client, request) for request in requests]
                 else:
                     answers[how] += await asyncio.gather(*(ask(client, request) for request in requests))
@@ -145,16 +144,16 @@ async def throughput(served: Served, prompt_passages: int, max_tokens: int) -> l
     return rows
 
 
-async def attempt(client: httpx.AsyncClient, asked: dict[str, Any], leaves: str) -> tuple[str, str, float]:
-    """What became of a request, the text that came, and after how many seconds to try again.
+async def attempt(client: httpx.AsyncClient, request: dict[str, Any], leaves: str) -> tuple[str, str, float]:
+    """The outcome of a request, the text received, and the seconds after which to retry.
 
-    `leaves`: `LEFT_AMID` or `LEFT_BEFORE`, or empty where the client stays.
+    `leaves`: `LEFT_DURING` or `LEFT_BEFORE`, or empty where the client stays.
     """
     text = ""
     try:
         async with (
             asyncio.timeout(PATIENCE if leaves == LEFT_BEFORE else None),
-            client.stream("POST", CHAT, json=asked) as response,
+            client.stream("POST", CHAT, json=request) as response,
         ):
             if response.status_code != 200:
                 return str(response.status_code), "", float(response.headers.get("Retry-After", 1))
@@ -176,29 +175,29 @@ async def attempt(client: httpx.AsyncClient, asked: dict[str, Any], leaves: str)
 
 
 async def load(served: Served, clients: int, turns: int) -> Counter[str]:
-    """What became of the requests: by status, or how the client left. They are the same ones whenever it runs."""
+    """Count outcomes: statuses, or how clients left. Every run sends the same requests."""
     outcomes: Counter[str] = Counter()
 
     async def converse(client: httpx.AsyncClient, number: int) -> None:
         chance = random.Random(number)
         history: list[dict[str, str]] = []
         for turn in range(turns):
-            leaves = chance.choices(["", LEFT_AMID, LEFT_BEFORE], [60, 30, 10])[0]
-            asked = question(
+            leaves = chance.choices(["", LEFT_DURING, LEFT_BEFORE], [60, 30, 10])[0]
+            request = question(
                 number + turn,
                 max_tokens=LONG if leaves else SHORT,
                 prompt_passages=2 if number % 10 == 0 else 0,  # some prompts are read in several pieces
                 k=4,
                 history=history[-2:],
             )
-            outcome, text, wait = await attempt(client, asked, leaves)
+            outcome, text, wait = await attempt(client, request, leaves)
             while outcome == "429":
                 outcomes["429"] += 1
                 await asyncio.sleep(wait)
-                outcome, text, wait = await attempt(client, asked, leaves)
+                outcome, text, wait = await attempt(client, request, leaves)
             outcomes[outcome] += 1
             if text:
-                history += [asked["messages"][-1], {"role": "assistant", "content": text}]
+                history += [request["messages"][-1], {"role": "assistant", "content": text}]
 
     connections = httpx.Limits(max_connections=clients)
     async with httpx.AsyncClient(base_url=served.url, timeout=600, limits=connections) as client:
@@ -207,14 +206,14 @@ async def load(served: Served, clients: int, turns: int) -> Counter[str]:
 
 
 async def leave_together(served: Served) -> None:
-    """As many clients as are answered at once leave amid long answers."""
+    """A full batch of clients leaves during long answers."""
     async with httpx.AsyncClient(base_url=served.url, timeout=600) as client:
-        asked = [question(number, max_tokens=LONG, prompt_passages=0, k=4) for number in range(CLIENTS)]
-        await asyncio.gather(*(attempt(client, each, LEFT_AMID) for each in asked))
+        requests = [question(number, max_tokens=LONG, prompt_passages=0, k=4) for number in range(CLIENTS)]
+        await asyncio.gather(*(attempt(client, each, LEFT_DURING) for each in requests))
 
 
 def run_throughput(max_tokens: int) -> None:
-    print(f"{CLIENTS} clients, answers of at most {max_tokens} tokens, {ROUNDS} rounds in turn.\n")
+    print(f"{CLIENTS} clients, answers of at most {max_tokens} tokens, {ROUNDS} alternating rounds.\n")
     print("| passages in the prompt | | tokens/s | ratio | first token p50, s | p95, s |\n|---|---|---|---|---|---|")
     with serve() as served:
         for prompt_passages in (10, 3):
@@ -222,9 +221,9 @@ def run_throughput(max_tokens: int) -> None:
 
 
 def run_load(clients: int, turns: int) -> list[str]:
-    """Prints what was seen; returns the targets that were missed.
+    """Print the results and return the missed targets.
 
-    Memory is compared between two rounds of the same requests: of new text, the tokenizers keep words up to a bound.
+    Memory is compared between two rounds of the same requests, because tokenizers cache new words up to a limit.
     """
     with serve() as served:
         asyncio.run(load(served, clients, turns))
@@ -235,22 +234,22 @@ def run_load(clients: int, turns: int) -> list[str]:
         seconds = time.perf_counter() - start
         print(f"\n{clients} clients of {turns} turns in {seconds:.0f} s: {dict(sorted(outcomes.items()))}", flush=True)
         time.sleep(1)
-        alive = [served.alive()]
+        active = [served.active()]
         after, cancelled = served.process.memory_info().rss, served.metric(CANCELLED) - cancelled
         for _ in range(3):
             asyncio.run(leave_together(served))
             time.sleep(1)
-            alive.append(served.alive())
+            active.append(served.active())
     drift = (after - before) / before * 1000 / (clients * turns)
-    left = outcomes[LEFT_AMID] + outcomes[LEFT_BEFORE]
-    print(f"of the answers to the {left} clients that left, {cancelled:.0f} were stopped")
-    print(f"decoded a second after the last client, then after {CLIENTS} that left together: {alive}")
+    left = outcomes[LEFT_DURING] + outcomes[LEFT_BEFORE]
+    print(f"{left} clients left; {cancelled:.0f} answers were stopped")
+    print(f"active a second after the last client, then after {CLIENTS} left together: {active}")
     print(f"resident memory: {before / 1e6:.0f} MB, then {after / 1e6:.0f} MB; {drift:+.1%} per 1,000 requests")
-    told = outcomes.keys() - {"200", "429", "503", LEFT_AMID, LEFT_BEFORE}
+    unexpected = outcomes.keys() - {"200", "429", "503", LEFT_DURING, LEFT_BEFORE}
     targets = {
-        f"nothing but 200, 429 and 503, and not {sorted(told)}": not told,
-        "whole answers among them": outcomes["200"] > 0,
-        "nothing decoded a second after its client has gone": not any(alive),
+        f"nothing but 200, 429 and 503, and not {sorted(unexpected)}": not unexpected,
+        "some whole answers": outcomes["200"] > 0,
+        "nothing active a second after its client has left": not any(active),
         f"memory drift below {MAX_DRIFT:.0%} per 1,000 requests": drift < MAX_DRIFT,
     }
     return [target for target, reached in targets.items() if not reached]

@@ -1,6 +1,6 @@
-"""Notes in LanceDB, read by ragx: `pip install lancedb`, then `python apps/examples/lancedb_store.py`.
+"""ragx over notes in LanceDB: `pip install lancedb`, then `python apps/examples/lancedb_store.py`.
 
-A retriever of a few lines is all that ragx needs of a store: any other can be asked in the same way.
+The same few lines make a retriever of any other store.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NOTES = {
 
 
 class LanceRetriever(BaseRetriever):
-    """The k rows of a table whose vectors are nearest to a question's, best first."""
+    """The k rows of a table nearest to a question, best first."""
 
     table: Any
     embeddings: RagxEmbeddings
@@ -36,7 +36,7 @@ class LanceRetriever(BaseRetriever):
 
 
 def main() -> None:
-    """Put the notes into a table and ask a question of the two that fit it best."""
+    """Put the notes into a table and answer a question from the two best ones."""
     embeddings = RagxEmbeddings()
     vectors = embeddings.embed_documents(list(NOTES.values()))
     rows = [

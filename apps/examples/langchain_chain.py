@@ -1,6 +1,6 @@
-"""Notes in a LangChain vector store, read by ragx in an LCEL chain: `python apps/examples/langchain_chain.py`.
+"""ragx in an LCEL chain over a LangChain vector store: `python apps/examples/langchain_chain.py`.
 
-The index lies in a folder of its own, here a temporary one; any other vector store's retriever can take its place.
+The index is in a temporary folder here; the retriever of any other vector store works as well.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NOTES = {
 
 
 def main() -> None:
-    """Ask in three ways: streamed, with citations, and of documents that are given."""
+    """Ask in three ways: streamed, with citations, and with one's own documents."""
     with TemporaryDirectory() as folder:
         store = RagxVectorStore.from_texts(
             list(NOTES.values()), RagxEmbeddings(), [{"title": title} for title in NOTES], folder=folder

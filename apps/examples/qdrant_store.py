@@ -1,6 +1,6 @@
-"""Notes in Qdrant, read by ragx: `pip install langchain-qdrant`, then `python apps/examples/qdrant_store.py`.
+"""ragx over notes in Qdrant: `pip install langchain-qdrant`, then `python apps/examples/qdrant_store.py`.
 
-Here Qdrant runs within this process and keeps nothing; `url="http://…"` in the place of `location` asks a server.
+Qdrant runs in this process here and stores nothing; pass `url="http://…"` instead of `location` to use a server.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NOTES = {
 
 
 def main() -> None:
-    """Put the notes into a collection and ask a question of the two that fit it best."""
+    """Put the notes into a collection and answer a question from the two best ones."""
     store = QdrantVectorStore.from_texts(
         list(NOTES.values()),
         RagxEmbeddings(),

@@ -25,8 +25,8 @@ T = TypeVar("T")
 
 
 @dataclass
-class Answered:
-    """What `ask` returns."""
+class AskResult:
+    """The result of `ask`."""
 
     answer: str
     citations: list[Citation]
@@ -49,7 +49,7 @@ def mcp(
     try:
         import mcp  # noqa: F401
     except ImportError:
-        raise ConfigError("`ragx mcp` needs another package: pip install 'ragx[mcp]'") from None
+        raise ConfigError("`ragx mcp` needs one more package: pip install 'ragx[mcp]'") from None
     with opened_rag(index, models, method=method) as rag:
         create_server(rag).run("stdio")
 
@@ -73,17 +73,17 @@ def create_server(rag: RAG) -> MCPServer[Any]:
 
     @server.tool()
     async def search(query: str, k: int = 10) -> list[Hit]:
-        """Find the k passages of the index that fit a query best, best first."""
+        """Find the k passages of the index that match a query best, best first."""
         return await in_thread(partial(rag.retrieve, query, k=k))
 
     @server.tool()
-    async def ask(question: str, k: int = 60) -> Answered:
-        """Answer a question from the k passages of the index that fit it best, citing verbatim spans of them."""
+    async def ask(question: str, k: int = 60) -> AskResult:
+        """Answer a question from the k best passages of the index, citing verbatim spans of them."""
         cancel = threading.Event()
         try:
             answer = await in_thread(partial(rag.ask, question, k=k, cancel=cancel))
         finally:
-            cancel.set()  # an agent that cancels waits for nothing more
-        return Answered(answer.text, answer.citations, answer.notes)
+            cancel.set()  # also when the agent cancels the call
+        return AskResult(answer.text, answer.citations, answer.notes)
 
     return server

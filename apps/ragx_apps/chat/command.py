@@ -44,7 +44,7 @@ def chat(
     offline: Offline = False,
 ) -> None:
     """Chat with an index in the browser."""
-    # read when gradio is imported: it counts its users unless told not to
+    # read when gradio is imported; otherwise it sends usage statistics
     os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
     try:
         import gradio  # noqa: F401

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from ragx.types import Answer, Citation, Message, ReaderName
 
 KEPT_TURNS = 30
-"""Older ones are dropped: a browser keeps some 5 MB for a page."""
+"""Older turns are dropped: a browser stores about 5 MB a page."""
 SHOWN_SOURCES = 12
-"""Of the passages read; cited ones are shown beyond it."""
+"""Passages shown; cited ones are always shown."""
 
 
 class _Kept(BaseModel):
@@ -24,12 +24,12 @@ class Source(_Kept):
 
     title: str
     place: str
-    """The document, and the characters of it."""
+    """The document and the character range."""
     text: str
     cited: list[tuple[int, int, int]] = []
-    """A citation's number, and where its span starts and ends in `text`."""
+    """Citation number, and start and end of its span in `text`."""
     share: float | None = None
-    """Of the reader's attention, where it attends."""
+    """Share of the reader's cross-attention, if it has any."""
 
 
 class Reply(_Kept):
@@ -42,9 +42,9 @@ class Reply(_Kept):
     finished: bool = False
     stopped: bool = False
     sources: list[Source] = []
-    """In the order of their share of the attention, or else of retrieval."""
+    """By attention share if there is one, otherwise by retrieval rank."""
     read: int = 0
-    """Passages read, those not in `sources` included."""
+    """Passages read, including those not in `sources`."""
     first_token: float = 0.0
     """Seconds."""
     tokens_per_second: float = 0.0
@@ -53,7 +53,7 @@ class Reply(_Kept):
 
 
 class Turn(_Kept):
-    """A question and its replies: one, or one of each reader that is compared."""
+    """A question and its replies: one per reader."""
 
     question: str
     index: str
@@ -64,7 +64,7 @@ _TURNS = TypeAdapter(list[Turn])
 
 
 def load_turns(kept: Any) -> list[Turn]:
-    """The turns a browser kept; none when it kept something else."""
+    """The turns a browser stored; none if it stored something else."""
     try:
         return _TURNS.validate_python(kept)
     except ValidationError:
@@ -72,12 +72,12 @@ def load_turns(kept: Any) -> list[Turn]:
 
 
 def dump_turns(turns: Sequence[Turn]) -> list[dict[str, Any]]:
-    """The last turns as plain values, for the browser to keep."""
+    """The last turns as JSON values for the browser to store."""
     return [turn.model_dump(mode="json") for turn in turns[-KEPT_TURNS:]]
 
 
 def messages(turns: Sequence[Turn], index: str) -> list[Message]:
-    """What a follow-up question to `index` builds on: the turns that asked it and got an answer."""
+    """The history of a follow-up question to `index`: its answered turns."""
     found = []
     for turn in turns:
         said = next((reply.text for reply in turn.replies if reply.text), None)
@@ -87,7 +87,7 @@ def messages(turns: Sequence[Turn], index: str) -> list[Message]:
 
 
 def whole_reply(reader: ReaderName, answer: Answer) -> Reply:
-    """The reply that an answer makes."""
+    """The reply for a complete answer."""
     return Reply(
         reader=reader,
         text=answer.text,
@@ -102,7 +102,7 @@ def whole_reply(reader: ReaderName, answer: Answer) -> Reply:
 
 
 def sources(answer: Answer) -> list[Source]:
-    """The passages read, by their share of the attention where there is one: the first of them and all cited ones."""
+    """The top passages by attention share, or by rank if there is none, and all cited ones."""
     cited: dict[str, list[Citation]] = {}
     for citation in answer.citations:
         cited.setdefault(citation.passage_id, []).append(citation)

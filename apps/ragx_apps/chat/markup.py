@@ -1,4 +1,4 @@
-"""A conversation as HTML. Whatever a model, a passage or a visitor wrote is escaped here: it is text."""
+"""A conversation as HTML. Everything that a model, a passage or a visitor wrote is escaped here."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ragx_apps.chat.conversation import Reply, Source, Turn
 READERS: dict[ReaderName, str] = {"cepe": "CEPE reader", "full": "Full prompt"}
 WAITING = "Waiting for other answers to finish"
 SNIPPET = 100
-"""Characters of a passage beside its title; a cited one shows where its span begins."""
+"""Characters of a passage shown beside its title, from the cited span if there is one."""
 EMPTY = """<div class="empty"><h2>Ask the index a question</h2>
-<p>The answer comes with the passages that it was read from. Follow-up questions are understood in context.</p></div>"""
+<p>The answer comes with the passages it was read from. Follow-up questions are understood in context.</p></div>"""
 
 
 def conversation(turns: Sequence[Turn]) -> str:
-    """All turns, or what to do when there is none."""
+    """All turns, or a hint if there are none."""
     return "".join(turn_html(number, turn) for number, turn in enumerate(turns)) if turns else EMPTY
 
 
 def turn_html(number: int, turn: Turn, reading: str = "") -> str:
-    """A turn; `reading` says what is being done while a reply has no text yet."""
+    """A turn; `reading` is shown while a reply has no text."""
     replies = [_reply(f"t{number}r{place}", reply, reading) for place, reply in enumerate(turn.replies)]
     compared = " compared" if len(turn.replies) > 1 else ""
     return (
@@ -61,7 +61,7 @@ def _citations(name: str, sources: Sequence[Source]) -> str:
     cited = [(number, place, source) for place, source in enumerate(sources) for number, _, _ in source.cited]
     numbered = sorted(cited, key=lambda each: each[0])
     if not numbered:
-        return '<p class="note">No passage holds this answer’s words.</p>' if sources else ""
+        return '<p class="note">No passage supports this answer.</p>' if sources else ""
     links = [
         f'<a class="citation" href="#{name}s{place}"><b>{number}</b> {_text(source.title)}</a>'
         for number, place, source in numbered
@@ -115,7 +115,7 @@ def _snippet(source: Source) -> str:
 
 
 def _marked(source: Source) -> str:
-    """The passage with its cited spans marked."""
+    """The passage, with cited spans marked."""
     pieces, at = [], 0
     for _, start, end in sorted(source.cited, key=lambda cited: cited[1]):
         start, end = max(start, at), max(end, at)
@@ -129,23 +129,23 @@ def _text(text: str) -> str:
 
 
 UPLOAD_HINT = (
-    '<p class="note">Text, Markdown, HTML, PDF, Word or JSON lines. They stay in this page, until it is closed.</p>'
+    '<p class="note">Text, Markdown, HTML, PDF, Word or JSON lines. They are deleted when you close this page.</p>'
 )
 
 
 def head(index: str, notes: Sequence[str]) -> str:
-    """The page's heading, and what a visitor should know about the models."""
+    """The page's heading and notes about the models."""
     said = "".join(f'<p class="note">{_text(note[:1].upper() + note[1:])}.</p>' for note in notes)
     return f"<h1>ragx <small>{_text(index)}</small></h1>{said}"
 
 
 def upload_report(files: Sequence[str], passages: int, skipped: Sequence[str]) -> str:
-    """What became of uploaded files."""
+    """The result of an upload."""
     named = ", ".join(files)
     failed = "".join(f'<p class="error">Skipped {_text(each)}</p>' for each in skipped)
     return f'<p class="note" role="status">{passages} passages of {_text(named)} can be asked.</p>{failed}'
 
 
 def upload_error(message: str) -> str:
-    """Why no file was taken."""
+    """The reason an upload failed."""
     return f'<p class="error" role="alert">{_text(message)}.</p>'

@@ -1,4 +1,4 @@
-"""The page: what is on it, and what its controls do."""
+"""The page: its layout and its event handlers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ EXAMPLES = {
         "When did Apollo 11 land on the Moon?",
     ]
 }
-"""Questions that an index of this name answers."""
+"""Example questions, by index name."""
 AT_A_TIME: dict[str, Any] = {"concurrency_id": "ask", "concurrency_limit": 64}
 """Questions in the queue at once; each occupies one of serving.py's `THREADS`."""
 BUG = "This answer failed because of a bug in ragx; see the server log."
@@ -44,7 +44,7 @@ BUG = "This answer failed because of a bug in ragx; see the server log."
 
 @dataclass(frozen=True)
 class Settings:
-    """What a visitor has set, in the order of the controls."""
+    """A visitor's settings, in the order of the controls."""
 
     index: str
     k: int
@@ -57,18 +57,18 @@ class Settings:
 
     @property
     def readers(self) -> list[ReaderName]:
-        """Who answers, one after another."""
+        """The readers that answer, in turn."""
         return [each for each in get_args(ReaderName) if self.reader in (each, BOTH)]
 
     @property
     def options(self) -> dict[str, Any]:
-        """For `RAG.ask`."""
+        """Arguments of `RAG.ask`."""
         sampling = SamplingParams(max_new_tokens=self.max_new_tokens, temperature=self.temperature)
         return {"k": self.k, "prompt_passages": self.prompt_passages, "method": self.method, "sampling": sampling}
 
 
 class Page:
-    """The handlers of the page, for many visitors."""
+    """The event handlers, for all visitors."""
 
     def __init__(self, indexes: Indexes, queue: QuestionQueue, uploads: Path) -> None:
         """`uploads` is a private folder, in which each visitor gets a folder."""
@@ -76,31 +76,31 @@ class Page:
         self.visitors: dict[str, Visitor] = {}
 
     def visitor(self, request: gr.Request) -> Visitor:
-        """Who asks; one open page is one visitor."""
+        """The visitor of a request; each open page is one."""
         name = str(request.session_hash)
         if name not in self.visitors:
             self.visitors[name] = Visitor(self.uploads / secrets.token_hex(16))
         return self.visitors[name]
 
     def leave(self, request: gr.Request) -> None:
-        """The page was closed: stop its answer and delete its files."""
+        """On closing the page, stop its answer and delete its files."""
         visitor = self.visitors.pop(str(request.session_hash), None)
         if visitor is not None:
             visitor.close()
             self.indexes.close(visitor.index)  # after its files: nobody opens it again
 
     def choices(self, request: gr.Request) -> list[str]:
-        """Names of the indexes this visitor may ask."""
+        """Names of the indexes this visitor can ask."""
         own = [OWN_FILES] if self.visitor(request).names else []
         return [*self.indexes.folders(), *own]
 
     def arrive(self, kept: Any, request: gr.Request) -> tuple[Any, str]:
-        """The page was opened: the indexes to choose from, and the conversation that the browser kept."""
+        """On opening the page, show the indexes to choose from and the conversation stored in the browser."""
         choices = self.choices(request)
         return gr.Dropdown(choices, value=choices[0]), markup.conversation(load_turns(kept))
 
     def ask(self, request: gr.Request, question: str, kept: Any, *controls: Any) -> Iterator[tuple[Any, ...]]:
-        """Answer, and show the answer as it grows: past turns, this turn, the turns to keep, the question box."""
+        """Stream an answer; yields past turns, this turn, the turns to store, and the question box."""
         visitor = self.visitor(request)
         if not question.strip() or not visitor.answering.acquire(blocking=False):  # one answer at a time
             yield gr.skip(), gr.skip(), gr.skip(), gr.skip()
@@ -113,7 +113,7 @@ class Page:
     def _turn(
         self, visitor: Visitor, question: str, turns: list[Turn], settings: Settings
     ) -> Iterator[tuple[Any, ...]]:
-        visitor.cancel = threading.Event()  # what was stopped before may still be ending
+        visitor.cancel = threading.Event()  # a stopped answer may still be ending
         replies = [Reply(reader=each) for each in settings.readers]
         turn = Turn(question=question, index=settings.index, replies=replies)
         reading = f"Searching “{settings.index}” and reading {settings.k} passages …"
@@ -152,7 +152,7 @@ class Page:
             yield Reply(reader=reader, finished=True, error=BUG)
 
     def stop(self, request: gr.Request) -> None:
-        """End the answer where it is."""
+        """Stop the answer."""
         self.visitor(request).cancel.set()
 
     def add_files(
@@ -161,7 +161,7 @@ class Page:
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio finds it by this default)
     ) -> tuple[str, Any]:
-        """Index uploaded files for this visitor: what became of them, and the indexes to choose from."""
+        """Index a visitor's uploaded files; returns a report and the indexes to choose from."""
         visitor = self.visitor(request)
         uploaded = [Path(file) for file in files or []]
 
@@ -195,7 +195,7 @@ def build_page(indexes: Indexes, queue: QuestionQueue, uploads: Path) -> gr.Bloc
         kept = gr.BrowserState([], storage_key="ragx-chat", secret="ragx-chat")  # noqa: S106  (the page's own, no secret)
         with gr.Sidebar(label="Settings", open=False, elem_id="settings"):
             gr.HTML("<h2>Settings</h2>")
-            index = gr.Dropdown([name], value=name, label="Index", info="What is asked.")
+            index = gr.Dropdown([name], value=name, label="Index", info="The documents to ask.")
             add = gr.UploadButton(
                 "Ask your own files", file_count="multiple", file_types=list(TYPES), size="sm", elem_id="add-files"
             )
@@ -210,7 +210,7 @@ def build_page(indexes: Indexes, queue: QuestionQueue, uploads: Path) -> gr.Bloc
             k = gr.Slider(1, 200, 60, step=1, label="Passages read")
             prompt_passages = gr.Slider(0, 20, 10, step=1, label="In the prompt")
             length = gr.Slider(16, 1024, 256, step=16, label="Longest answer, in tokens")
-            temperature = gr.Slider(0, 2, 0, step=0.1, label="Temperature", info="0 always takes the likeliest word.")
+            temperature = gr.Slider(0, 2, 0, step=0.1, label="Temperature", info="0 takes the most likely token.")
         with gr.Row(elem_id="head"):
             head = gr.HTML(markup.head(name, indexes.notes))
             new = gr.Button("New chat", size="sm", scale=0, min_width=100)

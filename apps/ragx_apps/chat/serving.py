@@ -1,4 +1,4 @@
-"""Where the page listens, and what a browser and a visitor may do with it."""
+"""Serving the page: address, security headers, closed routes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ragx_apps.chat.uploads import MAX_FILE_BYTES
 
 LOCAL = ("127.0.0.1", "localhost")
 THREADS = 80
-"""For Gradio: a question holds one from when it is asked until it is answered, all else but for moments."""
+"""Gradio's worker threads. A question occupies one until it is answered; everything else is brief."""
 CLOSED = (
     "file",
     "proxy",
@@ -29,7 +29,7 @@ CLOSED = (
     "run-history",
     "process_recording",
 )
-"""Gradio's routes that hand out files or do what this page never needs."""
+"""Gradio's routes that serve files or that this page does not need."""
 HEADERS = {
     # Gradio's own pages need inline scripts and styles, and compile templates
     "Content-Security-Policy": "; ".join(
@@ -52,16 +52,16 @@ _HERE = Path(__file__).parent
 
 
 class Blocks(gr.Blocks):
-    """Gradio's page, but it fetches no URL for a visitor who sends one in the place of an uploaded file."""
+    """Gradio's page, but it never fetches a URL that a visitor sends instead of an uploaded file."""
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *rest: Any, **options: Any) -> Any:
-        """Take what a visitor sent."""
+        """Check a visitor's input."""
         traverse(inputs, _refuse_url, _names_url)
         return await super().preprocess_data(block_fn, inputs, *rest, **options)
 
 
 class Guard:
-    """An ASGI middleware: security headers on every answer, and no way to Gradio's file routes."""
+    """An ASGI middleware: security headers on every response, and no access to Gradio's file routes."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -82,7 +82,7 @@ class Guard:
 
 
 def is_closed(path: str) -> bool:
-    """Whether a path leads to one of the routes that are not served."""
+    """Whether a path belongs to a closed route."""
     parts = [part for part in path.split("/") if part]
     inner = parts[1] if parts[:1] == ["gradio_api"] and len(parts) > 1 else ""
     return inner.startswith(CLOSED) or parts[:1] == ["monitoring"]
@@ -93,18 +93,18 @@ def _names_url(value: Any) -> bool:
 
 
 def _refuse_url(_: Any) -> NoReturn:
-    raise gr.Error("upload the file itself: no address is fetched here", print_exception=False)
+    raise gr.Error("upload the file itself: URLs are not fetched", print_exception=False)
 
 
 def check_address(host: str, auth: str | None) -> tuple[str, str] | None:
-    """The user and password that visitors need, None where nobody else reaches the page.
+    """The user and password that visitors need; None where only this machine can reach the page.
 
     Raises:
-        ConfigError: others reach it and there are none, or they are not of the form user:password.
+        ConfigError: other machines can reach it and there are none, or they do not have the form user:password.
     """
     if auth is None:
         if host not in LOCAL:
-            raise ConfigError(f"others could reach {host}: give visitors a user and password with --auth USER:PASSWORD")
+            raise ConfigError(f"other machines can reach {host}: set a user and password with --auth USER:PASSWORD")
         return None
     user, colon, password = auth.partition(":")
     if not (user and colon and password):
@@ -113,13 +113,13 @@ def check_address(host: str, auth: str | None) -> tuple[str, str] | None:
 
 
 def launch(blocks: gr.Blocks, host: str, port: int, auth: tuple[str, str] | None) -> str:
-    """Serve the page in threads of its own; `blocks.close()` ends that. Returns its address.
+    """Serve the page in threads of its own until `blocks.close()`. Returns its address.
 
     Raises:
-        RagxError: the address cannot be had.
+        RagxError: the address is in use or not available.
     """
     guards = [Middleware(Guard)]
-    if host in LOCAL:  # a page elsewhere whose name was made to point here is not ours
+    if host in LOCAL:  # against DNS rebinding
         guards.append(Middleware(TrustedHostMiddleware, allowed_hosts=list(LOCAL)))
     try:
         _, address, _ = blocks.launch(
@@ -143,13 +143,13 @@ def launch(blocks: gr.Blocks, host: str, port: int, auth: tuple[str, str] | None
             css=(_HERE / "page.css").read_text(encoding="utf-8"),
             head=f"<script>{(_HERE / 'page.js').read_text(encoding='utf-8')}</script>",
         )
-    except OSError:  # Gradio's own message names its own settings
-        raise RagxError(f"cannot listen on {host}:{port}: choose another --port, or end what holds it") from None
+    except OSError:  # Gradio's message names its own settings
+        raise RagxError(f"cannot listen on {host}:{port}: choose another --port, or stop what uses it") from None
     return address
 
 
 def theme() -> gr.themes.Base:
-    """Fonts of the machine: none is fetched."""
+    """System fonts, so that none is downloaded."""
     return gr.themes.Default(
         primary_hue="teal",
         neutral_hue="slate",

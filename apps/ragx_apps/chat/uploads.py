@@ -1,4 +1,4 @@
-"""One visitor's own files, and the private index of them."""
+"""A visitor's own files and their private index."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from ragx.indexing.update import update
 TYPES = (".txt", ".md", ".rst", ".html", ".htm", ".pdf", ".docx", ".jsonl")
 MAX_FILE_BYTES = 20_000_000
 MAX_BYTES = 100_000_000
-"""All files of one visitor."""
+"""Limit on all files of one visitor."""
 MAX_FILES = 50
 
 
 class Visitor:
-    """One open page: its private files, and the answer it waits for. Its folder goes when the page is closed."""
+    """An open page: its private files and its answer in progress. Closing the page deletes its folder."""
 
     def __init__(self, folder: Path) -> None:
         self.files, self.index = folder / "files", folder / "index"
         self.cancel = threading.Event()
-        """Stops the answer under way."""
+        """Stops the answer in progress."""
         self.answering = threading.Lock()
-        """Held while an answer is under way."""
+        """Held while an answer is in progress."""
         self._folder = folder
         self._closed = False
         self._adding = threading.Lock()
 
     @property
     def names(self) -> list[str]:
-        """The files that are indexed."""
+        """The indexed files."""
         return sorted(path.name for path in self.files.glob("*"))
 
     def close(self) -> None:
@@ -63,12 +63,12 @@ class Visitor:
                         return update(self.index)
                     return build([self.files], self.index, IndexSettings(embedder=embedder), on_progress=on_progress)
             finally:
-                if self._closed:  # meanwhile: what was written since goes too
+                if self._closed:  # in the meantime: delete what was written since
                     shutil.rmtree(self._folder, ignore_errors=True)
 
     @contextmanager
     def _taken_over(self, uploaded: Sequence[Path]) -> Iterator[None]:
-        """The uploaded files among the others; if what is done with them fails, the files are as before."""
+        """Move the uploaded files to the others; if the block fails, restore the files as they were."""
         replaced = self._folder / "replaced"
         for folder in (self.files, replaced):
             folder.mkdir(parents=True, exist_ok=True)
@@ -90,17 +90,17 @@ class Visitor:
             shutil.rmtree(replaced, ignore_errors=True)
 
 
-def check(uploaded: Sequence[Path], held: Sequence[Path]) -> None:
-    """Raise a `ConfigError` when files may not be added to those held."""
+def check(uploaded: Sequence[Path], existing: Sequence[Path]) -> None:
+    """Raise a `ConfigError` where files may not be added to the existing ones."""
     for path in uploaded:
         if path.suffix.lower() not in TYPES:
-            raise ConfigError(f"{path.name} is of no type that can be read here: {' '.join(TYPES)}")
-        if not path.is_file():  # another visitor sent the same one, and Gradio keeps it once
-            raise ConfigError(f"{path.name} is no longer there: upload it again")
+            raise ConfigError(f"{path.name} has an unsupported type; supported: {' '.join(TYPES)}")
+        if not path.is_file():  # another visitor sent the same file, which Gradio stores once
+            raise ConfigError(f"{path.name} is gone: upload it again")
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise ConfigError(f"{path.name} is too large: a file may have {MAX_FILE_BYTES // 10**6} MB")
-    files = {path.name: path for path in [*held, *uploaded]}.values()
+            raise ConfigError(f"{path.name} is too large: the limit is {MAX_FILE_BYTES // 10**6} MB a file")
+    files = {path.name: path for path in [*existing, *uploaded]}.values()
     if len(files) > MAX_FILES:
-        raise ConfigError(f"these are too many files: {MAX_FILES} can be held at once")
+        raise ConfigError(f"too many files: the limit is {MAX_FILES}")
     if sum(path.stat().st_size for path in files) > MAX_BYTES:
-        raise ConfigError(f"these files are too large: {MAX_BYTES // 10**6} MB can be held at once")
+        raise ConfigError(f"too many bytes: the limit for all files is {MAX_BYTES // 10**6} MB")

@@ -152,8 +152,8 @@ def test_uploads_are_limited(tmp_path: Path) -> None:
     for files, held, message in [
         (small, [], "too many"),
         (small[-1:], small[:-1], "too many"),
-        ([sparse(tmp_path / "a.exe", 1)], [], "a.exe is of no type that can be read here: .txt"),
-        ([sparse(tmp_path / "b.txt", MAX_FILE_BYTES + 1)], [], "b.txt is too large: a file may have 20 MB"),
+        ([sparse(tmp_path / "a.exe", 1)], [], "a.exe"),
+        ([sparse(tmp_path / "b.txt", MAX_FILE_BYTES + 1)], [], "b.txt is too large"),
         (
             [sparse(tmp_path / f"c{i}.txt", MAX_FILE_BYTES) for i in range(1 + MAX_BYTES // MAX_FILE_BYTES)],
             [],

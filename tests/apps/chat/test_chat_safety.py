@@ -107,9 +107,9 @@ def test_no_address_that_a_visitor_sends_is_fetched(address: str, elsewhere: str
         assert httpx.post(address + "gradio_api/queue/join", json=body).status_code == 200
         with httpx.stream("GET", f"{address}gradio_api/queue/data?session_hash={session}", timeout=60) as events:
             said = "".join(events.iter_text())
-        assert "no address is fetched here" in said
+        assert "URLs are not fetched" in said
     history = [{"role": "user", "content": "?", **sent}]
-    with pytest.raises(AppError, match="no address is fetched here"):
+    with pytest.raises(AppError, match="URLs are not fetched"):
         Client(address, verbose=False).predict(QUESTION, history=history, api_name="/ask")
     assert Elsewhere.asked == []
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from ragx.config import SamplingParams
 from ragx.engine.batching import BatchDecoder
 from ragx.rag import RAG
@@ -12,6 +14,7 @@ from ragx.rag import RAG
 QUESTIONS = ["How much sunlight does fresh snow reflect?", "What does dark soil absorb?", "Why is the sea blue?"]
 
 
+@pytest.mark.slow
 def test_the_default_model_answers_the_same_alone_and_in_company(notes_index: Path) -> None:
     rag = RAG.from_index(notes_index, dtype="float32", device="cpu")
     alone = [rag.ask(question, sampling=SamplingParams(max_new_tokens=16)) for question in QUESTIONS]

@@ -248,6 +248,7 @@ def test_many_clients_some_of_whom_leave(server: Server) -> None:
     assert server.is_idle()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 @pytest.mark.parametrize(("ending", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_shutdown_finishes_answers_and_accepts_nothing_new(

@@ -19,6 +19,7 @@ from ragx.rag import RAG, open_index
 from tests.helpers.served import QUESTION
 
 
+@pytest.mark.slow
 def test_tools_over_stdio(notes_index: Path, talkative: Path) -> None:
     async def talk() -> None:
         command = ["-m", "ragx", "mcp", "--index", str(notes_index), "--model", str(talkative), "--method", "bm25"]
