@@ -10,8 +10,8 @@ TOKENS = 256
 """Of a passage: the paper's retrieval corpus."""
 TEXT_BYTES = 1_100
 """Of a passage of 256 tokens with its title, ids and offsets: an assumption; `ragx index info` shows `bytes`."""
-POSTINGS = 100
-"""Different words of a passage of 256 tokens: an assumption; `indptr` of an index ends with their sum."""
+LEXICAL_BYTES = 149
+"""Of a passage in the lexical index: 100,000 synthetic passages of 100 words (`python -m benchmarks.lexical`)."""
 DIMENSIONS = (384, 768)
 SHARD = 1_000_000
 HNSW_LINKS = 66
@@ -32,7 +32,7 @@ def disk() -> str:
         lines.append(f"| {what} | {each:,.0f} | {size(each * PASSAGES)} |")
 
     row("passages: text, title, ids, offsets", TEXT_BYTES)
-    row("BM25 postings", 9 * POSTINGS)
+    row("lexical index", LEXICAL_BYTES)
     for d in DIMENSIONS:
         row(f"vectors d = {d}, float32", 4 * d)
         row(f"vectors d = {d}, float16", 2 * d)

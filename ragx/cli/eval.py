@@ -10,16 +10,16 @@ import typer
 
 from ragx.cli.options import Device, Dtype, Json, Model
 from ragx.errors import ConfigError
+from ragx.types import SearchMethod
 
 if TYPE_CHECKING:
     from ragx.evaluation.results import Results
     from ragx.evaluation.tables import Table
     from ragx.reader.cepe import CepeReader
     from ragx.retrieval import Retriever
-    from ragx.types import SearchMethod
 
 Out = Annotated[Path | None, typer.Option(help="File for raw results, JSON lines; a run that died continues there.")]
-Search = Annotated[str, typer.Option(help="dense, bm25 or hybrid.")]
+MethodOption = Annotated[SearchMethod, typer.Option("--method", help="dense, bm25, or hybrid: both, fused.")]
 Each = Annotated[int, typer.Option(min=1, help="Excerpts of one document.")]
 Documents = Annotated[Path, typer.Option(help="A file or folder of any format, or an index recipe (.yaml).")]
 LimitDocuments = Annotated[int | None, typer.Option("--limit", min=1, help="Documents at most.")]
@@ -40,7 +40,7 @@ def lm(
     k: Annotated[
         str | None, typer.Option("--k", "-k", help="With --index: passages retrieved, a row each.", show_default=KS)
     ] = None,
-    retriever: Search = "hybrid",
+    method: MethodOption = "hybrid",
     each: Each = 1,
     limit: LimitDocuments = None,
     model: Model = None,
@@ -70,7 +70,7 @@ def lm(
         )
     else:
         counts = _numbers("k", KS if k is None else k)
-        searcher, method, searched = _searcher(index, retriever, device, dtype)
+        searcher, searched = _searcher(index, method, device, dtype)
         reader, results = _opened("lm, retrieved passages", model, device, dtype, out, **searched)
         table = retrieved.evaluate(
             reader,
@@ -95,7 +95,7 @@ def qa(
     full_k: Annotated[str, typer.Option(help="Passages in the plain decoder's prompt, a row each.")] = "5,10,20",
     prompt_passages: Annotated[int, typer.Option(help="How many of cepe's also stand in its prompt.")] = 10,
     distractors: Annotated[str, typer.Option(help="With --gold-only: random passages beside, a row each.")] = "0,9",
-    retriever: Search = "hybrid",
+    method: MethodOption = "hybrid",
     limit: Annotated[int | None, typer.Option(min=1, help="Questions at most.")] = None,
     model: Model = None,
     device: Device = None,
@@ -127,7 +127,7 @@ def qa(
     else:
         assert index is not None  # noqa: S101
         cepe_counts, full_counts = _numbers("cepe-k", cepe_k), _numbers("full-k", full_k)
-        searcher, method, searched = _searcher(index, retriever, device, dtype)
+        searcher, searched = _searcher(index, method, device, dtype)
         reader, results = _opened("qa", model, device, dtype, out, **searched)
         table = open_domain(
             reader,
@@ -220,17 +220,13 @@ def _results(reader: CepeReader, task: str, model: str | None, out: Path | None,
     return Results(out, {"task": task, "model": model or DEFAULT_MODEL, "weights": weights, **run})
 
 
-def _searcher(
-    index: Path, retriever: str, device: str | None, dtype: str
-) -> tuple[Retriever, SearchMethod, dict[str, str]]:
-    """What searches, how, and what tells its results from those of another index or method."""
-    from ragx.config import SearchOptions, checked
+def _searcher(index: Path, method: SearchMethod, device: str | None, dtype: str) -> tuple[Retriever, dict[str, str]]:
+    """The retriever, and what tells its results from those of another index or method."""
     from ragx.rag import open_index
 
-    method = checked(SearchOptions, {"method": retriever}).method
     opened = open_index(index, method=method, device=device, dtype=dtype).retriever
     made = f"{len(opened.index)} passages indexed at {opened.index.manifest.created}"
-    return opened, method, {"index": made, "retriever": retriever}
+    return opened, {"index": made, "method": method}
 
 
 def _show(table: Table, as_json: bool) -> None:

@@ -113,7 +113,7 @@ def test_mistakes_are_one_line(evaluate: Callable[..., Run], documents: Path, qu
         (["qa", "--questions", questions, "--gold-only", "--index", index], "name either --index or --gold-only"),
         (["qa", "--questions", questions, "--gold-only", "--distractors", "x"], "--distractors is a list of whole"),
         (["qa", "--questions", "missing.jsonl", "--gold-only"], "cannot read missing.jsonl"),
-        (["qa", "--questions", questions, "--index", index, "--method", "x"], "retriever 'x' is not one of"),
+        (["qa", "--questions", questions, "--index", index, "--method", "x"], "method: 'x' is not one of"),
         (["copy", "--documents", "missing.txt"], "cannot read missing.txt"),
         (["lm", "--documents", documents], "decoder_tokens must be 257 to 512"),
         (["lm", "--documents", documents, "-k", "0,8"], "--k is for passages of an index: name it with --index"),
@@ -123,7 +123,7 @@ def test_mistakes_are_one_line(evaluate: Callable[..., Run], documents: Path, qu
         ),
         (["lm", "--documents", documents, "--encoder-tokens", ""], "--encoder-tokens is a list of whole numbers"),
         (["needle", "--documents", documents, "--plot", "x.jpg"], "--plot must be a .png file"),
-        (["copy", "--documents", documents, "--device", "cuda:77"], "device 'cuda:77' cannot be used"),
+        (["copy", "--documents", documents, "--device", "cuda:77"], "device 'cuda:77'"),
     ):
         done = evaluate(*arguments)
         assert done.code == 2

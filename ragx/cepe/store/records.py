@@ -52,6 +52,8 @@ ENVIRONMENT = {
 """Result codes that are about the disk or other processes rather than damage."""
 Record = tuple[bytes, bytes]
 """Key and payload."""
+MIN_BYTES = 16 * PAGE_BYTES
+"""A smaller database has no room for records beside its own pages: nothing is kept."""
 
 
 class RecordStore:
@@ -63,8 +65,8 @@ class RecordStore:
     def __init__(self, folder: Path, max_bytes: int) -> None:
         """Open the database in `folder`, creating both; evict what exceeds `max_bytes` (its journal not counted)."""
         self.folder = folder.absolute()
-        self.max_bytes = max_bytes
-        self.writable = max_bytes > 0
+        self.max_bytes = max_bytes if max_bytes >= MIN_BYTES else 0
+        self.writable = self.max_bytes > 0
         self.dropped = 0
         """Damaged records found and dropped."""
         self._path = self.folder / "passages.sqlite"

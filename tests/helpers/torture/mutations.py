@@ -66,6 +66,8 @@ def same_values(one: bytes, other: bytes) -> bool:
 
 
 def mutated(whole: bytes, rng: random.Random) -> bytes:
+    if not whole:
+        return rng.randbytes(8)
     at, end = sorted((rng.randrange(len(whole)), rng.randrange(1, len(whole) + 1)))
     changed = rng.choice(
         [
