@@ -38,7 +38,7 @@ lint: $(INSTALLED) ## Check style and types, and for unsafe code and packages.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache --no-timings
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/bandit --quiet --configfile pyproject.toml --severity-level medium --recursive ragx kernels apps train
 	$(BIN)/python .ci/audit.py
 
