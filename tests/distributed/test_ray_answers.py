@@ -57,8 +57,8 @@ def test_a_server_says_with_each_answer_what_was_not_searched(index: Path, tiny_
     rag = RAG.from_index(index, model=str(tiny_decoder), dtype="float32", device="cpu")
     chat = {**LONG, "max_tokens": 2, "ragx": {"k": 4, "prompt_passages": 1}}
     with distributed.RayRetriever(rag.retriever.index, rag.retriever.embedder, actors=2) as retriever:
-        rag.retriever = retriever
-        with serving(rag) as server, httpx.Client(base_url=server.url, timeout=120) as client:
+        spread = RAG(retriever, rag.readers)
+        with serving(spread) as server, httpx.Client(base_url=server.url, timeout=120) as client:
 
             def notes(path: str, body: dict[str, object]) -> list[str]:
                 answer = client.post(path, json=body).raise_for_status().json()
@@ -67,7 +67,7 @@ def test_a_server_says_with_each_answer_what_was_not_searched(index: Path, tiny_
                 return found
 
             def partial_searches() -> float:
-                return server.asking.metrics.registry.get_sample_value("ragx_partial_searches_total") or 0
+                return server.service.metrics.registry.get_sample_value("ragx_partial_searches_total") or 0
 
             assert LOST not in notes("/v1/chat/completions", chat) + notes("/v1/search", {"query": QUESTION})
             assert partial_searches() == 0

@@ -25,9 +25,10 @@ OLD, NEW = passages([f"snow {n}" for n in range(50)]), passages([f"soil {n}" for
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """The checksum of every file of the index, after comparing the files with them."""
+    """The checksum of every file but the lexical index's, which tantivy names anew; all are verified first."""
     verify(folder)
-    return {name: entry.sha256 for name, entry in read_manifest(folder).files.items()}
+    files = read_manifest(folder).files
+    return {name: entry.sha256 for name, entry in files.items() if not name.startswith("lexical/")}
 
 
 def test_every_file_is_that_of_a_local_update_and_only_new_passages_are_embedded(tmp_path: Path) -> None:
