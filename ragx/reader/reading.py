@@ -64,7 +64,7 @@ def read(
     return Answer(
         text,
         citations,
-        list(hits),
+        hits if isinstance(hits, list) else list(hits),  # `SearchResults` says what was not searched
         Timings(
             retrieve=0.0,
             encode=encoded - start,
