@@ -33,7 +33,7 @@ META = "meta.json"
 _TIES = 32
 """Documents fetched beyond k, so that ties at the end can be put in the order of rows."""
 _NO_STOP_WORDS = {"arabic", "greek", "romanian", "tamil", "turkish"}
-"""Languages of which tantivy has a stemmer and no list of stop words."""
+"""Languages for which tantivy has a stemmer but no stop words."""
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30fa\u30fc-\u30ff\u3130-\u318f"
     "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff]+"

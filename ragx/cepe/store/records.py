@@ -191,7 +191,7 @@ class RecordStore:
                 raise sqlite3.DatabaseError("the database holds more than its records")
 
     def _delete(self, condition: str, *values: object) -> int:
-        """Delete the records of which `condition` is true and return their number; within a transaction."""
+        """Delete the records that meet `condition` and return their number; within a transaction."""
         chosen = f"FROM records WHERE {condition}"
         self._database.execute(f"DELETE FROM payloads WHERE id IN (SELECT id {chosen})", values)  # noqa: S608
         return self._database.execute(f"DELETE {chosen}", values).rowcount
