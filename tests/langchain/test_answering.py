@@ -69,6 +69,7 @@ def test_the_answer_is_that_of_rag_ask(kind: Any, built_index: Path) -> None:
         ]
         assert cited == [(each.title, each.source, each.start, each.end, each.text) for each in expected.citations]
         assert cited
+        assert answer.response_metadata["context_tokens"] == expected.context_tokens > 0
 
 
 def test_messages_before_the_question_are_its_conversation(tiny: dict[str, Any]) -> None:
@@ -271,8 +272,7 @@ def test_usage_counts_the_prompt_and_what_was_decoded(tiny: dict[str, Any], fact
         "output_tokens": 16,
         "total_tokens": len(prepared.prompt.ids) + 16,
     }
-    assert prepared.context is not None
-    assert answer.response_metadata["context_tokens"] == prepared.context.tokens
+    assert answer.response_metadata["context_tokens"] == 0  # an untrained reader encodes nothing
     assert answer.response_metadata["model_name"] == tiny["model"]
     streamed: AIMessageChunk | None = None
     for chunk in model.stream("Why?", documents=facts):
