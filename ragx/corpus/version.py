@@ -15,7 +15,7 @@ _LIBRARIES = (
     "mammoth",
     "mwparserfromhell",
     "pyarrow",
-    "pypdf",
+    "pypdfium2",
     "tokenizers",
     "trafilatura",
 )
