@@ -21,6 +21,7 @@ from ragx.evaluation.tables import Cell, Table
 from ragx.reader.cepe import CepeReader
 from ragx.types import Passage
 from ragx.util.device import report_oom
+from ragx.util.sentences import sentence_spans
 from ragx.util.tokenization import plain_ids
 
 if TYPE_CHECKING:
@@ -165,9 +166,9 @@ def read_sentences(documents: Path, tokenizer: PreTrainedTokenizerFast, *, token
 def split_sentences(text: str) -> list[str]:
     """The sentences, each on one line and of at most 50 words; together they have all the text's words in order."""
     pieces: list[str] = []
-    for sentence in re.split(r"(?<=[.!?])\s+", text):
-        words = sentence.split()
-        pieces.extend(" ".join(words[start : start + MOST_WORDS]) for start in range(0, len(words), MOST_WORDS))
+    for start, end in sentence_spans(text):
+        words = text[start:end].split()
+        pieces.extend(" ".join(words[first : first + MOST_WORDS]) for first in range(0, len(words), MOST_WORDS))
     return pieces
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
+from ragx.index.lexical import spaced
 from ragx.reader.prompt import INSTRUCTION
 from ragx.types import Citation, Hit
+from ragx.util.sentences import sentence_spans
 from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
@@ -21,14 +23,7 @@ MIN_SUPPORT = 0.5
 QUESTION_WEIGHT = 0.25
 """Weight of the question's words when choosing among spans that support a sentence."""
 
-_CLAUSE_END = re.compile(r"[,;:]\s")
-_SENTENCE = re.compile(
-    r"""\S.*?(?:
-        [.!?]["')\]]*(?=\s)                        # final punctuation
-        |(?=\n\s*(?:\n|[-*+•#|]|\d+[.)]\s))       # a blank line, a list item, a heading or a table row follows
-        |\Z)""",
-    re.DOTALL | re.VERBOSE,
-)
+_CLAUSE_END = re.compile(r"[,;:]\s|[،؛，；：、]")
 
 
 def cite(answer: str, question: str, hits: Sequence[Hit]) -> list[Citation]:
@@ -80,14 +75,8 @@ def _citation(number: int, hit: Hit, start: int, end: int, support: float) -> Ci
     )
 
 
-def sentence_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Start and end of each sentence of `text`; sentences may run over line ends, as in wrapped prose."""
-    for match in _SENTENCE.finditer(text):
-        yield match.start(), match.start() + len(match.group().rstrip())
-
-
 def _stems(text: str) -> frozenset[str]:
-    return frozenset(_analyzer().analyze(without_surrogates(text)))
+    return frozenset(_analyzer().analyze(spaced(without_surrogates(text), unigrams=False)))
 
 
 @cache
