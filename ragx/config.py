@@ -214,6 +214,8 @@ def checked(model: type[SettingsT], values: dict[str, Any], path: Path | None = 
 class _Loader(yaml.SafeLoader):
     """Rejects repeated keys, and aliases, a few lines of which can expand to gigabytes."""
 
+    # By hand: ruamel.yaml rejects repeated keys but follows aliases; OmegaConf adds interpolation and containers.
+
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.events.AliasEvent):
             raise yaml.composer.ComposerError(None, None, "aliases (*name) are not supported", None)
