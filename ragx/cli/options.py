@@ -30,7 +30,6 @@ Offline = Annotated[
 IndexFolder = Annotated[
     Path | None, typer.Option("--index", help="Index folder. Default: RAGX_INDEX, or ragx's default index.")
 ]
-Model = Annotated[str | None, typer.Option(help="Decoder or CEPE reader: a name, a folder or a Hub id.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, or cuda:1. Default: a GPU if there is one.")]
 Dtype = Annotated[
     Literal["auto", "bfloat16", "float16", "float32"],

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import bootstrap
 
 RESAMPLES = 2_000
 BATCH = 100
@@ -37,8 +38,6 @@ def ratio(sums: Sequence[float], weights: Sequence[float]) -> Estimate:
     Raises:
         ValueError: there are no examples.
     """
-    from scipy.stats import bootstrap
-
     if not sums:
         raise ValueError("an estimate needs at least one example")
     pairs = (np.asarray(sums, np.float64), np.asarray(weights, np.float64))  # (examples,) each

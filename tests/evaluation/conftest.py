@@ -1,4 +1,4 @@
-"""A tiny reader whose cross-attention does something, texts and questions to measure it on, and an index."""
+"""A tiny reader with working cross-attention, texts and questions to measure it on, and an index."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CITIES = ["Rome", "Bern", "Cork", "Graz"]
 
 
 class OneVector:
-    """An encoder to which all texts are the same: only BM25 tells passages apart."""
+    """An embedder that maps all texts to one vector, so that only BM25 tells passages apart."""
 
     name, fingerprint, dimension = "one", "1" * 64, 2
 
@@ -50,14 +50,14 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 
 def text(seed: int, words: int) -> str:
-    """So many words drawn from a few, a full stop after every eighth."""
+    """Words drawn from a few, with a full stop after every eighth."""
     drawn = random.Random(seed).choices(WORDS, k=words)
     return " ".join(word + "." * (number % 8 == 7) for number, word in enumerate(drawn))
 
 
 @pytest.fixture(scope="session")
 def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four documents: 3 long ones, and one of a few tokens."""
+    """Three long documents, and one of a few tokens."""
     rows = [{"id": f"d{n}", "text": text(n, words)} for n, words in enumerate([2400, 1200, 10, 1400])]
     return write_rows(tmp_path_factory.mktemp("documents") / "documents.jsonl", rows)
 
@@ -77,7 +77,7 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve passages; one for each city of the first three questions says its answer."""
+    """Twelve passages; three of them answer the first three questions."""
     texts = [
         *(f"In {city} lies the {word}." for city, word in zip(CITIES, ["moon", "rain", "lava"], strict=False)),
         *(f"{text(100 + n, 12)} lies in {CITIES[n % 4]}" for n in range(9)),
