@@ -1,4 +1,4 @@
-"""Which verbatim span of which passage supports the answer."""
+"""Citations: verbatim spans of passages that support an answer, in any language."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _CLAUSE_END = re.compile(r"[,;:]\s|[،؛，；：、]")
 
 
 def cite(answer: str, question: str, hits: Sequence[Hit]) -> list[Citation]:
-    """For each sentence of the answer, the sentence of the hits that contains most of its words.
+    """For each sentence of the answer, cite the sentence of the hits that contains most of its words.
 
     Support is the share of the answer sentence's distinct word stems that the span contains, weighted by inverse
-    document frequency. Stop words do not count, nor do words of the prompt's instruction, which decoders often repeat.
-    Among supporting spans, one that also contains the question's words is preferred, then the better hit's. A sentence
-    that no span supports (`MIN_SUPPORT`) is matched clause by clause, or gets no citation. Spans are verbatim; each is
-    cited once.
+    document frequency. In scripts without spaces, pairs of characters serve as words. English stop words do not count,
+    nor do words of the prompt's instruction, which decoders often repeat. Among supporting spans, one that also
+    contains the question's words is preferred, then the better hit's. A sentence that no span supports (`MIN_SUPPORT`)
+    is matched clause by clause, or gets no citation. Spans are verbatim; each is cited once.
     """
     spans = [(hit, start, end) for hit in hits for start, end in sentence_spans(hit.passage.text)]
     span_stems = [_stems(hit.passage.text[start:end]) for hit, start, end in spans]
     weight = _inverse_document_frequency(span_stems)
-    question_overlap = [_share(_stems(question), stems, weight) for stems in span_stems]
-    ignored = _stems(INSTRUCTION)
+    question_stems, ignored = _stems(question), _stems(INSTRUCTION)
+    question_overlap = [_share(question_stems, stems, weight) for stems in span_stems]
 
     def best_span(text: str) -> tuple[int, float] | None:
         words = _stems(text) - ignored
