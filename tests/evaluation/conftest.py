@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -20,22 +19,10 @@ from ragx.reader.cepe import CepeReader
 from ragx.retrieval import Retriever
 from ragx.types import Passage
 from ragx.util.tokenization import load_tokenizer
+from tests.helpers.toy_embedders import WordEmbedder
 
 WORDS = ["snow", "sun", "soil", "light", "dark", "fresh", "most", "reflects", "absorbs", "it"]
 CITIES = ["Rome", "Bern", "Cork", "Graz"]
-
-
-class OneVector:
-    """An embedder that maps all texts to one vector, so that only BM25 tells passages apart."""
-
-    name, fingerprint, dimension = "one", "1" * 64, 2
-
-    def encode_passages(self, passages: Sequence[Passage], on_progress: Callable[[int], object]) -> np.ndarray:
-        on_progress(len(passages))
-        return np.ones((len(passages), 2), np.float32)
-
-    def encode_question(self, question: str) -> np.ndarray:
-        return np.ones(2, np.float32)
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +71,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     passages = [Passage(f"p{n}#0", f"p{n}", "", words, 0, 0, len(words), "toy") for n, words in enumerate(texts)]
     folder = tmp_path_factory.mktemp("index")
-    build_index(passages, folder, OneVector(), IndexSettings(), quiet=True)
+    build_index(passages, folder, WordEmbedder(), IndexSettings(), quiet=True)
     return folder
 
 

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from ragx.cepe.added_weights import save_reader
 from ragx.reader.cepe import CepeReader
-
-
-@dataclass
-class Run:
-    code: int
-    out: str
-    err: str
+from tests.helpers.command import Run
 
 
 @pytest.fixture(scope="module")
