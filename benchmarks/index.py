@@ -139,7 +139,7 @@ def build_and_search(folder: Path, stage: str) -> dict[str, float]:
     index = Index.open(out)
     retriever = Retriever(index)
     bare = bare_search(out, index)
-    ours, theirs, found = [], [], 0
+    ours, theirs, correct = [], [], 0
     for question, nearest in zip(data["questions"], data["nearest"], strict=True):
         bare(question)  # so that both find the pages in memory
         begin = time.perf_counter()
@@ -148,7 +148,7 @@ def build_and_search(folder: Path, stage: str) -> dict[str, float]:
         bare(question)
         theirs.append(time.perf_counter() - middle)
         ours.append(middle - begin)
-        found += len({row for row, _ in ranking} & set(nearest.tolist()))
+        correct += len({row for row, _ in ranking} & set(nearest.tolist()))
     disk = sum(entry.size for entry in index.manifest.files.values())
     return {
         "number": len(vectors),
@@ -159,7 +159,7 @@ def build_and_search(folder: Path, stage: str) -> dict[str, float]:
         "disk_gb": disk / 1e9,
         "p50_ms": float(np.percentile(ours, 50)) * 1e3,
         "p95_ms": float(np.percentile(ours, 95)) * 1e3,
-        "recall": found / data["nearest"].size,
+        "recall": correct / data["nearest"].size,
         "bare_p50_ms": float(np.percentile(theirs, 50)) * 1e3,
         "overhead": float(np.percentile(ours, 50) / np.percentile(theirs, 50)),
     }
@@ -225,8 +225,8 @@ def main() -> None:
         if options.stage == "prepare":
             prepare(folder, options.number)
         else:
-            figures = update(folder) if options.stage == "update" else build_and_search(folder, options.stage)
-            (folder / f"{options.stage}.json").write_text(json.dumps(figures, indent=1))
+            result = update(folder) if options.stage == "update" else build_and_search(folder, options.stage)
+            (folder / f"{options.stage}.json").write_text(json.dumps(result, indent=1))
         return
     stages = options.only.split(",")
     if unknown := set(stages) - {*STAGES, "update"}:
@@ -240,15 +240,15 @@ def main() -> None:
             subprocess.run([*command, "--folder", str(options.folder)], check=True)
             if stage in STAGES and stage != "flat":
                 shutil.rmtree(folder / stage)
-    found = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    figures = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
     with (folder / "figures.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["stage", *dict.fromkeys(key for values in found.values() for key in values)])
+        writer = csv.DictWriter(file, ["stage", *dict.fromkeys(key for values in figures.values() for key in values)])
         writer.writeheader()
-        writer.writerows({"stage": stage, **values} for stage, values in found.items())
+        writer.writerows({"stage": stage, **values} for stage, values in figures.items())
     packages = ", ".join(f"{name} {version(name)}" for name in ("faiss-cpu", "numpy", "tantivy"))
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {packages};")
     print(f"{options.number:,} × {DIMENSION}, shards of {IndexSettings().shard_size:,}, {QUESTIONS} questions.\n")
-    print(table(found, options.embedding_rate))
+    print(table(figures, options.embedding_rate))
 
 
 if __name__ == "__main__":

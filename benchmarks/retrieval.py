@@ -45,11 +45,11 @@ def run() -> str:
             build_index(passages, Path(out), embedder, settings)
             retriever = Retriever(Index.open(Path(out)), embedder)
             for method in get_args(SearchMethod):
-                found = {
+                rankings = {
                     key: {hit.passage.document: hit.score for hit in retriever.search(question, 60, method)}
                     for key, question in questions.items()
                 }
-                scores = ir_measures.calc_aggregate([R @ 10, R @ 60], gold, found)
+                scores = ir_measures.calc_aggregate([R @ 10, R @ 60], gold, rankings)
                 rows.append((name, len(questions), method, f"{scores[R @ 10]:.3f}", f"{scores[R @ 60]:.3f}"))
     return markdown(("set", "questions", "retriever", "recall@10", "recall@60"), rows)
 

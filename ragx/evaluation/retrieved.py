@@ -109,7 +109,7 @@ def _measure(
     results: Results,
     settings: Sequence[_Setting],
 ) -> list[Values]:
-    """The excerpt's score in each setting."""
+    """Score the excerpt in each setting."""
     largest_k = max(setting.k for setting in settings)
 
     @lru_cache(maxsize=1)  # no search if all results are in the file

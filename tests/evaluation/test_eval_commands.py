@@ -58,12 +58,12 @@ def test_a_run_continues_and_json_is_one_object(evaluate: Callable[..., Run], do
     out = tmp_path / "copy.json"
     first = evaluate("copy", "--documents", documents, "--limit", 1, "--out", out, "--json")
     assert len(out.read_text().splitlines()) == 1 + 2 * 4
-    kept = out.read_text()
+    first_results = out.read_text()
     again = evaluate("copy", "--documents", documents, "--limit", 1, "--out", out, "--json")
-    assert (again.out, out.read_text()) == (first.out, kept)
+    assert (again.out, out.read_text()) == (first.out, first_results)
     more = evaluate("copy", "--documents", documents, "--out", out)
     assert more.code == 0
-    assert out.read_text().startswith(kept)
+    assert out.read_text().startswith(first_results)
     row = json.loads(first.out)["rows"][0]
     assert row["in the encoder"] == "the same text"
     assert set(row["loss (nats per token)"]) == {"value", "low", "high"}

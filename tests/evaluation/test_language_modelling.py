@@ -63,17 +63,17 @@ def test_long_documents_equal_an_independent_computation(long: Table, reader: Ce
     every = excerpts(reader, documents, 1000, each=2)
     model = reader.model
 
-    def found(decoder: int, passages: list[slice]) -> float:
+    def perplexity_with(decoder: int, passages: list[slice]) -> float:
         scores = [
             score(model, each.ids[1000 - decoder :], [each.ids[part] for part in passages], last=256) for each in every
         ]
         return perplexity([each["nll"] for each in scores])
 
     expected = [
-        found(300, []),
-        found(300, [slice(500, 700)]),
-        found(300, [slice(0, 256), slice(256, 512), slice(512, 700)]),
-        found(500, []),
+        perplexity_with(300, []),
+        perplexity_with(300, [slice(500, 700)]),
+        perplexity_with(300, [slice(0, 256), slice(256, 512), slice(512, 700)]),
+        perplexity_with(500, []),
     ]
     assert values(long, "perplexity")[:4] == pytest.approx(expected, rel=1e-5)
     assert values(long, "÷ first row")[:4] == pytest.approx([each / expected[0] for each in expected], rel=1e-5)
@@ -124,9 +124,9 @@ def test_retrieved_passages_equal_an_independent_computation(
     for excerpt in excerpts(reader, documents, 512)[:2]:
         query = reader.tokenizer.decode(excerpt.ids[:256])
         passages = [passage_text(hit.passage) for hit in retriever.search(query, 5, "bm25")]
-        for k, found in nlls.items():
+        for k, k_nlls in nlls.items():
             ids = plain_ids(reader.tokenizer, passages[:k])
-            found.append(score(reader.model, excerpt.ids, ids, last=256)["nll"])
+            k_nlls.append(score(reader.model, excerpt.ids, ids, last=256)["nll"])
     plain, two, five = map(perplexity, nlls.values())
     assert values(table, "perplexity") == pytest.approx([plain, two, five, plain, plain], rel=1e-5)
 
@@ -173,7 +173,7 @@ def test_copying(reader: CepeReader, documents: Path) -> None:
     every = excerpts(reader, documents, 256, each=2)
     assert len(every) == 6
     for row, inside in zip(table.rows, (True, False), strict=True):
-        found = [
+        scores = [
             score(
                 reader.model,
                 each.ids,
@@ -185,5 +185,5 @@ def test_copying(reader: CepeReader, documents: Path) -> None:
         loss, accuracy = row[1:]
         assert isinstance(loss, Estimate)
         assert isinstance(accuracy, Estimate)
-        assert loss.value == pytest.approx(sum(each["nll"] for each in found) / (6 * 255))
-        assert accuracy.value == pytest.approx(100 * sum(each["correct"] for each in found) / (6 * 255))
+        assert loss.value == pytest.approx(sum(each["nll"] for each in scores) / (6 * 255))
+        assert accuracy.value == pytest.approx(100 * sum(each["correct"] for each in scores) / (6 * 255))

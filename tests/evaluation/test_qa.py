@@ -36,11 +36,11 @@ def four_questions(questions: Path) -> list[Question]:
 def answers(
     reader: Reader, questions: Sequence[Question], passages: Sequence[list[Passage]], prompt_passages: int
 ) -> list[str]:
-    found = []
+    texts = []
     for question, read in zip(questions, passages, strict=True):
         prepared = reader.prepare(question.text, read, prompt_passages=prompt_passages, sampling=SAMPLING)
-        found.append(reader.decode(prepared, SAMPLING))
-    return found
+        texts.append(reader.decode(prepared, SAMPLING))
+    return texts
 
 
 def test_open_domain(reader: CepeReader, four_questions: list[Question], retriever: Retriever, tmp_path: Path) -> None:
@@ -109,9 +109,9 @@ def test_an_answer_is_kept_with_its_scores(reader: CepeReader, four_questions: l
     prepared = reader.prepare(four_questions[0].text, [], prompt_passages=0, sampling=SAMPLING)
     text = reader.decode(prepared, SAMPLING)
     gold = Question("k", four_questions[0].text, [text[:-1], text], [], [])
-    found = answer_values(reader, gold, prepared)
-    assert (found["answer"], found["exact_match"], found["f1"]) == (text, True, 1.0)
-    assert found["answers"] == [text[:-1], text]
+    values = answer_values(reader, gold, prepared)
+    assert (values["answer"], values["exact_match"], values["f1"]) == (text, True, 1.0)
+    assert values["answers"] == [text[:-1], text]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Raw results: measured once, kept in a file, and continued from wherever a run stopped."""
+"""Raw results: measured once, written to a file, and continued where a run stopped."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Measure:
 def test_an_example_is_measured_once_per_setting(tmp_path: Path) -> None:
     for path in (None, tmp_path / "deep" / "results.json"):
         results, measure = Results(path, RUN), Measure()
-        found = [results.measure(setting, "1", measure) for setting in ("a", "a", "b")]
-        assert found == [{"nll": 1}, {"nll": 1}, {"nll": 2}]
+        values = [results.measure(setting, "1", measure) for setting in ("a", "a", "b")]
+        assert values == [{"nll": 1}, {"nll": 1}, {"nll": 2}]
 
 
 def test_a_file_is_continued(tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ def whole_sequence(reader: CepeReader, ids: list[int], passages: list[list[int]]
 @pytest.mark.parametrize("passages", [[], PASSAGES])
 @pytest.mark.parametrize("last", [1, 60, len(IDS) - 1])
 def test_a_score_is_that_of_the_whole_sequence(reader: CepeReader, passages: list[list[int]], last: int) -> None:
-    found = score(reader.model, IDS, passages, last=last)
+    values = score(reader.model, IDS, passages, last=last)
     nll, correct = whole_sequence(reader, IDS, passages, last)
-    assert found == {"nll": pytest.approx(nll, rel=1e-5), "correct": correct, "tokens": last}
+    assert values == {"nll": pytest.approx(nll, rel=1e-5), "correct": correct, "tokens": last}
 
 
 def test_passages_matter_and_their_order_does_not(reader: CepeReader) -> None:
