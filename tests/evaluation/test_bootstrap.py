@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragx.evaluation.bootstrap import Estimate, mean, percent, perplexity, ratio
@@ -14,6 +14,7 @@ from ragx.evaluation.bootstrap import Estimate, mean, percent, perplexity, ratio
 VALUES = st.lists(st.floats(0, 100), min_size=1, max_size=30)
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_a_mean_is_the_mean_within_an_interval_within_the_values(values: list[float]) -> None:
     estimate = mean(values)
@@ -22,11 +23,13 @@ def test_a_mean_is_the_mean_within_an_interval_within_the_values(values: list[fl
     assert min(values) - slack <= estimate.low <= estimate.high + slack <= max(values) + 2 * slack
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_the_same_values_give_the_same_interval(values: list[float]) -> None:
     assert mean(values) == mean(values)
 
 
+@settings(deadline=None)
 @given(st.floats(0, 10), st.integers(1, 20))
 def test_equal_examples_have_an_interval_of_no_width(value: float, count: int) -> None:
     estimate = mean([value] * count)

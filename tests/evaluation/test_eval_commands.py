@@ -115,6 +115,7 @@ def test_mistakes_are_one_line(evaluate: Callable[..., Run], documents: Path, qu
         (["lm", "--documents", documents, "--encoder-tokens", ""], "--encoder-tokens must be whole numbers"),
         (["needle", "--documents", documents, "--plot", "x.jpg"], "--plot must be a .png file"),
         (["copy", "--documents", documents, "--device", "cuda:77"], "device 'cuda:77'"),
+        (["copy", "--documents", documents, "--bits", "5"], "bits: '5'"),
     ):
         done = evaluate(*arguments)
         assert done.code == 2
