@@ -22,8 +22,8 @@ def index_delete(
     as_json: Json = False,
 ) -> None:
     """Delete documents from an index; `ragx index gc` then erases their text from the disk."""
+    from ragx.index.names import default_index
     from ragx.indexing.update import delete
-    from ragx.rag import default_index
 
     folder = index or default_index()
     _report(folder, {"deleted": delete(folder, names)}, "passages deleted from", as_json)
@@ -33,7 +33,7 @@ def index_delete(
 def index_compact(index: IndexFolder = None, as_json: Json = False) -> None:
     """Rewrite small shards and those with deleted passages, without embedding again."""
     from ragx.index import compact_index
-    from ragx.rag import default_index
+    from ragx.index.names import default_index
 
     folder = index or default_index()
     _report(folder, {"shards": compact_index(folder).counts.shards}, "shards now in", as_json)
@@ -43,7 +43,7 @@ def index_compact(index: IndexFolder = None, as_json: Json = False) -> None:
 def index_gc(index: IndexFolder = None, as_json: Json = False) -> None:
     """Erase deleted passages, earlier generations and unfinished builds from the disk."""
     from ragx.index import collect_garbage
-    from ragx.rag import default_index
+    from ragx.index.names import default_index
 
     folder = index or default_index()
     _report(folder, {"bytes": collect_garbage(folder)}, "bytes freed in", as_json)
@@ -53,7 +53,7 @@ def index_gc(index: IndexFolder = None, as_json: Json = False) -> None:
 def index_repair(index: IndexFolder = None, as_json: Json = False) -> None:
     """Rebuild damaged FAISS files and lexical indexes from the passages and vectors."""
     from ragx.index import repair_index
-    from ragx.rag import default_index
+    from ragx.index.names import default_index
 
     folder = index or default_index()
     repaired = repair_index(folder)
@@ -73,7 +73,7 @@ def index_tune(
     """Tune the search settings of an approximate index to reach a target recall."""
     from dataclasses import asdict
 
-    from ragx.rag import default_index
+    from ragx.index.names import default_index
     from ragx.retrieval import tune_index
     from ragx.retrieval.tuning import describe
 
@@ -104,7 +104,7 @@ def index_info(index: IndexFolder = None, as_json: Json = False) -> None:
     """Show the contents and settings of an index."""
     from ragx.cli import render
     from ragx.index import read_manifest
-    from ragx.rag import default_index
+    from ragx.index.names import default_index
 
     folder = index or default_index()
     info = render.index_info(folder, read_manifest(folder))
@@ -118,7 +118,7 @@ def index_info(index: IndexFolder = None, as_json: Json = False) -> None:
 def index_verify(index: IndexFolder = None) -> None:
     """Check every file of an index against its checksum."""
     from ragx.index import verify
-    from ragx.rag import default_index
+    from ragx.index.names import default_index
 
     folder = index or default_index()
     verify(folder)

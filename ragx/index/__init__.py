@@ -13,6 +13,7 @@ dense.py      FAISS: one index per shard, exact re-scoring
 faiss_gpu.py  FAISS indexes on GPUs
 lexical.py    BM25 over all shards, by tantivy
 manifest.py   manifest.json: what a generation holds
+names.py      named indexes
 """
 
 from ragx.index.build import build_index

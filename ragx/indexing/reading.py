@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ragx.config import Chunking
-from ragx.corpus import PassageCounts, Skipped, unique_passages
+from ragx.corpus import Skipped, unique_passages
 from ragx.corpus.chunking import check_tokenizer, split_document
 from ragx.corpus.reading import FileReader
 from ragx.corpus.seen import Seen
 from ragx.corpus.sources import Entry, SourceFile
-from ragx.errors import CorpusError
 from ragx.indexing.file_records import FileRecord
+from ragx.indexing.report import BuildReport
 from ragx.types import Passage
 from ragx.util.files import sha256
 
@@ -23,30 +23,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from ragx.corpus.document import Document
-
-
-@dataclass
-class BuildReport:
-    """What became of the files."""
-
-    counts: PassageCounts = field(default_factory=PassageCounts)
-    skipped: list[Skipped] = field(default_factory=list)
-    strict: bool = False
-
-    def skip(self, skipped: Skipped) -> None:
-        """Note what could not be read; if `strict`, refuse it."""
-        if self.strict:
-            raise CorpusError(f"{skipped.source}: {skipped.reason}")
-        self.skipped.append(skipped)
-
-    def left_out(self) -> dict[str, int]:
-        """Counts for the manifest."""
-        return {
-            "documents": self.counts.documents,
-            "duplicates": self.counts.duplicates,
-            "empty": self.counts.empty,
-            "skipped": len(self.skipped),
-        }
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,12 @@ from ragx.errors import ConfigError, CorpusError, IndexFolderError
 from ragx.index import Index, read_manifest
 from ragx.index.by_source import BySource
 from ragx.index.manifest import current_generation
+from ragx.index.names import index_folder
 from ragx.index.update import apply_changes
-from ragx.indexing.build import BuildReport, Engine, absolute, embedders, readable
+from ragx.indexing.build import Engine, absolute, embedders, readable
 from ragx.indexing.file_records import FileRecord, read_records, reading_version, record_lines
 from ragx.indexing.reading import CorpusReading
+from ragx.indexing.report import BuildReport
 from ragx.util.files import writer_lock
 from ragx.util.text import without_surrogates
 
@@ -61,7 +63,7 @@ def update(
     Everything is read and written while this process holds the lock for writers.
 
     Args:
-        folder: an index.
+        folder: the name or folder of an index.
         paths: files and folders; none: what the index was built from. If one of its sources is named, all are read.
         keep: delete only passages of documents that are replaced.
         strict: change nothing if a file or row cannot be read.
@@ -80,7 +82,7 @@ def update(
         IndexFolderError: there is no index in `folder`, it is damaged, cannot be written, or another process is writing
             to it.
     """
-    folder = Path(folder)
+    folder = index_folder(folder)
     report = UpdateReport(strict=strict)
     embedder, passage_embedder = embedders(engine, read_manifest(folder).settings.embedder, device, dtype)
     with writer_lock(folder), FileReader() as files:

@@ -185,9 +185,10 @@ def test_an_index_in_the_folder_that_it_indexes_is_no_document(corpus: Path) -> 
     write(corpus, {"gen-9/manifest.json": "{}", "gen-9/page.txt": "A folder of someone else's."})
     folder = corpus / "index"
     for _ in range(2):
-        assert not build([corpus], folder, settings()).skipped
+        assert not any(str(folder) in skipped.source for skipped in build([corpus], folder, settings()).skipped)
     report = update(folder)
-    assert (report.added, report.deleted, report.skipped) == (0, 0, [])
+    assert (report.added, report.deleted) == (0, 0)
+    assert not any(str(folder) in skipped.source for skipped in report.skipped)
     assert "gen-9/page.txt#0" in held(folder)
 
 
