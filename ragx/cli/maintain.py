@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from ragx.cli.options import IndexFolder, Json
-from ragx.errors import IndexFolderError
+from ragx.corpus.document import Skipped
+from ragx.errors import IndexFolderError, RagxError
 from ragx.util.terminal import notice, waiting
 
 app = typer.Typer()
@@ -112,6 +113,51 @@ def index_info(index: IndexFolder = None, as_json: Json = False) -> None:
         print(json.dumps(info, indent=2))
         return
     print(render.report(info))
+
+
+@app.command("list")
+def index_list(as_json: Json = False) -> None:
+    """List the named indexes."""
+    from ragx.cli import render
+    from ragx.index import read_manifest
+    from ragx.index.names import indexes_home, named_indexes
+
+    infos: list[dict[str, object]] = []
+    for name, folder in named_indexes().items():
+        try:
+            infos.append({"name": name, **render.index_info(folder, read_manifest(folder))})
+        except RagxError as error:
+            infos.append({"name": name, "folder": str(folder), "error": str(error)})
+    if as_json:
+        print(json.dumps(infos, indent=2))
+    elif infos:
+        print("\n".join(map(render.index_line, infos)))
+    else:
+        notice(f"no index in {indexes_home()}: `ragx index build PATH --index NAME` builds one")
+
+
+@app.command("docs")
+def index_docs(
+    index: IndexFolder = None,
+    skipped: Annotated[bool, typer.Option("--skipped", help="List what was skipped, and why.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the documents of an index."""
+    from dataclasses import asdict
+
+    from ragx.cli import render
+    from ragx.index import Index
+    from ragx.index.documents import list_documents
+    from ragx.index.names import default_index
+    from ragx.indexing.file_records import read_records
+
+    opened = Index.open(index or default_index())
+    listed = read_records(opened).skipped if skipped else list_documents(opened)
+    if as_json:
+        print(json.dumps([asdict(each) for each in listed], indent=2))
+        return
+    for each in listed:
+        print(render.skipped_line(each) if isinstance(each, Skipped) else render.document_lines(each))
 
 
 @app.command("verify")

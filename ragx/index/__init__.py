@@ -5,6 +5,7 @@ update.py     update_index: passages added and deleted, as the next generation
 staging.py    the generation being written
 index.py      Index: an opened generation
 by_id.py      the passages of an opened generation by their ids
+documents.py  the documents of an opened generation
 by_source.py  the passages of an opened generation by the file they came from
 maintain.py   verify, repair, compact, collect garbage, remove
 passages.py   passages as Arrow files

@@ -17,7 +17,7 @@ from ragx.corpus.reading import FileReader
 from ragx.corpus.sources import find_files
 from ragx.errors import ConfigError
 from ragx.index.names import index_folder
-from ragx.indexing.file_records import reading_version, record_lines
+from ragx.indexing.file_records import Records, reading_version
 from ragx.indexing.reading import CorpusReading
 from ragx.indexing.report import BuildReport, explained
 from ragx.retrieval import open_embedder
@@ -103,7 +103,7 @@ def build(
             counts=report.left_out,
             on_progress=on_progress,
             make_shards=make_shards,
-            sources=lambda: record_lines(version, reading.records.values()),
+            sources=lambda: Records(version, reading.records, {}, report.skipped).lines(),
         )
     return report
 
