@@ -12,7 +12,7 @@ import pytest
 from reportlab.pdfgen.canvas import Canvas
 
 from ragx.corpus.extract.parsed import Parsed, UnreadableError
-from ragx.corpus.extract.pdf import parse
+from ragx.corpus.extract.pdf import ocr, parse
 
 SENTENCE = "Fresh snow reflects most of the sunlight that falls on it"
 LEFT = "the glacier retreats faster every summer because dark soil absorbs the light that snow would reflect"
@@ -20,7 +20,13 @@ RIGHT = "farmers in the valley below store the water of spring in ponds and lead
 
 
 @pytest.fixture
-def drawn(tmp_path) -> Callable[..., Parsed]:
+def no_ocr(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra that recognises text is not installed."""
+    monkeypatch.setattr(ocr, "is_installed", lambda: False)
+
+
+@pytest.fixture
+def drawn(tmp_path, no_ocr) -> Callable[..., Parsed]:
     """Parse a file whose pages some functions draw, each with a canvas."""
 
     def drawn(*pages: Callable[[Canvas], object], title: str = "") -> Parsed:
@@ -419,3 +425,32 @@ def test_pages_metadata_and_what_is_missing_reach_the_documents(tmp_path, read, 
     assert (document.title, document.text, document.paged) == ("snow", "Snow is white.", True)
     assert json.loads(document.metadata)["pages"] == 2
     assert "page 2" in skipped.reason
+
+
+def scan(*texts: str) -> Callable[[Canvas], None]:
+    """A page that is an image of some lines."""
+
+    def draw(canvas: Canvas) -> None:
+        from PIL import Image, ImageDraw, ImageFont
+        from reportlab.lib.utils import ImageReader
+
+        page = Image.new("L", (1240, 1754), "white")
+        for number, text in enumerate(texts):
+            ImageDraw.Draw(page).text((120, 150 + 60 * number), text, font=ImageFont.load_default(32))
+        canvas.drawImage(ImageReader(page), 0, 0, *canvas._pagesize)
+
+    return draw
+
+
+@pytest.mark.slow
+def test_scanned_pages_are_recognised_if_the_extra_is_installed(tmp_path):
+    if not ocr.is_installed():
+        pytest.skip("the extra ragx[ocr] is not installed")
+    canvas = Canvas(str(tmp_path / "a.pdf"))
+    for draw in (lines("Snow is white."), scan("The committee met in Zinal", "on the fourth of June"), image):
+        draw(canvas)
+        canvas.showPage()
+    canvas.save()
+    parsed = parse(tmp_path / "a.pdf")
+    assert parsed.text == "Snow is white.\n\fThe committee met in Zinal\non the fourth of June"
+    assert parsed.missing == ["page 3 has no text, and none was recognised"]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ragx.corpus.document import Heading
 from ragx.corpus.extract.parsed import Parsed, TextBuilder, UnreadableError, clean
+from ragx.corpus.extract.pdf import ocr
 from ragx.corpus.extract.pdf.hyphens import join_words
 from ragx.corpus.extract.pdf.layout import Line, lines_of
 from ragx.corpus.extract.pdf.repeats import without_repeats
@@ -21,7 +22,6 @@ from ragx.corpus.extract.pdf.words import Word, annotated_words, drawn_words
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfPage
 
-SCAN = "scanned: give the file a text layer first (`ocrmypdf IN OUT`)"
 _MAX_UNKNOWN = 0.5
 """Share of characters without a meaning above which a page has no text."""
 _MIN_PATHS = 20
@@ -79,6 +79,8 @@ def _parsed(document: PdfDocument) -> Parsed:
                 empty.append(number)
             else:
                 rest += drawn
+    missing = [f"{_ranges(damaged)} no readable content: the file is damaged"] if damaged else []
+    missing += _recognise(document, sorted(empty), kept)
     pages = [lines_of(page) for page in kept]
     for page, texts in zip(pages, notes, strict=True):
         page += [Line(text, 0.0, space_above=True) for text in texts]
@@ -95,13 +97,8 @@ def _parsed(document: PdfDocument) -> Parsed:
             text.add(line.text, "\n\n" if line.space_above else "\n")
             if len(text) > before:
                 starts[-1].append((len(text) - len(clean(line.text).strip()), line.text))
-    missing = []
-    if damaged:
-        missing.append(f"{_ranges(damaged)} no readable content: the file is damaged")
     if empty and not text.text:
-        raise UnreadableError(f"has no text: it may be {SCAN}")
-    if empty:
-        missing.append(f"{_ranges(sorted(empty))} no text: they may be {SCAN}")
+        raise UnreadableError("; ".join(missing))
     headings = sorted(_headings(document, starts), key=lambda heading: heading.start)
     return Parsed(text.text, title, headings, paged=True, metadata=_metadata(document), missing=missing)
 
@@ -133,6 +130,23 @@ def _pages(document: PdfDocument) -> tuple[list[list[Word]], list[list[str]], li
             empty.append(number + 1)
         page.close()
     return words, notes, empty, damaged
+
+
+def _recognise(document: PdfDocument, empty: Sequence[int], pages: list[list[Word]]) -> Iterator[str]:
+    """Add the recognised words of pages without text, and tell which still have none. `empty`: numbers from 1."""
+    advice = "give the file a text layer first (`ocrmypdf IN OUT`)"
+    if not empty:
+        return
+    if not ocr.is_installed():
+        yield f"{_ranges(empty)} no text: they may be scanned: install `ragx[ocr]`, or {advice}"
+        return
+    recognised = ocr.recognised_words(document, [number - 1 for number in empty])
+    for index, words in recognised.items():
+        pages[index] += words
+    if blank := [number for number in empty if recognised.get(number - 1) == []]:
+        yield f"{_ranges(blank)} no text, and none was recognised"
+    if rest := [number for number in empty if number - 1 not in recognised]:
+        yield f"{_ranges(rest)} no text: of a longer scan only the first pages are recognised: {advice}"
 
 
 def _shows_something(page: PdfPage) -> bool:
