@@ -13,6 +13,8 @@ from reportlab.pdfgen.canvas import Canvas
 
 from ragx.corpus.extract.parsed import Parsed, UnreadableError
 from ragx.corpus.extract.pdf import ocr, parse
+from ragx.corpus.extract.pdf.layout import lines_of
+from ragx.corpus.extract.pdf.words import Word
 
 SENTENCE = "Fresh snow reflects most of the sunlight that falls on it"
 LEFT = "the glacier retreats faster every summer because dark soil absorbs the light that snow would reflect"
@@ -229,6 +231,21 @@ def test_an_accent_that_is_drawn_over_a_letter_belongs_to_it(drawn):
         canvas.drawString(x, 700, "e noir")
 
     assert drawn(draw).text == "café noir"
+
+
+def test_ideographs_one_below_the_other_are_read_in_the_order_of_drawing():
+    columns = ("吾輩は猫である", "名前はまだ無い")
+    words = [
+        Word(character, 500 - 20 * number, 512 - 20 * number, 700 - 13 * row, 12)
+        for number, column in enumerate(columns)
+        for row, character in enumerate(column)
+    ]
+    assert [line.text for line in lines_of(words)] == ["".join(columns)]
+
+
+def test_a_long_line_without_spaces_takes_no_longer_than_others(drawn):
+    line = "a" * 20_000
+    assert drawn(lines(line + "-", "b" + line)).text == f"{line}b{line}"
 
 
 # Forms and notes

@@ -11,7 +11,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ragx.corpus.document import Heading
+from ragx.corpus.document import Heading, one_line
 from ragx.corpus.extract.parsed import Parsed, TextBuilder, UnreadableError, clean
 from ragx.corpus.extract.pdf import ocr
 from ragx.corpus.extract.pdf.hyphens import join_words
@@ -164,7 +164,7 @@ def _shows_something(page: PdfPage) -> bool:
 
 def _title(document: PdfDocument, pages: Sequence[list[Line]]) -> str:
     """The title that the file states or, if that is none, the largest text of the first page."""
-    stated = " ".join(clean(document.get_metadata_value("Title")).split())
+    stated = one_line(clean(document.get_metadata_value("Title")))
     has_letters = any(character.isalpha() for character in stated)
     if has_letters and stated.casefold() not in _PLACEHOLDERS and not _FILE_NAME.search(stated):
         return stated

@@ -9,6 +9,7 @@ from itertools import pairwise
 from ragx.corpus.extract.pdf.layout import Line
 
 _CUT = re.compile(r"(\w+(?:-\w+)*)([-\u00ad\u2010])$")
+_LONGEST_WORD = 100
 _BEGIN = re.compile(r"[^\W\d_]+")
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _SPACE = re.compile("[ \t]")
@@ -23,16 +24,24 @@ def join_words(pages: Sequence[list[Line]]) -> None:
     the file has the word with a hyphen elsewhere but not without.
     """
     lines = [line for page in pages for line in page]
-    cut = [line for line in lines if _CUT.search(line.text)]
-    if cut:
-        known = {word for line in lines for word in _WORD.findall(_CUT.sub("", line.text).lower())}
+    if any(_cut(line.text) for line in lines):
+        known = {word for line in lines for word in _WORD.findall(_whole_words(line.text).lower())}
         for line, after in pairwise(lines):
-            if match := _CUT.search(line.text):
+            if match := _cut(line.text):
                 _join(line, after, match, known)
     for page in pages:
         for line in page:
             line.text = line.text.replace("\u00ad", "")
         page[:] = [line for line in page if line.text.strip()]
+
+
+def _cut(text: str) -> re.Match[str] | None:
+    """Match the part of a word at the end of a line, and its hyphen."""
+    return _CUT.search(text[-_LONGEST_WORD:]) if text[-1:] in ("-", "\u00ad", "\u2010") else None
+
+
+def _whole_words(text: str) -> str:
+    return text.rpartition(" ")[0] if _cut(text) else text
 
 
 def _join(line: Line, after: Line, match: re.Match[str], known: set[str]) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
-from typing import Protocol, TypeVar
 
 from ragx.corpus.extract.pdf.words import Word
 
@@ -43,16 +42,6 @@ class Line:
     """It begins a paragraph."""
 
 
-class _Box(Protocol):
-    x0: float
-    x1: float
-    y: float
-    size: float
-
-
-B = TypeVar("B", bound=_Box)
-
-
 @dataclass(slots=True)
 class _Segment:
     """Words of a line without a wide gap between them."""
@@ -84,21 +73,21 @@ def lines_of(words: Sequence[Word]) -> list[Line]:
     return lines
 
 
-def rows(boxes: Sequence[B]) -> list[list[B]]:
-    """The boxes by the line on which they stand, from the top, each line from the left."""
-    found: list[list[B]] = []
+def rows(words: Sequence[Word]) -> list[list[Word]]:
+    """The words by the line on which they stand, from the top, each line from the left."""
+    found: list[list[Word]] = []
     low = high = size = 0.0
-    for box in sorted(boxes, key=lambda box: -box.y):
-        bottom, top = box.y - 0.2 * box.size, box.y + 0.7 * box.size
+    for word in sorted(words, key=lambda word: -word.y):
+        bottom, top = word.y - 0.2 * word.size, word.y + 0.7 * word.size
         if found and min(top, high) - max(bottom, low) > 0.5 * min(top - bottom, high - low):
-            found[-1].append(box)
+            found[-1].append(word)
         else:
-            found.append([box])
+            found.append([word])
             size = 0.0
-        if box.size > size:
-            low, high, size = bottom, top, box.size
+        if word.size > size:
+            low, high, size = bottom, top, word.size
     for row in found:
-        row.sort(key=lambda box: box.x0)
+        row.sort(key=lambda word: word.x0)
     return found
 
 

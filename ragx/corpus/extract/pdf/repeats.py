@@ -13,6 +13,8 @@ _LINES = 4
 """Lines at the top and at the bottom of a page that may repeat."""
 _SHARE = 0.8
 """Share of the pages, or of those on the left or the right, that have a header."""
+_MAX_CHARS = 300
+"""Of a header."""
 _PAGES = 3
 """Fewest pages that have it."""
 _NUMBER = re.compile(r"\d{1,6}|\b[ivxlc]{1,7}\b")
@@ -84,6 +86,8 @@ def _edge(page: Sequence[Word], *, from_top: bool) -> list[tuple[str, list[Word]
 
 def _keys(text: str, index: int) -> Iterator[Key]:
     """What a line may have in common with those of other pages; `index`: of the page, from 0."""
+    if len(text) > _MAX_CHARS:
+        return
     for match in _NUMBER.finditer(text):
         value = int(match.group()) if match.group().isdigit() else _roman(match.group())
         yield f"{text[: match.start()]}\0{text[match.end() :]}", value - index
