@@ -88,7 +88,7 @@ def lm(
 
 @app.command()
 def qa(
-    questions: Annotated[Path, typer.Option(help="JSON lines with question and answers; also .gz, .bz2, .xz.")],
+    questions: Annotated[Path, typer.Option(help="JSON lines with question and answers, compressed or not.")],
     index: Annotated[Path | None, typer.Option(help="The index folder passages are retrieved from.")] = None,
     gold_only: Annotated[bool, typer.Option("--gold-only", help="The gold passages in the encoder; no index.")] = False,
     cepe_k: Annotated[str, typer.Option(help="Passages that cepe reads, a row each.")] = "10,20,30,60",

@@ -16,6 +16,7 @@ from ragx.evaluation.perplexity import SCORED, check_decoder_tokens, perplexity_
 from ragx.evaluation.scoring import score
 from ragx.evaluation.tables import Cell, Table
 from ragx.reader.prompt import passage_text
+from ragx.retrieval.repeats import search_new
 from ragx.util.device import report_oom
 from ragx.util.tokenization import plain_ids
 
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
 
 QUERY = 256
 """Tokens before the scored ones that passages are searched for with (the paper's query is as long)."""
-SPARE = 50
-"""Passages retrieved beyond the largest k, to take the place of those that repeat the document."""
-REPEATED = 13
-"""Words in a row that a passage has in common with an excerpt only if it is from the same text (as GPT-3's check)."""
 
 
 @dataclass(frozen=True)
@@ -118,9 +115,7 @@ def _measure(
     @lru_cache(maxsize=1)
     def passages() -> tuple[list[Passage], int]:
         text, query = reader.tokenizer.batch_decode([excerpt.ids, excerpt.ids[-SCORED - QUERY : -SCORED]])
-        hits = retriever.search(query, most + SPARE, method)
-        fresh = [hit.passage for hit in hits if not repeats(hit.passage.text, text)]
-        return fresh, len(hits) - len(fresh)
+        return search_new(retriever, query, text, most, method)
 
     def measure(reading: _Reading) -> Values:
         found, repeated = passages() if reading.k else ([], 0)
@@ -139,16 +134,6 @@ def _measure(
         return results.measured(setting, f"{excerpt.key}+{len(excerpt.ids)}", lambda: measure(reading))
 
     return [measured(reading) for reading in readings]
-
-
-def repeats(passage: str, text: str) -> bool:
-    """Whether a passage has 13 words in a row in common with a text."""
-    return not _runs(passage).isdisjoint(_runs(text))
-
-
-def _runs(text: str) -> set[tuple[str, ...]]:
-    words = text.lower().split()
-    return {tuple(words[start : start + REPEATED]) for start in range(len(words) - REPEATED + 1)}
 
 
 def _prepended(reader: CepeReader, passages: Sequence[Passage], tokens: int) -> tuple[list[int], int]:

@@ -139,14 +139,6 @@ def test_as_many_passages_are_prepended_as_fit_the_best_one_last(reader: CepeRea
     assert retrieved._prepended(reader, passages, 512 - room + 1) == (blocks[1] + blocks[0], 2)
 
 
-def test_a_passage_that_repeats_the_text_is_told_by_13_words() -> None:
-    words = [f"w{number}" for number in range(40)]
-    text = " ".join(words)
-    assert retrieved.repeats("x " + " ".join(words[5:18]).upper(), text)
-    assert not retrieved.repeats("x " + " ".join(words[5:17]) + " y", text)
-    assert not retrieved.repeats("w1 w2", text)
-
-
 def test_passages_that_repeat_the_excerpt_are_passed_over(
     reader: CepeReader, tmp_path: Path, retriever: Retriever
 ) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from ragx.corpus.questions import Question
 from ragx.errors import ConfigError
 from ragx.evaluation import metrics
 from ragx.evaluation.qa import GENERATION, answered, gold_only, open_domain
-from ragx.evaluation.questions import Question, distractors, normalised_passages, read_questions
+from ragx.evaluation.questions import distractors, normalised_passages, read_questions
 from ragx.evaluation.results import Results
 from ragx.reader.base import Reader
 from ragx.reader.cepe import CepeReader
@@ -106,7 +107,7 @@ def test_questions_too_long_for_the_window_are_left_out_and_said(
 def test_an_answer_is_kept_with_its_scores(reader: CepeReader, asked: list[Question]) -> None:
     reading = reader.prepare(asked[0].text, [], prompt_passages=0, sampling=GENERATION)
     text = "".join(reader.stream(reading, GENERATION)).strip()
-    gold = Question("k", asked[0].text, [text[:-1], text], [], [])
+    gold = Question(asked[0].text, [text[:-1], text], [], [])
     found = answered(reader, gold, reading)
     assert (found["answer"], found["exact_match"], found["f1"]) == (text, True, 1.0)
     assert found["answers"] == [text[:-1], text]
