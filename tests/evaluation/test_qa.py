@@ -93,7 +93,7 @@ def test_gold_only(reader: CepeReader, asked: list[Question]) -> None:
 def test_questions_too_long_for_the_window_are_left_out_and_said(
     reader: CepeReader, asked: list[Question], retriever: Retriever
 ) -> None:
-    long = replace(asked[0], key="long", text=asked[0].text * 400)
+    long = replace(asked[0], text=asked[0].text * 400)
     tables = [
         open_domain(reader, [long, asked[0]], retriever, "bm25", Kept(), cepe_k=[1], full_k=[1], prompt_passages=1),
         gold_only(reader, [long, asked[0]], asked, Kept(), counts=[0]),
