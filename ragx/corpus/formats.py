@@ -5,24 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from ragx.util.compressed import SUFFIXES, open_bytes
+from ragx.util.compressed import COMPRESSED, open_bytes
 
 Format = Literal["text", "html", "pdf", "docx", "jsonl", "parquet", "dpr", "mediawiki"]
 
-KNOWN = ".txt .md .rst .html .htm .pdf .docx .jsonl .parquet, DPR passages (.tsv) or a MediaWiki dump (.xml)"
-
-_BY_SUFFIX: dict[str, Format] = {
-    ".txt": "text",
-    ".md": "text",
-    ".rst": "text",
-    ".html": "html",
-    ".htm": "html",
-    ".pdf": "pdf",
-    ".docx": "docx",
-    ".jsonl": "jsonl",
-    ".parquet": "parquet",
+SUFFIXES: dict[Format, str] = {
+    "text": ".txt .md .rst",
+    "html": ".html .htm",
+    "pdf": ".pdf",
+    "docx": ".docx",
+    "jsonl": ".jsonl",
+    "parquet": ".parquet",
+    "dpr": "",
+    "mediawiki": "",
 }
-_BY_CONTENT = {".tsv", ".xml", *SUFFIXES}
+"""Suffixes of each format. DPR passages (.tsv) and MediaWiki dumps (.xml) are recognised by their first bytes."""
+KNOWN = f"{' '.join(filter(None, SUFFIXES.values()))}, DPR passages (.tsv) or a MediaWiki dump (.xml)"
+_BY_SUFFIX = {suffix: format for format, suffixes in SUFFIXES.items() for suffix in suffixes.split()}
+EXTRACTED = frozenset[Format](("html", "pdf", "docx"))
+"""Formats whose files are parsed in a child process, by the module of `extract` that has their name."""
+_BY_CONTENT = {".tsv", ".xml", *COMPRESSED}
 _HEAD_BYTES = 4096
 
 
@@ -35,7 +37,7 @@ def format_of(path: Path, *, look_inside: bool = False) -> Format | None:
     suffix = path.suffix.lower()
     if suffix in _BY_SUFFIX:
         return _BY_SUFFIX[suffix]
-    if suffix in SUFFIXES and Path(path.stem).suffix.lower() == ".jsonl":
+    if suffix in COMPRESSED and Path(path.stem).suffix.lower() == ".jsonl":
         return "jsonl"
     if not look_inside and suffix not in _BY_CONTENT:
         return None

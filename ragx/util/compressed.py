@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO, cast
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 _CHUNK_BYTES = 1 << 17
 
 MAX_RATIO = 200
@@ -38,13 +38,13 @@ def bomb(packed: int) -> str:
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file for reading, decompressed when its name ends in one of `SUFFIXES`.
+    """Open a file for reading, decompressed when its name ends in one of `COMPRESSED`.
 
     Reading one that unpacks to more than `MAX_RATIO` times its size raises an OSError.
     """
     suffix = path.suffix.lower()
     file = path.open("rb")
-    if suffix not in SUFFIXES:
+    if suffix not in COMPRESSED:
         return file
     packed = path.stat().st_size
     unpacked: io.BufferedIOBase

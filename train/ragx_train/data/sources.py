@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from ragx.config import DatasetSource
 from ragx.errors import ConfigError, CorpusError
-from ragx.util.compressed import SUFFIXES
+from ragx.util.compressed import COMPRESSED
 from ragx.util.jsonlines import load_objects
 from ragx.util.text import first_line
 
-ROWS = (".jsonl", *(f".jsonl{suffix}" for suffix in SUFFIXES))
+ROWS = (".jsonl", *(f".jsonl{suffix}" for suffix in COMPRESSED))
 READABLE = (*ROWS, ".txt")
 
 
