@@ -50,9 +50,9 @@ def test_the_most_likely_tokens_are_those_of_the_whole_vocabulary() -> None:
     hidden = torch.randn(ROWS + 3, 5, generator=random)
     weight = torch.randn(70, 5, generator=random)
     expected, ids = (hidden @ weight.T).softmax(dim=-1).topk(50, dim=-1)
-    found_ids, found = top_probabilities(hidden, weight, 50)
-    assert torch.equal(found_ids, ids)
-    torch.testing.assert_close(found, expected)
+    top_ids, probabilities = top_probabilities(hidden, weight, 50)
+    assert torch.equal(top_ids, ids)
+    torch.testing.assert_close(probabilities, expected)
     assert top_probabilities(hidden, weight[:7], 50)[1].sum(dim=1) == pytest.approx(torch.ones(ROWS + 3).numpy())
 
 
@@ -63,10 +63,10 @@ def test_the_teacher_is_the_decoder_on_the_unmasked_text(case: Case, decoder: Pa
     with torch.no_grad():
         logits = plain(torch.cat([batch.before, batch.ids], dim=1)).logits[:, settings.encoder_tokens :][:, :-1]
     expected, ids = logits.flatten(0, 1).softmax(dim=-1).topk(50, dim=-1)
-    found_ids, found = teach(model, batch, 50)
-    torch.testing.assert_close(found, expected)
-    assert (found_ids == ids).float().mean() > 0.99  # ties may fall either way
-    assert not found.requires_grad
+    top_ids, probabilities = teach(model, batch, 50)
+    torch.testing.assert_close(probabilities, expected)
+    assert (top_ids == ids).float().mean() > 0.99  # ties may fall either way
+    assert not probabilities.requires_grad
 
 
 def test_the_coefficients_weight_divergence_and_cross_entropy(case: Case) -> None:
@@ -82,18 +82,20 @@ def test_the_coefficients_weight_divergence_and_cross_entropy(case: Case) -> Non
 
 def test_the_parts_are_reported_without_their_coefficients(case: Case) -> None:
     model, batch, settings = case
-    found = distillation(settings.model_copy(update={"cross_entropy": 0.5, "kl": 3}), on_the_fly(50))(model, batch)
-    assert float(found["cross_entropy"]) == pytest.approx(float(next_token_loss(model, batch)["loss"].detach()))
-    assert float(found["kl"]) == pytest.approx(loss_with(case, on_the_fly(50), kl=1, cross_entropy=0))
-    assert float(found["loss"].detach()) == pytest.approx(0.5 * float(found["cross_entropy"]) + 3 * float(found["kl"]))
+    losses = distillation(settings.model_copy(update={"cross_entropy": 0.5, "kl": 3}), on_the_fly(50))(model, batch)
+    assert float(losses["cross_entropy"]) == pytest.approx(float(next_token_loss(model, batch)["loss"].detach()))
+    assert float(losses["kl"]) == pytest.approx(loss_with(case, on_the_fly(50), kl=1, cross_entropy=0))
+    assert float(losses["loss"].detach()) == pytest.approx(
+        0.5 * float(losses["cross_entropy"]) + 3 * float(losses["kl"])
+    )
 
 
 def test_validation_uses_the_cross_entropy_with_any_coefficients(case: Case) -> None:
     model, batch, _ = case
     model.eval()
     for cross_entropy, kl in ((1, 0), (1, 2), (0, 2)):
-        found = loss_with(case, on_the_fly(50), cross_entropy=cross_entropy, kl=kl)
-        assert found == pytest.approx(float(next_token_loss(model, batch)["loss"].detach()))
+        loss = loss_with(case, on_the_fly(50), cross_entropy=cross_entropy, kl=kl)
+        assert loss == pytest.approx(float(next_token_loss(model, batch)["loss"].detach()))
 
 
 @pytest.fixture
@@ -110,24 +112,26 @@ def test_stored_predictions_are_those_of_a_fresh_teacher(case: Case, storing: Ca
     assert (ids.dtype, probabilities.dtype) == (torch.int32, torch.float16)
     torch.testing.assert_close(probabilities.float(), teach(model, batch, 50)[1], atol=0, rtol=2**-10)
     assert first == pytest.approx(fresh, rel=2e-3)
-    assert loss_with(case, storing(), cross_entropy=0) == first, "the stored predictions are those that were used first"
+    again = loss_with(case, storing(), cross_entropy=0)
+    assert again == pytest.approx(first), "the stored predictions are those that were used first"
 
 
 def test_a_stored_teacher_predicts_once_for_each_text(
-    case: Case, storing: Callable[[], Teacher], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    case: Case, storing: Callable[[], Teacher], tmp_path: Path
 ) -> None:
     model, batch, _ = case
     first = storing()(model, batch)
     (one, other) = sorted((tmp_path / "ragx-home" / "teacher").rglob("*.safetensors"))
     one.write_bytes(other.read_bytes()[:-10])  # a damaged file is replaced
     again = storing()(model, batch)
-    monkeypatch.setattr("ragx_train.engine.teacher.teach", never)
-    for found in (again, storing()(model, batch)):
-        assert all(torch.equal(a, b) for a, b in zip(first, found, strict=True))
+    torch.testing.assert_close(again[1], first[1])
+    with torch.no_grad():
+        model.lm_head.weight.zero_()  # a new prediction is uniform
+    torch.testing.assert_close(storing()(model, batch), again)
     changed = batch.before.clone()
     changed[0, 0] += 1
-    with pytest.raises(AssertionError, match="predicted"):
-        storing()(model, Batch(**{**vars(batch), "before": changed}))
+    uniform = storing()(model, Batch(**{**vars(batch), "before": changed}))[1][: again[1].shape[0] // 2]
+    assert float(uniform.max()) < 2 / len(model.lm_head.weight)
 
 
 def test_the_loss_is_defined_if_the_top_tokens_have_all_the_probability(case: Case) -> None:

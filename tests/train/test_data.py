@@ -105,10 +105,10 @@ def test_control_tokens_in_a_text_are_text(decoder: Path, tmp_path: Path) -> Non
 def test_a_source_is_tokenised_once_and_again_after_a_change(decoder: Path, tmp_path: Path) -> None:
     path = write_documents(tmp_path)
     opened(decoder, tmp_path, path.name)
-    (kept,) = (tmp_path / "ragx-home" / "documents").glob("*/tokens.bin")
-    made = kept.stat().st_mtime_ns
+    (tokens,) = (tmp_path / "ragx-home" / "documents").glob("*/tokens.bin")
+    written = tokens.stat().st_mtime_ns
     opened(decoder, tmp_path, path.name)
-    assert kept.stat().st_mtime_ns == made
+    assert tokens.stat().st_mtime_ns == written
     write_rows(path, [{"text": "snow"}])
     assert len(opened(decoder, tmp_path, path.name).lengths) == 1
 
@@ -137,8 +137,8 @@ def test_a_dataset_in_the_working_directory_is_told_from_others_of_its_name(
 def test_what_a_killed_process_left_is_replaced(decoder: Path, tmp_path: Path) -> None:
     path = write_documents(tmp_path)
     expected = whole(opened(decoder, tmp_path, path.name), 5)
-    (kept,) = (folder for folder in (tmp_path / "ragx-home" / "documents").iterdir() if folder.is_dir())
-    draft = kept.rename(kept.with_name(f"{kept.name}.tmp"))
+    (tokens,) = (folder for folder in (tmp_path / "ragx-home" / "documents").iterdir() if folder.is_dir())
+    draft = tokens.rename(tokens.with_name(f"{tokens.name}.tmp"))
     (draft / "tokens.bin").unlink()
     assert whole(opened(decoder, tmp_path, path.name), 5) == expected
     assert not draft.exists()
@@ -150,16 +150,14 @@ def test_splits_are_disjoint_complete_and_decided_by_the_text(texts: list[str], 
     keys = np.array([text_key(each) for each in texts], dtype=np.uint64)
     nothing = np.zeros(len(texts), dtype=np.int64)
     corpus = Corpus([], nothing, nothing, nothing, keys, nothing, ["a"])
-    found = [
+    splits = [
         corpus.in_split("train", test=test, retrieval=retrieval),
         corpus.in_split("test", test=test, retrieval=retrieval),
         corpus.in_split("retrieval", test=test, retrieval=retrieval),
     ]
-    assert sorted(np.concatenate(found).tolist()) == list(range(len(texts)))
-    homes = [{texts[place] for place in each} for each in found]
-    assert not homes[0] & homes[1]
-    assert not homes[0] & homes[2]
-    assert not homes[1] & homes[2]
+    assert sorted(np.concatenate(splits).tolist()) == list(range(len(texts)))
+    one, two, three = ({texts[place] for place in split} for split in splits)
+    assert not one & two | one & three | two & three
 
 
 def test_splits_have_their_share_and_never_change() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -11,12 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from ragx_train.data.example import Batch, Example, next_tokens
-from ragx_train.engine import checkpoint
 from ragx_train.engine import log as record
 from ragx_train.engine.loop import Run, learning_rate, train
 from ragx_train.engine.losses import Losses, next_token_loss
@@ -57,6 +56,7 @@ class Session:
         *,
         resume: bool = False,
         deadline: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
         before: Callable[[int], None] = lambda position: None,
         loss: Loss = next_token_loss,
         **loop: object,
@@ -71,20 +71,20 @@ class Session:
         def example(position: int) -> Example:
             before(position)
             self.positions.append(position)
-            return made(position)
+            return sequence(position)
 
         model, _ = reader_to_train(settings.model, settings.loop)
-        validation = [made(1000 + n) for n in range(4)]
-        train(settings, Run(self.out, resume, deadline), model, example, validation, {}, loss)
+        validation = [sequence(1000 + n) for n in range(4)]
+        train(settings, Run(self.out, resume, deadline, clock), model, example, validation, {}, loss)
 
     def losses(self) -> list[float]:
         return [each["loss"] for each in record.read(self.out) if "loss" in each]
 
     def steps(self) -> list[str]:
-        return sorted(folder.name for folder in (self.out / "checkpoints").iterdir())
+        return sorted(folder.name for folder in (self.out / "checkpoints").glob("*"))
 
 
-def made(position: int) -> Example:
+def sequence(position: int) -> Example:
     """A sequence to copy; lengths differ."""
     ids = [(7 * position + n * n) % 300 for n in range(8 + position % 3)]
     return Example(ids, next_tokens(ids), [ids[:5], ids[5:]], f"sequence {position}")
@@ -168,46 +168,43 @@ class Clock:
 
     now: float = 0.0
 
-    def monotonic(self) -> float:
+    def __call__(self) -> float:
         return self.now
 
     def add(self, seconds: float) -> None:
         self.now += seconds
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def test_seconds_include_the_data_but_not_validation(session: Session) -> None:
     clock = Clock()
-    monkeypatch.setattr("ragx_train.engine.loop.time", clock)
-    return clock
 
-
-def test_seconds_include_the_data_but_not_validation(session: Session, clock: Clock) -> None:
     def loss(model: CepeModel, batch: Batch) -> Losses:
         clock.add(1 if model.training else 10)
         return next_token_loss(model, batch)
 
-    session.run(before=lambda _: clock.add(2), loss=loss, steps=3, validate_every=1)
+    session.run(before=lambda _: clock.add(2), loss=loss, clock=clock, steps=3, validate_every=1)
     log = [each for each in record.read(session.out) if "loss" in each]
     assert [each["seconds"] for each in log] == [10, 20, 30], "four examples and two batches a step"
     assert log[0]["tokens_per_second"] == log[0]["tokens"] / 10
 
 
-def test_a_time_limit_leaves_time_for_the_longest_step_with_validation_and_a_save(
-    session: Session, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_time_limit_leaves_time_for_the_longest_step_with_validation_and_a_save(session: Session) -> None:
+    clock = Clock()
+    saved: set[str] = set()
+
     def loss(model: CepeModel, batch: Batch) -> Losses:
         clock.add(0 if model.training else 10)
         return next_token_loss(model, batch)
 
-    def save(*arguments: Any, **options: Any) -> None:
-        clock.add(100)
-        original(*arguments, **options)
+    def with_saves() -> float:  # each takes 100 seconds
+        new = set(session.steps()) - saved
+        saved.update(new)
+        clock.add(100 * len(new))
+        return clock()
 
-    original = checkpoint.save
-    monkeypatch.setattr(checkpoint, "save", save)
+    every_two = {"validate_every": 2, "checkpoint_every": 2}
     # step 5 ends at 260 seconds; another one with validation and a save could take 24 + 100
-    session.run(before=lambda _: clock.add(1), loss=loss, steps=20, validate_every=2, checkpoint_every=2, deadline=383)
+    session.run(before=lambda _: clock.add(1), loss=loss, steps=20, deadline=383, clock=with_saves, **every_two)
     assert session.steps()[-1] == "step-00000005"
     assert clock.now == 360
 
@@ -307,15 +304,14 @@ def file_size_limit(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_is_one_line_and_leaves_no_part_of_a_checkpoint(
-    session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_one_line_and_leaves_no_part_of_a_checkpoint_or_reader(session: Session) -> None:
     with file_size_limit(40_000), pytest.raises(RagxError, match="--resume"):
         session.run()
     assert session.steps() == []
-    monkeypatch.setattr(checkpoint, "save", lambda *_, **__: None)
+    session.run(steps=1)
+    shutil.rmtree(session.out / "reader")
     with file_size_limit(40_000), pytest.raises(RagxError, match="cannot write the reader"):
-        session.run(steps=1)
+        session.run(steps=1, resume=True)
     assert list((session.out / "reader").iterdir()) == []
 
 

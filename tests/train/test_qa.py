@@ -23,7 +23,7 @@ from ragx.util.tokenization import load_tokenizer
 from tests.helpers.tiny_runs import text, tiny_settings, write_rows
 
 
-def made(
+def tiny_examples(
     decoder: Path, folder: Path, *overrides: str, passages: str = "[3,4]"
 ) -> tuple[CepeModel, list[Example], list[Example]]:
     """A tiny reader, eight examples, and each of their questions as an example of its own."""
@@ -64,7 +64,7 @@ def loss_and_gradients(model: CepeModel, batches: list[list[Example]]) -> tuple[
 def test_questions_in_one_row_have_the_loss_and_gradients_of_single_ones(
     passages_in_prompt: str, decoder: Path, tmp_path: Path
 ) -> None:
-    model, together, alone = made(decoder, tmp_path, f"data.prompt_passages={passages_in_prompt}")
+    model, together, alone = tiny_examples(decoder, tmp_path, f"data.prompt_passages={passages_in_prompt}")
     assert len(alone) > 5 * len(together)
     loss, gradients = loss_and_gradients(model, [together[:4], together[4:]])
     expected, expected_gradients = loss_and_gradients(model, [[each] for each in alone])
@@ -75,13 +75,13 @@ def test_questions_in_one_row_have_the_loss_and_gradients_of_single_ones(
 
 
 def test_an_epoch_has_every_question_once(decoder: Path, tmp_path: Path) -> None:
-    _, together, alone = made(decoder, tmp_path, "data.test=0", passages="[4,4]")
+    _, together, alone = tiny_examples(decoder, tmp_path, "data.test=0", passages="[4,4]")
     questions = {(tuple(each.passages[each.gold[0][0]]), tuple(each.ids)) for each in alone[:36]}
     assert sum(len(each.gold) for each in together[:3]) == len(questions) == 36
 
 
 def test_two_passages_of_an_article_are_adjacent(decoder: Path, tmp_path: Path) -> None:
-    made(decoder, tmp_path)
+    tiny_examples(decoder, tmp_path)
     settings = tiny_settings("qa", decoder, tmp_path, "data.test=0")
     assert isinstance(settings, QaSettings)
     ((questions,), _) = load_questions(settings.data, load_tokenizer(decoder))
@@ -93,13 +93,13 @@ def test_two_passages_of_an_article_are_adjacent(decoder: Path, tmp_path: Path) 
 
 
 def test_the_number_of_questions_in_an_example_is_limited(decoder: Path, tmp_path: Path) -> None:
-    _, together, alone = made(decoder, tmp_path, "data.questions=2")
+    _, together, alone = tiny_examples(decoder, tmp_path, "data.questions=2")
     assert [len(each.gold) for each in together] == [2] * 8
     assert len(alone) == 16
 
 
 def test_the_gold_passages_share_is_the_one_that_the_reader_reports(decoder: Path, tmp_path: Path) -> None:
-    model, together, alone = made(decoder, tmp_path)
+    model, together, alone = tiny_examples(decoder, tmp_path)
     with torch.no_grad():
         with gold_shares(model, batch := collate(together[:4])) as shares:
             labelled_states(model, batch)
@@ -113,27 +113,27 @@ def test_the_gold_passages_share_is_the_one_that_the_reader_reports(decoder: Pat
                 model.model(input_ids=torch.tensor([each.ids[:length]]), context=seen, use_cache=False)
                 expected.append(float(seen.shares()[0, each.gold[0]].sum()))  # averaged over heads and layers
     assert len(shares) == len(model.config.cross_attention_layers)
-    found = torch.stack(shares).mean(dim=(0, 2))
-    assert sorted(found.tolist()) == pytest.approx(sorted(expected), abs=1e-5)
+    mean = torch.stack(shares).mean(dim=(0, 2))
+    assert sorted(mean.tolist()) == pytest.approx(sorted(expected), abs=1e-5)
     assert float(gold_attention_loss(shares)) == pytest.approx(-sum(map(math.log, expected)), rel=1e-4)
 
 
 def test_attention_to_the_gold_passages_is_learned(decoder: Path, tmp_path: Path) -> None:
-    model, together, _ = made(decoder, tmp_path)
+    model, together, _ = tiny_examples(decoder, tmp_path)
     batch = collate(together[:4])
     optimizer = torch.optim.Adam(trained(model).values(), lr=0.01)
-    found = []
+    history = []
     for _ in range(30):
         losses = answer_loss(1e3)(model, batch)
         losses["loss"].backward()
         optimizer.step()
         optimizer.zero_grad()
-        found.append(float(losses["attention"]))
-    assert found[-1] < 0.8 * found[0]
+        history.append(float(losses["attention"]))
+    assert history[-1] < 0.8 * history[0]
 
 
 def test_in_validation_the_loss_is_that_of_the_answers(decoder: Path, tmp_path: Path) -> None:
-    model, together, _ = made(decoder, tmp_path)
+    model, together, _ = tiny_examples(decoder, tmp_path)
     batch = collate(together[:4])
     trained_on = {name: float(loss.detach()) for name, loss in answer_loss(0.5)(model.train(), batch).items()}
     held_out = {name: float(loss.detach()) for name, loss in answer_loss(0.5)(model.eval(), batch).items()}

@@ -54,11 +54,11 @@ def test_the_loss_is_on_the_answer_and_the_end_of_the_turn(seed: int, decoder: P
     write_questions(tmp_path)
     settings = settings_for(tmp_path)
     question = [each for group in loaded(decoder, settings).groups for each in group][seed]
-    made = example(decoder, settings, [[question]], seed)
-    labels = [label for label in made.labels if label != IGNORE]
+    row = example(decoder, settings, [[question]], seed)
+    labels = [label for label in row.labels if label != IGNORE]
     assert labels == [*question.answer_ids[0], END]
-    prompt = len(made.labels) - len(labels) + 1
-    assert made.ids[prompt:] == labels[:-1]
+    prompt = len(row.labels) - len(labels) + 1
+    assert row.ids[prompt:] == labels[:-1]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -66,10 +66,10 @@ def test_the_prompt_is_that_of_ask(seed: int, decoder: Path, tmp_path: Path) -> 
     write_rows(tmp_path / "questions.jsonl", [{**ROW, "ctxs": [each for each in ROW["ctxs"] if each["is_gold"]]}])
     settings = settings_for(tmp_path, prompt_passages=(2, 2), passages=(4, 4))
     groups, tokenizer = loaded(decoder, settings).groups, load_tokenizer(decoder)
-    made, gold = example(decoder, settings, groups, seed), groups[0][0].gold
+    row, gold = example(decoder, settings, groups, seed), groups[0][0].gold
     prompts = [build_prompt(tokenizer, ROW["question"], order, max_tokens=1024).ids for order in (gold, gold[::-1])]
-    answer = [label for label in made.labels if label != IGNORE]
-    assert made.ids[: len(made.ids) - len(answer) + 1] in prompts
+    answer = [label for label in row.labels if label != IGNORE]
+    assert row.ids[: len(row.ids) - len(answer) + 1] in prompts
     assert answer[:-1] in plain_ids(tokenizer, ROW["answers"])
 
 
@@ -83,17 +83,17 @@ def test_the_encoder_reads_the_passage_of_each_question_and_none_twice(
     settings = settings_for(folder, passages=(least, least + more), questions=5)
     questions = loaded(decoder, settings)
     groups = [questions.groups[place] for place in questions.order(2, np.random.default_rng(seed))]
-    made = example(decoder, settings, groups, seed)
-    read = [tuple(ids) for ids in made.passages]
+    row = example(decoder, settings, groups, seed)
+    read = [tuple(ids) for ids in row.passages]
     assert len(set(read)) == len(read)
     assert max(1, least) <= len(read) <= max(1, least + more)
-    assert max(made.segments) == len(made.gold) == min(5, sum(len(group) for group in groups[: len(read)]))
+    assert max(row.segments) == len(row.gold) == min(5, sum(len(group) for group in groups[: len(read)]))
     tokenizer = load_tokenizer(decoder)
     about = [(each.text, plain_ids(tokenizer, [passage_text(each.gold[0])])[0]) for group in groups for each in group]
-    for segment, gold in enumerate(made.gold, start=1):
-        own = [token for token, of in zip(made.ids, made.segments, strict=True) if of in (0, segment)]
+    for segment, gold in enumerate(row.gold, start=1):
+        own = [token for token, of in zip(row.ids, row.segments, strict=True) if of in (0, segment)]
         assert len(gold) == 1
-        assert made.passages[gold[0]] in [passage for question, passage in about if question in tokenizer.decode(own)]
+        assert row.passages[gold[0]] in [passage for question, passage in about if question in tokenizer.decode(own)]
 
 
 def test_the_prompt_has_as_many_passages_as_the_settings_say(decoder: Path, tmp_path: Path) -> None:
@@ -114,9 +114,9 @@ def test_questions_about_passages_of_the_prompt_come_first(decoder: Path, tmp_pa
     tokenizer = load_tokenizer(decoder)
     groups = loaded(decoder, settings).groups
     for seed in range(10):
-        made = example(decoder, settings, groups, seed)
-        prompt = tokenizer.decode(made.ids)
-        about = [tokenizer.decode(made.passages[place]).partition("\n")[2] for (place,) in made.gold]
+        row = example(decoder, settings, groups, seed)
+        prompt = tokenizer.decode(row.ids)
+        about = [tokenizer.decode(row.passages[place]).partition("\n")[2] for (place,) in row.gold]
         assert len(about) == 2
         assert all(text in prompt for text in about)
 
@@ -125,11 +125,11 @@ def test_questions_about_passages_of_the_prompt_come_first(decoder: Path, tmp_pa
 def test_a_row_s_own_distractors_fill_the_room(room: int, read: set[str], decoder: Path, tmp_path: Path) -> None:
     write_rows(tmp_path / "questions.jsonl", [ROW])
     settings = settings_for(tmp_path, passages=(room, room))
-    made = example(decoder, settings, loaded(decoder, settings).groups, 0)
-    titles = {load_tokenizer(decoder).decode(passage[:3])[0] for passage in made.passages}
-    assert len(made.passages) == len(read)
+    row = example(decoder, settings, loaded(decoder, settings).groups, 0)
+    titles = {load_tokenizer(decoder).decode(passage[:3])[0] for passage in row.passages}
+    assert len(row.passages) == len(read)
     assert titles == read or ("?" in read and {"A", "B"} < titles)
-    assert len(made.gold[0]) == 2
+    assert len(row.gold[0]) == 2
 
 
 def test_an_article_is_in_one_split(decoder: Path, tmp_path: Path) -> None:

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from ragx.errors import CorpusError
 from ragx_train.data.documents import Corpus, Split
 from ragx_train.data.mixing import pick
-from ragx_train.settings import DocumentSettings
+from ragx_train.settings import DocumentSettings, LoopSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 Sequence = tuple[list[int], str]
 """T token ids, and the names of their documents, for messages."""
+SPLITS: tuple[Split, Split] = ("train", "test")
 
 
 class Part(ABC):
@@ -149,3 +150,17 @@ class Sequences:
     def __getitem__(self, position: int) -> Sequence:
         source, index = pick(self.weights, position)
         return self.parts[source][index]
+
+
+def train_and_test(
+    corpus: Corpus, data: DocumentSettings, loop: LoopSettings, tokenizer: PreTrainedTokenizerFast, *, length: int
+) -> tuple[Sequences, list[Sequence]]:
+    """The sequences of the training split, and the first `loop.validation_examples` of the test split.
+
+    Raises:
+        CorpusError: a split has too little text for a sequence of `length` tokens.
+    """
+    training, test = (
+        Sequences(corpus, data, tokenizer, length=length, split=split, seed=loop.seed) for split in SPLITS
+    )
+    return training, [test[position] for position in range(min(loop.validation_examples, test.size))]

@@ -46,7 +46,8 @@ class Run:
     out: Path
     resume: bool = False
     deadline: float | None = None
-    """In seconds of `time.monotonic`; the run saves a checkpoint and ends before it."""
+    """In seconds of `clock`; the run saves a checkpoint and ends before it."""
+    clock: Callable[[], float] = time.monotonic
 
 
 def train(
@@ -122,11 +123,11 @@ def _train(
 
     def save() -> None:
         nonlocal saved, longest_save
-        began = time.monotonic()
+        began = run.clock()
         if progress.step > saved:
             checkpoint.save(run.out, progress, settings, fingerprint, weights, optimizer, main=main)
         saved = progress.step
-        longest_save = max(longest_save, time.monotonic() - began)
+        longest_save = max(longest_save, run.clock() - began)
 
     def on_any_device(condition: bool) -> bool:
         return bool(total(accelerator, torch.tensor(condition)))
@@ -136,7 +137,7 @@ def _train(
         bar.disable = True  # as an argument it would override TQDM_DISABLE
     logging = record.logging(run.out if main else None, progress.step)
     with stop_on_signals() as stop, logging as log, bar:
-        began = time.monotonic()
+        began = run.clock()
         for batches in batches_of_steps(example, loop, accelerator, first=progress.step):
             rate = learning_rate(progress.step, loop)
             for group in optimizer.param_groups:
@@ -145,7 +146,7 @@ def _train(
                 done = update(accelerator, objective, optimizer, batches, stop, max_grad_norm=loop.max_grad_norm)
             if done is None:
                 break
-            seconds = time.monotonic() - began
+            seconds = run.clock() - began
             progress.step += 1
             progress.tokens += done.tokens
             progress.encoder_tokens += done.encoder_tokens
@@ -175,10 +176,10 @@ def _train(
                 )
                 if main:
                     bar.write(f"step {progress.step}: validation loss {losses['loss']:.3f}", file=sys.stderr)
-            longest_step = max(longest_step, time.monotonic() - began)
+            longest_step = max(longest_step, run.clock() - began)
             if progress.step % loop.checkpoint_every == 0:
                 save()
-            began = time.monotonic()
+            began = run.clock()
             reserve = longest_step + longest_save
             if not last and on_any_device(run.deadline is not None and began + reserve > run.deadline):
                 if main:

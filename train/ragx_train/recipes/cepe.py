@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from ragx_train.data.documents import Corpus, Split, open_corpus
+from ragx_train.data.documents import Corpus, open_corpus
 from ragx_train.data.example import Example, chunks, next_tokens
 from ragx_train.data.masking import MaskingSettings, mask
-from ragx_train.data.sequences import Sequences
+from ragx_train.data.sequences import train_and_test
 from ragx_train.engine.loop import Run, train
 from ragx_train.engine.model import reader_to_train
 from ragx_train.settings import DocumentSettings, RecipeSettings
@@ -46,10 +46,8 @@ def examples(
     settings: CepeSettings, corpus: Corpus, tokenizer: PreTrainedTokenizerFast
 ) -> tuple[Callable[[int], Example], list[Example]]:
     """A function from a position to an example with masked passages, and unmasked examples for validation."""
-
-    def sequences(split: Split) -> Sequences:
-        length, seed = settings.encoder_tokens + settings.decoder_tokens, settings.loop.seed
-        return Sequences(corpus, settings.data, tokenizer, length=length, split=split, seed=seed)
+    length = settings.encoder_tokens + settings.decoder_tokens
+    training, test = train_and_test(corpus, settings.data, settings.loop, tokenizer, length=length)
 
     def halves(sequence: tuple[list[int], str]) -> Example:
         ids, origin = sequence
@@ -61,5 +59,4 @@ def examples(
         random = np.random.default_rng([settings.loop.seed, position])
         return replace(whole, passages=mask(whole.passages, settings.masking, random))
 
-    training, held_out = sequences("train"), sequences("test")
-    return example, [halves(held_out[n]) for n in range(min(settings.loop.validation_examples, held_out.size))]
+    return example, list(map(halves, test))

@@ -13,9 +13,9 @@ from pydantic import Field, model_validator
 
 from ragx.cepe.model import CepeModel
 from ragx.errors import ConfigError
-from ragx_train.data.documents import Split, open_corpus
+from ragx_train.data.documents import open_corpus
 from ragx_train.data.example import IGNORE, Batch, Example
-from ragx_train.data.sequences import Sequences
+from ragx_train.data.sequences import train_and_test
 from ragx_train.engine.loop import Run, train
 from ragx_train.engine.losses import Losses, cross_entropy, encode
 from ragx_train.engine.model import reader_to_train
@@ -50,18 +50,14 @@ def run(settings: MlmSettings, run: Run) -> None:
     mask = mask_id(settings.mask_token, tokenizer)
     corpus = open_corpus(settings.data, tokenizer)
     seed = settings.loop.seed
-
-    def sequences(split: Split) -> Sequences:
-        return Sequences(corpus, settings.data, tokenizer, length=settings.tokens, split=split, seed=seed)
-
-    training, held_out = sequences("train"), sequences("test")
+    training, test = train_and_test(corpus, settings.data, settings.loop, tokenizer, length=settings.tokens)
 
     def example(position: int) -> Example:
         return masked(training[position], settings.masked, mask, np.random.default_rng([seed, 0, position]))
 
     validation = [
-        masked(held_out[n], settings.masked, mask, np.random.default_rng([seed, 1, n]))
-        for n in range(min(settings.loop.validation_examples, held_out.size))
+        masked(sequence, settings.masked, mask, np.random.default_rng([seed, 1, number]))
+        for number, sequence in enumerate(test)
     ]
     fingerprint = {"data.sources": corpus.fingerprint()}
     train(settings, run, model, example, validation, fingerprint, masked_token_loss)

@@ -19,10 +19,10 @@ from ragx.retrieval import Retriever, open_embedder
 from ragx.retrieval.repeats import search_new
 from ragx.types import SearchMethod
 from ragx.util.tokenization import plain_ids
-from ragx_train.data.documents import Corpus, Split, open_corpus
+from ragx_train.data.documents import Corpus, open_corpus
 from ragx_train.data.example import Example, next_tokens
 from ragx_train.data.masking import MaskingSettings, mask
-from ragx_train.data.sequences import Sequences
+from ragx_train.data.sequences import train_and_test
 from ragx_train.engine.loop import Run, train
 from ragx_train.engine.model import reader_to_train
 from ragx_train.settings import DocumentSettings, RecipeSettings
@@ -81,10 +81,7 @@ def examples(
     settings: RetdocSettings, corpus: Corpus, tokenizer: PreTrainedTokenizerFast, retriever: Retriever
 ) -> tuple[Callable[[int], Example], list[Example]]:
     """A function from a position to an example with masked passages, and unmasked examples for validation."""
-    seed = settings.loop.seed
-
-    def sequences(split: Split) -> Sequences:
-        return Sequences(corpus, settings.data, tokenizer, length=settings.decoder_tokens, split=split, seed=seed)
+    training, test = train_and_test(corpus, settings.data, settings.loop, tokenizer, length=settings.decoder_tokens)
 
     def reading(sequence: tuple[list[int], str], random: np.random.Generator | None = None) -> Example:
         ids, origin = sequence
@@ -93,9 +90,10 @@ def examples(
             passages = mask(passages, settings.masking, random)
         return Example(ids, next_tokens(ids), passages, origin)
 
-    training, held_out = sequences("train"), sequences("test")
-    validation = [reading(held_out[n]) for n in range(min(settings.loop.validation_examples, held_out.size))]
-    return lambda position: reading(training[position], np.random.default_rng([seed, position])), validation
+    def example(position: int) -> Example:
+        return reading(training[position], np.random.default_rng([settings.loop.seed, position]))
+
+    return example, list(map(reading, test))
 
 
 def retrieve(

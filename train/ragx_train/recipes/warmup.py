@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from ragx_train.data.documents import Split, open_corpus
+from ragx_train.data.documents import open_corpus
 from ragx_train.data.example import Example, chunks, next_tokens
-from ragx_train.data.sequences import Sequences
+from ragx_train.data.sequences import train_and_test
 from ragx_train.engine.loop import Run, train
 from ragx_train.engine.model import reader_to_train
 from ragx_train.settings import DocumentSettings, RecipeSettings
@@ -30,16 +30,11 @@ def run(settings: WarmupSettings, run: Run) -> None:
     """Train a reader to copy."""
     model, tokenizer = reader_to_train(settings.model, settings.loop)
     corpus = open_corpus(settings.data, tokenizer)
-
-    def sequences(split: Split) -> Sequences:
-        seed = settings.loop.seed
-        return Sequences(corpus, settings.data, tokenizer, length=settings.tokens, split=split, seed=seed)
+    training, test = train_and_test(corpus, settings.data, settings.loop, tokenizer, length=settings.tokens)
 
     def copying(sequence: tuple[list[int], str]) -> Example:
         ids, origin = sequence
         return Example(ids, next_tokens(ids), chunks(ids, settings.chunk), origin)
 
-    training, held_out = sequences("train"), sequences("test")
-    validation = [copying(held_out[n]) for n in range(min(settings.loop.validation_examples, held_out.size))]
     fingerprint = {"data.sources": corpus.fingerprint()}
-    train(settings, run, model, lambda position: copying(training[position]), validation, fingerprint)
+    train(settings, run, model, lambda position: copying(training[position]), list(map(copying, test)), fingerprint)
