@@ -42,7 +42,7 @@ class QuestionSettings(Settings):
     folder: str = "."
     files: list[QuestionFile] = Field(min_length=1)
     test: Share = 0.05
-    """Share of the articles kept for validation, by the SHA-256 of their title (without a title, of their text)."""
+    """Share of the articles reserved for validation, by the SHA-256 of their title (without a title, of their text)."""
     questions: int = Field(default=32, ge=1)
     """Maximum questions in an example; those about passages of the prompt are chosen first."""
     passages: tuple[int, int] = (4, 24)

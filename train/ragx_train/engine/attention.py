@@ -33,9 +33,9 @@ def gold_shares(model: CepeModel, batch: Batch) -> Iterator[list[Tensor]]:
         for question, places in enumerate(passages):
             is_gold[question, places] = 1
         gold.append(is_gold[segments[row, labelled[row]] - 1])
-    found: list[Tensor] = []
+    layers: list[Tensor] = []
 
-    # The pass itself keeps no scores. Log-sum-exps from it would need those of all tokens; here, of the labelled ones.
+    # The forward pass keeps no scores. To get log-sum-exps from it would need the scores of all tokens, not just labels.
     def watch(module: Any, inputs: tuple[Any, ...], _: Tensor) -> None:
         hidden, context = inputs
         of_examples = []
@@ -53,11 +53,11 @@ def gold_shares(model: CepeModel, batch: Batch) -> Iterator[list[Tensor]]:
             )[1]
             of_passages = shares(lse[0])  # type: ignore[index]  # not None: there are offsets
             of_examples.append((of_passages * is_gold).sum(dim=-1).T)  # (H, rows, K) -> (rows, H)
-        found.append(torch.cat(of_examples))
+        layers.append(torch.cat(of_examples))
 
     hooks = [module.register_forward_hook(watch) for module in model.modules() if isinstance(module, CrossAttention)]
     try:
-        yield found
+        yield layers
     finally:
         for hook in hooks:
             hook.remove()

@@ -143,27 +143,27 @@ def _train(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             with _errors_name_step(progress.step + 1):
-                done = update(accelerator, objective, optimizer, batches, stop, max_grad_norm=loop.max_grad_norm)
-            if done is None:
+                result = update(accelerator, objective, optimizer, batches, stop, max_grad_norm=loop.max_grad_norm)
+            if result is None:
                 break
             seconds = run.clock() - began
             progress.step += 1
-            progress.tokens += done.tokens
-            progress.encoder_tokens += done.encoder_tokens
-            progress.context_tokens = max(progress.context_tokens, done.context_tokens)
+            progress.tokens += result.tokens
+            progress.encoder_tokens += result.encoder_tokens
+            progress.context_tokens = max(progress.context_tokens, result.context_tokens)
             progress.seconds += seconds
             log.write(
                 progress.step,
-                **done.losses,
+                **result.losses,
                 learning_rate=rate,
-                gradient_norm=done.gradient_norm,
+                gradient_norm=result.gradient_norm,
                 tokens=progress.tokens,
                 encoder_tokens=progress.encoder_tokens,
-                tokens_per_second=done.tokens / seconds,
+                tokens_per_second=result.tokens / seconds,
                 seconds=progress.seconds,
             )
             bar.update()
-            bar.set_postfix_str(f"loss {done.losses['loss']:.3f}, {done.tokens / seconds:,.0f} tokens/s")
+            bar.set_postfix_str(f"loss {result.losses['loss']:.3f}, {result.tokens / seconds:,.0f} tokens/s")
             last = progress.step == loop.steps
             if on_any_device(stop.requested):
                 break
