@@ -35,7 +35,7 @@ def gold_shares(model: CepeModel, batch: Batch) -> Iterator[list[Tensor]]:
         gold.append(is_gold[segments[row, labelled[row]] - 1])
     layers: list[Tensor] = []
 
-    # The forward pass keeps no scores. To get log-sum-exps from it would need the scores of all tokens, not just labels.
+    # The forward pass keeps no scores. Log-sum-exps from it would need the scores of all tokens, not just of labels.
     def watch(module: Any, inputs: tuple[Any, ...], _: Tensor) -> None:
         hidden, context = inputs
         of_examples = []
