@@ -7,7 +7,6 @@ A reader trained on them keeps its decoder's style, and learns to say from its e
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from ragx.models import resolve
 from ragx.reader.prompt import build_prompt, question_fits
 from ragx.util.files import durable_file
 from ragx.util.jsonlines import load_objects
+from ragx.util.sentences import sentence_spans
 from ragx.util.terminal import notice
 from ragx.util.tokenization import load_tokenizer
 from ragx_train.errors import Interrupted, OutputError, check_new
@@ -160,5 +160,5 @@ def answer_sentence(text: str, answers: Sequence[str]) -> str:
 
     A small decoder answers correctly far more often from the sentence than from the passage.
     """
-    sentences = re.split(r"(?<=[.!?])\s+(?=[A-Z\"'(\d])", text)
+    sentences = (text[start:end] for start, end in sentence_spans(text))
     return next((sentence for sentence in sentences if contains(sentence, answers)), text)

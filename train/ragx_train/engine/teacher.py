@@ -19,8 +19,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ragx.cepe.model import CepeModel
-from ragx.models import fingerprint, home
+from ragx.models import fingerprint
 from ragx.util.files import durable_file, writing
+from ragx.util.folders import cache_home
 from ragx_train.data.example import IGNORE, Batch
 from ragx_train.engine.losses import top_probabilities
 from ragx_train.errors import OutputError
@@ -52,7 +53,7 @@ def stored(top: int, decoder: Path, precision: Literal["bf16", "fp32"]) -> Teach
         OutputError: (the teacher) the predictions cannot be written.
     """
     identity = f"1 {fingerprint(decoder)} {precision} {top}"
-    folder = home() / "teacher" / hashlib.sha256(identity.encode()).hexdigest()[:32]
+    folder = cache_home() / "teacher" / hashlib.sha256(identity.encode()).hexdigest()[:32]
 
     def teacher(model: CepeModel, batch: Batch) -> TeacherTopK:
         files = [folder / key[:2] / f"{key}.safetensors" for key in _keys(batch)]
