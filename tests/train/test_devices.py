@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 from tests.helpers import ROOT
 from tests.helpers.tiny_runs import run_recipe, tiny_settings, write_documents
 
+pytestmark = pytest.mark.slow
+
 
 def two_processes(recipe: str, decoder: Path, folder: Path, *settings: str) -> None:
     script = ["-m", "tests.helpers.run_tiny", recipe, decoder, folder, folder / "two", *settings]

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from ragx.errors import ConfigError
 from tests.helpers.tiny_runs import run_recipe, text, tiny_settings, write_documents, write_questions, write_rows
 
+pytestmark = pytest.mark.slow
 SHORT = ("loop.steps=3", "loop.validation_examples=2")
 
 

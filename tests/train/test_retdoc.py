@@ -153,6 +153,7 @@ def test_a_whole_run(settings: RetdocSettings, tmp_path: Path) -> None:
     assert reader.config.trained_context_tokens == settings.passages * settings.passage_tokens
 
 
+@pytest.mark.slow
 def test_a_run_does_not_resume_with_another_index(settings: RetdocSettings, tmp_path: Path, embedder: Path) -> None:
     run_recipe("retdoc", tmp_path / "out", settings, deadline=time.monotonic())
     indexed(tmp_path / "retrieval.jsonl", embedder)  # the same content

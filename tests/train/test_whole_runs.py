@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from ragx import cepe
 from tests.helpers.tiny_runs import run_recipe, tiny_settings, write_documents
 
+pytestmark = pytest.mark.slow
 SHORT = ("loop.steps=6", "loop.validate_every=3", "loop.validation_examples=2")
 
 
