@@ -1,4 +1,4 @@
-"""Search for passages about a text that are not copies of it, to train and test a reader on continuing the text."""
+"""Search without copies: passages about a text that do not repeat it, for a reader that continues the text."""
 
 from __future__ import annotations
 

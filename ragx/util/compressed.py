@@ -1,4 +1,4 @@
-"""Compressed files: opened by their names, and given up where they unpack to far more than text does."""
+"""Compressed files, recognised by name; reading stops if one unpacks to far more than text would."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def open_bytes(path: Path) -> IO[bytes]:
     else:
         import pyarrow
 
-        # refuses frames that need more than 128 MB, as zstd's own default is
+        # by default zstd refuses frames that need more than 128 MB of memory
         unpacked = io.BufferedReader(pyarrow.CompressedInputStream(file, "zstd"))
     return io.BufferedReader(cast("io.RawIOBase", _Limited(unpacked, packed, file)), _CHUNK_BYTES)
 

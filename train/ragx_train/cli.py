@@ -27,15 +27,15 @@ RECIPES = {
 
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings such as --loop.steps=100.")]
 Config = Annotated[Path, typer.Option(help="YAML file of settings, such as those in train/configs.")]
-OutFile = Annotated[Path, typer.Option(help="File to write, as JSON lines.")]
+OutFile = Annotated[Path, typer.Option(help="File to write (JSON lines).")]
 TimeLimit = Annotated[
-    float | None, typer.Option(parser=parse_duration, metavar="DURATION", help="Stop in time: 45m, 1h30m.")
+    float | None, typer.Option(parser=parse_duration, metavar="DURATION", help="Save and stop before this: 45m, 1h30m.")
 ]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to ragx's."""
-    commands = typer.Typer(no_args_is_help=True, help="Train readers, and prepare data for that.")
+    commands = typer.Typer(no_args_is_help=True, help="Train readers and prepare training data.")
     settings = {"ignore_unknown_options": True}
     for recipe, (_, description) in RECIPES.items():
         commands.command(recipe, help=description, context_settings=settings)(_training(recipe))
@@ -69,7 +69,7 @@ def _training(recipe: str) -> Callable[..., None]:
 
 
 def split(config: Config, out: OutFile, overrides: Overrides = None) -> None:
-    """Write the documents that retdoc's settings reserve for retrieval, to be indexed."""
+    """Write the documents that retdoc reserves for retrieval, to index them."""
     settings: Any = load_recipe("retdoc", config, overrides)
     from ragx_train.data.split import write_retrieval_split
 
@@ -77,7 +77,7 @@ def split(config: Config, out: OutFile, overrides: Overrides = None) -> None:
 
 
 def answers(config: Config, out: OutFile, overrides: Overrides = None, time_limit: TimeLimit = None) -> None:
-    """Write the decoder's own correct answers to the questions of qa's settings, to train on instead."""
+    """Write the decoder's own correct answers to qa's questions, to train on those."""
     deadline = _deadline(time_limit)
     settings: Any = load_recipe("qa", config, overrides)
     from ragx_train.data.own_answers import write_own_answers
