@@ -8,8 +8,6 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from ragx.util import compressed, jsonlines
-
 _LIBRARIES = (
     "charset-normalizer",
     "lxml",
@@ -25,9 +23,10 @@ _LIBRARIES = (
 
 @functools.cache
 def parsing_version() -> str:
-    """SHA-256 of the code of this package and of the readers it uses, and of the versions of Python and of the libraries that parse, in hexadecimal."""
+    """SHA-256 of the code that reads, parses and chunks, and of the versions of Python and its libraries, in hex."""
     digest = hashlib.sha256(" ".join([platform.python_version(), *map(version, _LIBRARIES)]).encode())
-    readers = [Path(module.__file__) for module in (compressed, jsonlines)]
-    for path in [*sorted(Path(__file__).parent.rglob("*.py")), *readers]:
+    folder = Path(__file__).parent
+    readers = [folder.parent / "util" / name for name in ("compressed.py", "jsonlines.py")]
+    for path in [*sorted(folder.rglob("*.py")), *readers]:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
