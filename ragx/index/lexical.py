@@ -41,6 +41,12 @@ _UNSPACED = re.compile(
 """A run of Thai, Lao, Burmese, Khmer, Chinese, Japanese or Korean, where no spaces part all words."""
 
 
+_IGNORED = re.compile("[\u00ad\u0591-\u05bd\u05bf\u05c1-\u05c7\u0640\u064b-\u0652\u2060\ufeff]")
+"""Soft hyphens, other characters without a width, and Hebrew and Arabic vowel signs."""
+_GREEK = re.compile("[\u0370-\u03ff\u1f00-\u1fff]+")
+_ACCENTS = re.compile("[\u0300-\u0345]+")
+
+
 class LexicalError(Exception):
     """What tantivy says of an index that is damaged, or that it cannot write."""
 
@@ -163,7 +169,9 @@ class Lexical:
 
 
 def spaced(text: str, *, unigrams: bool) -> str:
-    """The text in Unicode's form NFKC, in which scripts without spaces are cut into overlapping pairs of characters.
+    """The text as words are looked for in it: scripts without spaces are cut into overlapping pairs of characters.
+
+    It is in Unicode's form NFKC, without soft hyphens, Greek accents, and Hebrew and Arabic vowel signs.
 
     With `unigrams`, as texts are indexed, each character of a run stands there as well, so that a question of a single
     character finds it.
@@ -176,7 +184,8 @@ def spaced(text: str, *, unigrams: bool) -> str:
 
     if text.isascii():
         return text
-    text = unicodedata.normalize("NFKC", text)
+    text = _IGNORED.sub("", unicodedata.normalize("NFKC", text))
+    text = _GREEK.sub(lambda match: _ACCENTS.sub("", unicodedata.normalize("NFD", match[0])), text)
     return _UNSPACED.sub(grams, text)
 
 
