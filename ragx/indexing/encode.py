@@ -16,11 +16,11 @@ from ragx.rag import open_reader
 
 if TYPE_CHECKING:
     from ragx.cepe.model import CepeModel
-    from ragx.cepe.store import EncodeBatches, Filled
+    from ragx.cepe.store import EncodeBatches, FillResult
     from ragx.reader.cepe import CepeReader
 
 
-def encode_index(folder: Path, reader: CepeReader, encode: EncodeBatches | None = None) -> Filled:
+def encode_index(folder: Path, reader: CepeReader, encode: EncodeBatches | None = None) -> FillResult:
     """Encode what is not on disk yet; one that died is continued when called again.
 
     Args:
