@@ -240,7 +240,7 @@ def test_a_damaged_record_is_named_and_made_again_empty(folder: Path, parsed: li
 def test_a_damaged_record_of_a_large_index_is_not_believed(
     folder: Path, parsed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ragx.index.index.READ_WHEN_OPENED", 0)
+    monkeypatch.setattr("ragx.index.index.MAX_CHECKED_BYTES", 0)
     path = generation(folder) / SOURCES
     path.write_bytes(path.read_bytes().replace(b"a.txt", b"e.txt"))
     assert update(folder).added == 0
