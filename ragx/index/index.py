@@ -165,7 +165,7 @@ class Index:
 
     @property
     def lexical(self) -> Lexical:
-        """The lexical index; indexes of older formats have none and build one in memory on first use."""
+        """The lexical index; indexes of formats before 4 have none and build one in memory on first use."""
         with self._lexical_lock:
             if self._lexical is None:
                 notice(f"{self.folder} has no lexical index: building one in memory; `ragx index repair` stores one")
@@ -244,7 +244,7 @@ class Index:
 
 
 def open_lexical(generation: Path, manifest: Manifest) -> Lexical | None:
-    """A generation's lexical index; None if it has none, as in older formats.
+    """A generation's lexical index; None if it has none, as in formats before 4.
 
     Raises:
         IndexFolderError: it is damaged.
