@@ -1,8 +1,8 @@
 """Lexical search: BM25 over the words of all passages, in one tantivy index for all shards.
 
 A tantivy index is a set of immutable segments and a `meta.json` that lists them. A document is a passage's row number
-and the words of its title, headings and text; the text itself is not stored. An update adds a segment and marks documents as
-deleted, so its cost depends only on the size of the change.
+and the words of its title, headings and text; the text itself is not stored. An update adds a segment and marks
+documents as deleted, so its cost depends only on the size of the change.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -182,8 +183,10 @@ def test_a_file_that_is_reached_by_two_ways_stays_as_a_build_has_it(corpus: Path
     (corpus / "link.txt").symlink_to("a.txt")
     build([corpus, corpus / "deep", corpus / "c.jsonl"], tmp_path / "index", TWO_WORDS)
     before = held(tmp_path / "index")
+    modified = (corpus / "a.txt").stat().st_mtime
     for text in ("Grey sea.", "Blue sea."):
         write(corpus, {"a.txt": text})
+        os.utime(corpus / "a.txt", (modified, modified))
         update(tmp_path / "index")
         build([corpus, corpus / "deep", corpus / "c.jsonl"], tmp_path / "anew", TWO_WORDS)
         assert held(tmp_path / "index") == held(tmp_path / "anew")
