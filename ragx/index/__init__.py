@@ -5,6 +5,7 @@ update.py     update_index: add and delete passages in a new generation
 staging.py    the generation being written
 index.py      Index: an opened generation
 by_id.py      find passages by id
+documents.py  the documents of an opened generation
 by_source.py  find passages by the file they came from
 maintain.py   verify, repair, compact, collect garbage, remove
 integrity.py  compare files with the manifest
@@ -14,6 +15,7 @@ dense.py      FAISS: one index per shard, exact re-scoring
 faiss_gpu.py  FAISS indexes on GPUs
 lexical.py    BM25 over all shards, by tantivy
 manifest.py   manifest.json: the contents of a generation
+names.py      named indexes
 """
 
 from ragx.index.build import build_index

@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from ragx.config import IndexSettings
-from ragx.errors import CorpusError, IndexFolderError, ModelError
+from ragx.errors import EmptyCorpusError, IndexFolderError, ModelError
 from ragx.index.dense import build_faiss, check_trainable, factory, new_index, write_faiss
 from ragx.index.lexical import LexicalError, write_lexical
 from ragx.index.manifest import LEXICAL, Counts, EmbedderEntry, Manifest, ShardEntry, is_index_folder, shard_folder
@@ -31,6 +30,7 @@ from ragx.index.staging import Staging
 from ragx.index.vectors import VectorFormat, open_vectors, to_format
 from ragx.types import Embedder, Passage, embedded_text
 from ragx.util.files import durable_file, sync_folder, writer_lock, writing
+from ragx.util.progress import progress
 
 NO_ROWS: np.ndarray = np.empty(0, np.int64)
 EMBEDDING_BATCH = 8192
@@ -76,7 +76,7 @@ def build_index(
 
     Raises:
         ConfigError: the FAISS factory string is invalid or needs more passages; raised before embedding.
-        CorpusError: there are no passages, or one is not valid Unicode.
+        CorpusError: there are no passages (`EmptyCorpusError`), or one is not valid Unicode.
         IndexFolderError: `out` holds something else, cannot be written, or another process is writing to it.
         ModelError: the embedder returned vectors that are not finite.
     """
@@ -84,13 +84,13 @@ def build_index(
     check_out(out)
     with writer_lock(out):
         staging = Staging(out, EmbedderEntry.of(embedder), settings)
-        write_shards(staging, tqdm(passages, desc="reading", unit=" passages", disable=quiet or None))
+        write_shards(staging, progress(passages, desc="reading", unit=" passages", quiet=quiet))
         total = Counts(
             **{**counts(), "passages": sum(shard.passages for shard in staging.shards), "shards": len(staging.shards)}
         )
         if not total.passages:
             staging.discard()
-            raise CorpusError("there are no passages to index")
+            raise EmptyCorpusError("there are no passages to index")
         check_trainable(settings, embedder.dimension, max(shard.passages for shard in staging.shards))
         if sources is not None:
             staging.write_sources(sources())
@@ -194,7 +194,7 @@ def embedding(
         if staging.has(f"{shard_folder(staging.folder, number).name}/vectors.npy")
     )
     total = sum(shard.passages for shard in staging.shards)
-    with tqdm(total=total, initial=done, desc="embedding", unit=" passages", disable=quiet or None) as bar:
+    with progress(total=total, initial=done, desc="embedding", unit=" passages", quiet=quiet) as bar:
 
         def report(number: int) -> None:
             nonlocal done
@@ -248,7 +248,7 @@ def lexical_documents(staging: Staging, start: int, deleted: np.ndarray, *, quie
     """Rows and texts to index lexically: those of shards from row `start`, without `deleted` rows."""
     deleted_rows = set(deleted.tolist())
     *starts, total = accumulate((shard.passages for shard in staging.shards), initial=0)
-    with tqdm(total=total - start, desc="indexing words", unit=" passages", disable=quiet or None) as bar:
+    with progress(total=total - start, desc="indexing words", unit=" passages", quiet=quiet) as bar:
         for number, offset in enumerate(starts):
             if offset >= start:
                 table = open_passages(shard_folder(staging.folder, number) / "passages.arrow")

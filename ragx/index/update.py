@@ -112,9 +112,15 @@ def apply_changes(
     add: Iterable[Passage] = (),
     delete: Iterable[str] = (),
     sources: Callable[[], Iterable[bytes]] | None = None,
+    settings: IndexSettings | None = None,
+    on_progress: Callable[[int, int], object] = lambda done, total: None,
     quiet: bool = False,
 ) -> Update:
-    """As `update_index`, for a caller that holds the lock and opened the current generation under it."""
+    """As `update_index`, for a caller that holds the lock and opened the current generation under it.
+
+    `settings` replace those of the manifest if anything changes; `on_progress` gets the number of embedded passages and
+    the total.
+    """
     if embedder is not None:
         index.check_embedder(embedder)
     added, same = _compare(index, add)
@@ -126,7 +132,18 @@ def apply_changes(
     deleted = np.union1d(index.deleted, np.array(removed, np.int64))
     kept = _kept_shards(index.shards, len(added), deleted, index.manifest.settings.shard_size)
     new = list(added.values())
-    manifest = publish_update(out, index, kept, new, deleted, embedder, sources=sources, quiet=quiet)
+    manifest = publish_update(
+        out,
+        index,
+        kept,
+        new,
+        deleted,
+        embedder,
+        sources=sources,
+        settings=settings,
+        on_progress=on_progress,
+        quiet=quiet,
+    )
     return Update(manifest, len(added), len(removed))
 
 
@@ -176,7 +193,9 @@ def publish_update(
     embedder: Embedder | None,
     *,
     sources: Callable[[], Iterable[bytes]] | None = None,
+    settings: IndexSettings | None = None,
     rebuild_lexical: bool = False,
+    on_progress: Callable[[int, int], object] = lambda done, total: None,
     quiet: bool,
 ) -> Manifest:
     """Publish the first `keep` shards unchanged, then the other shards' passages without `deleted` rows, then `added`.
@@ -197,12 +216,12 @@ def publish_update(
     def find_vector(id: str) -> np.ndarray | None:
         return index.vector(rows[id]) if id in rows else None
 
-    staging = Staging(out, manifest.embedder, manifest.settings)
+    staging = Staging(out, manifest.embedder, settings or manifest.settings)
     folders = tuple(f"{shard_folder(staging.folder, number).name}/" for number in range(len(kept)))
     staging.shards[: len(kept)] = manifest.shards[: len(kept)]
     staging.adopt([name for name in manifest.files if name.startswith(folders)])
     write_shards(staging, chain(index.passages(moved), added), first=len(kept))
-    embed_shards(staging, embedder, find_vector, quiet=quiet)
+    embed_shards(staging, embedder, find_vector, quiet=quiet, on_progress=on_progress)
     staging.write_deleted(deleted)
     if sources is not None:
         staging.write_sources(sources())

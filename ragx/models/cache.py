@@ -1,6 +1,6 @@
 """The cache on disk: folders that are complete or absent, each with a record of its files.
 
-    $RAGX_HOME (default ~/.cache/ragx)
+    cache_home(), by default ~/.cache/ragx
       models/<name>/     a model for `from_pretrained`, and ragx-record.json; files from the Hub are links into its own
                          cache ($HF_HOME), converted weights are files
       files/<name>/      files extracted from wheels, and ragx-record.json
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from pydantic import ValidationError
 from ragx.config import Settings
 from ragx.errors import ModelError
 from ragx.util.files import sha256, sync_file, sync_folder
+from ragx.util.folders import cache_home
 from ragx.util.terminal import notice
 
 RECORD = "ragx-record.json"
@@ -54,14 +54,9 @@ class Record(Settings):
         return sum(file.size for file in self.files.values())
 
 
-def home() -> Path:
-    """ragx's home: `$RAGX_HOME`, or `~/.cache/ragx`."""
-    return Path(os.environ.get("RAGX_HOME") or "~/.cache/ragx").expanduser().absolute()
-
-
 def models() -> Path:
     """The folder of cached models, one subfolder each."""
-    return home() / "models"
+    return cache_home() / "models"
 
 
 def read_record(folder: Path) -> Record | None:
@@ -113,7 +108,7 @@ def publish(folder: Path, name: str, fill: Callable[[Path], tuple[str, str | Non
             finally:
                 _remove(partial)
     except OSError as error:
-        raise ModelError(f"cannot store {name} in {home()}: {error.strerror or error}") from None
+        raise ModelError(f"cannot store {name} in {cache_home()}: {error.strerror or error}") from None
     return folder
 
 
@@ -170,7 +165,7 @@ def _locked(key: str, message: str) -> Iterator[None]:
 
 
 def _lock(key: str) -> FileLock:
-    locks = home() / "locks"
+    locks = cache_home() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     return FileLock(locks / f"{key}.lock")
 
