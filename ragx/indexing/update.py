@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -28,7 +28,8 @@ from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedTokenizerBase
+
+    from ragx.retrieval import TextEmbedder
 
 
 @dataclass
@@ -93,7 +94,7 @@ def update(
         index = Index.open(folder)
         index.check_embedder(embedder)
         version = reading_version(index.manifest.settings.chunking, embedder.fingerprint)
-        update = _Update(index, paths, report, keep, embedder.tokenizer, version)
+        update = _Update(index, paths, report, keep, embedder, version)
         done = apply_changes(
             folder,
             index,
@@ -192,7 +193,7 @@ class _Update:
         paths: Sequence[str | Path],
         report: BuildReport,
         keep: bool,
-        tokenizer: PreTrainedTokenizerBase | None,
+        embedder: TextEmbedder,
         version: str,
     ) -> None:
         self.index = index
@@ -204,6 +205,7 @@ class _Update:
         self.settings, moved = _follow(index, named)
         if moved:
             report.notes.append(f"{moved} was moved to {named[0]}")
+            self._known = _at_new_place(self._known, str(moved), str(named[0]))
         built, others = _sources(index.folder, self.settings, named)
         self._is_whole = bool(built)
         sources = [*built, *others]
@@ -219,7 +221,8 @@ class _Update:
         self.reading = CorpusReading(
             report,
             self.settings.chunking,
-            tokenizer,
+            embedder.tokenizer,
+            embedder.window,
             known=self._known.files,
             deletions=self._known.deletions,
             indexed=BySource(index).passages if self._known.files else lambda source: iter(()),
@@ -296,6 +299,17 @@ def _follow(index: Index, named: Sequence[Path]) -> tuple[IndexSettings, Path | 
         return settings, None
     sources = [str(new) if source == str(old) else source for source in settings.sources]
     return settings.model_copy(update={"sources": sources}), old
+
+
+def _at_new_place(records: Records, old: str, new: str) -> Records:
+    """The records of a source folder that was moved; its files are parsed again."""
+    moved = [
+        each.model_copy(update={"source": new + each.source.removeprefix(old)})
+        if _lies_in(each.source, [old])
+        else each
+        for each in records.deletions.values()
+    ]
+    return replace(records, deletions={each.source: each for each in moved})
 
 
 def _sources(

@@ -226,3 +226,16 @@ def test_short_pages_are_passages_of_their_own_and_long_ones_run_on():
     ]
     assert all(document.text[passage.start : passage.end] == passage.text for passage in passages)
     assert [place(passage) for passage in passages[2:4]] == ["page 4", "pages 4-5"]
+
+
+@given(documents_of_words, st.integers(4, 12))
+def test_no_passage_of_words_has_many_more_tokens_than_the_embedder_reads(tokenizer, document: Document, window: int):
+    chunking = Chunking(size=5)
+    passages = list(split_passages([document], chunking, tokenizer, window))
+    whole = list(split_passages([document], chunking, tokenizer))
+    assert "".join("".join(passage.text for passage in passages).split()) == "".join(document.text.split())
+    assert {(whole.start, whole.end) for whole in whole if whole.end - whole.start <= window} <= {
+        (passage.start, passage.end) for passage in passages
+    }
+    assert all(passage.end - passage.start <= 3 * window for passage in passages)
+    assert [passage.position for passage in passages] == list(range(len(passages)))
