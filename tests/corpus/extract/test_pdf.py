@@ -277,7 +277,7 @@ def test_text_boxes_and_notes_are_read(drawn):
         canvas.textAnnotation("Ask Philomena", Rect=[400, 700, 420, 720])
         canvas.highlightAnnotation("Really?", Rect=[72, 740, 150, 775])
 
-    assert drawn(draw).text == "Snow is white.\nIce is blue.\n\nA text box\n\nAsk Philomena\n\nReally?"
+    assert drawn(draw).text == "Snow is white.\nIce is blue.\n\nA text box\n\nNote: Ask Philomena\n\nNote: Really?"
 
 
 # Headers and footers

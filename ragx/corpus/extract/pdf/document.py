@@ -83,7 +83,7 @@ def _parsed(document: PdfDocument) -> Parsed:
     missing += _recognise(document, sorted(empty), kept)
     pages = [lines_of(page) for page in kept]
     for page, texts in zip(pages, notes, strict=True):
-        page += [Line(text, 0.0, space_above=True) for text in texts]
+        page += [Line(f"Note: {text}", space_above=True) for text in texts]
     title = _title(document, pages)
     join_words(pages)
     text = TextBuilder()

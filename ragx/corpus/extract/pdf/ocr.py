@@ -12,7 +12,7 @@ from ragx.corpus.extract.pdf.words import Word
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument
 
-MAX_PAGES = 16
+MAX_PAGES = 8
 """Pages of one file that are recognised: more would not fit into the time for a file."""
 MAX_SECONDS = 40.0
 """Time after which no further page is begun."""
