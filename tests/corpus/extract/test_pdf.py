@@ -421,6 +421,34 @@ def test_a_scan_with_a_header_on_every_page_has_no_text(drawn):
     assert drawn(*pages).missing[0].startswith("pages 2-5 have no text")
 
 
+@pytest.mark.parametrize("text", ["\\001\\003\\004\\005 \\006", "3HQfQtSU VWH@GN QD~bWHFK 7KH JODFLHU"])
+def test_text_in_a_font_that_does_not_tell_its_meaning_is_none(tmp_path, no_ocr, text):
+    font = b"<</Type/Font/Subtype/Type3/FontBBox[0 0 9 9]/FontMatrix[.1 0 0 .1 0 0]/FirstChar 1/LastChar 1/Widths[9]"
+    objects = (
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/Contents 4 0 R/MediaBox[0 0 600 800]/Resources<</Font<</F 5 0 R>>>>>>",
+        b"<</Length 999>>stream\nBT /F 12 Tf 72 700 Td (%b) Tj ET\nendstream" % text.encode(),
+        font + b"/Encoding<</Differences[1%b]>>/CharProcs<</G01 4 0 R>>>>" % (b"/G01" * 255),
+    )
+    body = b"".join(b"%d 0 obj %b endobj\n" % item for item in enumerate(objects, 1))
+    (tmp_path / "a.pdf").write_bytes(b"%PDF-1.7\n" + body + b"trailer<</Root 1 0 R>>")
+    with pytest.raises(UnreadableError, match="page 1 has no text"):
+        parse(tmp_path / "a.pdf")
+
+
+def test_attached_files_are_named(tmp_path, write_pdf):
+    from pypdfium2 import PdfDocument
+
+    document = PdfDocument(write_pdf(tmp_path / "a.pdf", "Snow."))
+    for name in ("accounts.csv", "notes.txt"):
+        document.new_attachment(name).set_data(b"1,2")
+    document.save(tmp_path / "b.pdf")
+    parsed = parse(tmp_path / "b.pdf")
+    assert parsed.text == "Snow."
+    assert parsed.missing == ["attached files are not read: accounts.csv, notes.txt"]
+
+
 def test_a_file_that_is_all_scanned_says_what_to_do(drawn):
     with pytest.raises(UnreadableError, match="ocrmypdf"):
         drawn(image, image)

@@ -22,8 +22,6 @@ from ragx.corpus.extract.pdf.words import Word, annotated_words, drawn_words
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfPage
 
-_MAX_UNKNOWN = 0.5
-"""Share of characters without a meaning above which a page has no text."""
 _MIN_PATHS = 20
 """Drawings on a page without text that may be letters."""
 _MAX_DAMAGED = 1000
@@ -81,6 +79,10 @@ def _parsed(document: PdfDocument) -> Parsed:
                 rest += drawn
     missing = [f"{_ranges(damaged)} no readable content: the file is damaged"] if damaged else []
     missing += _recognise(document, sorted(empty), kept)
+    if attached := [
+        document.get_attachment(index).get_name() for index in range(min(document.count_attachments(), 20))
+    ]:
+        missing.append(f"attached files are not read: {', '.join(attached)}")
     pages = [lines_of(page) for page in kept]
     for page, texts in zip(pages, notes, strict=True):
         page += [Line(f"Note: {text}", space_above=True) for text in texts]
@@ -115,18 +117,16 @@ def _pages(document: PdfDocument) -> tuple[list[list[Word]], list[list[str]], li
         notes.append([])
         try:
             page = document[number]
-            drawn, unknown = drawn_words(page)
+            drawn = drawn_words(page)
         except PdfiumError:
             damaged.append(number + 1)
             if damaged[-_MAX_DAMAGED:] == list(range(number + 2 - _MAX_DAMAGED, number + 2)):
                 damaged += range(number + 2, len(document) + 1)
                 break
             continue
-        if unknown > _MAX_UNKNOWN:
-            drawn = []
-        added, notes[-1] = annotated_words(document, page, drawn)
-        words[-1] = drawn + added
-        if not drawn and (unknown or _shows_something(page)):
+        added, notes[-1] = annotated_words(document, page, drawn or [])
+        words[-1] = [*(drawn or []), *added]
+        if drawn is None or (not drawn and _shows_something(page)):
             empty.append(number + 1)
         page.close()
     return words, notes, empty, damaged

@@ -22,7 +22,9 @@ _ACCENTS = dict(
 )
 _FORMS = re.compile("[\u2f00-\u2fd5\ufb00-\ufdcf\ufdf0-\ufdff\ufe70-\ufefc]")
 """Ligatures, Arabic letters in the shape that they have in a word, and radicals in the place of ideographs."""
-_UNKNOWN = re.compile("[\0\ufffd\ue000-\uefff\uf100-\uf8ff]")
+_UNKNOWN = re.compile("[\0-\x08\x0e-\x1f\ufffd\ue000-\uefff\uf100-\uf8ff]")
+_VOWELS = 0.22
+"""Share of the letters in the text of any language that is written in Latin letters."""
 _BULLETS = str.maketrans(dict.fromkeys("\uf076\uf0a7\uf0b7\uf0d8\uf0fc", "\u2022"))
 """Of symbol fonts."""
 _MAX_TEXT_CHARS = 100_000
@@ -53,8 +55,8 @@ class Word:
     """A single character after a gap that holds no space character."""
 
 
-def drawn_words(page: PdfPage) -> tuple[list[Word], float]:
-    """The words drawn on a page, in the order of the drawing, and the share of characters of unknown meaning."""
+def drawn_words(page: PdfPage) -> list[Word] | None:
+    """The words drawn on a page, in the order of the drawing; None if its fonts do not tell what their glyphs mean."""
     import pypdfium2.raw as pdfium
 
     text_page = page.get_textpage()
@@ -62,6 +64,8 @@ def drawn_words(page: PdfPage) -> tuple[list[Word], float]:
     count = max(pdfium.FPDFText_CountChars(raw), 0)
     get = pdfium.FPDFText_GetUnicode
     text = "".join([chr(get(raw, index)) for index in range(count)])
+    if not _is_readable(text, lambda index: pdfium.FPDFText_HasUnicodeMapError(raw, index) == 1):
+        return None
     x, y = ctypes.c_double(), ctypes.c_double()
     matrix, start, end = pdfium.FS_MATRIX(), pdfium.FS_RECTF(), pdfium.FS_RECTF()
     words: list[Word] = []
@@ -97,7 +101,21 @@ def drawn_words(page: PdfPage) -> tuple[list[Word], float]:
 
     for match in _WORD.finditer(text):
         add(match.start(), match.end() - 1)
-    return words, len(_UNKNOWN.findall(text)) / max(count, 1)
+    return words
+
+
+def _is_readable(text: str, has_no_meaning: Callable[[int], bool]) -> bool:
+    """The text is not made of numbers of glyphs. `has_no_meaning`: the font does not tell what a character means.
+
+    Some fonts that do not tell it have the right characters all the same, so that the text itself decides.
+    """
+    if 2 * len(_UNKNOWN.findall(text)) > len(text):
+        return False
+    letters = [character for character in text if character.isascii() and character.isalpha()]
+    vowels = sum(letter in "aeiouyAEIOUY" for letter in letters)
+    if 2 * len(letters) < len(text) - text.count(" ") or vowels > _VOWELS * len(letters):
+        return True
+    return 2 * sum(map(has_no_meaning, range(len(text)))) <= len(text)
 
 
 def usual_angle(words: Sequence[Word]) -> int:
