@@ -38,9 +38,9 @@ def row_document(id: object, title: object, text: object, source: str) -> Docume
     return Document(without_surrogates(str(id)), normalise(one_line(title or "")), normalise(text), source)
 
 
-def read_jsonl(path: Path) -> Iterator[Document | Skipped]:
+def read_jsonl(path: Path, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[Document | Skipped]:
     """One JSON object per line with `id`, `text` and optionally `title`; UTF-8, optionally compressed."""
-    for number, line in _lines(path):
+    for number, line in _lines(path, max_line_bytes):
         if isinstance(line, Skipped):
             yield line
             continue
@@ -62,17 +62,17 @@ def _json_document(line: bytes, source: str) -> Document | str:
     return row_document(row.get("id"), row.get("title"), row.get("text"), source)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes | Skipped]]:
+def _lines(path: Path, max_bytes: int = MAX_LINE_BYTES) -> Iterator[tuple[int, bytes | Skipped]]:
     """The file's lines, numbered from 1. A damaged file ends before the damage."""
     number = 0
     try:
         with open_bytes(path) as file:
-            while line := file.readline(MAX_LINE_BYTES):
+            while line := file.readline(max_bytes):
                 number += 1
-                if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
+                if len(line) == max_bytes and not line.endswith(b"\n"):
                     while line and not line.endswith(b"\n"):
-                        line = file.readline(MAX_LINE_BYTES)
-                    yield number, Skipped(f"{path}:{number}", f"is longer than {MAX_LINE_BYTES >> 20} MB")
+                        line = file.readline(max_bytes)
+                    yield number, Skipped(f"{path}:{number}", f"is longer than {max_bytes / (1 << 20):.3g} MB")
                 else:
                     yield number, line
     except UNREADABLE as error:
@@ -123,8 +123,7 @@ def read_parquet(path: Path, batch_rows: int = PARQUET_ROWS) -> Iterator[Documen
 
     number = 0
     try:
-        packed = path.stat().st_size
-        left = unpacked_limit(packed)
+        left = limit = unpacked_limit(path.stat().st_size)
         with pyarrow.parquet.ParquetFile(path, buffer_size=_PARQUET_BYTES) as file:
             columns = [name for name in ("id", "title", "text") if name in file.schema_arrow.names]
             if missing := {"id", "text"}.difference(columns):
@@ -135,7 +134,7 @@ def read_parquet(path: Path, batch_rows: int = PARQUET_ROWS) -> Iterator[Documen
                     row = _parquet_row(batch, index, str(path))
                     left -= len(row.text) if isinstance(row, Document) else 0
                     if left < 0:
-                        raise OSError(bomb(packed))
+                        raise OSError(bomb(limit))
                     number += 1
                     yield Skipped(f"{path}:{number}", row) if isinstance(row, str) else row
     except (pyarrow.ArrowException, OSError) as error:

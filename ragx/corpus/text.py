@@ -18,16 +18,16 @@ _TITLE_CHARS = 100_000
 """The part of the text that is searched for a title."""
 
 
-def read_text(path: Path, id: str) -> Document | Skipped:
+def read_text(path: Path, id: str, max_bytes: int = MAX_BYTES) -> Document | Skipped:
     """The file's text, exactly as `open(path, encoding=…).read()` gives it, NFC-normalised.
 
     Raises:
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        return Skipped(str(path), f"is larger than {MAX_BYTES >> 20} MB: split it, or convert it to .jsonl")
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        return Skipped(str(path), f"is larger than {max_bytes >> 20} MB: split it, or convert it to .jsonl")
     encoding = detect_encoding(data)
     if encoding is None:
         return Skipped(str(path), "looks like a binary file, not text")

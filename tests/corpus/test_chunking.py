@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ragx.config import Chunking
 from ragx.corpus import Document, PassageCounts, split_passages, unique_passages
-from ragx.corpus import chunking as module
+from ragx.corpus.chunking import token_spans
 from ragx.errors import CorpusError
 from ragx.types import Passage
 
@@ -112,12 +112,9 @@ def test_a_special_token_in_the_text_is_text(tokenizer):
     assert [passage.text for passage in passages] == ["a", "<", "s", ">"]
 
 
-def test_a_long_document_is_tokenized_piece_by_piece_with_the_same_result(tokenizer, monkeypatch):
-    document = Document("d", "", "naïve words, some 長い\n" * 40, "/d")
-    chunking = Chunking(unit="tokens", size=7, overlap=2)
-    at_once = list(split_passages([document], chunking, tokenizer))
-    monkeypatch.setattr(module, "_TOKENIZED_CHARS", 10)
-    assert list(split_passages([document], chunking, tokenizer)) == at_once
+def test_a_long_text_is_tokenized_piece_by_piece_with_the_same_result(tokenizer):
+    text = "naïve words, some 長い\n" * 40
+    assert list(token_spans(text, tokenizer, piece_chars=10)) == list(token_spans(text, tokenizer))
 
 
 def test_tokens_without_a_fast_tokenizer_are_an_error():
@@ -159,7 +156,7 @@ def test_the_counts_add_up_and_no_two_passages_kept_are_the_same(documents, chun
     assert not any(unicodedata.category(character)[0] == "L" for text in lost for character in text)
 
 
-def test_text_without_spaces_is_cut_all_the_same() -> None:
+def test_text_without_spaces_is_split_too() -> None:
     def sizes(text: str) -> list[int]:
         document = Document("d", "", text, "/d.txt")
         return [len(passage.text) for passage in split_passages([document], Chunking(size=10))]

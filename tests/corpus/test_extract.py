@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import psutil
 import pytest
@@ -123,12 +124,15 @@ def test_an_entity_bomb_in_a_word_document_is_skipped(tmp_path, parser, write_do
     assert "cannot be parsed" in reason(parser.read_file(path, "a", "docx"))
 
 
-def test_too_much_text_is_skipped(tmp_path, monkeypatch, write_pdf):
-    monkeypatch.setattr(worker, "MAX_TEXT_CHARS", 10)
-    path = write_pdf(tmp_path / "a.pdf", "Snow is white.", "Ice.")
-    assert "characters of text" in worker.parse({"format": "pdf", "path": str(path)})["reason"]
-    monkeypatch.setattr(worker, "MAX_FILE_BYTES", 100)
-    assert "is larger than" in worker.parse({"format": "pdf", "path": str(path)})["reason"]
+def test_a_file_that_is_too_large_is_skipped(tmp_path, parser):
+    with (tmp_path / "a.pdf").open("wb") as file:
+        file.truncate(worker.MAX_FILE_BYTES + 1)  # a hole, which takes no space
+    assert "is larger than 256 MB" in reason(parser.read_file(tmp_path / "a.pdf", "a", "pdf"))
+
+
+def test_too_much_text_is_skipped(parser):
+    page = parser.read_wiki_page(Path("wiki.xml"), "Snow", "a" * (worker.MAX_TEXT_CHARS + 1), [])
+    assert "50 million characters of text" in reason(page)
 
 
 def test_a_missing_file_is_skipped(tmp_path, parser):

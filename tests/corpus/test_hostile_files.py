@@ -107,27 +107,24 @@ def test_damage_of_any_kind_is_read_or_skipped_in_one_line(tmp_path, read, whole
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz"])
 @pytest.mark.parametrize("filler", [b"\n", b" "])
-def test_a_compressed_file_that_unpacks_to_far_more_than_text_does_is_given_up(
-    tmp_path, read, monkeypatch, suffix, filler
-):
-    monkeypatch.setattr(formats, "SMALL_BYTES", 1 << 20)
+def test_a_compressed_file_that_unpacks_to_far_more_than_text_does_is_not_read_whole(tmp_path, suffix, filler):
     pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}[suffix]
     path = tmp_path / f"a.jsonl{suffix}"
     path.write_bytes(pack(b'{"id": 0, "text": "snow"}\n' + filler * (4 << 20)))
-    documents, (skipped,) = read(path)
-    assert [document.text for document in documents] == ["snow"]
-    assert skipped.source == str(path)
-    assert "unpacks to over 1 MB" in skipped.reason
+    with formats.open_bytes(path, small_bytes=1 << 20) as file:
+        assert b"snow" in file.readline()
+        with pytest.raises(OSError, match="unpacks to over 1 MB"):
+            file.read()
 
 
-def test_an_xz_file_cannot_ask_for_any_amount_of_memory(tmp_path, read, monkeypatch):
+@pytest.mark.parametrize(("dictionary", "is_read"), [(64 << 20, True), (257 << 20, False)])  # xz -9 has 64 MB
+def test_an_xz_file_cannot_ask_for_any_amount_of_memory(tmp_path, read, dictionary, is_read):
     path = tmp_path / "a.jsonl.xz"
-    path.write_bytes(lzma.compress(b'{"id": 0, "text": "snow"}\n', preset=9))
-    assert len(read(path)[0]) == 1
-    monkeypatch.setattr(formats, "MAX_DICTIONARY_BYTES", 1 << 20)
-    documents, (skipped,) = read(path)
-    assert documents == []
-    assert "Memory usage limit exceeded" in skipped.reason
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": dictionary}]
+    path.write_bytes(lzma.compress(b'{"id": 0, "text": "snow"}\n', filters=filters))
+    documents, skipped = read(path)
+    assert [document.text for document in documents] == ["snow"] * is_read
+    assert ["Memory usage limit exceeded" in entry.reason for entry in skipped] == [True] * (not is_read)
 
 
 def test_xz_files_of_several_streams_with_padding_are_read_whole(tmp_path):
@@ -151,12 +148,14 @@ def test_a_parquet_file_whose_rows_are_one_great_text_many_times_costs_itself(tm
     assert skipped.source == str(bomb)
 
 
-def test_parquet_rows_that_add_up_to_far_more_than_text_does_are_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "SMALL_BYTES", 1 << 20)
-    path = parquet(tmp_path / "a.parquet", id=list(range(1000)), text=["snow " * 1000] * 1000)
-    *documents, skipped = read_parquet(path)
-    assert 200 < len(documents) < 1000
-    assert f"beyond row {len(documents)}: unpacks to over" in skipped.reason
+def test_parquet_rows_that_add_up_to_far_more_than_text_does_are_not_read_to_the_end(tmp_path):
+    import pyarrow
+
+    text = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 300, pyarrow.int32()), ["snow " * (1 << 20)])
+    path = parquet(tmp_path / "a.parquet", id=list(range(300)), text=text)
+    *rows, skipped = ((entry.source, getattr(entry, "reason", "")) for entry in read_parquet(path, batch_rows=10))
+    assert len(rows) == (1 << 30) // (5 << 20)
+    assert f"beyond row {len(rows)}: unpacks to over 1,024 MB" in skipped[1]
 
 
 @limits_memory
