@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import torch
-from ragx_train.data import own_answers
 from ragx_train.data.own_answers import answer, telling, write_own_answers
 from ragx_train.data.questions import gold_passages
 from ragx_train.recipes.qa import QaSettings
 from ragx_train.signals import Interrupted
+from torch.nn.modules.module import register_module_forward_pre_hook
 from transformers import AutoModelForCausalLM
 
 from ragx.errors import ConfigError, CorpusError
@@ -63,21 +63,19 @@ def rows() -> list[dict[str, Any]]:
     ]
 
 
-def settings(decoder: Path, folder: Path, *overrides: str) -> QaSettings:
-    write_rows(folder / "questions.jsonl", rows())
+def settings(decoder: Path, folder: Path, *overrides: str, repeat: int = 1) -> QaSettings:
+    write_rows(folder / "questions.jsonl", rows() * repeat)
     told = tiny_settings("qa", decoder, folder, *overrides)
     assert isinstance(told, QaSettings)
     return told
 
 
-def test_rows_that_the_decoder_answers_rightly_are_kept_with_its_answer(
-    reciting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(own_answers, "TOGETHER", 3)
-    out = tmp_path / "own.jsonl"
-    assert write_own_answers(settings(reciting, tmp_path), out) == (2, 4), "a row without a gold passage is not asked"
+def test_rows_that_the_decoder_answers_rightly_are_kept_with_its_answer(reciting: Path, tmp_path: Path) -> None:
+    out, repeat = tmp_path / "own.jsonl", 9  # more than one batch
+    done = write_own_answers(settings(reciting, tmp_path, repeat=repeat), out)
+    assert done == (2 * repeat, 4 * repeat), "a row without a gold passage is not asked"
     written = [json.loads(line) for line in out.read_text().splitlines()]
-    expected = [{**row, "answers": [SAID.strip()]} for row in (rows()[0], rows()[2])]
+    expected = [{**row, "answers": [SAID.strip()]} for row in (rows()[0], rows()[2])] * repeat
     assert sorted(written, key=str) == sorted(expected, key=str)
 
 
@@ -91,19 +89,18 @@ def test_a_question_too_long_for_a_prompt_is_left_out_and_said(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_keeps_the_answers_up_to_then(
-    number: signal.Signals, reciting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*arguments: Any) -> list[str | None]:
+def test_a_signal_keeps_the_answers_up_to_then(number: signal.Signals, reciting: Path, tmp_path: Path) -> None:
+    def interrupt(*_: object) -> None:
+        hook.remove()
         os.kill(os.getpid(), number)
-        return answer(*arguments)
 
-    monkeypatch.setattr(own_answers, "answer", interrupted)
-    monkeypatch.setattr(own_answers, "TOGETHER", 3)
+    hook = register_module_forward_pre_hook(interrupt)  # in the first batch
     out = tmp_path / "own.jsonl"
-    with pytest.raises(Interrupted, match=r"stopped by a signal: 2 right answers to 3 questions in .*own\.jsonl"):
-        write_own_answers(settings(reciting, tmp_path), out)
-    assert [json.loads(line)["answers"] for line in out.read_text().splitlines()] == [[SAID.strip()]] * 2
+    with pytest.raises(Interrupted, match="right answers to 32 questions"):
+        write_own_answers(settings(reciting, tmp_path, repeat=9), out)
+    written = [json.loads(line)["answers"] for line in out.read_text().splitlines()]
+    assert 14 <= len(written) <= 18
+    assert written == [[SAID.strip()]] * len(written)
 
 
 def test_an_answer_that_does_not_end_is_none(reciting: Path, tmp_path: Path) -> None:

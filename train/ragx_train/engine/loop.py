@@ -45,7 +45,9 @@ class Run:
     out: Path
     resume: bool = False
     deadline: float | None = None
-    """By `time.monotonic`; the run ends before it, with a checkpoint."""
+    """By `clock`; the run ends before it, with a checkpoint."""
+    clock: Callable[[], float] = time.monotonic
+    """Seconds."""
 
 
 def train(
@@ -120,11 +122,11 @@ def _train(
 
     def save() -> None:
         nonlocal saved, longest_save
-        began = time.monotonic()
+        began = run.clock()
         if progress.step > saved:
             checkpoint.save(run.out, progress, settings, fingerprint, weights, optimizer, main=main)
         saved = progress.step
-        longest_save = max(longest_save, time.monotonic() - began)
+        longest_save = max(longest_save, run.clock() - began)
 
     def agreed(wish: bool) -> bool:  # one device's wish is all devices'
         return bool(total(accelerator, torch.tensor(wish)))
@@ -134,7 +136,7 @@ def _train(
         bar.disable = True  # given as an argument, it would outdo TQDM_DISABLE
     logging = record.logging(run.out if main else None, progress.step)
     with stop_on_signals() as stop, logging as log, bar:
-        began = time.monotonic()
+        began = run.clock()
         for batches in batches_of_steps(example, loop, accelerator, first=progress.step):
             rate = learning_rate(progress.step, loop)
             for group in optimizer.param_groups:
@@ -143,7 +145,7 @@ def _train(
                 done = update(accelerator, objective, optimizer, batches, stop, max_grad_norm=loop.max_grad_norm)
             if done is None:
                 break
-            seconds = time.monotonic() - began
+            seconds = run.clock() - began
             progress.step += 1
             progress.tokens += done.tokens
             progress.encoder_tokens += done.encoder_tokens
@@ -174,10 +176,10 @@ def _train(
                 )
                 if main:
                     bar.write(f"step {progress.step}: validation loss {held_out_loss:.3f}", file=sys.stderr)
-            longest_step = max(longest_step, time.monotonic() - began)
+            longest_step = max(longest_step, run.clock() - began)
             if progress.step % loop.checkpoint_every == 0:
                 save()
-            began = time.monotonic()
+            began = run.clock()
             reserve = longest_step + longest_save
             if not last and agreed(run.deadline is not None and began + reserve > run.deadline):
                 if main:
