@@ -282,27 +282,22 @@ def test_filling_again_encodes_only_what_is_new(tmp_path: Path, encoder: Encoder
     assert encoder.tokens == 8
 
 
-def test_filling_encodes_a_bounded_number_of_tokens_at_a_time(
-    tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ragx.cepe.store.passages.FILL_TOKENS", 10)
+def test_filling_encodes_a_limited_number_of_tokens_at_a_time(tmp_path: Path, encoder: Encoder) -> None:
     done: list[int] = []
     passages = [[n] * 4 for n in range(5)] + [[6] * 15, [7], []]
-    assert reader_store(tmp_path).fill(encoder.model, passages, done.append).encoded == 8
+    assert reader_store(tmp_path).fill(encoder.model, passages, done.append, batch_tokens=10).encoded == 8
     assert done == [2, 2, 1, 1, 2]
 
 
-def test_filling_stops_before_it_drops_its_own(
-    tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ragx.cepe.store.passages.FILL_TOKENS", 20)
+def test_filling_stops_before_it_drops_its_own(tmp_path: Path, encoder: Encoder) -> None:
     store = reader_store(tmp_path, max_bytes=1_000_000)
     passages = [[n % 200, n // 200 + 3, *[5] * 8] for n in range(1000)]
-    report = store.fill(encoder.model, passages)
+    report = store.fill(encoder.model, passages, batch_tokens=20)
     assert not report.complete
     assert 500 < report.encoded < 900
     assert None not in store.get(passages[: report.encoded])
-    assert store.fill(encoder.model, passages) == Filled(encoded=0, present=report.encoded, complete=False)
+    again = store.fill(encoder.model, passages, batch_tokens=20)
+    assert again == Filled(encoded=0, present=report.encoded, complete=False)
 
 
 # the bound

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,16 +23,11 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @pytest.fixture(autouse=True)
-def unwritten_memory_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the kernels are given to write to holds NaN."""
-    for name in ("empty", "empty_like"):
-        make = getattr(torch, name)
-
-        def filled(*args: Any, make: Any = make, **options: Any) -> Tensor:
-            tensor: Tensor = make(*args, **options)
-            return tensor.fill_(torch.nan) if tensor.is_floating_point() else tensor
-
-        monkeypatch.setattr(torch, name, filled)
+def unwritten_memory_shows() -> Iterator[None]:
+    """What the kernels are given to write to holds NaN (`torch.utils.deterministic.fill_uninitialized_memory`)."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ragx.cepe.model import CepeModel
 
 FILL_TOKENS = 16_384
-"""Tokens that `fill` encodes in one batch."""
+"""Tokens that `fill` encodes in one batch by default."""
 
 Passages = Sequence[Sequence[int]]
 """Token ids of each passage."""
@@ -129,6 +129,8 @@ class PassageStore:
         passages: Iterable[Sequence[int]],
         on_progress: Callable[[int], object] = lambda _: None,
         encode: EncodeBatches | None = None,
+        *,
+        batch_tokens: int = FILL_TOKENS,
     ) -> Filled:
         """Encode and store the missing passages; stop when the cache cannot keep more.
 
@@ -137,13 +139,14 @@ class PassageStore:
             passages: token ids of each; any number of passages, read as needed.
             on_progress: called with the number of passages just finished.
             encode: encodes batches, in any order; None: `model` does.
+            batch_tokens: tokens encoded in one batch; a longer passage is a batch of its own.
         """
         encoded = present = size = 0
         complete = True
 
         def missing() -> Iterator[Passages]:
             nonlocal present, size, complete
-            for batch in _batches(passages):
+            for batch in _batches(passages, batch_tokens):
                 size += sum(record_bytes(len(passage) * row_bytes(self.width, self.format)) for passage in batch)
                 # beyond this, new passages would evict those stored before
                 complete = self._records.writable and size <= self._records.kept_bytes
@@ -191,12 +194,12 @@ def encode_rows(model: CepeModel, passages: Passages, format: Format) -> Rows:
     return pack(phi, format)
 
 
-def _batches(passages: Iterable[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
-    """Consecutive passages of at most `FILL_TOKENS` tokens in total, or a single longer one."""
+def _batches(passages: Iterable[Sequence[int]], max_tokens: int) -> Iterator[list[Sequence[int]]]:
+    """Consecutive passages of at most `max_tokens` tokens in total, or a single longer one."""
     batch: list[Sequence[int]] = []
     tokens = 0
     for passage in passages:
-        if batch and tokens + len(passage) > FILL_TOKENS:
+        if batch and tokens + len(passage) > max_tokens:
             yield batch
             batch, tokens = [], 0
         batch.append(passage)
