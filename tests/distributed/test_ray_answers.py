@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 import ray
 
-from ragx.cli import main as cli
 from ragx.config import IndexSettings
 from ragx.indexing.build import build
 from ragx.rag import RAG
@@ -34,16 +33,14 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_ask_answers_as_with_the_local_engine(
-    index: Path, tiny_decoder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    index: Path, tiny_decoder: Path, run_command: Callable[..., tuple[int, str, str]]
 ) -> None:
     answers = []
     for engine in ("local", "ray"):
-        options = ["--model", str(tiny_decoder), "-k", "4", "--prompt-passages", "1", "--max-new-tokens", "3", "--json"]
-        monkeypatch.setattr(sys, "argv", ["ragx", "ask", QUESTION, "--index", str(index), "--engine", engine, *options])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert not ended.value.code
-        answers.append(json.loads(capsys.readouterr().out))
+        options = ["--model", tiny_decoder, "-k", "4", "--prompt-passages", "1", "--max-new-tokens", "3", "--json"]
+        code, out, _ = run_command("ask", QUESTION, "--index", index, "--engine", engine, *options)
+        assert code == 0
+        answers.append(json.loads(out))
     here, there = answers
     assert len(here["hits"]) == 4
     scores = [[hit.pop("score") for hit in each["hits"]] for each in answers]

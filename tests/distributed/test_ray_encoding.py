@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -15,12 +15,15 @@ from torch import Tensor
 from ragx.cepe.added_weights import save_reader
 from ragx.cepe.fresh import fresh
 from ragx.cepe.placement import Placement
+from ragx.cepe.store import Rows
+from ragx.cepe.store.passages import Passages
 from ragx.config import EncodingOptions, IndexSettings
 from ragx.errors import ModelError
 from ragx.index import Index
 from ragx.indexing.build import build
 from ragx.indexing.encode import cluster_encoding, encode_index
 from ragx.models import home
+from ragx.models.local import bundled
 from ragx.rag import open_reader
 from ragx.reader.cepe import CepeReader
 from tests.helpers.slow_embedders import slow_reader
@@ -48,11 +51,6 @@ def trained(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     model = fresh(tiny_decoder, Placement(torch.float32, "cpu"), output_gain=0.5)
     save_reader(model, folder, decoder=str(tiny_decoder))
     return folder
-
-
-@pytest.fixture(autouse=True)
-def few_passages_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ragx.cepe.store.passages.FILL_TOKENS", 100)
 
 
 @pytest.fixture
@@ -111,14 +109,13 @@ def test_build_on_the_cluster_encodes_there_too(
 
 
 def test_workers_take_a_reader_that_comes_with_ragx_by_its_name(
-    trained: Path, opened: Callable[[str], CepeReader], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    opened: Callable[[str], CepeReader], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = opened("named")
+    name = next(iter(bundled()))
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "small").mkdir()
-    monkeypatch.setattr("ragx.models.local.BUNDLED", trained.parent)
-    for model, theirs in (("small", str(tmp_path / "small")), (trained.name, trained.name)):
-        (tmp_path / model).mkdir(exist_ok=True)
+    for model, theirs in (("small", str(tmp_path / "small")), (name, name)):
+        (tmp_path / model).mkdir()
         (source, *_) = cluster_encoding(model, reader, device="cpu", bits=None).args  # type: ignore[attr-defined]
         assert source.arguments[0] == theirs
 
@@ -142,7 +139,11 @@ def test_a_killed_worker_loses_nothing(
     killer = threading.Thread(target=kill)
     killer.start()
     source = distributed.Source(slow_reader, (str(trained), str(seen), 0.3))
-    encode = partial(distributed.encode_batches, source, reader.model.encoder_fingerprint(), "bfloat16")
+
+    def encode(batches: Iterable[Passages]) -> Iterable[tuple[Passages, Rows]]:
+        by_threes = (batch[start : start + 3] for batch in batches for start in range(0, len(batch), 3))
+        return distributed.encode_batches(source, reader.model.encoder_fingerprint(), "bfloat16", by_threes)
+
     done = encode_index(index, reader, encode)
     killer.join()
     assert (done.encoded, done.present, done.complete) == (NOTES, 0, True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ragx.cli import main as cli
 from ragx.config import IndexSettings
 from ragx.errors import ModelError
 from ragx.index import Index, build_index, read_manifest, update_index, verify
@@ -64,7 +63,9 @@ def test_a_workers_mistake_is_one_line_and_changes_nothing(tmp_path: Path) -> No
     assert contents(tmp_path) == before
 
 
-def test_the_command_updates_as_with_the_local_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_updates_as_with_the_local_engine(
+    tmp_path: Path, run_command: Callable[..., tuple[int, str, str]]
+) -> None:
     notes, local, ray = (tmp_path / name for name in ("notes", "local", "ray"))
     notes.mkdir()
     (notes / "snow.txt").write_text("Fresh snow reflects light.\n")
@@ -72,10 +73,7 @@ def test_the_command_updates_as_with_the_local_engine(tmp_path: Path, monkeypatc
     shutil.copytree(local, ray)
     (notes / "soil.txt").write_text("Dark soil absorbs light.\n")
     for folder in (local, ray):
-        monkeypatch.setattr(sys, "argv", ["ragx", "index", "update", "--index", str(folder), "--engine", folder.name])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert not ended.value.code
+        assert run_command("index", "update", "--index", folder, "--engine", folder.name)[0] == 0
     ours, theirs = Index.open(ray), Index.open(local)
     assert list(ours.live_passages()) == list(theirs.live_passages())
     assert ours.total == 2
