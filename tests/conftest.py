@@ -74,6 +74,12 @@ def shared() -> Path:
 
 
 @pytest.fixture
+def unread_when_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every index counts as too large for its files to be read whenever it is opened."""
+    monkeypatch.setattr("ragx.index.index.READ_WHEN_OPENED", 0)
+
+
+@pytest.fixture
 def run_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:

@@ -17,10 +17,7 @@ from ragx.retrieval import Retriever
 from tests.helpers.small_indexes import SNOW, build
 from tests.helpers.toy_embedders import WordEmbedder, passage
 
-
-@pytest.fixture(autouse=True)
-def nothing_is_read_when_an_index_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ragx.index.index.READ_WHEN_OPENED", 0)
+pytestmark = pytest.mark.usefixtures("unread_when_opened")
 
 
 def flip(path: Path, what: bytes) -> None:

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from ragx.config import IndexSettings
 from ragx.errors import IndexFolderError
 from ragx.index import Index, build_index, collect_garbage, compact_index, read_manifest, update_index, verify
-from ragx.index import index as opening
 from ragx.retrieval import Retriever
 from ragx.types import Passage
 from tests.helpers.toy_embedders import WordEmbedder, passage, passages
@@ -184,9 +183,9 @@ def test_after_collecting_garbage_no_word_of_a_deleted_passage_is_left(tmp_path:
     verify(folder)
 
 
-def test_damage_to_a_segment_that_is_merged_is_not_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("unread_when_opened")
+def test_damage_to_a_segment_that_is_merged_is_not_passed_on(tmp_path: Path) -> None:
     build(tmp_path, passages(["snow soil", "snow cloud"]), shard_size=2)
-    monkeypatch.setattr(opening, "READ_WHEN_OPENED", 0)  # as of a large index
     (norms,) = (tmp_path / "gen-0001" / "lexical").glob("*.fieldnorm")
     damaged = bytearray(norms.read_bytes())
     assert damaged[:2] == b"\2\2"  # lengths
@@ -203,12 +202,10 @@ def test_damage_to_a_segment_that_is_merged_is_not_passed_on(tmp_path: Path, mon
     )
 
 
+@pytest.mark.usefixtures("unread_when_opened")
 @pytest.mark.parametrize("kind", ["idx", "term", "fast", "fieldnorm", "store", "json"])
-def test_a_segment_that_someone_else_made_up_gives_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
+def test_a_segment_that_someone_else_made_up_gives_one_line(tmp_path: Path, kind: str) -> None:
     build(tmp_path, passages(["snow soil", "snow cloud"] * 50))
-    monkeypatch.setattr(opening, "READ_WHEN_OPENED", 0)
     (path,) = (tmp_path / "gen-0001" / "lexical").glob(f"*.{kind}")
     whole = path.read_bytes()
     said = set()

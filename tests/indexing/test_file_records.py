@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,19 +15,24 @@ from ragx.corpus.sources import SourceFile
 from ragx.errors import IndexFolderError
 from ragx.index import collect_garbage, compact_index, read_manifest, repair_index, update_index
 from ragx.index.manifest import SOURCES, write_manifest
-from ragx.indexing import file_records
 from ragx.indexing.build import build
 from ragx.indexing.update import delete, update
 from tests.helpers.notes import TWO_WORDS, LengthEmbedder, built, generation, held, record, rows, write
 
 
+class Parsed(list[str]):
+    """The names of the files that have been parsed; `before_each` gets each path just before."""
+
+    before_each: Callable[[Path], object] = staticmethod(lambda path: None)
+
+
 @pytest.fixture
-def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that have been parsed."""
-    names: list[str] = []
+def parsed(monkeypatch: pytest.MonkeyPatch) -> Parsed:
+    names = Parsed()
     start = FileReader.start
 
     def record_name(reader: FileReader, file: SourceFile) -> Iterator[Document | Skipped]:
+        names.before_each(file.path)
         names.append(file.path.name)
         return start(reader, file)
 
@@ -122,19 +127,12 @@ def test_a_file_with_a_skipped_row_is_parsed_and_reported_again(folder: Path, co
 
 
 def test_a_file_that_was_written_to_while_it_was_read_is_read_again(
-    corpus: Path, tmp_path: Path, parsed: list[str], monkeypatch: pytest.MonkeyPatch
+    corpus: Path, tmp_path: Path, parsed: Parsed
 ) -> None:
-    start = FileReader.start
-
-    def overwrite(reader: FileReader, file: SourceFile) -> Iterator[Document | Skipped]:
-        if file.path.name == "a.txt":
-            file.path.write_text("Red sea.")
-        return start(reader, file)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(FileReader, "start", overwrite)
-        folder = built(corpus, tmp_path / "index")
+    parsed.before_each = lambda path: path.name == "a.txt" and path.write_text("Red sea.")
+    folder = built(corpus, tmp_path / "index")
     write(corpus, {"a.txt": "Blue sea."})  # the bytes that were hashed
+    del parsed.before_each
     parsed.clear()
     update(folder)
     assert "a.txt" in parsed
@@ -211,11 +209,10 @@ def test_an_index_without_a_record_is_read_as_a_whole_once(folder: Path, parsed:
 
 
 @pytest.mark.parametrize("what", ["parsing", "chunking"])
-def test_files_are_parsed_again_when_they_might_give_something_else(
-    folder: Path, parsed: list[str], monkeypatch: pytest.MonkeyPatch, what: str
-) -> None:
+def test_files_are_parsed_again_when_they_might_give_something_else(folder: Path, parsed: list[str], what: str) -> None:
     if what == "parsing":
-        monkeypatch.setattr(file_records, "parsing_version", lambda: "another")
+        _, *lines = (generation(folder) / SOURCES).read_bytes().splitlines(keepends=True)
+        record(folder, b"".join([b'{"reading":"another"}\n', *lines]))
     else:
         manifest = read_manifest(folder)
         changed = manifest.settings.model_copy(update={"chunking": Chunking(size=3)})
@@ -237,10 +234,8 @@ def test_a_damaged_record_is_named_and_made_again_empty(folder: Path, parsed: li
     assert held(folder) == before
 
 
-def test_a_damaged_record_of_a_large_index_is_not_believed(
-    folder: Path, parsed: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ragx.index.index.READ_WHEN_OPENED", 0)
+@pytest.mark.usefixtures("unread_when_opened")
+def test_a_damaged_record_of_a_large_index_is_not_believed(folder: Path, parsed: list[str]) -> None:
     path = generation(folder) / SOURCES
     path.write_bytes(path.read_bytes().replace(b"a.txt", b"e.txt"))
     assert update(folder).added == 0

@@ -9,7 +9,7 @@ from filelock import FileLock
 
 from ragx.config import IndexSettings
 from ragx.errors import ConfigError, CorpusError, IndexFolderError
-from ragx.index import Index, collect_garbage
+from ragx.index import collect_garbage
 from ragx.indexing.build import build
 from ragx.indexing.update import delete, update
 from tests.helpers.notes import LengthEmbedder, generation, held, rows, write
@@ -221,25 +221,15 @@ def test_an_update_knows_what_another_writer_published_just_before_it_got_the_lo
     """Otherwise the same text would be indexed twice."""
     write(tmp_path / "more", {"again.txt": "New words."})
     write(corpus, {"new.txt": "New words."})
-    acquire = FileLock.acquire
 
     def acquire_second(lock: FileLock) -> object:
-        monkeypatch.setattr(FileLock, "acquire", acquire)
+        monkeypatch.undo()
         update(index, [tmp_path / "more"], keep=True)
         return lock.acquire()
 
     monkeypatch.setattr(FileLock, "acquire", acquire_second)
     assert update(index).counts.duplicates == 1
     assert [passage.id for passage in held(index).values() if passage.text == "New words."] == ["more/again.txt#0"]
-
-
-def test_an_update_opens_the_index_once(index: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(corpus, {"new.txt": "New words."})
-    opened = []
-    open_index = Index.open
-    monkeypatch.setattr(Index, "open", lambda folder: opened.append(folder) or open_index(folder))
-    update(index)
-    assert opened == [index]
 
 
 def test_a_document_with_the_id_of_an_earlier_one_is_skipped(tmp_path: Path) -> None:
