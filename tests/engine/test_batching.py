@@ -22,6 +22,7 @@ from ragx.reader.cepe import CepeReader
 from ragx.reader.full import FullReader
 from ragx.types import Passage
 from ragx.util.tokenization import load_tokenizer
+from tests.helpers.tiny import with_config
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +227,6 @@ def test_closing_ends_every_answer(reader: CepeReader) -> None:
     assert ask(batched, 1) == ("", "cancelled")
 
 
-def test_a_sliding_window_is_refused(reader: CepeReader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader.model.config, "sliding_window", 64, raising=False)
+def test_a_sliding_window_is_refused(reader: CepeReader) -> None:
     with pytest.raises(ModelError, match="sliding window"):
-        BatchDecoder(reader.model, reader.tokenizer)
+        BatchDecoder(with_config(reader.model, sliding_window=64), reader.tokenizer)

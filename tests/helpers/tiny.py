@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
@@ -32,3 +34,11 @@ def save_decoder(folder: Path, family: str = "llama", **changes: object) -> PreT
             parameter.add_(torch.randn_like(parameter) * 0.2)
     model.save_pretrained(folder)
     return model
+
+
+def with_config(model: PreTrainedModel, **changes: object) -> Any:
+    """The same weights under a changed config."""
+    changed = copy.copy(model)
+    changed.config = copy.deepcopy(model.config)
+    changed.config.update(changes)
+    return changed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import ConfigurableField, Runnable
 from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import Field, ValidationError
+from transformers import GenerationConfig
 
 from ragx import RAG
 from ragx.config import EncodingOptions, SamplingParams
@@ -282,16 +284,15 @@ def test_usage_counts_the_prompt_and_what_was_decoded(tiny: dict[str, Any], fact
     assert streamed.response_metadata["citations"] == answer.response_metadata["citations"]
 
 
-def test_usage_counts_no_token_for_text_that_a_stop_string_held_back(
-    tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_usage_counts_no_token_for_text_that_a_stop_string_held_back(tiny: dict[str, Any], tmp_path: Path) -> None:
     reader = open_cached_readers(tiny["model"], None, "float32", None)[0]["full"]
     sampling = SamplingParams(max_new_tokens=8)
     prepared = reader.prepare("Why?", [], prompt_passages=0, sampling=sampling)
     ids = list(generate(reader.model, reader.tokenizer, prepared.prompt.ids, None, sampling, threading.Event()))
-    monkeypatch.setattr(reader.model.generation_config, "eos_token_id", ids[-1])
-    text = "".join(reader.stream(prepared, sampling))
-    model = ChatRagx(**tiny, reader="full", stop=[text[-1] + "never there"])
+    ending = str(shutil.copytree(tiny["model"], tmp_path / "ending"))
+    GenerationConfig(eos_token_id=ids[-1]).save_pretrained(ending)
+    text = "".join(open_cached_readers(ending, None, "float32", None)[0]["full"].stream(prepared, sampling))
+    model = ChatRagx(**tiny | {"model": ending}, reader="full", stop=[text[-1] + "never there"])
     answer = model.invoke("Why?", documents=[])
     assert answer.text == text.strip()
     assert answer.usage_metadata is not None

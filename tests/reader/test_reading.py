@@ -18,6 +18,7 @@ from ragx.reader.cepe import CepeReader
 from ragx.reader.full import FullReader
 from ragx.types import Passage
 from ragx.util.tokenization import load_tokenizer
+from tests.helpers.tiny import with_config
 
 SAMPLING = SamplingParams(max_new_tokens=12)
 
@@ -61,10 +62,10 @@ def test_the_cepe_reader_encodes_all_passages_and_prompts_with_the_top_ones(cepe
 
 @pytest.mark.parametrize(("prompt_passages", "gain"), [(0, 1.0), (1, 0.5), (5, 0.5)])
 def test_cross_attention_is_scaled_beside_passages_in_the_prompt_alone(
-    prompt_passages: int, gain: float, cepe_reader: CepeReader, monkeypatch: pytest.MonkeyPatch
+    prompt_passages: int, gain: float, cepe_reader: CepeReader
 ) -> None:
-    monkeypatch.setattr(cepe_reader.model.config, "prompted_gain", 0.5, raising=False)
-    prepared = cepe_reader.prepare("Why?", PASSAGES, prompt_passages=prompt_passages, sampling=SAMPLING)
+    reader = CepeReader(with_config(cepe_reader.model, prompted_gain=0.5), cepe_reader.tokenizer)
+    prepared = reader.prepare("Why?", PASSAGES, prompt_passages=prompt_passages, sampling=SAMPLING)
     assert prepared.context is not None
     assert prepared.context.gain == gain
 

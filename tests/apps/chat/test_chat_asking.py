@@ -29,6 +29,7 @@ from ragx.rag import RAG, open_index
 from ragx.types import Answer
 from tests.helpers.chat_page import SENTENCE
 from tests.helpers.served import eventually
+from tests.helpers.tiny import with_config
 
 ENDLESS = 7000
 """Tokens: an answer that takes longer than any test."""
@@ -103,13 +104,14 @@ def test_encodings_are_shared(chat_rag: RAG, tmp_path: Path) -> None:
 
 @pytest.fixture(params=["a batch of one", "a sliding window"])
 def one_at_a_time(
-    request: pytest.FixtureRequest, chat_rag: RAG, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    request: pytest.FixtureRequest, chat_rag: RAG, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[tuple[QuestionQueue, RAG]]:
     """One question is answered at a time: the batch has one place, or the decoder cannot batch."""
     rag = own(chat_rag)
     slides = request.param == "a sliding window"
     if slides:
-        monkeypatch.setattr(rag.readers["cepe"].model.config, "sliding_window", 64, raising=False)
+        for reader in rag.readers.values():
+            reader.model = with_config(reader.model, sliding_window=64)
     with closing(QuestionQueue(rag, batch=8 if slides else 1, waiting=2)) as queue:
         assert capsys.readouterr().err.count("one at a time") == slides
         yield queue, rag

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -17,10 +18,11 @@ from ragx_apps.chat.page import build_page
 from ragx_apps.chat.serving import launch
 from ragx_apps.queue import QuestionQueue
 
-from ragx.cli import main as cli
 from ragx.errors import RagxError
 from ragx.rag import RAG
 from tests.helpers.chat_page import SENTENCE
+
+RunCommand = Callable[..., tuple[int, str, str]]
 
 
 @pytest.mark.slow
@@ -72,27 +74,21 @@ def test_it_answers_at_its_address_until_it_is_told_to_end(
     ],
 )
 def test_a_mistake_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+    monkeypatch: pytest.MonkeyPatch, run_command: RunCommand, options: list[str], message: str
 ) -> None:
     for name in ("RAGX_OFFLINE", "HF_HUB_OFFLINE"):  # put back after --offline
         monkeypatch.setenv(name, os.environ.get(name, ""))
-    monkeypatch.setattr(sys, "argv", ["ragx", "chat", *options])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    assert stopped.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    code, _, err = run_command("chat", *options)
+    assert code == 2
+    (line,) = err.splitlines()
     assert line.startswith(f"ragx: {message}")
 
 
-def test_a_missing_package_is_named_by_its_extra(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_package_is_named_by_its_extra(monkeypatch: pytest.MonkeyPatch, run_command: RunCommand) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
-    monkeypatch.setattr(sys, "argv", ["ragx", "chat"])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    assert stopped.value.code == 2
-    assert "pip install 'ragx[chat]'" in capsys.readouterr().err
+    code, _, err = run_command("chat")
+    assert code == 2
+    assert "pip install 'ragx[chat]'" in err
 
 
 def test_a_port_that_is_taken_is_one_line(

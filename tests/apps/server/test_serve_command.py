@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from ragx.cli import main as cli
-
-
-def mistake(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    monkeypatch.setattr(sys, "argv", ["ragx", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    assert stopped.value.code == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    return str(err)
+RunCommand = Callable[..., tuple[int, str, str]]
 
 
 @pytest.mark.parametrize(
@@ -35,19 +25,21 @@ def mistake(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         (["mcp", "--index", "nowhere"], "no index at nowhere"),
     ],
 )
-def test_a_mistake_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
-    (line,) = mistake(monkeypatch, capsys, *arguments).splitlines()
+def test_a_mistake_is_one_line(run_command: RunCommand, arguments: list[str], message: str) -> None:
+    code, out, err = run_command(*arguments)
+    assert (code, out) == (2, "")
+    (line,) = err.splitlines()
     assert line.startswith(f"ragx: {message}")
 
 
 @pytest.mark.parametrize(("command", "package"), [("serve", "fastapi"), ("mcp", "mcp")])
 def test_a_missing_package_is_named_by_its_extra(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, package: str
+    monkeypatch: pytest.MonkeyPatch, run_command: RunCommand, command: str, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    assert f"pip install 'ragx[{command}]'" in mistake(monkeypatch, capsys, command)
+    code, _, err = run_command(command)
+    assert code == 2
+    assert f"pip install 'ragx[{command}]'" in err
 
 
 def test_an_address_that_others_reach_without_a_token_is_said() -> None:
