@@ -49,11 +49,15 @@ class Passage:
     """The file, dataset or dump the document came from."""
     metadata: str = ""
     """Additional data stored with the passage: a JSON object, or nothing."""
+    headings: str = ""
+    """The headings above it, outermost first, as in "Installation > From source"; its own and the title left out."""
+    page: int = 0
+    """The page on which it begins, from 1; 0 where the document has no pages. Form feeds in it begin new pages."""
 
 
 def embedded_text(passage: Passage) -> str:
-    """The text of a passage that is embedded and indexed: its title, if any, and its text."""
-    return f"{passage.title} {passage.text}" if passage.title else passage.text
+    """The text of a passage that is embedded and indexed: its title and headings, if any, and its text."""
+    return " ".join(part for part in (passage.title, passage.headings, passage.text) if part)
 
 
 class Embedder(Protocol):
@@ -96,6 +100,13 @@ class Citation:
     """The span itself: `document_text[start:end]`."""
     score: float
     """Share of the answer sentence's words, weighted by rarity, that the span contains: 0 to 1."""
+    page: int = 0
+    """The page on which the span begins, from 1; 0 where the document has no pages."""
+
+
+def place(found: Passage | Citation) -> str:
+    """Where it begins in its document, as in "page 3", or "characters 120-460" where there are no pages."""
+    return f"page {found.page}" if found.page else f"characters {found.start}-{found.end}"
 
 
 @dataclass(frozen=True, slots=True)

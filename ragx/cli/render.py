@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ragx.types import Answer, Citation, Hit
+from ragx.types import Answer, Citation, Hit, place
 from ragx.util.terminal import plain
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def hit_list(hits: Sequence[Hit]) -> str:
     for rank, hit in enumerate(hits, start=1):
         passage = hit.passage
         lines.append(f"{rank:>3}. {plain(passage.title or passage.document)}  (score {hit.score:.4f})")
-        lines.append(f"     {plain(passage.source)}, characters {passage.start}-{passage.end}")
+        lines.append(f"     {plain(passage.source)}, {place(passage)}")
         lines.append(_quote(passage.text))
     return "\n".join(lines)
 
@@ -110,8 +110,8 @@ def _hit(hit: Hit) -> dict[str, object]:
 
 def _source(citation: Citation) -> str:
     head = f"[{citation.number}] {plain(citation.title or citation.document)}  (score {citation.score:.2f})"
-    place = f"     {plain(citation.source)}, characters {citation.start}-{citation.end}"
-    return "\n".join([head, place, _quote(citation.text)])
+    location = f"     {plain(citation.source)}, {place(citation)}"
+    return "\n".join([head, location, _quote(citation.text)])
 
 
 def _quote(text: str) -> str:

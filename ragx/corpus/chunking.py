@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ragx.config import Chunking
-from ragx.corpus.document import Document
+from ragx.corpus.document import Document, Heading
 from ragx.corpus.seen import Seen
 from ragx.errors import CorpusError
 from ragx.types import Passage
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Span = tuple[int, int]
 """Character offsets of the first character and after the last one."""
 
+HEADING_SEPARATOR = " > "
 _LONGEST_WORD = 50
 _IDEOGRAPH = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_IDEOGRAPH}]|[^\s{_IDEOGRAPH}]{{1,{_LONGEST_WORD}}}")
@@ -82,10 +83,41 @@ def split_document(
     else:
         spans = windows(word_spans(text), chunking.size, chunking.overlap)
     position = -1
+    origins = _Origins(document)
     for position, (start, end) in enumerate(spans):
-        yield _passage(document, position, start, end)
+        yield _passage(document, position, start, end, origins)
     if position < 0:
-        yield _passage(document, 0, *whole)
+        yield _passage(document, 0, *whole, origins)
+
+
+class _Origins:
+    """Tells the headings and pages of spans that begin later and later in a document."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._next = 0
+        self._path: list[Heading] = []
+        self._page, self._counted = 1, 0
+
+    def headings(self, start: int) -> str:
+        """The headings above a span, without the document's title."""
+        headings = self._document.headings
+        while self._next < len(headings) and headings[self._next].start < start:
+            heading = headings[self._next]
+            self._path = [above for above in self._path if above.level < heading.level] + [heading]
+            self._next += 1
+        path = self._path
+        if self._next < len(headings) and headings[self._next].start == start:  # the span begins with a heading
+            path = [above for above in path if above.level < headings[self._next].level]
+        return HEADING_SEPARATOR.join(heading.text for heading in path if heading.text != self._document.title)
+
+    def page(self, start: int) -> int:
+        """The page on which a span begins; 0 where there are none."""
+        if not self._document.paged:
+            return 0
+        self._page += self._document.text.count("\f", self._counted, start)
+        self._counted = start
+        return self._page
 
 
 def unique_passages(passages: Iterable[Passage], counts: PassageCounts, texts: Seen | None = None) -> Iterator[Passage]:
@@ -110,7 +142,7 @@ def text_key(text: str) -> str:
     return blake2b(" ".join(text.split()).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def _passage(document: Document, position: int, start: int, end: int) -> Passage:
+def _passage(document: Document, position: int, start: int, end: int, origins: _Origins) -> Passage:
     return Passage(
         id=f"{document.id}#{position}",
         document=document.id,
@@ -120,6 +152,9 @@ def _passage(document: Document, position: int, start: int, end: int) -> Passage
         start=start,
         end=end,
         source=document.source,
+        metadata=document.metadata,
+        headings=origins.headings(start),
+        page=origins.page(start),
     )
 
 

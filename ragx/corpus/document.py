@@ -17,6 +17,17 @@ _LONGEST_RUN = 30
 
 
 @dataclass(frozen=True, slots=True)
+class Heading:
+    """A heading in the text of a document."""
+
+    start: int
+    """Character offset of its line."""
+    level: int
+    """1 for the outermost."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """A text to be chunked into passages."""
 
@@ -29,11 +40,17 @@ class Document:
     """Absolute path of the file, or name of the dataset."""
     whole: bool = False
     """The text is a ready-made passage (DPR) and is not chunked."""
+    headings: tuple[Heading, ...] = ()
+    """In the order of the text."""
+    paged: bool = False
+    """Form feeds in the text begin new pages."""
+    metadata: str = ""
+    """A JSON object (author, front matter, fields of a row, …), or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file, or one row of it, that was not read."""
+    """A file, a row or part of it that was not read."""
 
     source: str
     """A path, or `path:line`."""

@@ -15,19 +15,21 @@ if TYPE_CHECKING:
 
 Format = Literal["text", "html", "pdf", "docx", "jsonl", "parquet", "dpr", "mediawiki"]
 
-KNOWN = ".txt .md .rst .html .htm .pdf .docx .jsonl .parquet, DPR passages (.tsv) or a MediaWiki dump (.xml)"
-
-_BY_SUFFIX: dict[str, Format] = {
-    ".txt": "text",
-    ".md": "text",
-    ".rst": "text",
-    ".html": "html",
-    ".htm": "html",
-    ".pdf": "pdf",
-    ".docx": "docx",
-    ".jsonl": "jsonl",
-    ".parquet": "parquet",
+SUFFIXES: dict[Format, str] = {
+    "text": ".txt .md .rst",
+    "html": ".html .htm",
+    "pdf": ".pdf",
+    "docx": ".docx",
+    "jsonl": ".jsonl",
+    "parquet": ".parquet",
+    "dpr": "",
+    "mediawiki": "",
 }
+"""Suffixes of each format. DPR passages (.tsv) and MediaWiki dumps (.xml) are recognised by their first bytes."""
+KNOWN = f"{' '.join(filter(None, SUFFIXES.values()))}, DPR passages (.tsv) or a MediaWiki dump (.xml)"
+_BY_SUFFIX = {suffix: format for format, suffixes in SUFFIXES.items() for suffix in suffixes.split()}
+EXTRACTED = frozenset[Format](("html", "pdf", "docx"))
+"""Formats whose files are parsed in a child process, by the module of `extract` that has their name."""
 _COMPRESSED = (".gz", ".bz2", ".xz")
 _BY_CONTENT = {".tsv", ".xml", *_COMPRESSED}
 _HEAD_BYTES = 4096

@@ -1,13 +1,15 @@
-"""Read files of every format. HTML, PDF and Word files, and wiki pages, are parsed several at a time."""
+"""Read files of every format. Those that need a parser, and wiki pages, are parsed several at a time."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -15,7 +17,7 @@ from typing import Any, TypeVar
 from ragx.config import DatasetSource
 from ragx.corpus.document import Document, Skipped
 from ragx.corpus.extract.parser import MAX_MEMORY_BYTES, MAX_SECONDS, Parser
-from ragx.corpus.formats import UNREADABLE
+from ragx.corpus.formats import EXTRACTED, UNREADABLE
 from ragx.corpus.rows import read_dpr, read_jsonl
 from ragx.corpus.sources import Entry, SourceFile, find_files, unreadable
 from ragx.corpus.text import read_text
@@ -85,7 +87,7 @@ class FileReader:
             yield from documents
 
     def start(self, entry: Entry) -> Iterator[Document | Skipped]:
-        """The documents of a file or dataset. HTML, PDF and Word files are parsed from now on, others when iterated.
+        """The documents of a file or dataset. A file of `EXTRACTED` is parsed from now on, others when iterated.
 
         Iterate over one at a time.
         """
@@ -93,7 +95,7 @@ class FileReader:
             return iter([_valid(entry)])
         if not isinstance(entry, SourceFile):
             return entry.documents
-        if entry.format in ("html", "pdf", "docx"):
+        if entry.format in EXTRACTED:
             return self._results([self._threads.submit(self._parse, entry)])
         return map(_valid, self._stream(entry))
 
@@ -106,13 +108,13 @@ class FileReader:
                 yield queue.popleft()
         yield from queue
 
-    def _results(self, futures: Iterable[Future[Document | Skipped]]) -> Iterator[Document | Skipped]:
+    def _results(self, futures: Iterable[Future[list[Document | Skipped]]]) -> Iterator[Document | Skipped]:
         for future in futures:
-            yield _valid(future.result())
+            yield from map(_valid, future.result())
 
-    def _parse(self, file: SourceFile) -> Document | Skipped:
+    def _parse(self, file: SourceFile) -> list[Document | Skipped]:
         with self._parser() as parser:
-            return parser.read_file(file.path, file.id, file.format)
+            return [_dated(entry, file.path) for entry in parser.read_file(file.path, file.id, file.format)]
 
     def _stream(self, file: SourceFile) -> Iterator[Document | Skipped]:
         try:
@@ -126,7 +128,7 @@ class FileReader:
                 case "mediawiki":
                     yield from self._wiki_articles(file.path)
                 case _:
-                    yield read_text(file.path, file.id)
+                    yield _dated(read_text(file.path, file.id), file.path)
         except UNREADABLE as error:
             yield unreadable(file.path, error)
 
@@ -137,12 +139,12 @@ class FileReader:
         before the damage are read.
         """
 
-        def article(part: dict[str, Any]) -> Document | Skipped:
+        def article(part: dict[str, Any]) -> list[Document | Skipped]:
             if "wikitext" not in part:
-                return Skipped(**part)
+                return [Skipped(**part)]
             page = Page(**part)
             with self._parser() as parser:
-                return parser.read_wiki_page(path, page.title, page.wikitext, page.media_namespaces)
+                return [parser.read_wiki_page(path, page.title, page.wikitext, page.media_namespaces)]
 
         with closing(self._rows.parts(path, "mediawiki")) as parts:
             yield from self._results(self.ahead(self._threads.submit(article, part) for part in parts))
@@ -162,6 +164,15 @@ def _valid(entry: Document | Skipped) -> Document | Skipped:
         return replace(entry, source=without_surrogates(entry.source), reason=without_surrogates(entry.reason))
     source = without_surrogates(entry.source)
     return entry if source == entry.source else replace(entry, source=source)
+
+
+def _dated(entry: Document | Skipped, path: Path) -> Document | Skipped:
+    """The document with the time when its file was modified among its metadata."""
+    if isinstance(entry, Skipped):
+        return entry
+    modified = datetime.fromtimestamp(int(path.stat().st_mtime), UTC).isoformat()
+    metadata = {"modified": modified} | (json.loads(entry.metadata) if entry.metadata else {})
+    return replace(entry, metadata=json.dumps(metadata, ensure_ascii=False))
 
 
 def _cores() -> int:

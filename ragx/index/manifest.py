@@ -18,7 +18,7 @@ from ragx.util.files import durable_file, read_regular
 if TYPE_CHECKING:
     from ragx.types import Embedder
 
-FORMAT = 4
+FORMAT = 5
 """Version of the on-disk format that this code writes."""
 READABLE = range(1, FORMAT + 1)
 """Versions that it reads."""

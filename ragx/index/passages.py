@@ -85,7 +85,8 @@ def open_passages(path: Path) -> pa.Table:
 
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     columns = [*_schema()]
-    if [*table.schema] not in (columns, columns[:-1]):  # format 1 has no metadata
+    # formats 2 to 4 have neither headings nor page, and format 1 has no metadata either
+    if [*table.schema] not in (columns, columns[:-2], columns[:-3]):
         raise ValueError(f"{path} holds no passages")
     return table.replace_schema_metadata({_PATH: str(path)})
 

@@ -23,6 +23,8 @@ class FileRecord(Settings):
     name: str
     """The id of its document, unless it holds rows or pages."""
     sha256: str
+    modified: int
+    """Seconds since 1970, which the metadata of its passages tell."""
 
 
 class Header(Settings):

@@ -61,7 +61,8 @@ class Fingerprint:
         """None if the file cannot be read."""
         try:
             status = _status(file.path)
-            return cls(FileRecord(source=file.source, name=file.id, sha256=sha256(file.path)), status)
+            modified, digest = int(file.path.stat().st_mtime), sha256(file.path)
+            return cls(FileRecord(source=file.source, name=file.id, sha256=digest, modified=modified), status)
         except OSError:
             return None
 
@@ -132,8 +133,8 @@ class CorpusReading:
     def read(self, entries: Iterable[Entry], files: FileReader) -> Iterator[Passage]:
         """The passages of the files that are parsed, without empty and repeated ones; reused files only leave ids.
 
-        A file with the name and SHA-256 of its record is reused. Its passages count like those of a parsed file, so one
-        that repeats the text of a passage read before it is dropped.
+        A file with the name, SHA-256 and modification time of its record is reused. Its passages count like those of a
+        parsed file, so one that repeats the text of a passage read before it is dropped.
 
         Raises:
             CorpusError: the connection to a dataset broke, or with `report.strict` something cannot be read.

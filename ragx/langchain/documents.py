@@ -13,10 +13,9 @@ from ragx.util.text import without_surrogates
 
 
 def to_document(passage: Passage) -> Document:
-    """A passage as a document, with the metadata it was added with, or else its origin."""
-    if passage.metadata:
-        metadata: dict[str, Any] = json.loads(passage.metadata)
-    else:
+    """A passage as a document: a passage of a file or row with its origin and metadata, others with what was added."""
+    metadata: dict[str, Any] = json.loads(passage.metadata) if passage.metadata else {}
+    if not metadata or passage.id == f"{passage.document}#{passage.position}":
         metadata = {
             "title": passage.title,
             "source": passage.source,
@@ -24,6 +23,9 @@ def to_document(passage: Passage) -> Document:
             "position": passage.position,
             "start": passage.start,
             "end": passage.end,
+            **({"headings": passage.headings} if passage.headings else {}),
+            **({"page": passage.page} if passage.page else {}),
+            **metadata,
         }
     return Document(id=passage.id, page_content=passage.text, metadata=metadata)
 

@@ -77,6 +77,7 @@ def _citation(number: int, hit: Hit, start: int, end: int, support: float) -> Ci
         end=passage.start + end,
         text=passage.text[start:end],
         score=round(support, 4),
+        page=passage.page and passage.page + passage.text.count("\f", 0, start),
     )
 
 

@@ -76,8 +76,8 @@ def _last_turns(tokenizer: PreTrainedTokenizerFast, history: Sequence[Message], 
 
 
 def passage_text(passage: Passage) -> str:
-    """The text of a passage as a model reads it: title, then text."""
-    return f"{passage.title}\n{passage.text}" if passage.title else passage.text
+    """The text of a passage as a model reads it: a line each for its title and headings, then text."""
+    return "\n".join(part for part in (passage.title, passage.headings, passage.text.replace("\f", "")) if part)
 
 
 def _message(question: str, passages: Sequence[Passage], system: str) -> str:

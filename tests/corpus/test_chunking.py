@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ragx.config import Chunking
 from ragx.corpus import Document, PassageCounts, split_passages, unique_passages
 from ragx.corpus.chunking import token_spans
+from ragx.corpus.document import Heading
 from ragx.errors import CorpusError
 from ragx.types import Passage
 
@@ -164,3 +165,45 @@ def test_text_without_spaces_is_split_too() -> None:
     assert sizes("雪" * 25) == [10, 10, 5]
     assert sizes("x" * 1200) == [500, 500, 200]
     assert sizes("ab雪 cd") == [6]
+
+
+def sections(*lines: tuple[int, str]) -> tuple[str, tuple[Heading, ...]]:
+    """A text of headings (level from 1) and paragraphs (level 0), and its headings."""
+    text, headings = "", []
+    for level, line in lines:
+        if level:
+            headings.append(Heading(len(text), level, line))
+        text += f"{line}\n"
+    return text, tuple(headings)
+
+
+def test_a_passage_has_the_headings_above_it_without_the_title_and_its_own() -> None:
+    text, headings = sections((1, "Mill"), (0, "A B"), (2, "Wheel"), (0, "C D E"), (2, "Loft"), (3, "Doors"), (0, "F"))
+    document = Document("d", "Mill", text, "/d.md", headings=headings)
+    found = {passage.text: passage.headings for passage in split_passages([document], Chunking(size=1))}
+    assert found == {
+        "Mill": "",
+        "A": "",
+        "B": "",
+        "Wheel": "",
+        "C": "Wheel",
+        "D": "Wheel",
+        "E": "Wheel",
+        "Loft": "",
+        "Doors": "Loft",
+        "F": "Loft > Doors",
+    }
+
+
+@given(st.lists(st.text("ab \f", max_size=6), min_size=1, max_size=6), st.integers(1, 3))
+def test_a_passage_tells_the_page_on_which_it_begins(pages: list[str], size: int) -> None:
+    text = "\f".join(pages)
+    document = Document("d", "Title", text, "/d.pdf", paged=True)
+    for passage in split_passages([document], Chunking(size=size)):
+        assert passage.page == 1 + text[: passage.start].count("\f")
+
+
+def test_a_passage_carries_the_metadata_of_its_document_and_no_page_where_there_are_none() -> None:
+    document = Document("d", "Title", "A\fB", "/d.txt", metadata='{"author": "Ada"}')
+    found = list(split_passages([document], Chunking(size=1)))
+    assert [(passage.metadata, passage.page) for passage in found] == [('{"author": "Ada"}', 0)] * 2

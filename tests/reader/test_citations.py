@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given
@@ -90,3 +91,9 @@ def test_a_citation_is_always_a_verbatim_span_of_a_hit(answer: str, texts: list[
         passage = by_id[citation.passage_id]
         assert passage.text[citation.start - passage.start : citation.end - passage.start] == citation.text
         assert 0.5 <= citation.score <= 1.0
+
+
+def test_a_citation_tells_the_page_on_which_its_span_begins() -> None:
+    passage = replace(hit("Snow is white.\n\fThe key hangs behind the stove.").passage, page=7)
+    (citation,) = cite("The key hangs behind the stove.", "Where?", [Hit(passage, 1.0)])
+    assert (citation.page, citation.text) == (8, "The key hangs behind the stove.")

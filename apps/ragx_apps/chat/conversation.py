@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from ragx.types import Answer, Citation, Message, ReaderName
+from ragx.types import Answer, Citation, Message, ReaderName, place
 
 KEPT_TURNS = 30
 """Older turns are dropped: a browser stores about 5 MB a page."""
@@ -118,10 +118,10 @@ def sources(answer: Answer) -> list[Source]:
             for citation in cited.get(passage.id, [])
         ]
         if rank < SHOWN_SOURCES or spans:
-            place = f"{passage.document}, characters {passage.start}–{passage.end}"
+            location = f"{passage.document}, {place(passage)}"
             found.append(
                 Source(
-                    title=passage.title or passage.document, place=place, text=passage.text, cited=spans, share=share
+                    title=passage.title or passage.document, place=location, text=passage.text, cited=spans, share=share
                 )
             )
     return found

@@ -10,12 +10,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Generator, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from threading import Timer
 from time import monotonic
 from typing import IO, Any, cast
 
-from ragx.corpus.document import MAX_ID_CHARS, Document, Skipped, normalise, one_line
+from ragx.corpus.document import MAX_ID_CHARS, Document, Heading, Skipped, normalise, one_line
+from ragx.corpus.extract.parsed import Parsed, clean
 from ragx.corpus.formats import Format
 
 MAX_SECONDS = 60.0
@@ -24,9 +26,6 @@ MAX_MEMORY_BYTES = 2 << 30
 """Address space of the child process; not enforced on Windows and macOS."""
 _MAX_REPLY_BYTES = 1 << 30
 _WORKER = Path(__file__).with_name("worker.py")
-
-_CONTROL = dict.fromkeys([*range(9), 11, *range(14, 32), 127], " ") | {12: "\n", 13: "\n"}
-"""Control characters that a parser may leave in its text."""
 
 
 class Parser:
@@ -38,21 +37,22 @@ class Parser:
         self.max_memory_bytes = max_memory_bytes
         self._process: subprocess.Popen[bytes] | None = None
 
-    def read_file(self, path: Path, id: str, format: Format) -> Document | Skipped:
-        """Parse an html, pdf or docx file."""
+    def read_file(self, path: Path, id: str, format: Format) -> list[Document | Skipped]:
+        """Parse a file: its documents, then what of it could not be read. `id`: of the file."""
         reply = self._ask({"format": format, "path": str(path)})
         if "reason" in reply:
-            return Skipped(str(path), one_line(reply["reason"]))
-        text = normalise(reply["text"].replace("\r\n", "\n").translate(_CONTROL).strip())
-        if not text:
-            return Skipped(str(path), "has no text")
-        title = one_line(reply["title"].translate(_CONTROL)) or path.stem
-        return Document(id, normalise(title), text, str(path))
+            return [Skipped(str(path), one_line(reply["reason"]))]
+        found = [_parsed(fields) for fields in reply["documents"]]
+        documents = [_document(parsed, id, path) for parsed in found if parsed.text]
+        missing = [one_line(reason) for parsed in found for reason in parsed.missing]
+        if not documents and not missing:
+            missing = ["has no text"]
+        return [*documents, *(Skipped(str(path), reason) for reason in missing)]
 
     def read_rows(self, path: Path, format: Format) -> Iterator[Document | Skipped]:
         """The rows of a parquet file. Nothing else can be parsed until the iterator is exhausted or closed."""
         for row in self.parts(path, format):
-            yield Document(**row) if "text" in row else Skipped(**row)
+            yield Document(**row | {"headings": ()}) if "text" in row else Skipped(**row)
 
     def parts(self, path: Path, format: Format) -> Generator[dict[str, Any], None, None]:
         """What `worker.STREAMS` yields for a file; last, if it broke off, the reason as the fields of a `Skipped`."""
@@ -79,7 +79,8 @@ class Parser:
         reply = self._ask({"format": "wikitext", "wikitext": wikitext, "media_namespaces": media_namespaces})
         if "reason" in reply:
             return Skipped(f"{path}:{title}", one_line(reply["reason"]))
-        return Document(title, normalise(title), normalise(reply["text"]), str(path))
+        (fields,) = reply["documents"]
+        return replace(_document(_parsed(fields), title, path), title=normalise(title))
 
     def kill(self) -> None:
         """End the process from another thread; a file being parsed is then skipped."""
@@ -126,6 +127,22 @@ class Parser:
         # allocators that reserve address space for each thread would hit the limit on a machine of many cores
         environment = {**os.environ, "MALLOC_ARENA_MAX": "2", "ARROW_DEFAULT_MEMORY_POOL": "system"}
         return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment)
+
+
+def _parsed(fields: dict[str, Any]) -> Parsed:
+    return Parsed(**fields | {"headings": [Heading(**heading) for heading in fields["headings"]]})
+
+
+def _document(parsed: Parsed, id: str, path: Path) -> Document:
+    return Document(
+        id=f"{id}/{parsed.name}" if parsed.name else id,
+        title=clean(one_line(clean(parsed.title)) or path.stem),
+        text=parsed.text,
+        source=str(path),
+        headings=tuple(parsed.headings),
+        paged=parsed.paged,
+        metadata=json.dumps(parsed.metadata, ensure_ascii=False) if parsed.metadata else "",
+    )
 
 
 def _send(pipe: IO[bytes], message: Mapping[str, object]) -> None:
