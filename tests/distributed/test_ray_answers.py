@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import pytest
 import ray
 
 from ragx.config import IndexSettings
 from ragx.indexing.build import build
 from ragx.rag import RAG
-from tests.helpers.served import LONG, QUESTION, eventually, serving
+from tests.helpers.command import RunCommand
+from tests.helpers.served import LONG, QUESTION, serving
+from tests.helpers.waiting import eventually
 
 distributed = pytest.importorskip("ragx.distributed")
 
@@ -32,9 +32,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_ask_answers_as_with_the_local_engine(
-    index: Path, tiny_decoder: Path, run_command: Callable[..., tuple[int, str, str]]
-) -> None:
+def test_ask_answers_as_with_the_local_engine(index: Path, tiny_decoder: Path, run_command: RunCommand) -> None:
     answers = []
     for engine in ("local", "ray"):
         options = ["--model", tiny_decoder, "-k", "4", "--prompt-passages", "1", "--max-new-tokens", "3", "--json"]
@@ -55,10 +53,10 @@ def test_a_server_says_with_each_answer_what_was_not_searched(index: Path, tiny_
     chat = {**LONG, "max_tokens": 2, "ragx": {"k": 4, "prompt_passages": 1}}
     with distributed.RayRetriever(rag.retriever.index, rag.retriever.embedder, actors=2) as retriever:
         spread = RAG(retriever, rag.readers)
-        with serving(spread) as server, httpx.Client(base_url=server.url, timeout=120) as client:
+        with serving(spread) as server:
 
             def notes(path: str, body: dict[str, object]) -> list[str]:
-                answer = client.post(path, json=body).raise_for_status().json()
+                answer = server.client.post(path, json=body).raise_for_status().json()
                 found = answer.get("ragx", answer)["notes"]
                 assert isinstance(found, list)
                 return found
@@ -69,7 +67,7 @@ def test_a_server_says_with_each_answer_what_was_not_searched(index: Path, tiny_
             assert LOST not in notes("/v1/chat/completions", chat) + notes("/v1/search", {"query": QUESTION})
             assert partial_searches() == 0
             ray.kill(retriever._actors[1])
-            assert eventually(lambda: notes("/v1/search", {"query": QUESTION}) == [LOST], 60)  # Ray takes its time
+            assert eventually(lambda: notes("/v1/search", {"query": QUESTION}) == [LOST])  # Ray takes its time
             before = partial_searches()
             assert before >= 1
             assert LOST in notes("/v1/chat/completions", chat)

@@ -26,7 +26,9 @@ from ragx.models import home
 from ragx.models.local import bundled
 from ragx.rag import open_reader
 from ragx.reader.cepe import CepeReader
+from tests.helpers.command import RunCommand
 from tests.helpers.slow_embedders import slow_reader
+from tests.helpers.tiny import save_tiny_reader
 
 distributed = pytest.importorskip("ragx.distributed")
 
@@ -47,10 +49,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A reader whose cross-attention adds something."""
-    folder = tmp_path_factory.mktemp("reader")
-    model = fresh(tiny_decoder, Placement(torch.float32, "cpu"), output_gain=0.5)
-    save_reader(model, folder, decoder=str(tiny_decoder))
-    return folder
+    return save_tiny_reader(tmp_path_factory.mktemp("reader"), tiny_decoder)
 
 
 @pytest.fixture
@@ -77,7 +76,7 @@ def rows(reader: CepeReader, index: Path) -> list[Tensor]:
 
 
 def test_the_cluster_stores_what_this_process_would(
-    index: Path, trained: Path, opened: Callable[[str], CepeReader], run_command: Callable[..., tuple[int, str, str]]
+    index: Path, trained: Path, opened: Callable[[str], CepeReader], run_command: RunCommand
 ) -> None:
     local = opened("local")
     assert encode_index(index, local).encoded == NOTES
@@ -97,7 +96,7 @@ def test_build_on_the_cluster_encodes_there_too(
     trained: Path,
     opened: Callable[[str], CepeReader],
     tmp_path: Path,
-    run_command: Callable[..., tuple[int, str, str]],
+    run_command: RunCommand,
 ) -> None:
     (tmp_path / "snow.txt").write_text("Fresh snow reflects light.\n", encoding="utf-8")
     opened("built")

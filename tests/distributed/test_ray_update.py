@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from ragx.config import IndexSettings
 from ragx.errors import ModelError
 from ragx.index import Index, build_index, read_manifest, update_index, verify
 from ragx.indexing.build import build
+from tests.helpers.command import RunCommand
 from tests.helpers.slow_embedders import BrokenEmbedder, SlowEmbedder, another
 from tests.helpers.toy_embedders import WordEmbedder, passages
 
@@ -63,9 +63,7 @@ def test_a_workers_mistake_is_one_line_and_changes_nothing(tmp_path: Path) -> No
     assert contents(tmp_path) == before
 
 
-def test_the_command_updates_as_with_the_local_engine(
-    tmp_path: Path, run_command: Callable[..., tuple[int, str, str]]
-) -> None:
+def test_the_command_updates_as_with_the_local_engine(tmp_path: Path, run_command: RunCommand) -> None:
     notes, local, ray = (tmp_path / name for name in ("notes", "local", "ray"))
     notes.mkdir()
     (notes / "snow.txt").write_text("Fresh snow reflects light.\n")

@@ -232,7 +232,7 @@ def test_a_damaged_record_is_named_and_made_again_empty(folder: Path, parsed: li
     before = held(folder)
     path = generation(folder) / SOURCES
     path.write_bytes(bytes(path.stat().st_size))
-    with pytest.raises(IndexFolderError, match=f"{path} is damaged"):
+    with pytest.raises(IndexFolderError, match="is damaged"):
         update(folder)
     assert repair_index(folder, quiet=True) == [SOURCES]
     assert held(folder) == before

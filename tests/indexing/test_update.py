@@ -143,7 +143,7 @@ def test_a_file_that_the_index_was_built_from_may_vanish_and_the_others_keep_the
 def test_nothing_is_deleted_because_a_disk_is_not_there(index: Path, corpus: Path) -> None:
     before = held(index)
     moved = corpus.rename(corpus.with_name("moved"))
-    with pytest.raises(CorpusError, match=f"cannot read {corpus}"):
+    with pytest.raises(CorpusError, match="cannot read"):
         update(index)
     corpus.mkdir()
     with pytest.raises(CorpusError, match="nothing was changed"):
@@ -160,7 +160,7 @@ def test_all_files_may_be_replaced_at_once(index: Path, corpus: Path) -> None:
 
 
 def test_part_of_what_the_index_was_built_from_is_refused(index: Path, corpus: Path) -> None:
-    with pytest.raises(ConfigError, match=r"sea\.txt lies in"):
+    with pytest.raises(ConfigError, match="lies in"):
         update(index, [corpus / "sea.txt"])
 
 
@@ -201,7 +201,7 @@ def test_a_name_that_means_nothing_or_two_things_deletes_nothing(
     for name in ("", " "):
         with pytest.raises(IndexFolderError, match="nothing was deleted"):
             delete(index, [name])
-    with pytest.raises(IndexFolderError, match=f"{corpus}/deep/sea.txt is another"):
+    with pytest.raises(IndexFolderError, match="is another"):
         delete(index, ["sea.txt"])
     assert held(index) == before
     assert delete(index, [str(corpus / "sea.txt")]) == 1

@@ -30,6 +30,7 @@ from ragx.index import remove
 from ragx.langchain import ChatRagx, RagxEmbeddings, RagxLLM, RagxVectorStore
 from ragx.langchain.answering import open_cached_readers
 from ragx.types import Message
+from tests.helpers.waiting import eventually
 
 QUESTION = "How much sunlight does fresh snow reflect?"
 EITHER = pytest.mark.parametrize("kind", [RagxLLM, ChatRagx])
@@ -164,13 +165,9 @@ def test_leaving_a_stream_ends_the_generation(kind: Any, tiny: dict[str, Any]) -
         stream = asking.astream("Why")
         await anext(stream)
         await stream.aclose()
-        for _ in range(100):
-            if not generating():
-                return
-            await asyncio.sleep(0.05)
+        assert await asyncio.to_thread(eventually, lambda: not generating())
 
     asyncio.run(leave())
-    assert not generating()
 
 
 @EITHER
@@ -329,20 +326,20 @@ def test_mistakes_are_named(kind: Any, tiny: dict[str, Any], facts: list[Documen
     model = kind(**tiny)
     for options, message in (
         ({"max_tokens": 0}, "max_new_tokens"),
-        ({"temprature": 1}, "unknown setting 'temprature'"),
+        ({"temprature": 1}, "temprature"),
         ({"reader": "owl"}, "'owl' is not one of"),
         ({"k": 0}, "k: "),
-        ({"stop": [".", ""]}, "stop strings must not be empty"),
+        ({"stop": [".", ""]}, "must not be empty"),
     ):
         with pytest.raises(ConfigError, match=message):
             model.invoke("Why?", **options)
-    with pytest.raises(ConfigError, match="the question is empty"):
+    with pytest.raises(ConfigError, match="question is empty"):
         model.invoke(" ")
     with pytest.raises(ConfigError, match="temperature"):
         kind(**tiny, temperature=-1)
     with pytest.raises(ValidationError, match="temprature"):
         kind(**tiny, temprature=1)
-    with pytest.raises(ValidationError, match="give either an index or a retriever"):
+    with pytest.raises(ValidationError, match="either an index"):
         kind(**tiny, retriever=Facts(documents=facts))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,6 @@ def test_marginal_relevance_passes_over_what_repeats(tmp_path: Path) -> None:
 
 
 def test_an_index_that_ragx_built_is_a_store(built_index: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(built_index, tmp_path / "index")
     store = RagxVectorStore(tmp_path / "index")
     assert store.similarity_search("How much sunlight does fresh snow reflect?", k=1) == [
@@ -202,7 +201,7 @@ async def test_langchain_keeps_it_in_step_with_its_sources(tmp_path: Path) -> No
 def test_mistakes_are_one_line_and_change_nothing(store: RagxVectorStore, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="folder"):
         RagxVectorStore.from_texts(["foo"], CountedEmbeddings())
-    with pytest.raises(ConfigError, match="the metadata of document 'd' is not JSON"):
+    with pytest.raises(ConfigError, match="not JSON"):
         store.add_texts(["foo"], [{"day": datetime.date(2026, 1, 1)}], ids=["d"])
     with pytest.raises(ValueError, match="zip"):
         store.add_documents([Document("foo")], ids=["d", "e"])
@@ -212,10 +211,10 @@ def test_mistakes_are_one_line_and_change_nothing(store: RagxVectorStore, tmp_pa
         store.similarity_search_by_vector([0.0, 1.0])
     other = RagxVectorStore(store.folder, CountedEmbeddings(size=9))
     for use in (lambda: other.similarity_search("foo"), lambda: other.add_texts(["foo"])):
-        with pytest.raises(IndexFolderError, match="was built with embedder CountedEmbeddings"):
+        with pytest.raises(IndexFolderError, match="built with embedder"):
             use()
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(IndexFolderError, match="is not empty and not an index"):
+    with pytest.raises(IndexFolderError, match="not an index"):
         RagxVectorStore(tmp_path, CountedEmbeddings()).add_texts(["foo"])
     assert len(store.similarity_search("foo", k=9)) == 3
 

@@ -18,7 +18,7 @@ from ragx.reader.cepe import CepeReader
 from ragx.reader.full import FullReader
 from ragx.types import Passage
 from ragx.util.tokenization import load_tokenizer
-from tests.helpers.tiny import with_config
+from tests.helpers.tiny import activate, with_config
 
 SAMPLING = SamplingParams(max_new_tokens=12)
 
@@ -34,11 +34,7 @@ PASSAGES = [passage(number, f"snow {number} reflects light") for number in range
 def cepe_reader(tiny_decoder: Path) -> CepeReader:
     """A reader whose cross-attention adds something, if little."""
     model = cepe.load(str(tiny_decoder), dtype="float32", device="cpu")
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for layer in model.model.layers:
-            layer.cross_attn.o_proj.weight.normal_(std=0.01)
-    return CepeReader(model, load_tokenizer(tiny_decoder))
+    return CepeReader(activate(model, std=0.01), load_tokenizer(tiny_decoder))
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +103,7 @@ def test_an_overlong_passage_is_passed_over_for_the_next(full_reader: FullReader
 
 
 def test_a_question_beyond_the_window_is_refused(cepe_reader: CepeReader) -> None:
-    with pytest.raises(ConfigError, match="the question is too long"):
+    with pytest.raises(ConfigError, match="question is too long"):
         cepe_reader.prepare("why " * 600, PASSAGES, prompt_passages=1, sampling=SAMPLING)
 
 
@@ -142,12 +138,8 @@ def test_a_fingerprint_tells_readers_apart(cepe_reader: CepeReader, tiny_decoder
 
 
 def test_shares_of_the_attention(tiny_decoder: Path) -> None:
-    model = cepe.load(str(tiny_decoder), dtype="float32", device="cpu")
+    model = activate(cepe.load(str(tiny_decoder), dtype="float32", device="cpu"))
     reader = CepeReader(model, load_tokenizer(tiny_decoder))
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for layer in model.model.layers:
-            layer.cross_attn.o_proj.weight.normal_()
     silent = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=SAMPLING)
     watched = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=SAMPLING)
     assert silent.context is not None

@@ -68,15 +68,13 @@ def test_without_an_encoder_only_bm25_searches(folder: Path) -> None:
     retriever = Retriever(Index.open(folder))
     assert len(retriever.search("fox", 9, "bm25")) == 3
     for method in ("dense", "hybrid"):
-        with pytest.raises(
-            IndexFolderError, match=r"was built with embedder words \(fingerprint wwwwwwwwwwww\): load it"
-        ):
+        with pytest.raises(IndexFolderError, match="built with embedder words"):
             retriever.search("fox", 3, method)
 
 
 def test_another_encoder_is_refused(folder: Path) -> None:
     retriever = Retriever(Index.open(folder), WordEmbedder(fingerprint="x" * 64))
-    with pytest.raises(IndexFolderError, match=f"index {folder} was built with embedder words .*, not with words"):
+    with pytest.raises(IndexFolderError, match="not with words"):
         retriever.search("fox", 3, "dense")
     assert len(retriever.search("fox", 9, "bm25")) == 3
 

@@ -43,7 +43,7 @@ def recall_of(folder: Path, vectors: np.ndarray, k: int) -> float:
     return float(np.mean(shares))
 
 
-@pytest.mark.parametrize("faiss", ["hnsw", "ivfpq", "IVF16,Flat", "SQ4"])
+@pytest.mark.parametrize("faiss", ["hnsw", pytest.param("ivfpq", marks=pytest.mark.slow), "IVF16,Flat", "SQ4"])
 def test_what_is_chosen_reaches_the_recall_and_is_the_fastest_that_does(tmp_path: Path, faiss: str) -> None:
     vectors = clustered(1200)
     folder = build(tmp_path, vectors, faiss=faiss, shard_size=700)
@@ -84,7 +84,7 @@ def test_what_cannot_be_tuned_is_one_line_and_changes_nothing(tmp_path: Path) ->
         tune_index(exact, 0.9)
     scattered = np.random.default_rng(0).standard_normal((600, 32)).astype(np.float32)
     coarse = build(tmp_path / "coarse", scattered, faiss="PQ1")
-    with pytest.raises(ConfigError, match=r"100% of the 10 nearest.*rerank 16"):
+    with pytest.raises(ConfigError, match="rerank 16"):
         tune_index(coarse, 1.0)
     with pytest.raises(IndexFolderError, match="600 passages"):
         tune_index(coarse, 0.9, k=600)

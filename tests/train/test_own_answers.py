@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import time
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from ragx.errors import ConfigError, CorpusError
 from ragx.models import resolve
 from ragx.reader.prompt import build_prompt
 from ragx.util.tokenization import load_tokenizer, plain_ids
+from tests.helpers.tiny import save_reciting_decoder
 from tests.helpers.tiny_runs import tiny_settings, write_rows
 
 SAID = " most of the light."
@@ -31,22 +30,9 @@ SAID = " most of the light."
 
 @pytest.fixture(scope="module")
 def reciting(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A decoder that says `SAID` and ends, whatever it reads: each token's embedding points to the token after it."""
+    """A decoder that says `SAID` and ends, whatever it reads."""
     folder = tmp_path_factory.mktemp("reciting")
-    shutil.copytree(tiny_decoder, folder, dirs_exist_ok=True)
-    model = AutoModelForCausalLM.from_pretrained(tiny_decoder)
-    tokenizer = load_tokenizer(tiny_decoder)
-    chain = [*plain_ids(tokenizer, ["\n" + SAID])[0], tokenizer.eos_token_id]
-    assert len({*chain}) == len(chain) <= model.config.hidden_size
-    with torch.no_grad():
-        for layer in model.model.layers:
-            layer.self_attn.o_proj.weight.zero_()
-            layer.mlp.down_proj.weight.zero_()
-        model.lm_head.weight.zero_()
-        for place, (token, following) in enumerate(pairwise(chain)):
-            model.model.embed_tokens.weight[token] = torch.eye(model.config.hidden_size)[place]
-            model.lm_head.weight[following] = torch.eye(model.config.hidden_size)[place] * 10
-    model.save_pretrained(folder)
+    save_reciting_decoder(tiny_decoder, folder, SAID, ends=True)
     return folder
 
 

@@ -28,8 +28,8 @@ from ragx.indexing.update import delete
 from ragx.rag import RAG, open_index
 from ragx.types import Answer
 from tests.helpers.chat_page import SENTENCE
-from tests.helpers.served import eventually
 from tests.helpers.tiny import with_config
+from tests.helpers.waiting import eventually
 
 ENDLESS = 7000
 """Tokens: an answer that takes longer than any test."""
@@ -134,11 +134,11 @@ def test_a_waiting_question_knows_its_position_and_may_be_cancelled(one_at_a_tim
 
 def test_closing_ends_every_answer(one_at_a_time: tuple[QuestionQueue, RAG]) -> None:
     queue, _ = one_at_a_time
-    under_way, waiting = (ask(*one_at_a_time, ENDLESS) for _ in range(2))
-    text(under_way)
+    running, waiting = (ask(*one_at_a_time, ENDLESS) for _ in range(2))
+    text(running)
     assert next(waiting) == Waiting(0)
     queue.close()
-    *_, answer = under_way
+    *_, answer = running
     assert isinstance(answer, Answer)
     assert answer.finish == "cancelled"
     assert list(waiting) == []
@@ -212,7 +212,7 @@ def own_indexes(chat_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_an_index_that_was_named_is_the_only_one(page: Page, chat_index: Path) -> None:
     assert page.choices(visitor("a page")) == [chat_index.name]
     for name in ("private", "default"):
-        with pytest.raises(ConfigError, match=f"there is no index '{name}': choose one of {chat_index.name}"):
+        with pytest.raises(ConfigError, match=f"no index '{name}'"):
             page.indexes.open(name)
 
 

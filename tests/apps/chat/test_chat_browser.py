@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 from ragx_apps.queue import QuestionQueue
 
 from tests.helpers.chat_page import HOSTILE, NOTES, SENTENCE
-from tests.helpers.served import eventually
+from tests.helpers.waiting import eventually
 
 pytestmark = pytest.mark.slow
 

@@ -14,6 +14,7 @@ from ragx.indexing.build import build
 from ragx.rag import RAG
 from ragx.util.tokenization import load_tokenizer
 from tests.helpers.served import Server, serving
+from tests.helpers.tiny import activate
 
 NOTES = {
     "snow.md": "# Snow\n\nFresh snow reflects up to 90 percent of the sunlight that reaches it.\n",
@@ -58,10 +59,7 @@ def rag(notes_index: Path, talkative: Path, tmp_path_factory: pytest.TempPathFac
     rag = RAG.from_index(notes_index, model=str(talkative), dtype="float32", device="cpu")
     reader = rag.readers["cepe"]
     assert isinstance(reader, CepeReader)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for layer in reader.model.model.layers:
-            layer.cross_attn.o_proj.weight.normal_()
+    activate(reader.model)
     folder = tmp_path_factory.mktemp("encodings")
     reader.store = PassageStore(folder, reader.model.encoder_fingerprint(), 32, max_bytes=10**8)
     return rag

@@ -1,13 +1,12 @@
-"""`ragx serve` and `ragx mcp` as a user types them wrongly: one line, exit code 2."""
+"""`ragx serve`, `ragx mcp` and `ragx chat` with a mistake in them: one line, exit code 2."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 import pytest
 
-RunCommand = Callable[..., tuple[int, str, str]]
+from tests.helpers.command import RunCommand
 
 
 @pytest.mark.parametrize(
@@ -23,6 +22,10 @@ RunCommand = Callable[..., tuple[int, str, str]]
         (["serve", "--engine", "ray", "--address", "127.0.0.1:1"], "no Ray cluster at 127.0.0.1:1"),
         (["serve", "--index", "nowhere"], "no index at nowhere"),
         (["mcp", "--index", "nowhere"], "no index at nowhere"),
+        (["chat", "--host", "0.0.0.0"], "other machines can reach 0.0.0.0"),  # noqa: S104
+        (["chat", "--auth", "ada"], "--auth must be USER:PASSWORD"),
+        (["chat", "--index", "nowhere"], "no index at nowhere"),
+        (["chat", "--model", "no-such-model", "--offline"], ""),
     ],
 )
 def test_a_mistake_is_one_line(run_command: RunCommand, arguments: list[str], message: str) -> None:
@@ -32,7 +35,7 @@ def test_a_mistake_is_one_line(run_command: RunCommand, arguments: list[str], me
     assert line.startswith(f"ragx: {message}")
 
 
-@pytest.mark.parametrize(("command", "package"), [("serve", "fastapi"), ("mcp", "mcp")])
+@pytest.mark.parametrize(("command", "package"), [("serve", "fastapi"), ("mcp", "mcp"), ("chat", "gradio")])
 def test_a_missing_package_is_named_by_its_extra(
     monkeypatch: pytest.MonkeyPatch, run_command: RunCommand, command: str, package: str
 ) -> None:
@@ -42,7 +45,7 @@ def test_a_missing_package_is_named_by_its_extra(
     assert f"pip install 'ragx[{command}]'" in err
 
 
-def test_an_address_that_others_reach_without_a_token_is_said() -> None:
+def test_loopback_addresses_are_recognised() -> None:
     from ragx_apps.server.protection import is_loopback
 
     assert all(map(is_loopback, ["127.0.0.1", "localhost", "::1"]))
