@@ -63,9 +63,7 @@ def test_every_reader_answers_over_every_retriever(
     assert len(json.loads(run.out)["hits"]) == 2
 
 
-def test_a_question_that_is_not_valid_text_is_answered_all_the_same(
-    ragx: RunCommand, index: Path, tiny_decoder: Path
-) -> None:
+def test_a_question_of_invalid_unicode_is_answered(ragx: RunCommand, index: Path, tiny_decoder: Path) -> None:
     run = ragx(
         "ask", "snow \udcff?", "--index", index, "--model", tiny_decoder, "--max-new-tokens", 2, "--attention-shares"
     )

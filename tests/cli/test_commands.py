@@ -1,4 +1,4 @@
-"""All commands: help, mistakes, what is not installed, and what they say of models and machine."""
+"""All commands: help, mistakes, missing packages, models and the machine."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_output_that_cannot_be_written_is_no_traceback(index: Path) -> None:
     assert full.stderr == b"ragx: cannot write: No space left on device\n"
 
 
-def test_what_the_terminal_s_encoding_lacks_is_a_question_mark(index: Path) -> None:
+def test_characters_that_the_terminal_lacks_become_question_marks(index: Path) -> None:
     command = [sys.executable, "-m", "ragx", "search", "open sea", "--method", "bm25", "--index", index]
     done = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "latin-1"}, capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -130,7 +130,7 @@ def test_what_the_terminal_s_encoding_lacks_is_a_question_mark(index: Path) -> N
         (["--address", "auto"], "--address"),
     ],
 )
-def test_an_engine_that_is_not_there_is_one_line(
+def test_an_unknown_engine_is_one_line(
     ragx: RunCommand, notes: Path, tmp_path: Path, options: list[str], message: str
 ) -> None:
     others = [
@@ -158,7 +158,7 @@ def test_without_ray_its_engine_says_what_to_install(
 
 
 def write_package(folder: Path, name: str, command: str) -> None:
-    """A package, as pip would install it in `folder`, whose command's module needs another that is not there."""
+    """A package, as pip installs it in `folder`, whose command needs a missing module."""
     about = folder / f"{name}-1.0.dist-info"
     about.mkdir(parents=True)
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")

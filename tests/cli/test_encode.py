@@ -1,4 +1,4 @@
-"""`ragx index encode`: passages that the reader need not encode when it is asked."""
+"""`ragx index encode`: passages encoded before any question."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.helpers.tiny import save_tiny_reader
 
 @pytest.fixture
 def trained_reader(tiny_decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A reader whose cross-attention adds something, and a home of its own for its encodings."""
+    """A reader whose cross-attention adds something, with its own home for its encodings."""
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "models").symlink_to(models.home() / "models")
     monkeypatch.setenv("RAGX_HOME", str(tmp_path / "home"))
@@ -33,13 +33,13 @@ def test_passages_encoded_ahead_are_not_encoded_again(ragx: RunCommand, index: P
     assert "Attention:" in answer.out
 
 
-def test_build_encodes_what_it_has_indexed(ragx: RunCommand, notes: Path, trained_reader: Path, tmp_path: Path) -> None:
+def test_build_can_encode_too(ragx: RunCommand, notes: Path, trained_reader: Path, tmp_path: Path) -> None:
     done = ragx("index", "build", notes, "--index", tmp_path / "index", "--encode", "--model", trained_reader)
     assert done.code == 0
     assert "4 passages encoded, 0 already on disk" in done.err
 
 
-def test_encodings_that_do_not_fit_are_told_of(ragx: RunCommand, index: Path, trained_reader: Path) -> None:
+def test_encodings_that_do_not_fit_are_reported(ragx: RunCommand, index: Path, trained_reader: Path) -> None:
     done = ragx("index", "encode", "--index", index, "--model", trained_reader, "--cache-size", "0.00003")
     assert done.code == 0
     assert "not all encodings fit on disk" in done.err

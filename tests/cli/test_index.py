@@ -1,4 +1,4 @@
-"""`ragx index` and `ragx search`: build, look after and search an index."""
+"""`ragx index` and `ragx search`: build, maintain and search an index."""
 
 from __future__ import annotations
 
@@ -54,20 +54,20 @@ class Interrupting:
 
 
 @pytest.mark.parametrize(
-    ("answer", "code", "said"),
+    ("answer", "code", "ending"),
     [
         (io.StringIO("n\n"), 0, "nothing was deleted\n"),
         (io.StringIO(""), 130, "ragx: interrupted\n"),
         (Interrupting(), 130, "ragx: interrupted\n"),
     ],
 )
-def test_rm_deletes_nothing_before_it_is_told_to(
-    ragx: RunCommand, index: Path, monkeypatch: pytest.MonkeyPatch, answer: object, code: int, said: str
+def test_rm_deletes_nothing_without_confirmation(
+    ragx: RunCommand, index: Path, monkeypatch: pytest.MonkeyPatch, answer: object, code: int, ending: str
 ) -> None:
     monkeypatch.setattr("sys.stdin", answer)
     run = ragx("index", "rm", "--index", index)
     assert run.err.startswith(f"Delete the index {index}?")
-    assert (run.code, run.err.endswith(said)) == (code, True)
+    assert (run.code, run.err.endswith(ending)) == (code, True)
     assert ragx("index", "verify", "--index", index).code == 0
 
 
@@ -128,7 +128,7 @@ def test_options_may_be_any_text(ragx: RunCommand, tmp_path: Path) -> None:
     assert hit["id"] == "\U0001f4c1.txt#0"
 
 
-def test_what_is_not_utf8_is_refused_before_anything_is_read(ragx: RunCommand, tmp_path: Path) -> None:
+def test_arguments_that_are_not_utf8_are_refused_before_anything_is_read(ragx: RunCommand, tmp_path: Path) -> None:
     source = tmp_path / "caf\udce9"
     source.mkdir()
     (source / "broken.pdf").write_bytes(b"%PDF-1.7 broken")
@@ -145,13 +145,13 @@ def test_what_is_not_utf8_is_refused_before_anything_is_read(ragx: RunCommand, t
     assert not (tmp_path / "index").exists()
 
 
-def test_a_file_below_a_source_may_have_a_name_that_is_not_utf8(ragx: RunCommand, tmp_path: Path) -> None:
+def test_names_of_files_in_a_source_need_not_be_utf8(ragx: RunCommand, tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "caf\udce9.txt").write_text("Snow is white.")
     assert ragx("index", "build", tmp_path / "notes", "--index", tmp_path / "index").code == 0
 
 
-def test_an_index_built_with_another_encoder_is_refused(ragx: RunCommand, index: Path, tmp_path: Path) -> None:
+def test_an_index_built_with_another_embedder_is_refused(ragx: RunCommand, index: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(index, other)
     (path,) = other.glob("gen-*/manifest.json")

@@ -124,7 +124,7 @@ def test_tokens_without_a_fast_tokenizer_are_an_error():
 
 
 @pytest.mark.parametrize("text", ["", " \n ", "  a b  c \n"])
-def test_unit_document_and_whole_documents_stay_as_they_are(text):
+def test_whole_documents_are_not_split(text):
     assert [p.text for p in split(text, unit="document")] == [text]
     whole = Document("7", "T", text, "/psgs.tsv", whole=True)
     assert [p.text for p in split_passages([whole], Chunking(size=1))] == [text]
@@ -196,7 +196,7 @@ def test_a_passage_has_the_headings_above_it_without_the_title_and_its_own() -> 
 
 
 @given(st.lists(st.text("ab \f", max_size=6), min_size=1, max_size=6), st.integers(1, 3))
-def test_a_passage_tells_the_page_on_which_it_begins(pages: list[str], size: int) -> None:
+def test_a_passage_has_the_page_where_it_begins(pages: list[str], size: int) -> None:
     text = "\f".join(pages)
     document = Document("d", "Title", text, "/d.pdf", paged=True)
     for passage in split_passages([document], Chunking(size=size)):

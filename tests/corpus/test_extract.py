@@ -112,7 +112,7 @@ def test_a_cut_file_is_read_or_skipped(tmp_path, parser, write_pdf, write_docx, 
         assert reason(entries) == "is not a Word document (.docx), or it is damaged or encrypted"
 
 
-def test_a_zip_that_is_no_word_document_is_skipped(tmp_path, parser):
+def test_a_zip_that_is_not_a_word_document_is_skipped(tmp_path, parser):
     with zipfile.ZipFile(tmp_path / "a.docx", "w") as archive:
         archive.writestr("readme.txt", "hello")
     assert "cannot be parsed" in reason(parser.read_file(tmp_path / "a.docx", "a", "docx"))
@@ -187,7 +187,7 @@ def test_one_process_serves_many_files_is_replaced_when_it_dies_and_ends_with_cl
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer signals")
-def test_the_child_ends_its_own_work_when_no_parent_does(tmp_path):
+def test_the_child_stops_itself_when_its_parent_is_gone(tmp_path):
     slow = tmp_path / "slow.html"
     slow.write_text(SLOW_HTML)
     request = f'{{"format": "html", "path": "{slow}"}}'.encode()

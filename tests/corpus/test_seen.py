@@ -11,12 +11,12 @@ from ragx.errors import CorpusError
 
 
 @given(st.lists(st.text(st.characters(), max_size=3)))
-def test_it_holds_what_a_set_holds(keys: list[str]) -> None:
-    seen, held = Seen(), set[str]()
+def test_it_behaves_like_a_set(keys: list[str]) -> None:
+    seen, expected = Seen(), set[str]()
     for key in keys:
-        assert (key in seen) == (key in held)
-        assert seen.add(key) == (key not in held)
-        held.add(key)
+        assert (key in seen) == (key in expected)
+        assert seen.add(key) == (key not in expected)
+        expected.add(key)
 
 
 def test_a_full_disk_is_one_line_that_says_where_to_make_room() -> None:

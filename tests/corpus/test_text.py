@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragx.corpus.document import Document, Skipped, normalise
+from ragx.corpus.document import Document, normalise
 from ragx.corpus.text import markdown_title, read_text, rst_title
 
 
@@ -37,46 +37,39 @@ def test_text_is_what_open_reads_in_normal_form_c(folder, text, encoding, newlin
     assert (document.id, document.title, document.source) == ("a", "a", str(path))
 
 
-def test_another_encoding_is_guessed(tmp_path):
-    text = "Der Schnee fällt über Nürnberg, und die Straßen füllen sich mit Kindern. " * 5
-    path = tmp_path / "a.txt"
-    path.write_bytes(text.encode("cp1252"))
-    assert read_text(path, "a").text == text
+GERMAN = "Der Schnee fällt über Nürnberg, und die Straßen füllen sich mit Kindern."
+JAPANESE = "x雪は日光の大部分を反射する。暗い土は吸収する。\r"
 
 
-@pytest.mark.parametrize("newline", ["\n", "\r", " "])
-def test_the_encoding_of_a_long_text_is_guessed_whatever_its_lines_end_with(tmp_path, newline):
-    text = f"Der Schnee fällt über Nürnberg, und die Straßen füllen sich mit Kindern.{newline}" * 20_000
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        (f"{GERMAN} " * 5, "cp1252"),
+        *((f"{GERMAN}{newline}" * 20_000, "cp1252") for newline in "\n\r "),
+        (JAPANESE * 25_000, "gb18030"),  # the sample must not end inside a character
+    ],
+    ids=["short", "LF", "CR", "one line", "multibyte"],
+)
+def test_another_encoding_is_guessed(tmp_path, text, encoding):
     path = tmp_path / "a.txt"
-    path.write_bytes(text.encode("cp1252"))
+    path.write_bytes(text.encode(encoding))
     assert read_text(path, "a").text == text.replace("\r", "\n")
 
 
-def test_the_sample_of_a_long_text_cuts_no_character(tmp_path):
-    text = "x雪は日光の大部分を反射する。暗い土は吸収する。\r" * 25_000
-    path = tmp_path / "a.txt"
-    path.write_bytes(text.encode("gb18030"))
-    assert read_text(path, "a").text == text.replace("\r", "\n")
-
-
-@pytest.mark.parametrize("data", [b"\x7fELF\0\0\x01", b"text, then\0a zero", "a\0b".encode("utf-16")])
-def test_a_binary_file_is_skipped(tmp_path, data):
-    path = tmp_path / "a.txt"
-    path.write_bytes(data)
-    assert read_text(path, "a") == Skipped(str(path), "looks like a binary file, not text")
-
-
-def test_broken_utf_16_is_skipped(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_bytes(b"\xff\xfea\0b")
-    assert "utf-16" in read_text(path, "a").reason
-
-
-@pytest.mark.parametrize("data", [b"", b" \n\t", b"\xef\xbb\xbf"])
-def test_a_file_without_text_is_skipped(tmp_path, data):
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        *((data, "binary") for data in (b"\x7fELF\0\0\x01", b"text, then\0a zero", "a\0b".encode("utf-16"))),
+        (b"\xff\xfea\0b", "utf-16"),
+        *((data, "has no text") for data in (b"", b" \n\t", b"\xef\xbb\xbf")),
+    ],
+)
+def test_a_file_that_holds_no_text_is_skipped(tmp_path, data, reason):
     path = tmp_path / "a.txt"
     path.write_bytes(data)
-    assert read_text(path, "a") == Skipped(str(path), "has no text")
+    skipped = read_text(path, "a")
+    assert skipped.source == str(path)
+    assert reason in skipped.reason
 
 
 def test_a_file_above_the_limit_is_skipped(tmp_path):

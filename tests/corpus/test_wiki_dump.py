@@ -43,7 +43,7 @@ SNOW_TEXT = "Schnee reflektiert Licht."
         ("articles1.xml-p10p30-shortened.bz2", lambda text: bz2.compress(text.encode())),
     ],
 )
-def test_a_dump_is_known_by_its_content(tmp_path, read, name, pack):
+def test_a_dump_is_recognised_by_its_content(tmp_path, read, name, pack):
     (tmp_path / name).write_bytes(pack(dump(SNOW)))
     expected = Document("Schnee & Eis", "Schnee & Eis", SNOW_TEXT, str(tmp_path / name))
     assert read(tmp_path) == read(tmp_path / name) == ([expected], [])

@@ -1,4 +1,4 @@
-"""What a command leaves."""
+"""The result of a command run in this process."""
 
 from __future__ import annotations
 
@@ -15,4 +15,4 @@ class Run(NamedTuple):
 
 
 RunCommand = Callable[..., Run]
-"""The fixtures `run_command` and, in tests/cli, `ragx`: the words of a command in, what it leaves out."""
+"""The fixture `run_command`, called `ragx` in tests/cli: it takes the words of a command."""

@@ -1,4 +1,4 @@
-"""Small indexes: whole ones, and builds that stop on the way."""
+"""Small indexes: complete ones, and builds that are interrupted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoders that need no model, and passages to index."""
+"""Embedders without a model, and passages to index."""
 
 from __future__ import annotations
 

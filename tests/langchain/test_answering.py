@@ -133,7 +133,7 @@ def test_a_stop_string_ends_the_generation(kind: Any, tiny: dict[str, Any], leng
 
 
 @EITHER
-def test_a_stop_that_is_one_string_is_not_taken_for_its_letters(kind: Any, tiny: dict[str, Any]) -> None:
+def test_a_single_stop_string_is_not_split_into_letters(kind: Any, tiny: dict[str, Any]) -> None:
     whole = chain(kind(**tiny)).invoke({"q": "Why"})
     assert chain(kind(**tiny).bind(stop=whole[5:8])).invoke({"q": "Why"}) == whole[: whole.index(whole[5:8])].rstrip()
     assert chain(kind(**tiny).bind(stop=whole[::-1])).invoke({"q": "Why"}) == whole
@@ -143,7 +143,7 @@ def generating() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "ragx-generate"]
 
 
-def test_a_stop_string_is_not_decoded_past(tiny: dict[str, Any]) -> None:
+def test_decoding_ends_at_a_stop_string(tiny: dict[str, Any]) -> None:
     tiny |= {"max_tokens": 300}
     whole = ChatRagx(**tiny).invoke("Why")
     stop = whole.text[8:10]
@@ -171,9 +171,7 @@ def test_leaving_a_stream_ends_the_generation(kind: Any, tiny: dict[str, Any]) -
 
 
 @EITHER
-def test_documents_that_are_bound_are_what_is_read(
-    kind: Any, tiny: dict[str, Any], facts: list[Document], tmp_path: Path
-) -> None:
+def test_bound_documents_are_read(kind: Any, tiny: dict[str, Any], facts: list[Document], tmp_path: Path) -> None:
     model = kind(**tiny | {"index": tmp_path / "absent"})
     snow, soil = (chain(model.bind(documents=facts[n : n + 1])) for n in range(2))
     assert snow.invoke({"q": "Why"}) != soil.invoke({"q": "Why"})
@@ -184,19 +182,19 @@ def test_documents_that_are_bound_are_what_is_read(
 
 
 class Facts(BaseRetriever):
-    """Returns its documents, and notes how it was asked."""
+    """Returns its documents and records the questions."""
 
     documents: list[Document]
-    asked: list[str] = Field(default_factory=list)
+    questions: list[str] = Field(default_factory=list)
 
     def _get_relevant_documents(self, query: str, *, run_manager: CallbackManagerForRetrieverRun) -> list[Document]:
-        self.asked.append(f"sync {query}")
+        self.questions.append(f"sync {query}")
         return self.documents
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun
     ) -> list[Document]:
-        self.asked.append(f"async {query}")
+        self.questions.append(f"async {query}")
         return self.documents
 
 
@@ -208,7 +206,7 @@ def test_any_retriever_feeds_the_reader(kind: Any, tiny: dict[str, Any], facts: 
     expected = kind(**tiny).bind(documents=facts).invoke("Why?")
     answers = [model.invoke("Why?"), asyncio.run(model.ainvoke("Why?"))]
     assert [getattr(answer, "text", answer) for answer in answers] == [getattr(expected, "text", expected)] * 2
-    assert retriever.asked == ["sync Why?", "async Why?"]
+    assert retriever.questions == ["sync Why?", "async Why?"]
 
 
 @EITHER
@@ -222,7 +220,7 @@ def test_settings_and_the_retriever_are_configurable(kind: Any, tiny: dict[str, 
         found = asking.with_config(configurable=settings).invoke("Why?")
         expected = kind(**tiny | {"retriever": retriever} | settings).invoke("Why?")
         assert getattr(found, "text", found) == getattr(expected, "text", expected)
-    assert (len(given.asked), len(other.asked)) == (2, 2)
+    assert (len(given.questions), len(other.questions)) == (2, 2)
     from_the_default_index = kind(**tiny).configurable_fields(retriever=ConfigurableField(id="retriever"))
     assert from_the_default_index.with_config(configurable={"retriever": other}).invoke("Why?")
 
@@ -297,7 +295,7 @@ def test_usage_counts_no_token_for_text_that_a_stop_string_held_back(tiny: dict[
 
 
 @EITHER
-def test_a_call_can_say_otherwise(kind: Any, tiny: dict[str, Any]) -> None:
+def test_a_call_overrides_settings(kind: Any, tiny: dict[str, Any]) -> None:
     model = kind(**tiny)
     assert model.invoke("Why?", max_tokens=4) == kind(**tiny | {"max_tokens": 4}).invoke("Why?") or kind is ChatRagx
     text = chain(model.bind(reader="full", k=3, temperature=1.5, seed=1)).invoke({"q": "Why"})
@@ -312,7 +310,7 @@ def test_the_last_human_message_is_the_question(tiny: dict[str, Any]) -> None:
     assert model.invoke([HumanMessage([{"type": "text", "text": "Why?"}])]).text == expected
 
 
-def test_tracing_is_told_what_is_asked_of_which_model(tiny: dict[str, Any]) -> None:
+def test_tracing_gets_model_and_sampling_parameters(tiny: dict[str, Any]) -> None:
     for model in (RagxLLM(**tiny, stop=["x"], temperature=0.5), ChatRagx(**tiny, stop=["x"], temperature=0.5)):
         parameters = model._get_ls_params()
         assert parameters["ls_provider"] == "ragx"
@@ -343,7 +341,7 @@ def test_mistakes_are_named(kind: Any, tiny: dict[str, Any], facts: list[Documen
         kind(**tiny, retriever=Facts(documents=facts))
 
 
-def test_what_is_no_question_is_named(tiny: dict[str, Any]) -> None:
+def test_messages_without_a_question_are_refused(tiny: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="human"):
         ChatRagx(**tiny).invoke([SystemMessage("Be brief.")])
     image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}

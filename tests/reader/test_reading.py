@@ -1,4 +1,4 @@
-"""Readers: what stands in the prompt, what is encoded, and how the answer is decoded."""
+"""Readers: the prompt, the encoded passages, and how the answer is decoded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PASSAGES = [passage(number, f"snow {number} reflects light") for number in range
 
 @pytest.fixture(scope="module")
 def cepe_reader(tiny_decoder: Path) -> CepeReader:
-    """A reader whose cross-attention adds something, if little."""
+    """A reader whose cross-attention adds a little."""
     model = cepe.load(str(tiny_decoder), dtype="float32", device="cpu")
     return CepeReader(activate(model, std=0.01), load_tokenizer(tiny_decoder))
 
@@ -80,7 +80,7 @@ def test_the_full_reader_prompts_with_all_passages(full_reader: FullReader) -> N
     assert prepared.context is None
 
 
-def test_passages_beyond_the_window_are_left_out_from_the_worst_on(full_reader: FullReader) -> None:
+def test_the_worst_passages_beyond_the_window_are_left_out(full_reader: FullReader) -> None:
     many = [passage(number, f"snow {number} " + "light " * 20) for number in range(20)]
     prepared = full_reader.prepare("Why?", many, prompt_passages=0, sampling=SAMPLING)
     prompt = text_of(full_reader, prepared.prompt.ids)
@@ -93,7 +93,7 @@ def test_passages_beyond_the_window_are_left_out_from_the_worst_on(full_reader: 
     ]
 
 
-def test_an_overlong_passage_is_passed_over_for_the_next(full_reader: FullReader) -> None:
+def test_an_overlong_passage_is_skipped_for_the_next(full_reader: FullReader) -> None:
     overlong = passage(7, "light " * 700)
     prepared = full_reader.prepare("Why?", [overlong, PASSAGES[1]], prompt_passages=0, sampling=SAMPLING)
     assert "snow 1" in text_of(full_reader, prepared.prompt.ids)
@@ -107,7 +107,7 @@ def test_a_question_beyond_the_window_is_refused(cepe_reader: CepeReader) -> Non
         cepe_reader.prepare("why " * 600, PASSAGES, prompt_passages=1, sampling=SAMPLING)
 
 
-def test_a_passage_beyond_the_encoders_window_is_cut_and_said(cepe_reader: CepeReader) -> None:
+def test_a_passage_beyond_the_encoders_window_is_truncated_and_noted(cepe_reader: CepeReader) -> None:
     prepared = cepe_reader.prepare("Why?", [passage(0, "light " * 700)], prompt_passages=0, sampling=SAMPLING)
     assert prepared.context is not None
     assert prepared.context.tokens == 512
@@ -137,7 +137,7 @@ def test_a_fingerprint_tells_readers_apart(cepe_reader: CepeReader, tiny_decoder
     assert same.encoder_fingerprint() != cepe_reader.model.encoder_fingerprint()
 
 
-def test_shares_of_the_attention(tiny_decoder: Path) -> None:
+def test_attention_shares(tiny_decoder: Path) -> None:
     model = activate(cepe.load(str(tiny_decoder), dtype="float32", device="cpu"))
     reader = CepeReader(model, load_tokenizer(tiny_decoder))
     silent = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=SAMPLING)
@@ -188,7 +188,7 @@ def test_answers_sampled_at_once_are_those_sampled_in_sequence(cepe_reader: Cepe
         assert list(at_once) == expected
 
 
-def test_a_seed_is_a_number_that_torch_takes(cepe_reader: CepeReader) -> None:
+def test_seeds_are_64_bit_integers(cepe_reader: CepeReader) -> None:
     assert len({answer(cepe_reader, temperature=1.5, seed=seed) for seed in (-(2**63), 2**63 - 1)}) == 2
     for seed in (-(2**63) - 1, 2**63):
         with pytest.raises(ConfigError, match="seed: "):

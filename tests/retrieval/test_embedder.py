@@ -135,7 +135,7 @@ def test_the_models_prompts_are_used(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(prompted.encode_passages(passages(["snow"]))[0], expected[1], atol=1e-5)
 
 
-def test_threads_may_share_an_encoder(embedder: TextEmbedder) -> None:
+def test_threads_may_share_an_embedder(embedder: TextEmbedder) -> None:
     expected = [embedder.encode_question(text) for text in TEXTS]
     with ThreadPoolExecutor(8) as threads:
         vectors = list(threads.map(embedder.encode_question, TEXTS * 10))
@@ -163,7 +163,7 @@ def test_no_added_token_of_minilm_comes_out_of_text(minilm: TextEmbedder) -> Non
             assert control.isdisjoint(ids[1:-1]), text
 
 
-def test_a_control_string_is_embedded_as_the_characters_it_is_written_with(minilm: TextEmbedder) -> None:
+def test_a_control_string_is_embedded_as_its_characters(minilm: TextEmbedder) -> None:
     written, spelled = minilm.encode_passages(passages(["a [SEP] b", "a [ sep ] b"]))
     np.testing.assert_allclose(written, spelled, atol=1e-3)
 
@@ -207,9 +207,11 @@ def test_a_tokenizer_that_cannot_tell_text_from_control_is_refused() -> None:
 # What cannot be loaded
 
 
-def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no embedder at"):
         TextEmbedder.load(tmp_path / "missing", name="m", fingerprint="m")
+    with pytest.raises(ModelError, match="cannot load embedder empty"):
+        TextEmbedder.load(tmp_path, name="empty", fingerprint="e")
 
 
 @pytest.mark.parametrize("damage", ["config.json", "model.safetensors", "tokenizer.json"])
@@ -219,8 +221,3 @@ def test_a_damaged_folder_is_one_line(folder: Path, tmp_path: Path, damage: str)
     with pytest.raises(ModelError, match="cannot load embedder broken") as caught:
         TextEmbedder.load(tmp_path / "model", name="broken", fingerprint="b")
     assert "\n" not in str(caught.value)
-
-
-def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="cannot load embedder empty"):
-        TextEmbedder.load(tmp_path, name="empty", fingerprint="e")

@@ -34,7 +34,7 @@ def chat_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def chat_rag(chat_index: Path, tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> RAG:
-    """Recites its sentence, and attends to passages while it does."""
+    """Recites its sentence while it attends to passages."""
     folder = tmp_path_factory.mktemp("reciting")
     save_reciting_decoder(tiny_decoder, folder, SENTENCE, ends=False)
     config = json.loads((folder / "config.json").read_text())
@@ -56,13 +56,13 @@ def queue(chat_rag: RAG) -> Iterator[QuestionQueue]:
 
 @pytest.fixture(scope="session")
 def uploads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where visitors' files lie."""
+    """The folder of visitors' files."""
     return tmp_path_factory.mktemp("visitors")
 
 
 @pytest.fixture(scope="session")
 def address(chat_rag: RAG, queue: QuestionQueue, chat_index: Path, uploads: Path) -> Iterator[str]:
-    """Of the page."""
+    """The page's URL."""
     with serving_page(chat_rag, queue, chat_index, uploads) as url:
         yield url
 
@@ -82,7 +82,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    """The page, newly opened by a new visitor. Whatever it asks of another server is an error."""
+    """The page, opened by a new visitor. A request to another server is an error."""
     context = browser.new_context(viewport={"width": 1600, "height": 900})
     context.set_default_timeout(20_000)
     opened = context.new_page()

@@ -1,4 +1,4 @@
-"""Many visitors at once: their answers grow together, and nobody's ends or fails by another's."""
+"""Many visitors at once: answers grow together and do not affect one another."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Stream = Generator[Event, None, None]
 
 
 def own(rag: RAG) -> RAG:
-    """The same models, for a queue of its own."""
+    """The same models, for another queue."""
     return RAG(rag.retriever, {name: copy.copy(reader) for name, reader in rag.readers.items()})
 
 
@@ -63,7 +63,7 @@ def is_idle(queue: QuestionQueue) -> bool:
     return eventually(lambda: not queue.admitted)
 
 
-def test_visitors_are_answered_at_once_and_one_stops_alone(queue: QuestionQueue, chat_rag: RAG) -> None:
+def test_visitors_are_answered_at_once_and_stop_separately(queue: QuestionQueue, chat_rag: RAG) -> None:
     stopped = threading.Event()
     with closing(ask(queue, chat_rag, ENDLESS, stopped)) as first, closing(ask(queue, chat_rag, ENDLESS)) as second:
         text(first)
@@ -81,7 +81,7 @@ def test_visitors_are_answered_at_once_and_one_stops_alone(queue: QuestionQueue,
     assert is_idle(queue), "an answer that nobody reads any more has ended"
 
 
-def test_what_goes_wrong_with_one_answer_touches_no_other(queue: QuestionQueue, chat_rag: RAG) -> None:
+def test_a_failed_answer_leaves_the_others_alone(queue: QuestionQueue, chat_rag: RAG) -> None:
     with closing(ask(queue, chat_rag, ENDLESS)) as other:
         text(other)
         with pytest.raises(ConfigError, match="too long"):
@@ -186,7 +186,7 @@ def test_deleted_text_is_not_served(queue: QuestionQueue, chat_rag: RAG, chat_in
 
 
 def settings(index: Path, *, reader: str = "cepe", tokens: int = 8) -> tuple[Any, ...]:
-    """What the page's controls say."""
+    """The values of the page's controls."""
     return (index.name, 2.0, 1.0, "hybrid", reader, float(tokens), 0.0)
 
 
@@ -226,7 +226,7 @@ def test_without_a_named_index_all_of_ragxs_own_may_be_asked(
 
 
 def kept_replies(shown: tuple[Any, ...]) -> list[Reply]:
-    """Those of the only turn that is kept when an answer is over."""
+    """The replies of the only turn that is kept after an answer."""
     (turn,) = load_turns(shown[2])
     return turn.replies
 
@@ -241,7 +241,7 @@ def test_a_page_has_one_answer_at_a_time(page: Page, chat_index: Path) -> None:
     assert len(list(page.ask(visitor("a page"), "And what else?", last[2], *settings(chat_index)))) > 2
 
 
-def test_two_pages_are_answered_at_once_and_stop_is_each_ones_own(page: Page, chat_index: Path) -> None:
+def test_two_pages_are_answered_at_once_and_stop_separately(page: Page, chat_index: Path) -> None:
     endless = settings(chat_index, tokens=1024)
     first, second = (page.ask(visitor(name), "Snow?", [], *endless) for name in ("first", "second"))
     for shown in (first, second):

@@ -40,10 +40,10 @@ def test_it_answers_at_its_address_until_a_signal_ends_it(
     )
     assert process.stderr is not None
     try:
-        said = []
+        lines = []
         while "the page is at" not in (line := process.stderr.readline()):
-            assert line, said
-            said.append(line)
+            assert line, lines
+            lines.append(line)
         address = f"http://127.0.0.1:{port}/"
         assert line == f"the page is at {address}; Ctrl-C stops\n"
         if ending is signal.SIGTERM:

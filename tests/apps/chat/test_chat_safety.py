@@ -1,4 +1,4 @@
-"""What the page's server hands out, and to whom."""
+"""The page's server: which files and requests it accepts, and from whom."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HTTP = httpx.Client(timeout=60)
 QUESTION = "How much of the sunlight does fresh snow reflect?"
 
 
-def test_every_answer_forbids_the_browser_what_is_not_of_the_page(address: str) -> None:
+def test_every_response_has_a_content_security_policy(address: str) -> None:
     for path in ("", "config", "theme.css", "gradio_api/file=x"):
         policy = HTTP.get(address + path).headers["content-security-policy"].split("; ")
         assert {"default-src 'self'", "img-src 'self' data: blob:", "object-src 'none'"} <= {*policy}
@@ -49,7 +49,7 @@ def test_every_answer_forbids_the_browser_what_is_not_of_the_page(address: str) 
         "monitoring",
     ],
 )
-def test_no_file_of_the_machine_is_handed_out(address: str, path: str) -> None:
+def test_no_local_file_is_served(address: str, path: str) -> None:
     answer = HTTP.get(address + path)
     assert answer.status_code in (400, 403, 404, 405)
     assert "root:" not in answer.text
@@ -69,13 +69,13 @@ def test_a_file_that_was_not_uploaded_cannot_be_indexed(address: str, tmp_path: 
         assert "swordfish" not in said
 
 
-class Elsewhere(BaseHTTPRequestHandler):
-    """Another server, which notes what it is asked."""
+class OtherServer(BaseHTTPRequestHandler):
+    """Another server, which records requests."""
 
-    asked: ClassVar[list[str]] = []
+    requests: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
-        self.asked.append(self.path)
+        self.requests.append(self.path)
         self.send_response(200)
         self.end_headers()
         self.wfile.write(b"The password is swordfish.")
@@ -83,12 +83,12 @@ class Elsewhere(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a server that Gradio takes for one of the internet."""
+    """The address of a server that Gradio considers public."""
     monkeypatch.setattr(processing_utils, "PUBLIC_HOSTNAME_WHITELIST", ["127.0.0.1"])
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), OtherServer)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    Elsewhere.asked.clear()
+    OtherServer.requests.clear()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     thread.join()
@@ -112,7 +112,7 @@ def test_no_address_that_a_visitor_sends_is_fetched(address: str, elsewhere: str
     history = [{"role": "user", "content": "?", **sent}]
     with pytest.raises(AppError, match="URLs are not fetched"):
         Client(address, verbose=False).predict(QUESTION, history=history, api_name="/ask")
-    assert Elsewhere.asked == []
+    assert OtherServer.requests == []
 
 
 @pytest.mark.parametrize("name", ["../../../evil.txt", "/etc/evil.txt", "..", "a/../../evil.txt"])
@@ -129,7 +129,7 @@ def test_uploads_are_limited_in_size(address: str) -> None:
     assert HTTP.post(address + "gradio_api/upload", files=large).status_code == 413
 
 
-def test_a_page_elsewhere_cannot_reach_it_under_another_name(address: str) -> None:
+def test_other_host_names_are_refused(address: str) -> None:
     assert HTTP.get(address, headers={"Host": "attacker.example"}).status_code == 400
 
 

@@ -35,7 +35,7 @@ def notes_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def talkative(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`tiny_decoder` with a long window; its answers are printable and go on until they are cut."""
+    """`tiny_decoder` with a long window; its answers are printable and only end at the token limit."""
     folder = tmp_path_factory.mktemp("talkative")
     shutil.copytree(tiny_decoder, folder, dirs_exist_ok=True)
     model = AutoModelForCausalLM.from_pretrained(tiny_decoder)
@@ -52,7 +52,7 @@ def talkative(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="session")
 def rag(notes_index: Path, talkative: Path, tmp_path_factory: pytest.TempPathFactory) -> RAG:
-    """Answers from the notes; its passages matter, and their encodings are kept."""
+    """Answers from the notes, depend on the passages, and keep their encodings."""
     from ragx.cepe.store import PassageStore
     from ragx.reader.cepe import CepeReader
 

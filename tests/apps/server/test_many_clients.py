@@ -44,7 +44,7 @@ def send(server: Server, request: dict[str, Any]) -> socket.socket:
     return connection
 
 
-def test_a_request_beyond_the_queue_is_told_to_come_back(server: Server) -> None:
+def test_a_request_beyond_the_queue_may_be_retried_later(server: Server) -> None:
     with ThreadPoolExecutor(6) as clients:
         leave = threading.Event()
 
@@ -73,7 +73,7 @@ def test_a_request_beyond_the_queue_is_told_to_come_back(server: Server) -> None
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-def test_a_client_that_goes_away_stops_its_answer(server: Server, stream: bool) -> None:
+def test_a_client_that_disconnects_stops_its_answer(server: Server, stream: bool) -> None:
     def cancelled() -> float:
         return server.service.metrics.registry.get_sample_value("ragx_answers_total", {"finish": "cancelled"}) or 0
 
@@ -134,7 +134,7 @@ def test_search_shows_passages(server: Server) -> None:
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("method", ["dense", "hybrid"])
-def test_a_server_without_an_encoder_searches_by_words_alone(rag: RAG, method: str, stream: bool) -> None:
+def test_a_server_without_an_embedder_offers_bm25_only(rag: RAG, method: str, stream: bool) -> None:
     by_words = RAG(Retriever(rag.retriever.index), rag.readers, method="bm25")
     with serving(by_words) as server:
         chat = {**short(1), "stream": stream}
@@ -168,7 +168,7 @@ def test_metrics_count_requests_and_tokens(server: Server) -> None:
     assert value('ragx_requests_total{path="other",status="404"}') >= 1
 
 
-def test_a_token_is_asked_for(rag: RAG) -> None:
+def test_a_token_is_required(rag: RAG) -> None:
     with serving(rag, token="open sesame") as server:
         client = server.client
         for header in ({}, {"Authorization": "Bearer open"}, {"Authorization": "Bearer open sesame\u00e9".encode()}):
@@ -181,7 +181,7 @@ def test_a_token_is_asked_for(rag: RAG) -> None:
         assert client.post("/v1/search", json={"query": "snow"}).status_code == 200
 
 
-def test_a_page_elsewhere_cannot_reach_it_under_another_name(server: Server) -> None:
+def test_other_host_names_are_refused(server: Server) -> None:
     for host in ("evil.example:8000", "evil.example", "127.0.0.1.evil.example", "[::2]:8000", ""):
         headers = {"Host": host, "Origin": "http://evil.example:8000"}
         refused = server.client.post("/v1/search", json={"query": "snow"}, headers=headers)
@@ -202,7 +202,7 @@ def test_a_page_elsewhere_cannot_reach_it_under_another_name(server: Server) -> 
         ("0.0.0.0", None, "server.example", 200),  # noqa: S104
     ],
 )
-def test_a_server_with_a_token_or_for_others_answers_under_any_name(
+def test_a_public_server_or_one_with_a_token_answers_under_any_name(
     rag: RAG, host: str, token: str | None, asked: str, status: int
 ) -> None:
     with serving(rag, token=token, host=host) as server:

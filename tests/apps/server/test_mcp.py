@@ -1,4 +1,4 @@
-"""What the official client of the Model Context Protocol gets."""
+"""The server as the official client of the Model Context Protocol sees it."""
 
 from __future__ import annotations
 
