@@ -51,7 +51,7 @@ def test_text_that_was_deleted_and_collected_is_not_served_by_an_open_rag(rag: R
     assert texts(answer.hits) == [TEXTS[1]]
 
 
-def test_an_index_that_was_removed_and_built_anew_is_reopened(rag: RAG, folder: Path) -> None:
+def test_a_rebuilt_index_is_reopened(rag: RAG, folder: Path) -> None:
     assert rag.retrieve("snow", k=1)
     remove(folder)
     build_index(passages(["green grass"]), folder, WordEmbedder(), IndexSettings(), quiet=True)

@@ -94,7 +94,7 @@ def test_closing_ends_all_processes_in_the_middle_of_a_file(tmp_path):
 def test_include_and_exclude(corpus, read):
     documents, skipped = read(corpus, include=["*.md", "sub/*", "*.png"], exclude=["*.xml"])
     assert [document.id for document in documents] == ["b.md", "3"]
-    assert [Path(entry.source).name for entry in skipped] == ["image.png"]  # asked for, but of no known format
+    assert [Path(entry.source).name for entry in skipped] == ["image.png"]  # included, but of unknown format
 
 
 def test_a_relative_path_gives_an_absolute_source(corpus, read, monkeypatch):

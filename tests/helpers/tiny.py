@@ -1,4 +1,4 @@
-"""Tiny random decoders of each supported family, made on the spot."""
+"""Tiny random decoders of each supported family, and readers around them."""
 
 from __future__ import annotations
 

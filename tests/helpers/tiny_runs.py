@@ -18,7 +18,7 @@ WORDS = ["snow", "sun", "soil", "light", "dark", "fresh", "most", "reflects", "a
 
 
 def text(seed: int, words: int) -> str:
-    """So many words drawn from a few."""
+    """Random words from a small vocabulary."""
     return " ".join(random.Random(seed).choices(WORDS, k=words))
 
 

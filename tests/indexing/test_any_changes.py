@@ -48,16 +48,16 @@ def test_an_update_after_any_edits_equals_a_build(
 ) -> None:
     """The records of the files are equal too."""
     base = tmp_path_factory.mktemp("edits")
-    corpus, anew = base / "notes", base / "anew"
+    corpus, rebuilt = base / "notes", base / "rebuilt"
     write(corpus, {"z.txt": "Always there"})
     folder = index_notes(corpus, base / "index")
     for edits, upkeep in rounds:
         edit(corpus, edits)
         UPKEEP[upkeep](folder)
-        skipped = [sorted(map(str, report.skipped)) for report in (update(folder), build([corpus], anew, TWO_WORDS))]
+        skipped = [sorted(map(str, report.skipped)) for report in (update(folder), build([corpus], rebuilt, TWO_WORDS))]
         assert skipped[0] == skipped[1]
-        assert passages_in(folder) == passages_in(anew)
-        assert (generation(folder) / SOURCES).read_bytes() == (generation(anew) / SOURCES).read_bytes()
+        assert passages_in(folder) == passages_in(rebuilt)
+        assert (generation(folder) / SOURCES).read_bytes() == (generation(rebuilt) / SOURCES).read_bytes()
         now = generation(folder)
         update(folder)
         assert generation(folder) == now

@@ -86,7 +86,7 @@ def test_a_changed_a_new_and_a_renamed_file_are_parsed_and_no_other(
     (corpus / "deep/b.md").rename(corpus / "deep/e.md")
     update(folder)
     assert parsed == ["a.txt", *REPEATING, "e.md", "new.txt"]
-    assert passages_in(folder) == passages_in(index_notes(corpus, tmp_path / "anew"))
+    assert passages_in(folder) == passages_in(index_notes(corpus, tmp_path / "rebuilt"))
     parsed.clear()
     update(folder)
     assert parsed == REPEATING
@@ -96,7 +96,7 @@ def test_a_repeated_text_replaces_a_first_one_that_vanished(folder: Path, corpus
     write(corpus, {"a.txt": "Grey sea."})
     update(folder)
     assert "2#0" in passages_in(folder)
-    assert passages_in(folder) == passages_in(index_notes(corpus, tmp_path / "anew"))
+    assert passages_in(folder) == passages_in(index_notes(corpus, tmp_path / "rebuilt"))
 
 
 def test_a_reused_file_loses_a_text_to_an_earlier_file_and_gets_it_back(
@@ -190,8 +190,8 @@ def test_a_file_reached_by_two_paths_is_treated_as_in_a_build(corpus: Path, tmp_
     for text in ("Grey sea.", "Blue sea."):
         write(corpus, {"a.txt": text})
         update(tmp_path / "index")
-        build([corpus, corpus / "deep", corpus / "c.jsonl"], tmp_path / "anew", TWO_WORDS)
-        assert passages_in(tmp_path / "index") == passages_in(tmp_path / "anew")
+        build([corpus, corpus / "deep", corpus / "c.jsonl"], tmp_path / "rebuilt", TWO_WORDS)
+        assert passages_in(tmp_path / "index") == passages_in(tmp_path / "rebuilt")
     assert passages_in(tmp_path / "index").keys() == before
 
 

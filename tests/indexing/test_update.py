@@ -44,8 +44,8 @@ def test_new_changed_and_vanished_documents(
     report = update(index)
     assert embedder.embedded == ["deep/new.txt#0", "sea.txt#0"]
     assert (report.added, report.deleted, report.unchanged) == (2, 2, 3)
-    build([corpus], tmp_path / "anew", settings())
-    assert passages_in(index) == passages_in(tmp_path / "anew")
+    build([corpus], tmp_path / "rebuilt", settings())
+    assert passages_in(index) == passages_in(tmp_path / "rebuilt")
 
 
 def test_nothing_is_published_without_changes(index: Path, corpus: Path) -> None:

@@ -173,8 +173,8 @@ def test_deleted_text_is_not_served(queue: QuestionQueue, chat_rag: RAG, chat_in
     indexes = Indexes(RAG(open_index(folder), chat_rag.readers), folder)
 
     def documents(index: Path) -> set[str]:
-        asked = partial(indexes.open_folder(index).ask, "Is soil dark?", sampling=SamplingParams(max_new_tokens=2))
-        return {hit.passage.document for hit in whole(queue.stream(asked, threading.Event())).hits}
+        ask_soil = partial(indexes.open_folder(index).ask, "Is soil dark?", sampling=SamplingParams(max_new_tokens=2))
+        return {hit.passage.document for hit in whole(queue.stream(ask_soil, threading.Event())).hits}
 
     other = tmp_path / "other"  # opened besides the first one
     shutil.copytree(chat_index, other)
@@ -217,7 +217,7 @@ def test_an_index_that_was_named_is_the_only_one(page: Page, chat_index: Path) -
 
 
 @pytest.mark.usefixtures("own_indexes")
-def test_without_a_named_index_all_of_ragxs_own_may_be_asked(
+def test_without_a_named_index_all_of_ragxs_own_are_offered(
     chat_rag: RAG, queue: QuestionQueue, tmp_path: Path
 ) -> None:
     page = Page(Indexes(chat_rag, None), queue, tmp_path)

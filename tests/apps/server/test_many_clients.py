@@ -55,9 +55,9 @@ def test_a_request_beyond_the_queue_may_be_retried_later(server: Server) -> None
                     if leave.is_set():
                         return
 
-        held = [clients.submit(hold) for _ in range(3)]
+        requests = [clients.submit(hold) for _ in range(3)]
         assert eventually(lambda: server.service.queue.running == 3)
-        held += [clients.submit(hold) for _ in range(3)]
+        requests += [clients.submit(hold) for _ in range(3)]
         assert eventually(lambda: server.service.queue.admitted == 6)
         refused = server.client.post(CHAT, json=short(1))
         assert refused.status_code == 429
@@ -66,7 +66,7 @@ def test_a_request_beyond_the_queue_may_be_retried_later(server: Server) -> None
         assert server.client.post("/v1/search", json={"query": "snow"}).status_code == 429
         assert server.client.get("/healthz").json() == {"status": "ok"}
         leave.set()
-        for client in held:
+        for client in requests:
             client.result(timeout=60)
     assert server.is_idle()
     assert server.client.post(CHAT, json=short(1)).status_code == 200
@@ -194,7 +194,7 @@ def test_other_host_names_are_refused(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "token", "asked", "status"),
+    ("host", "token", "name", "status"),
     [
         ("127.0.0.2", None, "127.0.0.2:8000", 200),
         ("127.0.0.2", None, "evil.example", 400),
@@ -203,10 +203,10 @@ def test_other_host_names_are_refused(server: Server) -> None:
     ],
 )
 def test_a_public_server_or_one_with_a_token_answers_under_any_name(
-    rag: RAG, host: str, token: str | None, asked: str, status: int
+    rag: RAG, host: str, token: str | None, name: str, status: int
 ) -> None:
     with serving(rag, token=token, host=host) as server:
-        headers = {"Host": asked, "Authorization": f"Bearer {token}"}
+        headers = {"Host": name, "Authorization": f"Bearer {token}"}
         assert server.client.get("/v1/models", headers=headers).status_code == status
 
 
