@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[2] / "apps" / "examples"
 CITED = "[1] Snow: Fresh snow reflects up to 90 percent of the sunlight that reaches it."
 
