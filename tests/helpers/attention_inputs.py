@@ -1,4 +1,4 @@
-"""Random inputs of cross-attention at odd shapes, and the comparison of results."""
+"""Random inputs of cross-attention at odd shapes, and how tests compare results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A slow embedder and a slow reader, which record the processes that they run in."""
+"""An embedder and a reader that take their time, and say in which process they work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.helpers.toy_embedders import WordEmbedder
 
 
 class SlowEmbedder(WordEmbedder):
-    """A WordEmbedder that creates a file named after its process in `folder` for each batch that it begins."""
+    """A WordEmbedder that leaves a file named after its process in `folder` for each piece that it has begun."""
 
     def __init__(self, folder: str, seconds: float) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ def another() -> WordEmbedder:
 
 
 def slow_reader(folder: str, seen: str, seconds: float) -> CepeModel:
-    """A reader that creates a file named after its process in `seen` and sleeps for `seconds` whenever it encodes."""
+    """A reader that leaves a file named after its process whenever it encodes, and takes so long."""
     model = cepe.load(folder, dtype="float32", device="cpu")
     encode = model.encode_passages
 

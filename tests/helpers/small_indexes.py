@@ -1,4 +1,4 @@
-"""Small indexes: complete ones, and builds that are interrupted."""
+"""Small indexes: whole ones, and builds that stop on the way."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Run by test_store_sharing.py: a store whose processes die, share it or may not write.
+"""Run by test_store_sharing.py: what happens to a store when processes die, share it or may not write.
 
-Takes a folder to work in. Prints one JSON object with the exit code and stderr of each check below; a failed check is a
-traceback.
+Takes a folder to work in. Prints one JSON object: for each function below its exit code and what it wrote to stderr; a
+failed check is a traceback.
 """
 
 from __future__ import annotations

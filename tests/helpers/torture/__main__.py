@@ -2,8 +2,8 @@
 
     python -m tests.helpers.torture [--kills 200] [--stride 1] [--mutations 100] [--updates 20] [--queries 10000]
 
-See `kills.py`, `faults.py`, `mutations.py` and `readers.py`. Prints one JSON object of figures. Power loss, which loses
-unsynced writes, is not tried.
+`kills.py`, `faults.py`, `mutations.py` and `readers.py` say what is tried.
+Prints one JSON object of figures. A machine that goes down, and loses what was not synced, is not tried.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.helpers.torture.readers import readers
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--stride", type=int, default=1, help="try every n-th fault")
+    parser.add_argument("--stride", type=int, default=1, help="of the faults every so many")
     parser.add_argument("--mutations", type=int, default=100, help="of each kind of file")
     parser.add_argument("--updates", type=int, default=20)
     parser.add_argument("--queries", type=int, default=10_000)

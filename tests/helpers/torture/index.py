@@ -1,4 +1,4 @@
-"""Small indexes, the actions on them, and their expected contents."""
+"""What is tortured: small indexes, what is done to them, and what they must then hold."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def starts(work: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
 
 
 def contents(folder: Path) -> Any:
-    """The passages and answers of an index, or None without an index."""
+    """What an index holds and answers, or None where there is none."""
     if not (folder / "CURRENT").exists():
         return None
     verify(folder)

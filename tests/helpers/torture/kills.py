@@ -1,4 +1,4 @@
-"""kill -9 at random steps of each writer of an index."""
+"""kill -9 at random steps of whatever writes to an index."""
 
 from __future__ import annotations
 

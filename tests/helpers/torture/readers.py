@@ -20,7 +20,7 @@ READERS = 8
 
 
 def readers(work: Path, updates: int, queries: int) -> dict[str, int]:
-    """Processes that open and search an index while all its passages are repeatedly replaced by a new edition."""
+    """Processes that open and search an index while all its passages are replaced by another edition, and again."""
     folder, done = work / "index", work / "updated"
 
     def edition(number: int) -> list[Any]:

@@ -17,11 +17,11 @@ from typing import Any
 from tests.helpers.torture.index import copy
 
 Step = Callable[[str, object], None]
-"""Called with the kind of a step and its path."""
+"""Told the kind of a step and its path."""
 
 
 class WatchedFile:
-    """A file whose writes are steps, whichever library writes: it is not of a type that NumPy writes to directly."""
+    """A file whose writes are steps, whichever library does them: it is none of those that NumPy writes to itself."""
 
     def __init__(self, file: Any, path: object, step: Step) -> None:
         self._file, self._path, self._step = file, path, step
