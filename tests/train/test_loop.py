@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -12,10 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from ragx_train.data.example import Batch, Example, following
+from ragx_train.engine import checkpoint
 from ragx_train.engine import log as record
 from ragx_train.engine.checkpoint import CheckpointError
 from ragx_train.engine.loop import Run, learning_rate, train
@@ -57,7 +58,6 @@ class Session:
         *,
         resume: bool = False,
         deadline: float | None = None,
-        clock: Callable[[], float] = time.monotonic,
         before: Callable[[int], None] = lambda position: None,
         loss: Loss = next_token_loss,
         **loop: object,
@@ -76,7 +76,7 @@ class Session:
 
         model, _ = reader_to_train(settings.model, settings.loop)
         validation = [made(1000 + n) for n in range(4)]
-        train(settings, Run(self.out, resume, deadline, clock), model, example, validation, {}, loss)
+        train(settings, Run(self.out, resume, deadline), model, example, validation, {}, loss)
 
     def losses(self) -> list[float]:
         return [each["loss"] for each in record.read(self.out) if "loss" in each]
@@ -163,47 +163,54 @@ def test_a_time_limit_ends_with_a_checkpoint_and_a_reader(session: Session, caps
     assert session.steps()[-1] == "step-00000006"
 
 
+@dataclass
 class Clock:
-    """Time passes only when a test adds to it, and by `save_seconds` for each checkpoint of `out`."""
+    """Time that goes by in those parts of a run alone that tell it so."""
 
-    def __init__(self, out: Path, save_seconds: float = 0.0) -> None:
-        self.out, self.save_seconds = out, save_seconds
-        self.added = 0.0
-        self.saved: set[str] = set()
+    now: float = 0.0
 
-    def __call__(self) -> float:
-        self.saved |= {path.name for path in self.out.glob("checkpoints/step-*")}
-        return self.added + self.save_seconds * len(self.saved)
+    def monotonic(self) -> float:
+        return self.now
 
     def add(self, seconds: float) -> None:
-        self.added += seconds
+        self.now += seconds
 
 
-def test_seconds_include_the_data_but_not_validation(session: Session) -> None:
-    clock = Clock(session.out)
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("ragx_train.engine.loop.time", clock)
+    return clock
 
+
+def test_seconds_are_those_of_the_data_too_but_not_of_validation(session: Session, clock: Clock) -> None:
     def loss(model: CepeModel, batch: Batch) -> Losses:
         clock.add(1 if model.training else 10)
         return next_token_loss(model, batch)
 
-    session.run(clock=clock, before=lambda _: clock.add(2), loss=loss, steps=3, validate_every=1)
+    session.run(before=lambda _: clock.add(2), loss=loss, steps=3, validate_every=1)
     log = [each for each in record.read(session.out) if "loss" in each]
     assert [each["seconds"] for each in log] == [10, 20, 30], "four examples and two batches a step"
     assert log[0]["tokens_per_second"] == log[0]["tokens"] / 10
 
 
-def test_a_time_limit_leaves_room_for_the_longest_step_with_its_validation_and_a_save(session: Session) -> None:
-    clock = Clock(session.out, save_seconds=100)
-
+def test_a_time_limit_leaves_room_for_the_longest_step_with_its_validation_and_a_save(
+    session: Session, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def loss(model: CepeModel, batch: Batch) -> Losses:
         clock.add(0 if model.training else 10)
         return next_token_loss(model, batch)
 
+    def save(*arguments: Any, **options: Any) -> None:
+        clock.add(100)
+        kept(*arguments, **options)
+
+    kept = checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", save)
     # step 5 ends at 260 seconds, and another one with validation and a save could take 24 + 100
-    options = {"steps": 20, "validate_every": 2, "checkpoint_every": 2}
-    session.run(clock=clock, deadline=383, before=lambda _: clock.add(1), loss=loss, **options)
+    session.run(before=lambda _: clock.add(1), loss=loss, steps=20, validate_every=2, checkpoint_every=2, deadline=383)
     assert session.steps()[-1] == "step-00000005"
-    assert clock() == 360
+    assert clock.now == 360
 
 
 def test_what_a_killed_run_logged_beyond_its_checkpoint_is_dropped(whole: Session) -> None:
@@ -301,14 +308,15 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_is_one_line_and_leaves_no_part_of_a_checkpoint_or_reader(session: Session) -> None:
+def test_a_full_disk_is_one_line_and_leaves_no_part_of_a_checkpoint(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with files_of_at_most(40_000), pytest.raises(RagxError, match=r"cannot write .*step-00000002: .*; make room, and"):
         session.run()
     assert session.steps() == []
-    session.run()
-    shutil.rmtree(session.out / "reader")
-    with files_of_at_most(40_000), pytest.raises(RagxError, match="cannot write the reader"):
-        session.run(resume=True)  # no step is left, and so no checkpoint to write
+    monkeypatch.setattr(checkpoint, "save", lambda *_, **__: None)
+    with files_of_at_most(40_000), pytest.raises(RagxError, match=r"cannot write the reader .*out/reader: "):
+        session.run(steps=1)
     assert list((session.out / "reader").iterdir()) == []
 
 

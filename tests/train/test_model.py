@@ -90,10 +90,13 @@ def test_a_stage_starts_from_the_exact_weights_of_the_one_before(decoder: Path, 
             assert torch.equal(weight, stored[name])
 
 
-def test_a_stage_starts_from_a_reader_in_int8(decoder: Path, earlier: Path, tmp_path: Path) -> None:
-    quantize_reader(earlier / "reader", tmp_path / "small")
-    stored = cepe.load(str(tmp_path / "small"), dtype="float32", device="cpu").state_dict()
-    weights = trained(reader(decoder, init_from=str(tmp_path / "small"), encoder_layers=[0]))
+def test_a_stage_starts_from_a_named_reader_in_int8(
+    decoder: Path, earlier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quantize_reader(earlier / "reader", tmp_path / "carried" / "small")
+    monkeypatch.setattr("ragx.models.local.BUNDLED", tmp_path / "carried")
+    stored = cepe.load("small", dtype="float32", device="cpu").state_dict()
+    weights = trained(reader(decoder, init_from="small", encoder_layers=[0]))
     assert {weight.dtype for weight in weights.values()} == {torch.float32}
     for name, weight in weights.items():
         assert torch.equal(weight, stored[name])

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from ragx_train.data import own_answers
 from ragx_train.data.own_answers import answer, telling, write_own_answers
 from ragx_train.data.questions import gold_passages
 from ragx_train.recipes.qa import QaSettings
 from ragx_train.signals import Interrupted
-from torch.nn.modules.module import register_module_forward_pre_hook
 from transformers import AutoModelForCausalLM
 
 from ragx.errors import ConfigError, CorpusError
 from ragx.models import resolve
 from ragx.reader.prompt import build_prompt
 from ragx.util.tokenization import load_tokenizer, plain_ids
-from tests.helpers.tiny import save_reciting_decoder
 from tests.helpers.tiny_runs import tiny_settings, write_rows
 
 SAID = " most of the light."
@@ -30,9 +31,22 @@ SAID = " most of the light."
 
 @pytest.fixture(scope="module")
 def reciting(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A decoder that says `SAID` and ends, whatever it reads."""
+    """A decoder that says `SAID` and ends, whatever it reads: each token's embedding points to the token after it."""
     folder = tmp_path_factory.mktemp("reciting")
-    save_reciting_decoder(tiny_decoder, folder, SAID, ends=True)
+    shutil.copytree(tiny_decoder, folder, dirs_exist_ok=True)
+    model = AutoModelForCausalLM.from_pretrained(tiny_decoder)
+    tokenizer = load_tokenizer(tiny_decoder)
+    chain = [*plain_ids(tokenizer, ["\n" + SAID])[0], tokenizer.eos_token_id]
+    assert len({*chain}) == len(chain) <= model.config.hidden_size
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        model.lm_head.weight.zero_()
+        for place, (token, following) in enumerate(pairwise(chain)):
+            model.model.embed_tokens.weight[token] = torch.eye(model.config.hidden_size)[place]
+            model.lm_head.weight[following] = torch.eye(model.config.hidden_size)[place] * 10
+    model.save_pretrained(folder)
     return folder
 
 
@@ -49,19 +63,21 @@ def rows() -> list[dict[str, Any]]:
     ]
 
 
-def settings(decoder: Path, folder: Path, *overrides: str, repeat: int = 1) -> QaSettings:
-    write_rows(folder / "questions.jsonl", rows() * repeat)
+def settings(decoder: Path, folder: Path, *overrides: str) -> QaSettings:
+    write_rows(folder / "questions.jsonl", rows())
     told = tiny_settings("qa", decoder, folder, *overrides)
     assert isinstance(told, QaSettings)
     return told
 
 
-def test_rows_that_the_decoder_answers_rightly_are_kept_with_its_answer(reciting: Path, tmp_path: Path) -> None:
-    out, repeat = tmp_path / "own.jsonl", 9  # more than one batch
-    done = write_own_answers(settings(reciting, tmp_path, repeat=repeat), out)
-    assert done == (2 * repeat, 4 * repeat), "a row without a gold passage is not asked"
+def test_rows_that_the_decoder_answers_rightly_are_kept_with_its_answer(
+    reciting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_answers, "TOGETHER", 3)
+    out = tmp_path / "own.jsonl"
+    assert write_own_answers(settings(reciting, tmp_path), out) == (2, 4), "a row without a gold passage is not asked"
     written = [json.loads(line) for line in out.read_text().splitlines()]
-    expected = [{**row, "answers": [SAID.strip()]} for row in (rows()[0], rows()[2])] * repeat
+    expected = [{**row, "answers": [SAID.strip()]} for row in (rows()[0], rows()[2])]
     assert sorted(written, key=str) == sorted(expected, key=str)
 
 
@@ -75,18 +91,19 @@ def test_a_question_too_long_for_a_prompt_is_left_out_and_said(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_keeps_the_answers_up_to_then(number: signal.Signals, reciting: Path, tmp_path: Path) -> None:
-    def interrupt(*_: object) -> None:
-        hook.remove()
+def test_a_signal_keeps_the_answers_up_to_then(
+    number: signal.Signals, reciting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any) -> list[str | None]:
         os.kill(os.getpid(), number)
+        return answer(*arguments)
 
-    hook = register_module_forward_pre_hook(interrupt)  # in the first batch
+    monkeypatch.setattr(own_answers, "answer", interrupted)
+    monkeypatch.setattr(own_answers, "TOGETHER", 3)
     out = tmp_path / "own.jsonl"
-    with pytest.raises(Interrupted, match="right answers to 32 questions"):
-        write_own_answers(settings(reciting, tmp_path, repeat=9), out)
-    written = [json.loads(line)["answers"] for line in out.read_text().splitlines()]
-    assert 14 <= len(written) <= 18
-    assert written == [[SAID.strip()]] * len(written)
+    with pytest.raises(Interrupted, match=r"stopped by a signal: 2 right answers to 3 questions in .*own\.jsonl"):
+        write_own_answers(settings(reciting, tmp_path), out)
+    assert [json.loads(line)["answers"] for line in out.read_text().splitlines()] == [[SAID.strip()]] * 2
 
 
 def test_an_answer_that_does_not_end_is_none(reciting: Path, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ encoder what it says from its prompt (sequence-level distillation: Kim and Rush,
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from ragx.util.sentences import sentence_spans
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM
 
@@ -141,5 +141,5 @@ def telling(text: str, answers: Sequence[str]) -> str:
 
     A small decoder is right far more often from the sentence than from the passage.
     """
-    sentences = re.split(r"(?<=[.!?])\s+(?=[A-Z\"'(\d])", text)
+    sentences = (text[start:end] for start, end in sentence_spans(text))
     return next((sentence for sentence in sentences if contains(sentence, answers)), text)

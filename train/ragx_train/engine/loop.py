@@ -45,9 +45,7 @@ class Run:
     out: Path
     resume: bool = False
     deadline: float | None = None
-    """By `clock`; the run ends before it, with a checkpoint."""
-    clock: Callable[[], float] = time.monotonic
-    """Seconds."""
+    """By `time.monotonic`; the run ends before it, with a checkpoint."""
 
 
 def train(
@@ -122,11 +120,11 @@ def _train(
 
     def save() -> None:
         nonlocal saved, longest_save
-        began = run.clock()
+        began = time.monotonic()
         if progress.step > saved:
             checkpoint.save(run.out, progress, settings, fingerprint, weights, optimizer, main=main)
         saved = progress.step
-        longest_save = max(longest_save, run.clock() - began)
+        longest_save = max(longest_save, time.monotonic() - began)
 
     def agreed(wish: bool) -> bool:  # one device's wish is all devices'
         return bool(total(accelerator, torch.tensor(wish)))
@@ -136,7 +134,7 @@ def _train(
         bar.disable = True  # given as an argument, it would outdo TQDM_DISABLE
     logging = record.logging(run.out if main else None, progress.step)
     with stop_on_signals() as stop, logging as log, bar:
-        began = run.clock()
+        began = time.monotonic()
         for batches in batches_of_steps(example, loop, accelerator, first=progress.step):
             rate = learning_rate(progress.step, loop)
             for group in optimizer.param_groups:
@@ -145,7 +143,7 @@ def _train(
                 done = update(accelerator, objective, optimizer, batches, stop, max_grad_norm=loop.max_grad_norm)
             if done is None:
                 break
-            seconds = run.clock() - began
+            seconds = time.monotonic() - began
             progress.step += 1
             progress.tokens += done.tokens
             progress.encoder_tokens += done.encoder_tokens
@@ -176,10 +174,10 @@ def _train(
                 )
                 if main:
                     bar.write(f"step {progress.step}: validation loss {held_out_loss:.3f}", file=sys.stderr)
-            longest_step = max(longest_step, run.clock() - began)
+            longest_step = max(longest_step, time.monotonic() - began)
             if progress.step % loop.checkpoint_every == 0:
                 save()
-            began = run.clock()
+            began = time.monotonic()
             reserve = longest_step + longest_save
             if not last and agreed(run.deadline is not None and began + reserve > run.deadline):
                 if main:
