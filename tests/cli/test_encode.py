@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ragx import models
+from ragx.util.folders import cache_home
 from tests.helpers.command import QUESTION, RunCommand
 from tests.helpers.tiny import save_tiny_reader
 
@@ -15,7 +15,7 @@ from tests.helpers.tiny import save_tiny_reader
 def trained_reader(tiny_decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A reader whose cross-attention adds something, with its own home for its encodings."""
     (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "models").symlink_to(models.home() / "models")
+    (tmp_path / "home" / "models").symlink_to(cache_home() / "models")
     monkeypatch.setenv("RAGX_HOME", str(tmp_path / "home"))
     return save_tiny_reader(tmp_path / "reader", tiny_decoder)
 

@@ -22,10 +22,10 @@ from ragx.errors import ModelError
 from ragx.index import Index
 from ragx.indexing.build import build
 from ragx.indexing.encode import cluster_encoding, encode_index
-from ragx.models import home
 from ragx.models.local import bundled
 from ragx.rag import open_reader
 from ragx.reader.cepe import CepeReader
+from ragx.util.folders import cache_home
 from tests.helpers.command import RunCommand
 from tests.helpers.slow_embedders import slow_reader
 from tests.helpers.tiny import save_tiny_reader
@@ -55,7 +55,7 @@ def trained(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture
 def opened(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], CepeReader]:
     """The reader, whose encodings are kept in a folder of that name."""
-    models = home() / "models"
+    models = cache_home() / "models"
 
     def open_in(name: str) -> CepeReader:
         folder = tmp_path / name

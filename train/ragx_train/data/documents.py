@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
-from ragx.util.folders import cache_home
 from tqdm import tqdm
 
 from ragx.config import DatasetSource
 from ragx.errors import CorpusError
+from ragx.util.folders import cache_home
 from ragx.util.text import without_surrogates
 from ragx.util.tokenization import plain_ids
 from ragx_train.data.sources import Source, documents, expand

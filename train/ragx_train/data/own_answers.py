@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from ragx.util.sentences import sentence_spans
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM
 
@@ -25,6 +24,7 @@ from ragx.models import resolve
 from ragx.reader.prompt import build_prompt, question_fits
 from ragx.types import Passage
 from ragx.util.files import durable_file
+from ragx.util.sentences import sentence_spans
 from ragx.util.terminal import notice
 from ragx.util.tokenization import load_tokenizer
 from ragx_train.data.questions import gold_passages, question_and_answers

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from ragx.util.folders import cache_home
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -22,6 +21,7 @@ from torch import Tensor
 from ragx.cepe.model import CepeModel
 from ragx.errors import RagxError
 from ragx.models import fingerprint
+from ragx.util.folders import cache_home
 from ragx_train.data.example import IGNORE, Batch
 from ragx_train.engine.losses import top_probabilities
 
