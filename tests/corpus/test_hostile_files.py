@@ -18,12 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from ragx.corpus import Document, Skipped, formats
+from ragx.corpus import Document, Skipped
 from ragx.corpus.chunking import token_spans
 from ragx.corpus.document import normalise
 from ragx.corpus.extract.parser import Parser
 from ragx.corpus.rows import read_parquet
 from ragx.corpus.text import markdown_title
+from ragx.util import compressed
 from tests.helpers.mutations import mutated
 
 pytestmark = pytest.mark.slow
@@ -42,6 +43,12 @@ def parquet(path: Path, **columns: object) -> Path:
 
     pyarrow.parquet.write_table(pyarrow.table(columns), path, store_schema=False)
     return path
+
+
+def zstd(data: bytes) -> bytes:
+    import pyarrow
+
+    return bytes(pyarrow.compress(data, "zstd", asbytes=True))
 
 
 @pytest.fixture
@@ -105,13 +112,13 @@ def test_damage_of_any_kind_is_read_or_skipped_in_one_line(tmp_path, read, whole
 # Bombs
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz"])
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
 @pytest.mark.parametrize("filler", [b"\n", b" "])
 def test_a_compressed_file_that_unpacks_to_far_more_than_text_does_is_not_read_whole(tmp_path, suffix, filler):
-    pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}[suffix]
+    pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstd}[suffix]
     path = tmp_path / f"a.jsonl{suffix}"
     path.write_bytes(pack(b'{"id": 0, "text": "snow"}\n' + filler * (4 << 20)))
-    with formats.open_bytes(path, small_bytes=1 << 20) as file:
+    with compressed.open_bytes(path, small_bytes=1 << 20) as file:
         assert b"snow" in file.readline()
         with pytest.raises(OSError, match="unpacks to over 1 MB"):
             file.read()
@@ -131,7 +138,7 @@ def test_xz_files_of_several_streams_with_padding_are_read_whole(tmp_path):
     data = [os.urandom(300_000), b"", b"a" * 1_000_000]
     path = tmp_path / "a.xz"
     path.write_bytes(b"\0\0\0\0".join(map(lzma.compress, data)) + b"\0" * 8)
-    with formats.open_bytes(path) as file:
+    with compressed.open_bytes(path) as file:
         assert file.read() == b"".join(data)
 
 
