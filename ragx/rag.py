@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -153,12 +154,7 @@ class RAG:
         return replace(answer, timings=timings, notes=hits.notes + answer.notes)
 
     def retrieve(
-        self,
-        question: str,
-        *,
-        history: Sequence[Message] = (),
-        k: int = 60,
-        method: SearchMethod | None = None,
+        self, question: str, *, history: Sequence[Message] = (), k: int = 60, method: SearchMethod | None = None
     ) -> SearchResults[Hit]:
         """The k best passages for a question, best first; arguments and errors as `ask`."""
         options = checked(SearchOptions, {"k": k, "method": method or self.method})
@@ -229,20 +225,14 @@ def open_index(
     Raises:
         IndexFolderError, ModelError, ConfigError: as `RAG.from_index`.
     """
-    if method == "bm25":
-        if device is not None or dtype not in (None, "auto"):  # otherwise torch is not imported
-            parse_dtype(dtype, usable_device(device))
+    if method == "bm25" and (device is not None or dtype not in (None, "auto")):  # otherwise torch is not imported
+        parse_dtype(dtype, usable_device(device))
+    embedder = cache(partial(open_embedder, device=device, dtype=dtype))
 
-        def open_generation(index: Index) -> Retriever:
+    def open_generation(index: Index) -> Retriever:
+        if method == "bm25":
             return retriever(index)
-    else:
-        embedders = {}
-
-        def open_generation(index: Index) -> Retriever:
-            name = index.manifest.embedder.name
-            if name not in embedders:
-                embedders[name] = open_embedder(name, device, dtype)
-            return retriever(index, embedders[name], device=device)
+        return retriever(index, embedder(index.manifest.embedder.name), device=device)
 
     current = CurrentIndex(index_folder(index), open_generation)
     _ = current.retriever  # report a bad index now

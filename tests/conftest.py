@@ -76,7 +76,7 @@ def shared() -> Path:
 @pytest.fixture
 def unread_when_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every index counts as too large for its files to be read whenever it is opened."""
-    monkeypatch.setattr("ragx.index.index.READ_WHEN_OPENED", 0)
+    monkeypatch.setattr("ragx.index.index.MAX_CHECKED_BYTES", 0)
 
 
 @pytest.fixture

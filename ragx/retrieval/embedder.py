@@ -110,7 +110,7 @@ def open_embedder(name: str, device: str | None = None, dtype: str | torch.dtype
         ConfigError: there is no such device or number format.
     """
     device = usable_device(device)
-    folder = models.resolve(name, "encoder")
+    folder = models.resolve(name, "embedder")
     return TextEmbedder.load(
         folder, name=name, fingerprint=models.fingerprint(folder), device=device, dtype=parse_dtype(dtype, device)
     )

@@ -12,7 +12,7 @@ import numpy as np
 from ragx.config import SearchOptions, checked
 from ragx.errors import REPAIR_ADVICE, IndexFolderError
 from ragx.index.dense import nearest
-from ragx.index.faiss_gpu import OnGpu, copy_to_gpus
+from ragx.index.faiss_gpu import GpuIndex, copy_to_gpus
 from ragx.index.index import Index, Shard
 from ragx.index.lexical import LexicalError
 from ragx.index.manifest import LEXICAL
@@ -106,7 +106,7 @@ class Retriever:
 
 
 def search_shard(
-    shard: Shard, vector: np.ndarray, k: int, rerank: int, gpu: OnGpu | None = None
+    shard: Shard, vector: np.ndarray, k: int, rerank: int, gpu: GpuIndex | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k rows of a shard with the largest inner product with a vector, (d,): rows in the index and scores, (k,).
 

@@ -140,15 +140,15 @@ def test_a_fingerprint_tells_readers_apart(cepe_reader: CepeReader, tiny_decoder
 def test_attention_shares(tiny_decoder: Path) -> None:
     model = activate(cepe.load(str(tiny_decoder), dtype="float32", device="cpu"))
     reader = CepeReader(model, load_tokenizer(tiny_decoder))
-    silent = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=SAMPLING)
-    watched = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=SAMPLING)
-    assert silent.context is not None
-    assert watched.context is not None
-    watched.context.watch = True
-    expected = "".join(reader.stream(silent, SAMPLING))
-    assert "".join(reader.stream(watched, SAMPLING)) == expected  # watching changes nothing
-    assert silent.context.shares() is None
-    shares = watched.context.shares()
+    plain = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=SAMPLING)
+    recorded = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=SAMPLING)
+    assert plain.context is not None
+    assert recorded.context is not None
+    recorded.context.record_attention = True
+    expected = "".join(reader.stream(plain, SAMPLING))
+    assert "".join(reader.stream(recorded, SAMPLING)) == expected  # recording changes nothing
+    assert plain.context.attention_shares() is None
+    shares = recorded.context.attention_shares()
     assert shares is not None
     assert shares.shape == (1, len(PASSAGES))
     assert shares.sum().item() == pytest.approx(1.0)

@@ -75,7 +75,7 @@ def embedder(folder: Path) -> TextEmbedder:
 
 @pytest.fixture(scope="module")
 def minilm() -> TextEmbedder:
-    folder = resolve("all-minilm-l6-v2", "encoder")
+    folder = resolve("all-minilm-l6-v2", "embedder")
     return TextEmbedder.load(folder, name="all-minilm-l6-v2", fingerprint=fingerprint(folder))
 
 
@@ -115,7 +115,7 @@ def test_no_passages_give_no_vectors(embedder: TextEmbedder) -> None:
 
 
 def test_bfloat16_vectors_are_near_float32s_and_normalised_ones_have_length_one(minilm: TextEmbedder) -> None:
-    folder = resolve("all-minilm-l6-v2", "encoder")
+    folder = resolve("all-minilm-l6-v2", "embedder")
     low, high = (
         TextEmbedder.load(folder, name="m", fingerprint="m", dtype=dtype).encode_passages(passages(TEXTS))
         for dtype in (torch.bfloat16, torch.float32)
@@ -200,7 +200,7 @@ def test_a_tokenizer_that_cannot_tell_text_from_control_is_refused() -> None:
     pieces = [*SPECIAL, *LETTERS, "[C", "[CL", "[CLS", *"CLS"]
     merges = [("[", "C"), ("[C", "L"), ("[CL", "S"), ("[CLS", "]")]
     backend = Tokenizer(models.BPE({piece: n for n, piece in enumerate(pieces)}, merges, unk_token="[UNK]"))
-    with pytest.raises(ModelError, match="control tokens cannot be"):
+    with pytest.raises(ModelError, match="cannot hide"):
         read_text_as_text(tokenizer(backend))
 
 
