@@ -9,7 +9,7 @@ import pytest
 
 from ragx.errors import IndexFolderError
 from ragx.index import Index, collect_garbage, read_manifest, remove, repair_index, verify
-from ragx.index.manifest import load_manifest, of_current
+from ragx.index.manifest import load_manifest, read_current
 from tests.helpers.small_indexes import SNOW, SOIL, build, texts_of
 
 
@@ -41,7 +41,7 @@ def test_a_generation_deleted_during_a_read_is_replaced_by_the_next(folder: Path
         load_manifest(generation)
         return generation.name
 
-    assert of_current(folder, read) == "gen-0002"
+    assert read_current(folder, read) == "gen-0002"
 
 
 def test_opening_names_truncated_and_missing_files(folder: Path) -> None:
