@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ragx.config import EncodingOptions, ModelOptions, ReaderOptions, SamplingParams, SearchOptions, checked
+from ragx.corpus.document import normalise
 from ragx.errors import ConfigError
 from ragx.index import Index
 from ragx.index.names import index_folder
@@ -22,7 +23,6 @@ from ragx.retrieval import CurrentIndex, Retriever, SearchResults, open_embedder
 from ragx.types import Answer, AttentionStrategy, EncodingFormat, Hit, Message, ReaderName, SearchMethod
 from ragx.util.device import parse_dtype, report_oom, usable_device
 from ragx.util.folders import cache_home
-from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
     import torch
@@ -282,11 +282,11 @@ def open_reader(options: EncodingOptions) -> CepeReader:
 
 
 def question_text(question: str) -> str:
-    """The question as valid Unicode.
+    """The question, normalised as the text of documents is.
 
     Raises:
         ConfigError: it is empty.
     """
     if not question.strip():
         raise ConfigError("the question is empty")
-    return without_surrogates(question)
+    return normalise(question)

@@ -41,6 +41,12 @@ _UNSPACED = re.compile(
 """A run of Thai, Lao, Burmese, Khmer, Chinese, Japanese or Korean, in which spaces do not separate all words."""
 
 
+_IGNORED = re.compile("[\u00ad\u0591-\u05bd\u05bf\u05c1-\u05c7\u0640\u064b-\u0652\u2060\ufeff]")
+"""Soft hyphens, other characters without a width, and Hebrew and Arabic vowel signs."""
+_GREEK = re.compile("[\u0370-\u03ff\u1f00-\u1fff]+")
+_ACCENTS = re.compile("[\u0300-\u0345]+")
+
+
 class LexicalError(Exception):
     """The lexical index is damaged or cannot be written; the message is tantivy's."""
 
@@ -163,7 +169,9 @@ class Lexical:
 
 
 def spaced(text: str, *, unigrams: bool) -> str:
-    """The text in NFKC form, with scripts without spaces divided into overlapping pairs of characters.
+    """The text as its words are indexed: scripts without spaces are divided into overlapping pairs of characters.
+
+    It is in NFKC form, without soft hyphens, Greek accents, and Hebrew and Arabic vowel signs.
 
     With `unigrams`, for indexing, each character is added too, so that a question of a single character matches.
     """
@@ -175,7 +183,8 @@ def spaced(text: str, *, unigrams: bool) -> str:
 
     if text.isascii():
         return text
-    text = unicodedata.normalize("NFKC", text)
+    text = _IGNORED.sub("", unicodedata.normalize("NFKC", text))
+    text = _GREEK.sub(lambda match: _ACCENTS.sub("", unicodedata.normalize("NFD", match[0])), text)
     return _UNSPACED.sub(grams, text)
 
 

@@ -94,7 +94,7 @@ def build(
         FileReader() as files,
     ):
         version = reading_version(settings.chunking, embedder.fingerprint)
-        reading = CorpusReading(report, settings.chunking, embedder.tokenizer)
+        reading = CorpusReading(report, settings.chunking, embedder.tokenizer, embedder.window)
         build_index(
             reading.read(entries, files),
             out,

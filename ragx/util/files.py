@@ -1,4 +1,4 @@
-"""Atomic writes of files and folders, and the lock that admits one writer."""
+"""Atomic writes of files and folders, checksums, and a lock for a single writer."""
 
 from __future__ import annotations
 

@@ -122,3 +122,25 @@ def test_without_a_language_words_match_literally(tmp_path: Path) -> None:
 def test_a_language_without_a_stemmer_is_refused() -> None:
     with pytest.raises(ValidationError, match="language"):
         IndexSettings.model_validate({"language": "klingon"})
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "question"),
+    [
+        ("german", "Die Wert\u00adpapier\u00adabteilung schließt um vier.", "Wertpapierabteilung"),
+        ("english", "The o\ufb03cial \ufb01ne", "official fine"),
+        ("english", "room \uff11\uff12\uff13 annex", "123"),
+        ("english", "na\u00efve visitors", "naive"),
+        ("english", "naive visitors", "nai\u0308ve"),
+        ("greek", "Η Αθήνα είναι πόλη.", "ΑΘΗΝΑ"),
+        ("greek", "Ἡ Ἀθῆνα", "αθηνα"),
+        ("arabic", "كَتَبَ الوَلَدُ", "كتب الولد"),
+        ("arabic", "كـتـب", "كتب"),
+        ("none", "שָׁלוֹם", "שלום"),
+        ("french", "l'élève déçu", "eleve decu"),
+    ],
+)
+def test_the_way_a_word_is_written_does_not_matter(tmp_path: Path, language: str, text: str, question: str) -> None:
+    settings = IndexSettings.model_validate({"language": language})
+    build_index(passages(["x", text]), tmp_path, WordEmbedder(), settings, quiet=True)
+    assert [hit.passage.id for hit in Retriever(Index.open(tmp_path)).search(question, 3, "bm25")] == ["doc1#0"]

@@ -14,6 +14,7 @@ from sentence_transformers import SentenceTransformer
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from ragx.corpus.chunking import token_spans, windows
 from ragx.errors import ModelError
 from ragx.models import fingerprint, resolve
 from ragx.retrieval import TextEmbedder
@@ -105,7 +106,7 @@ def test_vectors_come_in_the_order_of_the_passages_whatever_their_lengths(embedd
     vectors = embedder.encode_passages(passages(texts), done.append)
     assert vectors.shape == (len(texts), embedder.dimension) == (600, 32)
     assert vectors.dtype == np.float32
-    np.testing.assert_allclose(vectors, [embedder.encode_question(text) for text in TEXTS] * 120, atol=1e-5)
+    np.testing.assert_allclose(vectors, [embedder.embed_texts([text])[0] for text in TEXTS] * 120, atol=1e-5)
     assert sum(done) == len(texts)
     assert len(done) > 1
 
@@ -221,3 +222,23 @@ def test_a_damaged_folder_is_one_line(folder: Path, tmp_path: Path, damage: str)
     with pytest.raises(ModelError, match="cannot load embedder broken") as caught:
         TextEmbedder.load(tmp_path / "model", name="broken", fingerprint="b")
     assert "\n" not in str(caught.value)
+
+
+def test_a_text_longer_than_the_model_reads_has_the_mean_of_its_windows(minilm: TextEmbedder) -> None:
+    assert minilm.window == 256
+    words = [f"word{number % 97}" for number in range(600)]
+    text = " ".join(words)
+    vector, beginning = minilm.embed_texts([text, " ".join(words[:50])])
+    spans = token_spans(text, minilm.tokenizer)
+    pieces = [text[start:end] for start, end in windows(spans, 254, 0)]
+    mean = minilm.embed_texts(pieces).mean(axis=0)
+    assert len(pieces) > 3
+    np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=0.02)
+    assert not np.allclose(vector, beginning, atol=0.02)
+
+
+def test_the_end_of_a_long_text_counts(minilm: TextEmbedder) -> None:
+    noise = " ".join(f"{number * 7919:x}" for number in range(300))
+    texts = [noise, f"{noise} The keeper of the lighthouse is Morag Bain."]
+    plain, answer = minilm.embed_texts(texts) @ minilm.encode_question("Who is the keeper of the lighthouse?")
+    assert answer > plain + 0.01
