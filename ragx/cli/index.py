@@ -38,6 +38,9 @@ def index_build(
     index: IndexFolder = None,
     recipe: Annotated[Path | None, typer.Option(help="YAML file of settings and, optionally, sources.")] = None,
     embedder: Annotated[str | None, typer.Option(help="Embedder: a registered name, a folder or a Hub id.")] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Language of the texts, for stems and stop words of lexical search, or none.")
+    ] = None,
     faiss: Annotated[str | None, typer.Option(help="flat, hnsw, ivfpq, or any FAISS factory string.")] = None,
     vectors: Annotated[
         str | None, typer.Option(help="Number format of stored vectors: float32, float16 or int8.")
@@ -60,6 +63,7 @@ def index_build(
 
     given = {
         "embedder": embedder,
+        "language": language,
         "faiss": faiss,
         "vectors": vectors,
         "shard_size": shard_size,
