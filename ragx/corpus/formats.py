@@ -19,7 +19,7 @@ SUFFIXES: dict[Format, str] = {
     "text": ".txt .md .rst",
     "html": ".html .htm",
     "pdf": ".pdf",
-    "docx": ".docx",
+    "docx": ".docx .docm .dotx .dotm",
     "jsonl": ".jsonl",
     "parquet": ".parquet",
     "dpr": "",

@@ -12,7 +12,6 @@ _LIBRARIES = (
     "charset-normalizer",
     "lxml",
     "lxml_html_clean",
-    "mammoth",
     "mwparserfromhell",
     "pyarrow",
     "pypdf",
