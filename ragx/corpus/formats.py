@@ -13,13 +13,14 @@ from typing import IO, TYPE_CHECKING, BinaryIO, Literal, cast
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-Format = Literal["text", "html", "pdf", "docx", "jsonl", "parquet", "dpr", "mediawiki"]
+Format = Literal["text", "html", "pdf", "docx", "pptx", "jsonl", "parquet", "dpr", "mediawiki"]
 
 SUFFIXES: dict[Format, str] = {
     "text": ".txt .md .rst",
     "html": ".html .htm",
     "pdf": ".pdf",
     "docx": ".docx .docm .dotx .dotm",
+    "pptx": ".pptx .pptm .ppsx .ppsm .potx .potm",
     "jsonl": ".jsonl",
     "parquet": ".parquet",
     "dpr": "",
@@ -28,7 +29,7 @@ SUFFIXES: dict[Format, str] = {
 """Suffixes of each format. DPR passages (.tsv) and MediaWiki dumps (.xml) are recognised by their first bytes."""
 KNOWN = f"{' '.join(filter(None, SUFFIXES.values()))}, DPR passages (.tsv) or a MediaWiki dump (.xml)"
 _BY_SUFFIX = {suffix: format for format, suffixes in SUFFIXES.items() for suffix in suffixes.split()}
-EXTRACTED = frozenset[Format](("html", "pdf", "docx"))
+EXTRACTED = frozenset[Format](("html", "pdf", "docx", "pptx"))
 """Formats whose files are parsed in a child process, by the module of `extract` that has their name."""
 _COMPRESSED = (".gz", ".bz2", ".xz")
 _BY_CONTENT = {".tsv", ".xml", *_COMPRESSED}

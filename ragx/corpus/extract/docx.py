@@ -16,11 +16,9 @@ from typing import Any
 from ragx.corpus.extract.drawing import related_text
 from ragx.corpus.extract.equation import equation_text
 from ragx.corpus.extract.numbering import Numbering
-from ragx.corpus.extract.package import Package, attribute, child, local
-from ragx.corpus.extract.parsed import Parsed, TextBuilder, clean
+from ragx.corpus.extract.package import Package, attribute, child, description, local
+from ragx.corpus.extract.parsed import CELL_SEPARATOR, REPEATED_CHARS, Parsed, TextBuilder, clean
 
-REPEATED_CHARS = 100
-"""A cell that is merged over several rows is repeated in each if its text is not longer."""
 _LEFT_OUT = frozenset(("del", "moveFrom", "delText", "instrText", "rt", "pPr", "rPr", "sectPr", "sdtPr"))
 _SYMBOLS = {
     **dict(enumerate("ΑΒΧΔΕΦΓΗΙϑΚΛΜΝΟΠΘΡΣΤΥςΩΞΨΖ", 0x41)),
@@ -178,7 +176,7 @@ class _Document:
                 width = "" if span is None else attribute(span, "val")
                 column += int(width) if re.fullmatch(r"[1-9]\d{0,2}", width) else 1
             if any(texts):
-                self.text.add(" | ".join(texts), separator)
+                self.text.add(CELL_SEPARATOR.join(texts), separator)
                 separator = "\n"
             self._write_after()
         self._in_list = False
@@ -233,7 +231,7 @@ class _Document:
                     self._after += related_text(self.package, self.part, element)
                     yield from self._parts(element)
                 case "docPr":
-                    self._after += filter(None, [_description(attribute(element, "descr"))])
+                    self._after += filter(None, [description(element)])
                 case "OLEObject":
                     self._unread["embedded object"] += 1
                 case kind if kind not in _LEFT_OUT:
@@ -362,8 +360,3 @@ def _form_value(field: Any) -> str:
         index = attribute(chosen, "val") if chosen is not None else "0"
         return entries[int(index)] if re.fullmatch(r"\d{1,3}", index) and int(index) < len(entries) else ""
     return ""
-
-
-def _description(text: str) -> str:
-    """The description of a picture, unless it is just the name of a file."""
-    return "" if re.search(r"[\\/]|\.\w{3,4}$", text) else text

@@ -7,6 +7,7 @@ from typing import Any
 
 from ragx.corpus.extract.equation import equation_text
 from ragx.corpus.extract.package import Package, attribute, child, local
+from ragx.corpus.extract.parsed import CELL_SEPARATOR, REPEATED_CHARS
 
 
 def paragraph_text(paragraph: Any) -> str:
@@ -30,6 +31,23 @@ def paragraph_text(paragraph: Any) -> str:
 def body_text(body: Any) -> str:
     """The paragraphs of a text body (`a:txBody` or anything else that holds some), a line each."""
     return "\n".join(filter(str.strip, map(paragraph_text, body.iter("{*}p"))))
+
+
+def table_rows(table: Any) -> Iterator[str]:
+    """The rows of an `a:tbl`, a line each. A cell that is merged over rows is repeated in each."""
+    above: dict[int, str] = {}
+    for row in table.iterfind("{*}tr"):
+        texts = []
+        for column, cell in enumerate(row.iterfind("{*}tc")):
+            if attribute(cell, "hMerge") in ("1", "true"):
+                continue
+            if attribute(cell, "vMerge") in ("1", "true"):
+                texts.append(above.get(column, ""))
+            else:
+                texts.append(" ".join(body_text(cell).split()))
+                above[column] = texts[-1] if attribute(cell, "rowSpan") and len(texts[-1]) <= REPEATED_CHARS else ""
+        if any(texts):
+            yield CELL_SEPARATOR.join(texts)
 
 
 def related_text(package: Package, part: str, graphic: Any) -> Iterator[str]:

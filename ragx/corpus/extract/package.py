@@ -158,6 +158,12 @@ def attribute(element: Any, name: str, default: str = "") -> str:
     return default
 
 
+def description(element: Any) -> str:
+    """What the properties of a drawing say of it in words; nothing if that is the name of a file."""
+    text = "" if element is None else attribute(element, "descr")
+    return "" if re.search(r"[\\/]|\.\w{3,4}$", text) else text
+
+
 def child(element: Any, *names: str) -> Any:
     """The descendant at a path of names without namespaces, or None."""
     for name in names:
