@@ -15,6 +15,7 @@ _LIBRARIES = (
     "mwparserfromhell",
     "pyarrow",
     "pypdf",
+    "python-calamine",
     "tokenizers",
     "trafilatura",
 )

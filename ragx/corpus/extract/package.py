@@ -20,7 +20,7 @@ from ragx.corpus.extract.parsed import UnreadableError
 MAX_UNPACKED_BYTES = 200 << 20
 """Total of the parts that are read."""
 PARSER_OPTIONS = {"resolve_entities": False, "no_network": True, "load_dtd": False, "huge_tree": False}
-_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+OLE_MARK = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _OLD = {
     "WordDocument": "an old Word file (.doc): save it as .docx",
     "PowerPoint Document": "an old PowerPoint file (.ppt): save it as .pptx",
@@ -42,7 +42,7 @@ class Package:
         try:
             self._archive = zipfile.ZipFile(path)
         except zipfile.BadZipFile:
-            raise UnreadableError(_wrong_content(path, kind)) from None
+            raise UnreadableError(wrong_content(path, kind)) from None
         self.kind = kind
         self._left = MAX_UNPACKED_BYTES
         self._names = {name.casefold(): name for name in self._archive.namelist()}
@@ -134,9 +134,14 @@ def parse_xml(data: bytes) -> Any:
         root = fromstring(data, XMLParser(remove_comments=True, remove_pis=True, **PARSER_OPTIONS))
     except XMLSyntaxError as error:
         raise UnreadableError(f"is damaged: {error}") from None
-    if root.getroottree().docinfo.internalDTD is not None:
-        raise UnreadableError("declares XML entities, which no office program does")
+    refuse_entities(root)
     return root
+
+
+def refuse_entities(element: Any) -> None:
+    """Raises an UnreadableError if the file of the element has a document type, which no office program writes."""
+    if element.getroottree().docinfo.internalDTD is not None:
+        raise UnreadableError("declares XML entities, which no office program does")
 
 
 def useful_title(title: str) -> str:
@@ -178,17 +183,17 @@ def _natural(text: str) -> tuple[str, int]:
     return stem, int(text[len(stem) :][:9] or 0)
 
 
-def _wrong_content(path: Path, kind: str) -> str:
-    """Why a file that should be a zip archive is none."""
+def wrong_content(path: Path, kind: str, stream: str = "") -> str:
+    """Why a file is not of a format. `stream`: of OLE files in this format."""
     with path.open("rb") as file:
         data = file.read(8)
-        if data == _OLE:
+        if data == OLE_MARK:
             data += file.read()
-    if not data.startswith(_OLE):
+    if not data.startswith(OLE_MARK):
         return f"is not {kind}, or it is damaged"
     if "EncryptedPackage".encode("utf-16-le") in data:
         return "is encrypted: save it without a password"
-    return next(
-        (f"is {old}" for name, old in _OLD.items() if name.encode("utf-16-le") in data),
-        f"is not {kind}, or it is damaged",
-    )
+    for name, old in _OLD.items():
+        if name != stream and name.encode("utf-16-le") in data:
+            return f"is {old}"
+    return f"is not {kind}, or it is damaged"
