@@ -7,6 +7,7 @@ from other numbers.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterator
@@ -21,11 +22,11 @@ from ragx.corpus.extract.parsed import REPEATED_CHARS, Parsed, TextBuilder, Unre
 from ragx.corpus.extract.sheet import Row, write_rows
 
 _BUILT_IN = {
-    **dict.fromkeys((9, 10), "%"),
-    **dict.fromkeys((*range(14, 18), *range(27, 37), *range(50, 59)), "d"),
-    **dict.fromkeys((18, 19, 20, 21, 45, 47), "h"),
-    22: "dh",
-    46: "[h]",
+    **dict.fromkeys(map(str, (9, 10)), "%"),
+    **dict.fromkeys(map(str, (*range(14, 18), *range(27, 37), *range(50, 59))), "d"),
+    **dict.fromkeys(map(str, (18, 19, 20, 21, 45, 47)), "h"),
+    "22": "dh",
+    "46": "[h]",
 }
 """Formats of numbers without a code in the file (ECMA-376 part 1, section 18.8.30)."""
 _NOT_CODE = re.compile(r'"[^"]*"|\\.|_.|\*.|\[(?!(?:h+|m+|s+)\])[^\]]*\]', re.I)
@@ -78,13 +79,14 @@ class _Cells:
         """Formulas without a result in the file."""
         self._strings = [_string(item) for item in _elements(related("sharedStrings"), "si")]
         codes: dict[str, str] = {}
-        self._formats: list[str] = []
+        self._formats: dict[str, str] = {}
+        """By the numbers of styles."""
         for element in _elements(related("styles"), "numFmts", "cellXfs"):
             for format in element.iterfind("{*}numFmt"):
                 codes[format.get("numFmtId", "")] = _kind(format.get("formatCode", ""))
             for style in element.iterfind("{*}xf"):
                 id = style.get("numFmtId", "0")
-                self._formats.append(codes.get(id) or _BUILT_IN.get(int(id) if id.isdecimal() else 0, ""))
+                self._formats[str(len(self._formats))] = codes.get(id) or _BUILT_IN.get(id, "")
         properties = child(workbook, "workbookPr")
         is_1904 = properties is not None and attribute(properties, "date1904") in ("1", "true")
         self._epoch = datetime(1904, 1, 1) if is_1904 else datetime(1899, 12, 30)
@@ -102,8 +104,8 @@ class _Cells:
             cells: dict[int, str] = {}
             column = 0
             for cell in element:
-                reference = re.match("[A-Z]{1,3}", cell.get("r", ""))
-                column = _column(reference[0]) if reference else column + 1
+                letters = cell.get("r", "").rstrip("0123456789")
+                column = _column(letters) if letters else column + 1
                 if value := self._value(cell):
                     cells[column] = value
                     if (last := merged.get((number, column), 0)) and len(value) <= REPEATED_CHARS:
@@ -117,9 +119,15 @@ class _Cells:
         kind = cell.get("t", "n")
         if kind == "inlineStr":
             return _string(cell).strip()
-        raw = (cell.findtext("{*}v") or "").strip()
+        raw = ""
+        has_formula = False
+        for element in cell:
+            if element.tag.endswith("}v"):
+                raw = (element.text or "").strip()
+            elif element.tag.endswith("}f"):
+                has_formula = True
         if not raw:
-            self.unsaved += kind != "str" and cell.find("{*}f") is not None
+            self.unsaved += has_formula and kind != "str"
             return ""
         match kind:
             case "s":
@@ -127,12 +135,12 @@ class _Cells:
             case "b":
                 return "TRUE" if raw == "1" else "FALSE"
             case "n":
-                style = cell.get("s", "")
-                known = style.isdecimal() and int(style) < len(self._formats)
-                return self._number(raw, self._formats[int(style)] if known else "")
+                return self._number(raw, self._formats.get(cell.get("s", ""), ""))
         return raw
 
     def _number(self, raw: str, format: str) -> str:
+        if not format and raw.isdecimal():
+            return raw
         try:
             value = float(raw)
         except ValueError:
@@ -177,9 +185,10 @@ def _string(item: Any) -> str:
     return "".join(element.text or "" for element in (*texts, *runs))
 
 
+@functools.lru_cache(1 << 14)
 def _column(letters: str) -> int:
     number = 0
-    for letter in letters:
+    for letter in letters[:3]:
         number = number * 26 + ord(letter) - ord("A") + 1
     return number
 
