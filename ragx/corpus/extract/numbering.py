@@ -50,7 +50,7 @@ class Numbering:
         def number(match: re.Match[str]) -> str:
             place = int(match[1]) - 1
             kind, _, start = levels.get(place, ("decimal", "", 1))
-            return _format(max(counts[place], 1) + start - 1, kind)
+            return format_number(max(counts[place], 1) + start - 1, kind)
 
         label = re.sub(r"%([1-9])", number, pattern).strip()
         return f"{label} " if label else ""
@@ -72,7 +72,8 @@ def _value(parent: Any, tag: str) -> str:
     return "" if found is None else attribute(found, "val")
 
 
-def _format(number: int, kind: str) -> str:
+def format_number(number: int, kind: str) -> str:
+    """A number in a format of WordprocessingML, such as "lowerRoman"; decimal if the format is unknown."""
     match kind:
         case "lowerLetter" | "upperLetter" if number > 0:
             letter = chr(ord("a") + (number - 1) % 26) * min((number - 1) // 26 + 1, 10)

@@ -10,6 +10,8 @@ from ragx.corpus.extract.parsed import CELL_SEPARATOR, TextBuilder
 
 HEADER_CHARS = 80
 """Longest name of a column."""
+_VALUE = re.compile(r"#.*|TRUE|FALSE|[-+.,\d]+E[-+]?\d+")
+"""A value with letters: an error, a truth value or a number."""
 _YEAR = re.compile("(1[89]|2[01])[0-9]{2}")
 
 
@@ -80,4 +82,4 @@ def _has_names(names: Row, row: Row) -> bool:
 
 
 def _is_text(value: str) -> bool:
-    return any(map(str.isalpha, value))
+    return any(map(str.isalpha, value)) and not _VALUE.fullmatch(value)
