@@ -30,15 +30,16 @@ SUFFIXES: dict[Format, str] = {
     "doc": ".doc .dot .ppt .pps .pot",
     "jsonl": ".jsonl",
     "parquet": ".parquet",
-    "dpr": "",
-    "mediawiki": "",
 }
-"""Suffixes of each format. DPR passages (.tsv) and MediaWiki dumps (.xml) are recognised by their first bytes."""
-KNOWN = f"{' '.join(filter(None, SUFFIXES.values()))}, DPR passages (.tsv) or a MediaWiki dump (.xml)"
+"""Suffixes of each format; files of the others are recognised by their first bytes (`BY_CONTENT`)."""
 _BY_SUFFIX = {suffix: format for format, suffixes in SUFFIXES.items() for suffix in suffixes.split()}
 EXTRACTED = frozenset[Format](("html", "pdf", "docx", "pptx", "xlsx", "xls", "odf", "rtf", "doc"))
 """Formats whose files are parsed in a child process, by the module of `extract` that has their name."""
 _COMPRESSED = (".gz", ".bz2", ".xz")
+BY_CONTENT: dict[Format, str] = {
+    "dpr": '.tsv with the header "id, text, title"',
+    "mediawiki": ".xml dumps of MediaWiki, also .gz .bz2 .xz",
+}
 _BY_CONTENT = {".tsv", ".xml", *_COMPRESSED}
 _HEAD_BYTES = 4096
 _CHUNK_BYTES = 1 << 17
