@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 Format = Literal[
-    "text", "html", "pdf", "docx", "pptx", "xlsx", "xls", "odf", "rtf", "doc", "jsonl", "parquet", "dpr", "mediawiki"
-]
+    "text", "html", "pdf", "docx", "pptx", "xlsx", "xls", "odf", "rtf", "doc", "jsonl", "parquet", "dpr", "mediawiki",
+    "archive",
+]  # fmt: skip
 
 SUFFIXES: dict[Format, str] = {
     "text": ".txt .md .rst",
@@ -30,6 +31,7 @@ SUFFIXES: dict[Format, str] = {
     "doc": ".doc .dot .ppt .pps .pot",
     "jsonl": ".jsonl",
     "parquet": ".parquet",
+    "archive": ".zip",
 }
 """Suffixes of each format; files of the others are recognised by their first bytes (`BY_CONTENT`)."""
 _BY_SUFFIX = {suffix: format for format, suffixes in SUFFIXES.items() for suffix in suffixes.split()}
