@@ -42,7 +42,7 @@ def parse(path: Path) -> Parsed:
                 continue
             before = len(text)
             for shape in _shapes(root):
-                objects += sum(1 for _ in shape.iter("{*}oleObj"))
+                objects += shape.find(".//{*}oleObj") is not None
                 _write_shape(package, part, shape, text, footers)
             for notes in package.related(part, "notesSlide"):
                 _write_notes(package.xml(notes), text)

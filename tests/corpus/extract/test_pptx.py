@@ -99,7 +99,8 @@ def test_tables_are_a_row_a_line(parse):
 
 
 def test_charts_diagrams_and_notes(parse):
-    series = "<c:ser><c:tx><c:v>Mill</c:v></c:tx><c:val><c:pt idx='0'><c:v>900</c:v></c:pt></c:val></c:ser>"
+    label = "<c:dLbls><c:dLbl><c:tx><c:rich><a:p><a:r><a:t>peak</a:t></a:r></a:p></c:rich></c:tx></c:dLbl></c:dLbls>"
+    series = f"<c:ser><c:tx><c:v>Mill</c:v></c:tx>{label}<c:val><c:pt idx='0'><c:v>900</c:v></c:pt></c:val></c:ser>"
     notes = shape("7", type="sldNum") + shape("Say it", "slowly.", type="body")
     parsed = parse(
         frame('<c:chart r:id="r1"/>') + frame('<dgm:relIds r:dm="r2"/>'),
@@ -107,11 +108,11 @@ def test_charts_diagrams_and_notes(parse):
         diagramData_r2=xml("dgm:dataModel", f"<dgm:pt><dgm:t>{paragraph('Sow')}</dgm:t></dgm:pt>"),
         notesSlide_r3=xml("p:notes", f"<p:cSld><p:spTree>{notes}</p:spTree></p:cSld>"),
     )
-    assert parsed.text == "Mill: 900\n\nSow\n\nNotes: Say it\nslowly."
+    assert parsed.text == "Mill: 900\npeak\n\nSow\n\nNotes: Say it\nslowly."
 
 
 def test_slides_without_text_and_embedded_objects_are_named(parse):
-    picture, object = "<p:pic/>", frame("<p:oleObj progId='Excel.Sheet.12'/>")
+    picture, object = "<p:pic/>", frame("<p:oleObj progId='Excel.Sheet.12'/>" * 2)
     assert parse(shape("Snow"), picture, picture, "", picture + object).missing == [
         "slides 2-3, 5 without text, only pictures",
         "1 embedded object could not be read",
