@@ -99,6 +99,14 @@ class Manifest(Settings):
                 raise ValueError(f"{name!r} is not the name of a file of an index")
         return files
 
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of what it says of passages, vectors and settings.
+
+        The lexical index follows from these, and its files have other names and bytes in every build.
+        """
+        content = self.model_dump(mode="json", exclude={"created": True, "files": set(lexical_files(self))})
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write `folder/manifest.json` durably.

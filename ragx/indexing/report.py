@@ -72,19 +72,24 @@ def _no_files(settings: IndexSettings) -> str:
     files = [found for folder in folders if folder.is_dir() for found in walk(folder, (), ())]
     counts = Counter(found[0].suffix or found[0].name for found in files if not isinstance(found, Skipped))
     if not counts:
-        return "no file was found"
+        return f"no file was found in {', '.join(map(str, settings.sources))}"
     globs = [*(f"--include {glob}" for glob in settings.include), *(f"--exclude {glob}" for glob in settings.exclude)]
     return f"no file is left by {' '.join(globs)}; there are {_listed(counts)}"
 
 
 def _listed(counts: Counter[str]) -> str:
-    return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common())
+    return ", ".join(
+        f"{count} {suffix}" for suffix, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    )
 
 
 def unsupported_files(paths: Iterable[Path]) -> str:
     """The files, counted by suffix, as in "3 files of unsupported formats left out: 2 .png, 1 without a suffix"."""
     counts = Counter(path.suffix.lower() or "without a suffix" for path in paths)
-    return f"{counts.total()} files of unsupported formats left out: {_listed(counts)}"
+    files = (
+        "1 file of an unsupported format" if counts.total() == 1 else f"{counts.total()} files of unsupported formats"
+    )
+    return f"{files} left out: {_listed(counts)}"
 
 
 def _skipped_lines(skipped: Iterable[Skipped]) -> Iterable[str]:

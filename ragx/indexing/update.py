@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -204,6 +204,7 @@ class _Update:
         self.settings, moved = _follow(index, named)
         if moved:
             report.notes.append(f"{moved} was moved to {named[0]}")
+            self._known = _at_new_place(self._known, str(moved), str(named[0]))
         built, others = _sources(index.folder, self.settings, named)
         self._is_whole = bool(built)
         sources = [*built, *others]
@@ -299,6 +300,17 @@ def _follow(index: Index, named: Sequence[Path]) -> tuple[IndexSettings, Path | 
         return settings, None
     sources = [str(new) if source == str(old) else source for source in settings.sources]
     return settings.model_copy(update={"sources": sources}), old
+
+
+def _at_new_place(records: Records, old: str, new: str) -> Records:
+    """The records of a source folder that was moved; its files are parsed again."""
+    moved = [
+        each.model_copy(update={"source": new + each.source.removeprefix(old)})
+        if _lies_in(each.source, [old])
+        else each
+        for each in records.deletions.values()
+    ]
+    return replace(records, deletions={each.source: each for each in moved})
 
 
 def _sources(

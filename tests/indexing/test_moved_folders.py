@@ -8,7 +8,7 @@ import pytest
 
 from ragx.errors import CorpusError
 from ragx.index import read_manifest
-from ragx.indexing.update import update
+from ragx.indexing.update import delete, update
 from tests.helpers.notes import built, held, write
 
 
@@ -38,6 +38,12 @@ def test_files_deleted_and_changed_since_the_move_are_updated(moved: Path, tmp_p
     write(tmp_path / "new", {"deep/b.txt": "Old snow"})
     update(moved, [tmp_path / "new"])
     assert [passage.text for passage in held(moved).values()] == ["Old snow"]
+
+
+def test_a_deleted_document_stays_deleted(moved: Path, tmp_path: Path) -> None:
+    delete(moved, ["a.txt"])
+    update(moved, [tmp_path / "new"])
+    assert [passage.text for passage in held(moved).values()] == ["Fresh snow"]
 
 
 def test_another_folder_is_added_instead(moved: Path, tmp_path: Path) -> None:

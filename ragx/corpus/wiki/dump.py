@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragx.corpus.document import Skipped, one_line
-from ragx.corpus.formats import UNREADABLE, open_bytes
 from ragx.corpus.wiki.wikitext import MEDIA_NAMESPACES
+from ragx.util.compressed import UNREADABLE, open_bytes
 
 if TYPE_CHECKING:
     from lxml import etree
