@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ragx.corpus.document import Skipped
-from ragx.corpus.formats import UNREADABLE, format_of
+from ragx.corpus.formats import format_of
+from ragx.util.compressed import UNREADABLE
 
 MAX_MEMBERS = 100_000
 MAX_UNPACKED_BYTES = 1 << 30
