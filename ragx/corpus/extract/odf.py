@@ -16,6 +16,7 @@ from ragx.corpus.extract.sheet import Row, write_rows
 _KIND = "an OpenDocument file"
 _MAX_REPEATED = 256
 """Equal cells side by side; a sheet is filled to its last column by one cell that is repeated."""
+_MAX_COLUMNS = 1 << 14
 _LEFT_OUT = frozenset(
     [
         "tracked-changes",
@@ -269,7 +270,7 @@ class _Document:
             repeated: dict[int, str] = {}
             for cell in row:
                 count = _number(cell, "number-columns-repeated")
-                if local(cell) == "table-cell":
+                if local(cell) == "table-cell" and column < _MAX_COLUMNS:
                     cells.update(dict.fromkeys(range(column, column + min(count, _MAX_REPEATED)), cell))
                     if (rows := _number(cell, "number-rows-spanned")) > 1:
                         plain = ("".join(paragraph.itertext()) for paragraph in cell.iter("{*}p"))
