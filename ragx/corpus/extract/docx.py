@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ragx.corpus.extract.drawing import related_text
+from ragx.corpus.extract.drawing import body_text, related_text
 from ragx.corpus.extract.equation import equation_text
 from ragx.corpus.extract.numbering import Numbering
 from ragx.corpus.extract.package import Package, attribute, child, description, local
@@ -138,7 +138,8 @@ class _Document:
                 if isinstance(element, str):
                     self.text.add(element)
                 elif local(element) in ("footnote", "endnote"):
-                    self.text.add("Note: " + " ".join(self._lines(element)))
+                    if note := " ".join(self._lines(element)):
+                        self.text.add(f"Note: {note}")
                 elif local(element) == "tbl":
                     self._write_table(element)
                 else:
@@ -216,6 +217,8 @@ class _Document:
                     yield from self._alternative(element)
                 case "txbxContent":
                     self._after.append(element)
+                case "txBody":
+                    self._after.append(body_text(element))
                 case "textpath":
                     self._after.append(attribute(element, "string"))
                 case "graphicData":

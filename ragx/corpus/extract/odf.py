@@ -146,7 +146,8 @@ class _Document:
                 elif isinstance(element, list):
                     self.write(element)
                 elif local(element) == "note-body":
-                    self.text.add("Note: " + " ".join(self._lines(element)))
+                    if note := " ".join(self._lines(element)):
+                        self.text.add(f"Note: {note}")
                 elif local(element) == "table":
                     self._write_table(element)
                 else:
@@ -170,8 +171,8 @@ class _Document:
 
     def _list_lines(self, element: Any, style: str, depth: int) -> Iterator[str]:
         style = attribute(element, "style-name") or style
-        goes_on = attribute(element, "continue-numbering") == "true" or attribute(element, "continue-list")
-        count = self._counts[style, depth] if goes_on else 0
+        is_continued = attribute(element, "continue-numbering") == "true" or attribute(element, "continue-list")
+        count = self._counts[style, depth] if is_continued else 0
         for item in element:
             label = ""
             if local(item) == "list-item":

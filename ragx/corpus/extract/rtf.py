@@ -35,13 +35,13 @@ _PROPERTIES = ("title", "author", "subject", "keywords")
 _LABELS = ("listtext", "pntext")
 _STORIES = frozenset(("footnote", *_BOXES, *_HEADERS, *_PROPERTIES, *_LABELS))
 _SHOWN = ("fldrslt", "shpinst", "shppict", "result", "ud", "moMath", "moMathPara", "do", "nesttableprops")
-"""Destinations whose text, or that of some groups in them, belongs to the text around them."""
+"""Optional destinations that are read, at least in part."""
 _SKIPPED = (
     "colortbl", "pict", "xe", "tc", "rxe", "nonesttables", "nonshppict", "shprslt", "sp", "fldinst", "objdata",
     "ftnsep", "ftnsepc", "aftnsep", "aftnsepc", "revtim", "creatim", "printim", "buptim", "operator", "company",
     "category", "doccomm", "comment", "manager", "template",
 )  # fmt: skip
-"""Destinations without a mark that programs that do not know them skip them."""
+"""Destinations to skip, although they are not marked as optional."""
 _EQUATION_PROPERTIES = re.compile("m[a-zA-Z]*Pr")
 
 
@@ -67,11 +67,11 @@ class _Group:
     is_deleted: bool = False
     """By a tracked change."""
     is_optional: bool = False
-    """A mark tells programs that do not know the destination to skip it."""
+    """Programs that do not know the destination that follows skip it (`\\*`)."""
     is_first_hidden: bool = False
-    """The next group is an alternative for old programs."""
+    """The next group is for programs that do not know Unicode (`\\upr`)."""
     fallback: int = 1
-    """Characters after one in Unicode that stand for it in old programs."""
+    """Characters after each one in Unicode that stand for it in old programs (`\\uc`)."""
     encoding: str = ""
     style: int = 0
     level: int = 0
@@ -160,7 +160,7 @@ class _Reader:
         self.headers: list[str] = []
         self.fonts: dict[int, str] = {}
         self.levels: dict[int, int] = {}
-        """Of headings, by the number of a style."""
+        """Levels of headings by the number of their style."""
         self._font = self._default_font = 0
         self._default = "cp1252"
         self._objects = 0

@@ -114,7 +114,7 @@ def test_charts_diagrams_and_notes(parse):
 def test_slides_without_text_and_embedded_objects_are_named(parse):
     picture, object = "<p:pic/>", frame("<p:oleObj progId='Excel.Sheet.12'/>" * 2)
     assert parse(shape("Snow"), picture, picture, "", picture + object).missing == [
-        "slides 2-3, 5 without text, only pictures",
+        "slides 2-3, 5: only pictures, no text",
         "1 embedded object could not be read",
     ]
 
@@ -144,6 +144,6 @@ def test_other_files_under_the_suffix_say_what_they_are(tmp_path, streams, messa
 def test_a_bomb_costs_the_file_and_a_damaged_slide_itself(tmp_path, parse):
     parsed = parse(shape("Snow"), "<p:sp>", shape("Ice"))
     assert parsed.text == "Snow\n\f\fIce"
-    assert parsed.missing[0].startswith("slide 2 could not be read: is damaged")
+    assert parsed.missing[0].startswith("slide 2 could not be read; the first is damaged")
     bomb = write_parts(tmp_path / "b.pptx", {"ppt/presentation.xml": b" " * (201 << 20)})
     assert "unpacks to more than 200 MB" in reason(bomb)
