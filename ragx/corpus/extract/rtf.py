@@ -262,7 +262,7 @@ class _Reader:
         return self.group.kind == kind or any(group.kind == kind for group in self.groups[-2:])
 
     def _name_style(self, name: str) -> None:
-        if heading := re.match("heading ([1-9])", name.strip(), re.I):
+        if heading := re.fullmatch("heading ([1-9]);?", name.strip(), re.I):
             self.levels.setdefault(self.group.style, int(heading[1]))
 
     def _symbol(self, symbol: str) -> None:
@@ -306,8 +306,8 @@ class _Reader:
                 group.encoding = ""
             case "upr":
                 group.is_first_hidden = True
-            case "s" if self._in("stylesheet"):
-                group.style = number
+            case "s" | "cs" | "ts" | "ds" if self._in("stylesheet"):
+                group.style = number if word == "s" else -1  # a style of something other than paragraphs
             case "outlinelevel" if self._in("stylesheet"):
                 self.levels[group.style] = number + 1 if 0 <= number < 9 else 0
             case "fonttbl" | "stylesheet":

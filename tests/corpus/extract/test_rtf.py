@@ -15,7 +15,8 @@ from tests.helpers.office import old_office_file
 HEADER = (
     r"{\rtf1\ansi\ansicpg1252\deff0{\fonttbl{\f0\fnil\fcharset0 Arial;}{\f1\fnil\fcharset204 Arial Cyr;}"
     r"{\f2\fnil\fcharset128 MS Mincho;}{\f3\fnil\fcharset238 Arial CE{\*\falt x};}}"
-    r"{\stylesheet{\ql Normal;}{\s1\fs32 heading 1;}{\s2\outlinelevel1 Abschnitt;}{\*\cs10 Default;}}"
+    r"{\stylesheet{\ql Normal;}{\s1\fs32 heading 1;}{\s2\outlinelevel1 Abschnitt;}"
+    r"{\*\cs10 heading 3;}{\*\cs11 Heading 2 Char;}}"
     r"{\info{\title The mill}{\author Olm}{\keywords flour}{\operator Sand}{\creatim\yr2024\mo1}}{\colortbl;\red0;}"
 )
 
