@@ -1,4 +1,4 @@
-"""Atomic writes of files and folders, and the lock that admits one writer."""
+"""Atomic writes of files and folders, checksums, and a lock for a single writer."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def writing(path: Path, error_type: type[RagxError] = IndexFolderError) -> Itera
     try:
         yield
     except OSError as error:
-        reason = error.strerror or f"{error} (is the disk full?)"  # numpy gives no errno
-        named = str(error.filename or path)
-        if os.sep not in named and named != str(path):  # shutil.rmtree names only the last part
-            named = f"{path}/…/{named}"
-        raise error_type(f"cannot write {named}: {reason}") from error
+        reason = error.strerror or f"{error} (is the disk full?)"  # NumPy sets no errno
+        name = str(error.filename or path)
+        if os.sep not in name and name != str(path):  # shutil.rmtree names only the last part
+            name = f"{path}/…/{name}"
+        raise error_type(f"cannot write {name}: {reason}") from error
 
 
 @contextmanager
@@ -93,20 +93,20 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def read_regular(path: Path, most: int) -> bytes:
-    """The first `most` bytes of a regular file: reading a pipe or a device may never end.
+def read_regular(path: Path, size: int) -> bytes:
+    """The first `size` bytes of a regular file, refusing pipes and devices, which could block.
 
     Raises:
-        OSError: it cannot be read, or is not a regular file.
+        OSError: the file cannot be read, or is not a regular file.
     """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-        return file.read(most)
+        return file.read(size)
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """SHA-256 (hex) of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -130,8 +130,8 @@ def writer_lock(folder: Path, error_type: type[RagxError] = IndexFolderError) ->
             lock.acquire()
         except Timeout:
             holder = plain(path.read_text(encoding="utf-8", errors="replace").strip())
-            described = f" ({holder})" if holder else ""
-            raise error_type(f"another process{described} is writing to {folder}") from None
+            detail = f" ({holder})" if holder else ""
+            raise error_type(f"another process{detail} is writing to {folder}") from None
     try:
         with writing(path, error_type):
             path.write_text(_holder() + "\n", encoding="utf-8")

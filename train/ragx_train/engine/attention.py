@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from ragx_kernels.cross_attention import cross_attention, shares
+from ragx_kernels.cross_attention import attention_shares, cross_attention
 from torch import Tensor
 
 from ragx.cepe.cross_attention import CrossAttention
@@ -51,7 +51,7 @@ def gold_shares(model: CepeModel, batch: Batch) -> Iterator[list[Tensor]]:
                 offsets=[context.offsets[row]],
                 scale=context.scale(module.head_dim),
             )[1]
-            of_passages = shares(lse[0])  # type: ignore[index]  # not None: there are offsets
+            of_passages = attention_shares(lse[0])  # type: ignore[index]  # not None: there are offsets
             of_examples.append((of_passages * is_gold).sum(dim=-1).T)  # (H, rows, K) -> (rows, H)
         layers.append(torch.cat(of_examples))
 
