@@ -48,6 +48,7 @@ def index_build(
     shard_size: Annotated[int | None, typer.Option(min=1, help="Passages per shard.")] = None,
     include: Annotated[list[str] | None, typer.Option(help="Glob of files to read in folders; repeatable.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Glob of files to exclude; repeatable.")] = None,
+    archives: Annotated[bool, typer.Option("--archives", help="Also read the files in .zip archives.")] = False,
     strict: Strict = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an index of other files without asking.")] = False,
     engine: Engine = "local",
@@ -69,6 +70,7 @@ def index_build(
         "shard_size": shard_size,
         "include": include,
         "exclude": exclude,
+        "archives": archives or None,
     }
     settings = load_settings(
         IndexSettings,

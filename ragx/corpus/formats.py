@@ -7,19 +7,29 @@ from typing import Literal
 
 from ragx.util.compressed import COMPRESSED, open_bytes
 
-Format = Literal["text", "html", "pdf", "docx", "jsonl", "parquet", "dpr", "mediawiki"]
+Format = Literal[
+    "text", "html", "pdf", "docx", "pptx", "xlsx", "xls", "odf", "rtf", "doc", "jsonl", "parquet", "dpr", "mediawiki",
+    "archive",
+]  # fmt: skip
 
 SUFFIXES: dict[Format, str] = {
     "text": ".txt .md .rst",
     "html": ".html .htm",
     "pdf": ".pdf",
-    "docx": ".docx",
+    "docx": ".docx .docm .dotx .dotm",
+    "pptx": ".pptx .pptm .ppsx .ppsm .potx .potm",
+    "xlsx": ".xlsx .xlsm .xltx .xltm",
+    "xls": ".xls .xlt .xlsb",
+    "odf": ".odt .ott .ods .ots .odp .otp .odg .fodt .fods .fodp .fodg",
+    "rtf": ".rtf",
+    "doc": ".doc .dot .ppt .pps .pot",
     "jsonl": ".jsonl",
     "parquet": ".parquet",
+    "archive": ".zip",
 }
 """Suffixes of each format; files of the others are recognised by their first bytes (`BY_CONTENT`)."""
 _BY_SUFFIX = {suffix: format for format, suffixes in SUFFIXES.items() for suffix in suffixes.split()}
-EXTRACTED = frozenset[Format](("html", "pdf", "docx"))
+EXTRACTED = frozenset[Format](("html", "pdf", "docx", "pptx", "xlsx", "xls", "odf", "rtf", "doc"))
 """Formats whose files are parsed in a child process, by the module of `extract` that has their name."""
 BY_CONTENT: dict[Format, str] = {
     "dpr": '.tsv with the header "id, text, title"',

@@ -12,10 +12,10 @@ _LIBRARIES = (
     "charset-normalizer",
     "lxml",
     "lxml_html_clean",
-    "mammoth",
     "mwparserfromhell",
     "pyarrow",
     "pypdf",
+    "python-calamine",
     "tokenizers",
     "trafilatura",
 )

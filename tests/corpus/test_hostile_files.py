@@ -26,6 +26,7 @@ from ragx.corpus.rows import read_parquet
 from ragx.corpus.text import markdown_title
 from ragx.util import compressed
 from tests.helpers.mutations import mutated
+from tests.helpers.office import small_file
 
 pytestmark = pytest.mark.slow
 MUTATIONS = 24
@@ -63,6 +64,8 @@ def whole_files(tmp_path, write_pdf, write_docx) -> Callable[[str], bytes]:
                 return write_pdf(path, TEXT, title="T").read_bytes()
             case ".docx":
                 return write_docx(path, TEXT, TEXT).read_bytes()
+            case ".pptx" | ".xlsx" | ".xls" | ".odt" | ".rtf":
+                return small_file(path, TEXT).read_bytes()
             case ".parquet":
                 return parquet(path, id=[1, 2], title=["T", None], text=[TEXT, TEXT]).read_bytes()
         return {
@@ -82,7 +85,7 @@ def whole_files(tmp_path, write_pdf, write_docx) -> Callable[[str], bytes]:
     return whole
 
 
-TEXTS = [".txt", ".md", ".rst", ".html", ".pdf", ".docx"]
+TEXTS = [".txt", ".md", ".rst", ".html", ".pdf", ".docx", ".pptx", ".xlsx", ".xls", ".odt", ".rtf"]
 ROWS = [".jsonl", ".jsonl.gz", ".jsonl.bz2", ".jsonl.xz", ".parquet", ".tsv", ".xml", ".xml.bz2"]
 
 
