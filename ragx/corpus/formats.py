@@ -17,7 +17,7 @@ Format = Literal["text", "html", "pdf", "docx", "jsonl", "parquet", "dpr", "medi
 
 SUFFIXES: dict[Format, str] = {
     "text": ".txt .md .rst",
-    "html": ".html .htm",
+    "html": ".html .htm .xhtml .xht",
     "pdf": ".pdf",
     "docx": ".docx",
     "jsonl": ".jsonl",

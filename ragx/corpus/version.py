@@ -11,13 +11,11 @@ from pathlib import Path
 _LIBRARIES = (
     "charset-normalizer",
     "lxml",
-    "lxml_html_clean",
     "mammoth",
     "mwparserfromhell",
     "pyarrow",
     "pypdf",
     "tokenizers",
-    "trafilatura",
 )
 
 
