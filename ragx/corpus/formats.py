@@ -13,13 +13,17 @@ from typing import IO, TYPE_CHECKING, BinaryIO, Literal, cast
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-Format = Literal["text", "html", "pdf", "docx", "jsonl", "parquet", "dpr", "mediawiki"]
+Format = Literal["text", "html", "pdf", "docx", "pptx", "xlsx", "xls", "odf", "jsonl", "parquet", "dpr", "mediawiki"]
 
 SUFFIXES: dict[Format, str] = {
     "text": ".txt .md .rst",
     "html": ".html .htm .xhtml .xht",
     "pdf": ".pdf",
-    "docx": ".docx",
+    "docx": ".docx .docm .dotx .dotm",
+    "pptx": ".pptx .pptm .ppsx .ppsm .potx .potm",
+    "xlsx": ".xlsx .xlsm .xltx .xltm",
+    "xls": ".xls .xlt .xlsb",
+    "odf": ".odt .ott .ods .ots .odp .otp .odg .fodt .fods .fodp .fodg",
     "jsonl": ".jsonl",
     "parquet": ".parquet",
     "dpr": "",
@@ -28,7 +32,7 @@ SUFFIXES: dict[Format, str] = {
 """Suffixes of each format. DPR passages (.tsv) and MediaWiki dumps (.xml) are recognised by their first bytes."""
 KNOWN = f"{' '.join(filter(None, SUFFIXES.values()))}, DPR passages (.tsv) or a MediaWiki dump (.xml)"
 _BY_SUFFIX = {suffix: format for format, suffixes in SUFFIXES.items() for suffix in suffixes.split()}
-EXTRACTED = frozenset[Format](("html", "pdf", "docx"))
+EXTRACTED = frozenset[Format](("html", "pdf", "docx", "pptx", "xlsx", "xls", "odf"))
 """Formats whose files are parsed in a child process, by the module of `extract` that has their name."""
 _COMPRESSED = (".gz", ".bz2", ".xz")
 _BY_CONTENT = {".tsv", ".xml", *_COMPRESSED}

@@ -11,10 +11,10 @@ from pathlib import Path
 _LIBRARIES = (
     "charset-normalizer",
     "lxml",
-    "mammoth",
     "mwparserfromhell",
     "pyarrow",
     "pypdf",
+    "python-calamine",
     "tokenizers",
 )
 

@@ -6,13 +6,11 @@ import re
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ragx.corpus.extract.parsed import TextBuilder
+from ragx.corpus.extract.parsed import CELL_SEPARATOR, TextBuilder
 from ragx.corpus.wiki.templates import superscript
 
 if TYPE_CHECKING:
     from lxml.etree import _Element as Element
-
-CELL_SEPARATOR = " | "
 
 _PARAGRAPHS = frozenset(
     {"p", "pre", "blockquote", "table", "ul", "ol", "dl", "figure", "section", "article", "main", "aside", "details"}
