@@ -13,7 +13,24 @@ from typing import IO, TYPE_CHECKING, BinaryIO, Literal, cast
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-Format = Literal["text", "html", "pdf", "docx", "pptx", "xlsx", "xls", "odf", "jsonl", "parquet", "dpr", "mediawiki"]
+Format = Literal[
+    "text",
+    "html",
+    "pdf",
+    "docx",
+    "pptx",
+    "xlsx",
+    "xls",
+    "odf",
+    "epub",
+    "eml",
+    "msg",
+    "mbox",
+    "jsonl",
+    "parquet",
+    "dpr",
+    "mediawiki",
+]
 
 SUFFIXES: dict[Format, str] = {
     "text": ".txt .md .rst",
@@ -24,6 +41,10 @@ SUFFIXES: dict[Format, str] = {
     "xlsx": ".xlsx .xlsm .xltx .xltm",
     "xls": ".xls .xlt .xlsb",
     "odf": ".odt .ott .ods .ots .odp .otp .odg .fodt .fods .fodp .fodg",
+    "epub": ".epub",
+    "eml": ".eml .emlx",
+    "msg": ".msg",
+    "mbox": ".mbox .mbx",
     "jsonl": ".jsonl",
     "parquet": ".parquet",
     "dpr": "",
@@ -32,7 +53,7 @@ SUFFIXES: dict[Format, str] = {
 """Suffixes of each format. DPR passages (.tsv) and MediaWiki dumps (.xml) are recognised by their first bytes."""
 KNOWN = f"{' '.join(filter(None, SUFFIXES.values()))}, DPR passages (.tsv) or a MediaWiki dump (.xml)"
 _BY_SUFFIX = {suffix: format for format, suffixes in SUFFIXES.items() for suffix in suffixes.split()}
-EXTRACTED = frozenset[Format](("html", "pdf", "docx", "pptx", "xlsx", "xls", "odf"))
+EXTRACTED = frozenset[Format](("html", "pdf", "docx", "pptx", "xlsx", "xls", "odf", "epub", "eml", "msg"))
 """Formats whose files are parsed in a child process, by the module of `extract` that has their name."""
 _COMPRESSED = (".gz", ".bz2", ".xz")
 _BY_CONTENT = {".tsv", ".xml", *_COMPRESSED}

@@ -12,6 +12,7 @@ _LIBRARIES = (
     "charset-normalizer",
     "lxml",
     "mwparserfromhell",
+    "olefile",
     "pyarrow",
     "pypdf",
     "python-calamine",

@@ -17,6 +17,8 @@ _XHTML = re.compile(r"<\?xml|www\.w3\.org/1999/xhtml", re.IGNORECASE)
 _SELF_CLOSED = re.compile(r"<(?!(?:area|base|br|col|hr|img|input|link|meta|wbr)[\s/])([a-zA-Z][\w:.-]*)([^<>]*)/>")
 """An empty element of XHTML that HTML parsers take for the beginning of one."""
 _CHARSET = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([\w.:-]{2,40})""", re.IGNORECASE)
+_MULTIBYTE = ("iso2022", "gb", "big5", "shift", "cp932", "euc", "hz", "cp949", "johab")
+"""Encodings whose bytes may be valid UTF-8 by chance."""
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")
 """Soft hyphens and spaces of no width, which only say where a line may break."""
@@ -53,17 +55,21 @@ def parse_markup(markup: str, *, whole: bool = False) -> Parsed:
     return Parsed(text.text, page_title(page), text.headings, metadata=metadata, missing=missing)
 
 
-def decode(data: bytes) -> str:
-    """The markup in the encoding of its mark, UTF-8 if valid, the encoding it declares, or the best guess."""
+def decode(data: bytes, declared: str = "") -> str:
+    """The markup in the encoding of its mark, UTF-8 if valid, the encoding it declares, or the best guess.
+
+    `declared`: the name of an encoding; otherwise the markup is searched for one.
+    """
     for mark, encoding in _MARKS.items():
         if data.startswith(mark):
             return data[len(mark) :].decode(encoding, errors="replace")
-    declared = _CHARSET.search(data[:_HEAD_CHARS].replace(b"\0", b""))
-    name = _known_encoding(declared[1].decode() if declared else "")
-    for encoding in (name,) if name.startswith("iso2022") else ("utf-8", name):
+    if not declared and (found := _CHARSET.search(data, 0, _HEAD_CHARS)):
+        declared = found[1].decode()
+    name = _known_encoding(declared)
+    for encoding in (name, "utf-8") if name.startswith(_MULTIBYTE) else ("utf-8", name):
         try:
             return data.decode(encoding or "utf-8")
-        except (UnicodeDecodeError, LookupError):
+        except UnicodeDecodeError:
             continue
     return data.decode(name or detect_encoding(data) or "utf-8", errors="replace")
 
@@ -74,6 +80,6 @@ def _known_encoding(label: str) -> str:
         name = codecs.lookup(label).name
     except LookupError:
         return ""
-    if name.startswith("utf-16") or name.startswith("utf-32"):  # not readable as ASCII, so not true
+    if name.startswith(("utf-16", "utf-32", "utf-7")) or not codecs.lookup(label)._is_text_encoding:
         return ""
     return {"iso8859-1": "cp1252", "ascii": "cp1252", "gb2312": "gb18030", "gbk": "gb18030"}.get(name, name)
