@@ -103,10 +103,9 @@ def parse(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_page(request: dict[str, Any]) -> Parsed:
-    from ragx.corpus.extract.parsed import Parsed, clean
-    from ragx.corpus.wiki.wikitext import plain_text
+    from ragx.corpus.wiki.wikitext import parse_wikitext
 
-    return Parsed(clean(plain_text(request["wikitext"], frozenset(request["media_namespaces"]))))
+    return parse_wikitext(request["wikitext"], frozenset(request["media_namespaces"]))
 
 
 def parse_file(request: dict[str, Any]) -> Any:
