@@ -44,9 +44,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--pages", action="store_true", help="print each page's recall and precision by ragx")
     options = parser.parse_args()
-    paths = [options.folder / f"{name}.html" for name in json.loads(REGIONS.read_text())]
-    shown = words_shown([path for path in paths if path.exists()])
-    print(f"{len(shown)} pages\n\n| extractor | recall | precision | lowest recall | pages/s |\n|---|---|---|---|---|")
+    for kind, regions in json.loads(REGIONS.read_text()).items():
+        report(kind, words_shown(options.folder, regions), each=options.pages)
+
+
+def report(kind: str, shown: dict[Path, tuple[Counter[str], Counter[str]]], *, each: bool) -> None:
+    """Print the scores of all extractors on some pages."""
+    print(
+        f"\n{len(shown)} {kind} pages\n\n| extractor | recall | precision | lowest recall | pages/s |\n|---|---|---|---|---|"
+    )
     for name, extract in EXTRACTORS.items():
         started = time.perf_counter()
         found = {path: Counter(words(extract(path))) for path in shown}
@@ -55,7 +61,7 @@ def main() -> None:
         recalls, precisions = zip(*scores.values(), strict=True)
         means = [sum(values) / len(values) for values in (recalls, precisions)]
         print(f"| {name} | {means[0]:.3f} | {means[1]:.3f} | {min(recalls):.2f} | {len(shown) / seconds:.0f} |")
-        if options.pages and name == "ragx":
+        if each and name == "ragx":
             for path, (recall, precision) in sorted(scores.items(), key=lambda item: item[1]):
                 print(f"    {path.stem}: {recall:.3f} {precision:.3f}")
 
@@ -64,11 +70,11 @@ def words(text: str) -> list[str]:
     return re.findall(r"[぀-ヿ㐀-鿿]|[^\W_぀-ヿ㐀-鿿]+", text.lower())
 
 
-def words_shown(paths: list[Path]) -> dict[Path, tuple[Counter[str], Counter[str]]]:
+def words_shown(folder: Path, regions: dict[str, list[str]]) -> dict[Path, tuple[Counter[str], Counter[str]]]:
     """The words of the main region of each page, and those that may be found or not."""
     from playwright.sync_api import sync_playwright
 
-    regions = json.loads(REGIONS.read_text())
+    paths = [path for name in regions if (path := folder / f"{name}.html").exists()]
     shown = {}
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])

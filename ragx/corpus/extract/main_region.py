@@ -222,7 +222,7 @@ def _is_title_or_comments(element: Element) -> bool:
 
 
 def _link_blocks(body: Element, lengths: Lengths) -> set[Element]:
-    """Blocks that are hardly more than links, unless the page is a list of links."""
+    """Blocks that are hardly more than links, unless the page is a list of links or a paragraph introduces them."""
     blocks: set[Element] = set()
     chars = 0
     for element in body.iter():
@@ -230,6 +230,8 @@ def _link_blocks(body: Element, lengths: Lengths) -> set[Element]:
         if element.getparent() in blocks:
             blocks.add(element)
         elif element.tag in _LINK_BLOCKS and length.links > 1 and length.elsewhere > _NAVIGATION_LINKS * length.chars:
-            blocks.add(element)
-            chars += length.chars
+            before = element.getprevious()
+            if before is None or before.tag != "p" or lengths.get(before, Length()).linked:
+                blocks.add(element)
+                chars += length.chars
     return blocks if chars <= _MOST * lengths[body].chars else set()
