@@ -6,7 +6,8 @@ FOLDER holds `NAME.html` for the names of html_regions.json, which gives CSS sel
 the main region, what is removed from it (navigation, adverts, shares), and what may be found or not (tables of
 contents, particulars of authors). The words of the main region are those that Chromium shows (`innerText`, without
 JavaScript and network). Recall: the share of these words that is found; precision: the share of the words found that
-belongs there. Words count as often as they occur. Needs playwright with Chromium, and readability-lxml for its row.
+belongs there. Words count as often as they occur. Needs playwright with Chromium, trafilatura and
+readability-lxml.
 """
 
 from __future__ import annotations
@@ -50,9 +51,8 @@ def main() -> None:
 
 def report(kind: str, shown: dict[Path, tuple[Counter[str], Counter[str]]], *, each: bool) -> None:
     """Print the scores of all extractors on some pages."""
-    print(
-        f"\n{len(shown)} {kind} pages\n\n| extractor | recall | precision | lowest recall | pages/s |\n|---|---|---|---|---|"
-    )
+    print(f"\n{len(shown)} {kind} pages\n")
+    print("| extractor | recall | precision | lowest recall | pages/s |\n|---|---|---|---|---|")
     for name, extract in EXTRACTORS.items():
         started = time.perf_counter()
         found = {path: Counter(words(extract(path))) for path in shown}
@@ -94,10 +94,10 @@ def score(found: Counter[str], region: Counter[str], optional: Counter[str]) -> 
     return right / region.total(), allowed / max(found.total(), 1)
 
 
-def trafilatura(path: Path, **options: bool) -> str:
+def trafilatura(path: Path, *, favor_recall: bool = False) -> str:
     from trafilatura import extract
 
-    return extract(path.read_bytes(), **options) or ""
+    return extract(path.read_bytes(), favor_recall=favor_recall) or ""
 
 
 def readability(path: Path) -> str:

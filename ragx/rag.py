@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ragx import models
 from ragx.config import EncodingOptions, ModelOptions, ReaderOptions, SamplingParams, SearchOptions, checked
+from ragx.corpus.document import normalise
 from ragx.errors import ConfigError
 from ragx.index import Index
+from ragx.index.names import index_folder
 from ragx.reader.conversation import search_query
 from ragx.reader.reading import read
 from ragx.retrieval import CurrentIndex, Retriever, SearchResults, open_embedder
 from ragx.types import Answer, AttentionStrategy, EncodingFormat, Hit, Message, ReaderName, SearchMethod
 from ragx.util.device import parse_dtype, report_oom, usable_device
-from ragx.util.text import without_surrogates
+from ragx.util.folders import cache_home
 
 if TYPE_CHECKING:
     import torch
@@ -31,11 +32,6 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = ModelOptions().model
 """The default decoder or CEPE reader."""
-
-
-def default_index() -> Path:
-    """The index used when none is named: `RAGX_INDEX`, or `indexes/default` in ragx's home."""
-    return Path(os.environ.get("RAGX_INDEX") or models.home() / "indexes" / "default")
 
 
 class RAG:
@@ -75,7 +71,7 @@ class RAG:
         """Open an index and load the models that answer from it.
 
         Args:
-            index: an index folder; None: `default_index()`.
+            index: the name or folder of an index (`index_folder`); None: the default index.
             method: how `ask` searches; `bm25` loads no embedder.
             model: decoder or CEPE reader: a registered name, a folder or a Hub id.
             attention_strategy: `project`, `cached`, `latent`, or `auto` for the cheapest.
@@ -158,12 +154,7 @@ class RAG:
         return replace(answer, timings=timings, notes=hits.notes + answer.notes)
 
     def retrieve(
-        self,
-        question: str,
-        *,
-        history: Sequence[Message] = (),
-        k: int = 60,
-        method: SearchMethod | None = None,
+        self, question: str, *, history: Sequence[Message] = (), k: int = 60, method: SearchMethod | None = None
     ) -> SearchResults[Hit]:
         """The k best passages for a question, best first; arguments and errors as `ask`."""
         options = checked(SearchOptions, {"k": k, "method": method or self.method})
@@ -234,22 +225,16 @@ def open_index(
     Raises:
         IndexFolderError, ModelError, ConfigError: as `RAG.from_index`.
     """
-    if method == "bm25":
-        if device is not None or dtype not in (None, "auto"):  # otherwise torch is not imported
-            parse_dtype(dtype, usable_device(device))
+    if method == "bm25" and (device is not None or dtype not in (None, "auto")):  # otherwise torch is not imported
+        parse_dtype(dtype, usable_device(device))
+    embedder = cache(partial(open_embedder, device=device, dtype=dtype))
 
-        def open_generation(index: Index) -> Retriever:
+    def open_generation(index: Index) -> Retriever:
+        if method == "bm25":
             return retriever(index)
-    else:
-        embedders = {}
+        return retriever(index, embedder(index.manifest.embedder.name), device=device)
 
-        def open_generation(index: Index) -> Retriever:
-            name = index.manifest.embedder.name
-            if name not in embedders:
-                embedders[name] = open_embedder(name, device, dtype)
-            return retriever(index, embedders[name], device=device)
-
-    current = CurrentIndex(Path(index) if index is not None else default_index(), open_generation)
+    current = CurrentIndex(index_folder(index), open_generation)
     _ = current.retriever  # report a bad index now
     return current
 
@@ -287,7 +272,7 @@ def open_reader(options: EncodingOptions) -> CepeReader:
     store = None
     if decoder.is_trained:
         store = PassageStore(
-            models.home() / "encodings",
+            cache_home() / "encodings",
             decoder.encoder_fingerprint(),
             decoder.config.encoder_config.hidden_size,
             format=options.encodings,
@@ -297,11 +282,11 @@ def open_reader(options: EncodingOptions) -> CepeReader:
 
 
 def question_text(question: str) -> str:
-    """The question as valid Unicode.
+    """The question, normalised as the text of documents is.
 
     Raises:
         ConfigError: it is empty.
     """
     if not question.strip():
         raise ConfigError("the question is empty")
-    return without_surrogates(question)
+    return normalise(question)

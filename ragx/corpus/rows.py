@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragx.corpus.document import MAX_ID_CHARS, Document, Skipped, normalise, one_line
-from ragx.corpus.formats import UNREADABLE, bomb, open_bytes, unpacked_limit
+from ragx.util.compressed import bomb, unpacked_limit
+from ragx.util.jsonlines import MAX_LINE_BYTES, BadLine, read_lines, read_objects
 from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
     import pyarrow
-
-MAX_LINE_BYTES = 64 << 20
-"""Longer lines are skipped: a whole row is held in memory."""
 
 PARQUET_ROWS = 1024
 """Rows of a Parquet file in memory at a time."""
@@ -38,46 +35,18 @@ def row_document(id: object, title: object, text: object, source: str) -> Docume
     return Document(without_surrogates(str(id)), normalise(one_line(title or "")), normalise(text), source)
 
 
-def read_jsonl(path: Path) -> Iterator[Document | Skipped]:
+def read_jsonl(path: Path, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[Document | Skipped]:
     """One JSON object per line with `id`, `text` and optionally `title`; UTF-8, optionally compressed."""
-    for number, line in _lines(path):
-        if isinstance(line, Skipped):
-            yield line
+    for number, row in read_objects(path, max_line_bytes):
+        if isinstance(row, BadLine):
+            yield _skipped(path, number, row)
             continue
-        if not line.strip():
-            continue
-        document = _json_document(line, str(path))
+        document = row_document(row.get("id"), row.get("title"), row.get("text"), str(path))
         yield Skipped(f"{path}:{number}", document) if isinstance(document, str) else document
 
 
-def _json_document(line: bytes, source: str) -> Document | str:
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        return "is not UTF-8"
-    except (ValueError, RecursionError) as error:
-        return f"is not valid JSON: {one_line(str(error))}"
-    if not isinstance(row, dict):
-        return "is not a JSON object"
-    return row_document(row.get("id"), row.get("title"), row.get("text"), source)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes | Skipped]]:
-    """The file's lines, numbered from 1. A damaged file ends before the damage."""
-    number = 0
-    try:
-        with open_bytes(path) as file:
-            while line := file.readline(MAX_LINE_BYTES):
-                number += 1
-                if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
-                    while line and not line.endswith(b"\n"):
-                        line = file.readline(MAX_LINE_BYTES)
-                    yield number, Skipped(f"{path}:{number}", f"is longer than {MAX_LINE_BYTES >> 20} MB")
-                else:
-                    yield number, line
-    except UNREADABLE as error:
-        reason = f"cannot be read beyond line {number}: {one_line(str(error))}"
-        yield number, Skipped(str(path), reason, unreadable=True)
+def _skipped(path: Path, number: int, line: BadLine) -> Skipped:
+    return Skipped(str(path) if line.unreadable else f"{path}:{number}", one_line(line.reason), line.unreadable)
 
 
 def read_dpr(path: Path) -> Iterator[Document | Skipped]:
@@ -106,9 +75,9 @@ def read_dpr(path: Path) -> Iterator[Document | Skipped]:
 
 
 def _decoded(path: Path, bad_lines: list[Skipped]) -> Iterator[str]:
-    for number, line in _lines(path):
-        if isinstance(line, Skipped):
-            bad_lines.append(line)
+    for number, line in read_lines(path):
+        if isinstance(line, BadLine):
+            bad_lines.append(_skipped(path, number, line))
             continue
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")

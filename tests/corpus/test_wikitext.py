@@ -11,7 +11,7 @@ from ragx.corpus.wiki.wikitext import MEDIA_NAMESPACES, parse_wikitext
 
 
 def plain_text(wikitext: str, media_namespaces: frozenset[str] = MEDIA_NAMESPACES) -> str:
-    return parse_wikitext(wikitext, media_namespaces).text
+    return parse_wikitext(wikitext, media_namespaces)[0]
 
 
 @pytest.mark.parametrize(
@@ -140,9 +140,9 @@ def test_a_box_is_a_value_a_line(wikitext, text):
 
 
 def test_headings_have_their_place_and_level():
-    parsed = parse_wikitext("lead cafe\u0301\n==Sno\u0308w & [[ice]]==\ntext\n===Melt===\n* x\n==Empty==\n")
-    assert parsed.text == "lead café\n\nSnöw & ice\ntext\n\nMelt\nx"
-    assert parsed.headings == [Heading(11, 2, "Snöw & ice"), Heading(28, 3, "Melt")]
+    text, headings = parse_wikitext("lead cafe\u0301\n==Sno\u0308w & [[ice]]==\ntext\n===Melt===\n* x\n==Empty==\n")
+    assert text == "lead café\n\nSnöw & ice\ntext\n\nMelt\nx"
+    assert headings == [Heading(11, 2, "Snöw & ice"), Heading(28, 3, "Melt")]
 
 
 def test_headings_stay_as_lines_and_those_of_empty_sections_go():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,10 @@ def folder(corpus: Path, tmp_path: Path, parsed: list[str]) -> Path:
     built(corpus, tmp_path / "index")
     parsed.clear()
     return tmp_path / "index"
+
+
+def documents(folder: Path) -> set[str]:
+    return {passage.document for passage in held(folder).values()}
 
 
 ALL = ["a.txt", "c.jsonl", "d.txt", "b.md"]
@@ -101,17 +106,17 @@ def test_a_reused_file_loses_a_text_to_an_earlier_file_and_gets_it_back(
     assert held(folder)["deep/b.md#1"].text == "Dark soil"
 
 
-def test_an_id_that_an_earlier_file_takes_is_skipped_and_comes_back(folder: Path, corpus: Path) -> None:
-    """Also the id of an empty row."""
+def test_a_row_whose_id_an_earlier_file_takes_has_another_until_that_file_is_gone(folder: Path, corpus: Path) -> None:
     write(corpus, {"b.jsonl": rows(("1", "Warm rain"), ("3", "Thin fog"))})
-    skipped = update(folder).skipped
-    assert [each.source for each in skipped] == [str(corpus / "c.jsonl")] * 2
-    assert [id in each.reason for id, each in zip(("'1'", "'3'"), skipped, strict=True)] == [True, True]
-    assert {held(folder)[id].text for id in ("1#0", "3#0")} == {"Warm rain", "Thin fog"}
+    report = update(folder)
+    assert report.skipped == []
+    assert ["c.jsonl" in note for note in report.notes] == [True]
+    texts = {id: passage.text for id, passage in held(folder).items()}
+    assert texts.items() >= {"1#0": "Warm rain", "3#0": "Thin fog", "c.jsonl/1#0": "Fresh snow"}.items()
     (corpus / "b.jsonl").unlink()
-    assert update(folder).skipped == []
+    assert update(folder).notes == []
     assert held(folder)["1#0"].text == "Fresh snow"
-    assert "3#0" not in held(folder)
+    assert "c.jsonl/1#0" not in held(folder)
 
 
 def test_a_file_with_a_skipped_row_is_parsed_and_reported_again(folder: Path, corpus: Path, parsed: list[str]) -> None:
@@ -141,14 +146,18 @@ def test_a_file_that_was_written_to_while_it_was_read_is_read_again(
     assert held(folder)["a.txt#0"].text == "Blue sea."
 
 
-def test_a_deleted_document_is_parsed_again_while_its_file_exists(
-    folder: Path, corpus: Path, parsed: list[str]
-) -> None:
-    before = held(folder)
-    delete(folder, ["deep/b.md"])
+def test_a_deleted_document_stays_deleted_until_its_file_changes(folder: Path, corpus: Path) -> None:
+    deleted = {"deep/b.md", "4"}
+    assert deleted < documents(folder)
+    delete(folder, deleted)
     update(folder)
-    assert parsed == [*REPEATING, "b.md"]
-    assert held(folder) == before
+    assert not deleted & documents(folder)
+    record(folder, (generation(folder) / SOURCES).read_bytes().replace(b'{"reading":"', b'{"reading":"another '))
+    update(folder)  # parses every file
+    assert not deleted & documents(folder)
+    write(corpus, {"deep/b.md": "Other text"})
+    update(folder)
+    assert deleted & documents(folder) == {"deep/b.md"}
 
 
 def test_passages_that_an_addition_kept_are_deleted_by_the_next_update(folder: Path, corpus: Path) -> None:
@@ -182,8 +191,10 @@ def test_a_file_that_is_reached_by_two_ways_stays_as_a_build_has_it(corpus: Path
     (corpus / "link.txt").symlink_to("a.txt")
     build([corpus, corpus / "deep", corpus / "c.jsonl"], tmp_path / "index", TWO_WORDS)
     before = held(tmp_path / "index")
+    modified = (corpus / "a.txt").stat().st_mtime
     for text in ("Grey sea.", "Blue sea."):
         write(corpus, {"a.txt": text})
+        os.utime(corpus / "a.txt", (modified, modified))
         update(tmp_path / "index")
         build([corpus, corpus / "deep", corpus / "c.jsonl"], tmp_path / "anew", TWO_WORDS)
         assert held(tmp_path / "index") == held(tmp_path / "anew")
@@ -240,7 +251,7 @@ def test_a_damaged_record_is_named_and_made_again_empty(folder: Path, parsed: li
 def test_a_damaged_record_of_a_large_index_is_not_believed(
     folder: Path, parsed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ragx.index.index.READ_WHEN_OPENED", 0)
+    monkeypatch.setattr("ragx.index.index.MAX_CHECKED_BYTES", 0)
     path = generation(folder) / SOURCES
     path.write_bytes(path.read_bytes().replace(b"a.txt", b"e.txt"))
     assert update(folder).added == 0

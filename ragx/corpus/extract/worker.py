@@ -103,9 +103,11 @@ def parse(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_page(request: dict[str, Any]) -> Parsed:
+    from ragx.corpus.extract.parsed import Parsed
     from ragx.corpus.wiki.wikitext import parse_wikitext
 
-    return parse_wikitext(request["wikitext"], frozenset(request["media_namespaces"]))
+    text, headings = parse_wikitext(request["wikitext"], frozenset(request["media_namespaces"]))
+    return Parsed(text, headings=headings)
 
 
 def parse_file(request: dict[str, Any]) -> Any:

@@ -223,7 +223,7 @@ _MULTIPLES = {"e3": "thousand ", "e6": "million ", "e9": "billion ", "e12": "tri
 
 
 def superscript(text: str) -> str:
-    """An exponent in raised characters, so that 10<sup>6</sup> does not become 106; words ("2nd") stay as they are."""
+    """An exponent in superscript characters, so that 10<sup>6</sup> does not become 106; not words ("2nd")."""
     return text.translate(_SUPERSCRIPT) if re.fullmatch(r"[\d+\-−()n]+", text) else text
 
 
@@ -239,7 +239,7 @@ def template_text(name: str, values: list[str], named: dict[str, str], *, alone:
         return ""
     if ":" in name:
         return _function_text(*name.split(":", 1))
-    if alone and len(named) > 1 and name not in _WRITTEN:
+    if alone and len(named) > 1 and name not in _RENDERERS:
         return _rows(named)
     values = [value.strip() for value in values] or [named[key] for key in ("1", "text", "quote") if key in named]
     known = _known_text(name, values, named)
@@ -270,7 +270,7 @@ def _known_text(name: str, values: list[str], named: dict[str, str]) -> str | No
         return f"{_CURRENCIES[name]}{values[0]}"
     if _DATE_NAME.match(name):
         return _date(values)
-    return _WRITTEN[name](values, named) if name in _WRITTEN else None
+    return _RENDERERS[name](values, named) if name in _RENDERERS else None
 
 
 def _function_text(function: str, argument: str) -> str:
@@ -360,7 +360,7 @@ def _nihongo(values: list[str], named: dict[str, str]) -> str:
     return f"{values[0]} ({rest})" if rest else values[0]
 
 
-_WRITTEN: dict[str, Callable[[list[str], dict[str, str]], str]] = {
+_RENDERERS: dict[str, Callable[[list[str], dict[str, str]], str]] = {
     "convert": _convert,
     "cvt": _convert,
     "val": _quantity,

@@ -6,12 +6,11 @@ Tables are a row a line. Dropped: references, galleries, images, categories, and
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from html import unescape
 from typing import TYPE_CHECKING
 
-from ragx.corpus.document import Heading
-from ragx.corpus.extract.parsed import CELL_SEPARATOR, Parsed, clean
+from ragx.corpus.document import Heading, normalise
 from ragx.corpus.wiki.templates import superscript, template_text
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from mwparserfromhell.wikicode import Wikicode
 
 MEDIA_NAMESPACES = frozenset({"file", "image", "media", "category"})
-"""Links to these show a picture or nothing. A wiki in another language has its own names for them as well."""
+"""Links to these show a picture or nothing. Wikis in other languages have additional names for them."""
 
 _DROPPED_TAGS = frozenset(
     {"ref", "references", "gallery", "timeline", "imagemap", "score", "style", "script", "templatestyles"}
@@ -29,12 +28,15 @@ _VERBATIM_TAGS = frozenset({"math", "chem", "nowiki", "pre", "source", "syntaxhi
 _BLOCK_TAGS = frozenset({"p", "div", "blockquote", "center", "poem", "pre", "source", "syntaxhighlight", "ul", "ol"})
 _HEADING = "\ue000"
 """Starts the line of a heading, once a level: a character for private use."""
+_CELL_SEPARATOR = " | "
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _NEIGHBOURS = 6
 """Nodes on either side of a template that are searched for text on the same line."""
 
 
-def parse_wikitext(wikitext: str, media_namespaces: frozenset[str] = MEDIA_NAMESPACES) -> Parsed:
-    """The text of a page: a paragraph, list item, row or heading a line, an empty line between paragraphs.
+def parse_wikitext(wikitext: str, media_namespaces: frozenset[str] = MEDIA_NAMESPACES) -> tuple[str, list[Heading]]:
+    """The text of a page and its headings: one line per paragraph, list item, row or heading, empty lines between
+    paragraphs.
 
     `media_namespaces`: lower-case names of the namespaces whose links are dropped.
 
@@ -45,7 +47,7 @@ def parse_wikitext(wikitext: str, media_namespaces: frozenset[str] = MEDIA_NAMES
 
     # quotes (bold, italics) are stripped as text, because unbalanced ones would hide other markup
     code = mwparserfromhell.parse(wikitext.replace(_HEADING, ""), skip_style_tags=True)
-    return _without_marks(_tidy(clean(_render(code, media_namespaces, top=True))))
+    return _without_marks(_tidy(normalise(_CONTROL.sub("", _render(code, media_namespaces, top=True)))))
 
 
 def _render(code: Wikicode | None, media: frozenset[str], *, top: bool = False) -> str:
@@ -143,25 +145,32 @@ def _table(table: Tag, media: frozenset[str]) -> str:
     """The rows of a table; cells before the first row are a row as well."""
     rows: list[str] = []
     cells: list[str] = []
-    for node in table.contents.nodes if table.contents else ():
-        name = str(node.tag).strip().lower() if hasattr(node, "tag") else ""
-        if name == "caption" or (name == "td" and str(node.contents).startswith("+")):
-            rows.append(_cell(node, media).removeprefix("+").rpartition("|")[2].strip())
+    for name, tag in _tags(table):
+        if name == "caption" or (name == "td" and str(tag.contents).startswith("+")):
+            rows.append(_cell(tag, media).removeprefix("+").rpartition("|")[2].strip())
         elif name in ("td", "th"):
-            cells.append(_cell(node, media))
+            cells.append(_cell(tag, media))
         elif name in ("tr", "thead", "tbody"):
-            rows += [_row(cells), *_rows(node, media)]
+            rows += [_row(cells), *_rows(tag, media)]
             cells = []
     return "\n\n" + "\n".join(filter(None, [*rows, _row(cells)])) + "\n\n"
 
 
 def _rows(tag: Tag, media: frozenset[str]) -> list[str]:
     """The row of a `tr`, or the rows of a part of a table."""
-    nodes = [node for node in tag.contents.nodes if hasattr(node, "tag")] if tag.contents else []
-    names = [str(node.tag).strip().lower() for node in nodes]
-    if "tr" in names:
-        return [row for node in nodes for row in _rows(node, media)]
-    return [_row([_cell(node, media) for node, name in zip(nodes, names, strict=True) if name in ("td", "th")])]
+    tags = list(_tags(tag))
+    if any(name == "tr" for name, _ in tags):
+        return [row for _, inner in tags for row in _rows(inner, media)]
+    return [_row([_cell(cell, media) for name, cell in tags if name in ("td", "th")])]
+
+
+def _tags(tag: Tag) -> Iterator[tuple[str, Tag]]:
+    """The tags in a tag, with their names in lower case."""
+    from mwparserfromhell.nodes import Tag
+
+    for node in tag.contents.nodes if tag.contents else ():
+        if isinstance(node, Tag):
+            yield str(node.tag).strip().lower(), node
 
 
 def _cell(cell: Tag, media: frozenset[str]) -> str:
@@ -169,12 +178,12 @@ def _cell(cell: Tag, media: frozenset[str]) -> str:
 
 
 def _row(cells: list[str]) -> str:
-    return CELL_SEPARATOR.join(cells).strip(CELL_SEPARATOR)
+    return _CELL_SEPARATOR.join(cells).strip(_CELL_SEPARATOR)
 
 
 def _tidy(text: str) -> str:
     text = re.sub(r"[^\S\n]+", " ", text)
-    # what a dropped template or reference leaves behind: "( ; from Latin)", "word ."
+    # remove leftovers of dropped templates and references: "( ; from Latin)", "word ."
     text = re.sub(r"\(\s*[;,:][\s;,:]*", "(", text)
     text = re.sub(r"(?<![\s;,:])[\s;,:]*[;,:]\s*\)", ")", text)
     text = re.sub(r" ?\( *\)", "", text)
@@ -210,7 +219,7 @@ def _without_empty_sections(lines: list[str]) -> list[str]:
     return kept[::-1]
 
 
-def _without_marks(text: str) -> Parsed:
+def _without_marks(text: str) -> tuple[str, list[Heading]]:
     """The text without the marks of headings, which say where and of which level these are."""
     lines = []
     headings = []
@@ -221,4 +230,4 @@ def _without_marks(text: str) -> Parsed:
             headings.append(Heading(start, len(line) - len(bare), bare))
         lines.append(bare)
         start += len(bare) + 1
-    return Parsed("\n".join(lines), headings=headings)
+    return "\n".join(lines), headings
