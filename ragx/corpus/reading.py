@@ -128,7 +128,8 @@ class FileReader:
                 case "mediawiki":
                     yield from self._wiki_articles(file.path)
                 case _:
-                    yield _dated(read_text(file.path, file.id), file.path)
+                    for entry in read_text(file.path, file.id):
+                        yield _dated(entry, file.path)
         except UNREADABLE as error:
             yield unreadable(file.path, error)
 

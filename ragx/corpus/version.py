@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 _LIBRARIES = (
-    "charset-normalizer",
+    "chardet",
     "lxml",
     "lxml_html_clean",
     "mammoth",
