@@ -23,10 +23,12 @@ _MARKS = {  # UTF-32 first: its mark begins with that of UTF-16
 }
 _WIDTHS = {"utf-32-le": 4, "utf-32-be": 4, "utf-16-le": 2, "utf-16-be": 2}
 _CODE_PAGES = (
-    "cp1252 cp1250 cp1251 cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 cp874 tis-620 koi8-r koi8-u cp437 cp850 cp852 cp866 "
-    "mac-roman gb18030 big5hkscs cp932 shift_jis_2004 euc_jis_2004 iso2022_jp_2 cp949 euc_kr "
-    "iso8859-1 iso8859-2 iso8859-5 iso8859-6 iso8859-7 iso8859-8 iso8859-9 iso8859-13 iso8859-15"
-).split()
+    "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258", "cp874", "tis-620",
+    "koi8-r", "koi8-u", "cp437", "cp850", "cp852", "cp866", "mac-roman",
+    "gb18030", "big5hkscs", "cp932", "shift_jis_2004", "euc_jis_2004", "iso2022_jp_2", "cp949", "euc_kr",
+    "iso8859-1", "iso8859-2", "iso8859-5", "iso8859-6", "iso8859-7", "iso8859-8", "iso8859-9",
+    "iso8859-13", "iso8859-15",
+)  # fmt: skip
 """Those that text files are found in. Rarer ones would win short texts by chance."""
 
 _SAMPLE_BYTES = 1 << 16
@@ -112,8 +114,10 @@ def _wide(data: bytes) -> Decoded | None:
     found: list[tuple[int, str, str, int]] = []
     for codec, width in _WIDTHS.items():
         rest = len(data) % width
+        if rest and len(data) < _FEW * width:
+            continue
         try:
-            text = data[: len(data) - rest].decode(codec).rstrip("\0")
+            text = data[: len(data) - rest].decode(codec)
         except UnicodeDecodeError:
             continue
         characters = set(text)

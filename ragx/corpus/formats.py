@@ -10,28 +10,71 @@ import zlib
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, Literal, cast
 
+from ragx.corpus.fields import id_field, text_field
+
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-Format = Literal["text", "html", "pdf", "docx", "jsonl", "parquet", "dpr", "mediawiki"]
+Format = Literal[
+    "text",
+    "markdown",
+    "rst",
+    "org",
+    "latex",
+    "subtitles",
+    "json",
+    "yaml",
+    "code",
+    "notebook",
+    "table",
+    "html",
+    "pdf",
+    "docx",
+    "jsonl",
+    "csv",
+    "parquet",
+    "dpr",
+    "mediawiki",
+]
 
 SUFFIXES: dict[Format, str] = {
-    "text": ".txt .md .rst",
+    "text": ".txt .text .log",
+    "markdown": ".md .markdown .mdx",
+    "rst": ".rst",
+    "org": ".org",
+    "latex": ".tex",
+    "subtitles": ".srt .vtt",
+    "json": ".json",
+    "yaml": ".yaml .yml",
+    "code": (
+        ".py .pyi .js .mjs .cjs .jsx .ts .tsx .go .java .c .h .cc .cpp .cxx .hh .hpp .rs .rb .sh .bash .cs .php "
+        ".pl .lua .r .jl .kt .swift .scala .sql"
+    ),
+    "notebook": ".ipynb",
+    "table": ".csv .tsv",
     "html": ".html .htm",
     "pdf": ".pdf",
     "docx": ".docx",
-    "jsonl": ".jsonl",
+    "jsonl": ".jsonl .ndjson",
+    "csv": "",
     "parquet": ".parquet",
     "dpr": "",
     "mediawiki": "",
 }
-"""Suffixes of each format. DPR passages (.tsv) and MediaWiki dumps (.xml) are recognised by their first bytes."""
-KNOWN = f"{' '.join(filter(None, SUFFIXES.values()))}, DPR passages (.tsv) or a MediaWiki dump (.xml)"
+"""Suffixes of each format. Tables whose rows are texts or DPR passages (.csv, .tsv), and MediaWiki dumps (.xml), are
+recognised by their first bytes."""
+KNOWN = f"{' '.join(filter(None, SUFFIXES.values()))} or a MediaWiki dump (.xml)"
 _BY_SUFFIX = {suffix: format for format, suffixes in SUFFIXES.items() for suffix in suffixes.split()}
-EXTRACTED = frozenset[Format](("html", "pdf", "docx"))
+EXTRACTED = frozenset[Format](
+    (
+        *("markdown", "rst", "org", "latex", "subtitles", "json", "yaml", "code", "notebook", "table"),
+        *("html", "pdf", "docx"),
+    )
+)
 """Formats whose files are parsed in a child process, by the module of `extract` that has their name."""
 _COMPRESSED = (".gz", ".bz2", ".xz")
-_BY_CONTENT = {".tsv", ".xml", *_COMPRESSED}
+_TABLES = (".csv", ".tsv")
+_BY_CONTENT = {*_TABLES, ".xml", *_COMPRESSED}
 _HEAD_BYTES = 4096
 _CHUNK_BYTES = 1 << 17
 
@@ -133,9 +176,10 @@ def format_of(path: Path, *, look_inside: bool = False) -> Format | None:
         OSError, EOFError, zlib.error, lzma.LZMAError: the file had to be opened and cannot be read.
     """
     suffix = path.suffix.lower()
-    if suffix in _BY_SUFFIX:
+    inner = Path(path.stem).suffix.lower() if suffix in _COMPRESSED else suffix
+    if suffix in _BY_SUFFIX and suffix not in _TABLES:
         return _BY_SUFFIX[suffix]
-    if suffix in _COMPRESSED and Path(path.stem).suffix.lower() == ".jsonl":
+    if _BY_SUFFIX.get(inner) == "jsonl":
         return "jsonl"
     if not look_inside and suffix not in _BY_CONTENT:
         return None
@@ -143,6 +187,21 @@ def format_of(path: Path, *, look_inside: bool = False) -> Format | None:
         head = file.read(_HEAD_BYTES)
     if b"<mediawiki" in head.replace(b"\0", b""):  # without the zeros of UTF-16
         return "mediawiki"
-    if head.removeprefix(b"\xef\xbb\xbf").splitlines()[:1] == [b"id\ttext\ttitle"]:
+    first, *_ = head.removeprefix(b"\xef\xbb\xbf").splitlines() or [b""]
+    if first == b"id\ttext\ttitle":
         return "dpr"
-    return None
+    if inner in _TABLES and _names_rows(first):
+        return "csv"
+    return _BY_SUFFIX.get(suffix)
+
+
+def _names_rows(header: bytes) -> bool:
+    """Whether the first line of a table names a column of ids and one of texts."""
+    names = row_delimiter(header.decode(errors="replace"))[1]
+    return id_field(names) is not None and text_field(names) is not None
+
+
+def row_delimiter(header: str) -> tuple[str, list[str]]:
+    """The delimiter of a table by its first line, and the names of its columns."""
+    delimiter = max("\t,;", key=header.count)
+    return delimiter, [name.strip().strip('"') for name in header.split(delimiter)]

@@ -18,7 +18,7 @@ from ragx.config import DatasetSource
 from ragx.corpus.document import Document, Skipped
 from ragx.corpus.extract.parser import MAX_MEMORY_BYTES, MAX_SECONDS, Parser
 from ragx.corpus.formats import EXTRACTED, UNREADABLE
-from ragx.corpus.rows import read_dpr, read_jsonl
+from ragx.corpus.rows import read_csv, read_dpr, read_jsonl
 from ragx.corpus.sources import Entry, SourceFile, find_files, unreadable
 from ragx.corpus.text import read_text
 from ragx.corpus.wiki.dump import Page
@@ -121,6 +121,8 @@ class FileReader:
             match file.format:
                 case "jsonl":
                     yield from read_jsonl(file.path)
+                case "csv":
+                    yield from read_csv(file.path)
                 case "dpr":
                     yield from read_dpr(file.path)
                 case "parquet":

@@ -23,7 +23,6 @@ from ragx.corpus.chunking import token_spans
 from ragx.corpus.document import normalise
 from ragx.corpus.extract.parser import Parser
 from ragx.corpus.rows import read_parquet
-from ragx.corpus.text import markdown_title
 from tests.helpers.mutations import mutated
 
 pytestmark = pytest.mark.slow
@@ -231,11 +230,6 @@ def test_time_does_not_grow_with_the_square_of_the_combining_marks():
     many = normalise("a" + "\u0327" * 100)
     assert many == normalise(many)
     assert many.replace("\u034f", "") == "a" + "\u0327" * 100
-
-
-@pytest.mark.parametrize("line", ["# {}", "# a{}b", "# a{}#", "{}# a", "#{}", "{}="])
-def test_time_does_not_grow_with_the_square_of_a_headings_spaces(line):
-    assert seconds(lambda: markdown_title(line.format(" " * 99_000))) < 1
 
 
 def test_the_tokenizer_never_gets_a_whole_text_that_has_no_spaces():
