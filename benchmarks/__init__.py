@@ -1,1 +1,1 @@
-"""Figures of docs/benchmarks.md: `python -m benchmarks [NAME …]`, or `make bench` for all."""
+"""The benchmarks of docs/benchmarks.md: `python -m benchmarks [NAME …]`, or `make bench` for all."""

@@ -1,4 +1,4 @@
-"""Run benchmarks by name (all when none is named) and print their tables as Markdown."""
+"""Run the named benchmarks, by default all, and print their tables as Markdown."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ BENCHMARKS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(BENCHMARKS)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"benchmarks to run: {', '.join(BENCHMARKS)}")
     names = parser.parse_args().names or list(BENCHMARKS)
     if unknown := sorted(set(names) - set(BENCHMARKS)):
-        parser.error(f"unknown: {', '.join(unknown)}; known are {', '.join(BENCHMARKS)}")
+        parser.error(f"unknown: {', '.join(unknown)}; choose from {', '.join(BENCHMARKS)}")
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "sentence-transformers"))
     print(f"{platform.machine()}, {torch.get_num_threads()} threads, Python {platform.python_version()}, {packages}\n")
     for name in names:

@@ -1,6 +1,6 @@
 """Startup time of `ragx chat`, and load time of its page.
 
-A separate process serves the sample index; a new browser opens the page, first with an empty cache, then repeatedly.
+A separate process serves the sample index. A browser opens the page, first with an empty cache, then repeatedly.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from statistics import median
 
 from benchmarks import sample
+from benchmarks.tables import markdown
 
 LOADS = 5
 
@@ -44,12 +45,12 @@ def run() -> str:
         ("`ragx chat` to a usable page", listening + first),
         (f"page, later loads (median of {LOADS})", median(again)),
     ]
-    return "\n".join(["| | s |", "|---|---|", *(f"| {name} | {seconds:.2f} |" for name, seconds in rows)])
+    return markdown(("", "s"), [(name, f"{seconds:.2f}") for name, seconds in rows])
 
 
 @contextmanager
 def serving() -> Iterator[str]:
-    """The address of `ragx chat` over the sample index in a separate process."""
+    """Run `ragx chat` over the sample index in a separate process; yields its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

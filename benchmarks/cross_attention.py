@@ -1,8 +1,8 @@
 """Milliseconds of one layer's cross-attention by each strategy: `python -m benchmarks.cross_attention [FILE.csv]`.
 
-On a GPU: Llama-2-7B, Llama-3-8B and SmolLM2-135M shapes; on CPU SmolLM2-135M alone. Layers take turns, each with keys
-and values of its own, so that no layer finds its own in a cache; Φ is the same in all. `sdpa` is PyTorch's
-scaled_dot_product_attention(enable_gqa=True) on kept keys and values.
+Shapes of Llama-2-7B, Llama-3-8B and SmolLM2-135M on a GPU, of SmolLM2-135M alone on a CPU. Layers with different keys
+and values take turns, so that none finds its own in a hardware cache; all share Φ. `sdpa` is PyTorch's
+scaled_dot_product_attention(enable_gqa=True) on stored keys and values.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 from ragx_kernels.cross_attention import cross_attention, latent, project_keys_values, quantize
 from torch import Tensor
 
+from benchmarks.tables import markdown
+
 COLUMNS = ("device", "model", "dtype", "phi", "M", "N", "strategy", "median_ms", "best_tenth_ms")
 LAYERS_BYTES = 2**28
-"""Keys and values over all the layers that take turns: well beyond a cache."""
+"""Keys and values of all layers together, well beyond the size of a cache."""
 
 
 @dataclass(frozen=True)
@@ -43,25 +46,24 @@ LLAMA3 = Model("Llama-3-8B", heads=32, kv_heads=8, head_dim=128, encoder_width=1
 
 
 def measure() -> Iterator[dict[str, Any]]:
-    """One row a strategy."""
+    """One row per strategy."""
     torch.manual_seed(0)
     with torch.inference_mode():
         if torch.cuda.is_available():
             for model in (LLAMA2, LLAMA3, SMOLLM2):
                 for tokens in (2**power for power in range(11, 18)):
-                    yield from _ways(model, torch.bfloat16, tokens, 1, "cuda")
+                    yield from _strategies(model, torch.bfloat16, tokens, 1, "cuda")
         else:
             for dtype in (torch.bfloat16, torch.float32):
                 for tokens in (2048, 8040, 32768, 131072):
-                    yield from _ways(SMOLLM2, dtype, tokens, 1, "cpu")
+                    yield from _strategies(SMOLLM2, dtype, tokens, 1, "cpu")
                 for tokens in (2048, 8040):
-                    yield from _ways(SMOLLM2, dtype, tokens, 1500, "cpu")
+                    yield from _strategies(SMOLLM2, dtype, tokens, 1500, "cpu")
 
 
 def run() -> str:
     """A Markdown table."""
-    rows = [[str(row[column]) for column in COLUMNS] for row in measure()]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (COLUMNS, ["---"] * len(COLUMNS), *rows))
+    return markdown(COLUMNS, [[row[column] for column in COLUMNS] for row in measure()])
 
 
 def main() -> None:
@@ -73,7 +75,7 @@ def main() -> None:
             file.flush()
 
 
-def _ways(model: Model, dtype: torch.dtype, tokens: int, queries: int, device: str) -> Iterator[dict[str, Any]]:
+def _strategies(model: Model, dtype: torch.dtype, tokens: int, queries: int, device: str) -> Iterator[dict[str, Any]]:
     def random(*shape: int) -> Tensor:
         return torch.randn(shape, device=device).to(dtype)
 
@@ -82,14 +84,14 @@ def _ways(model: Model, dtype: torch.dtype, tokens: int, queries: int, device: s
     phi8, phi_scale = quantize(phi)
     weights = (random(keys_width, width) / width**0.5, random(keys_width, width) / width**0.5)
     layers = max(1, min(30, LAYERS_BYTES // (2 * tokens * keys_width * dtype.itemsize)))
-    kept = [project_keys_values(phi, *weights, head_dim=model.head_dim) for _ in range(layers)]
-    plain = [(key.contiguous(), value.contiguous()) for key, value in kept]
+    keys_values = [project_keys_values(phi, *weights, head_dim=model.head_dim) for _ in range(layers)]
+    plain = [(key.contiguous(), value.contiguous()) for key, value in keys_values]
 
     def sdpa(layer: int) -> Tensor:
         return F.scaled_dot_product_attention(query, *plain[layer], enable_gqa=True)
 
     def cached(layer: int) -> Tensor:
-        return cross_attention(query, phi, *weights, strategy="cached", keys_values=kept[layer])[0]
+        return cross_attention(query, phi, *weights, strategy="cached", keys_values=keys_values[layer])[0]
 
     def project(_: int) -> Tensor:
         return cross_attention(query, phi, *weights, strategy="project")[0]
@@ -136,17 +138,14 @@ def _ways(model: Model, dtype: torch.dtype, tokens: int, queries: int, device: s
 
 def _without_triton(call: Callable[[int], Tensor]) -> Callable[[int], Tensor]:
     def run(layer: int) -> Tensor:
-        has_triton, latent._has_triton = latent._has_triton, lambda: False
-        try:
+        with patch.object(latent, "_has_triton", return_value=False):
             return call(layer)
-        finally:
-            latent._has_triton = has_triton
 
     return run
 
 
 def _milliseconds(call: Callable[[int], Tensor], layers: int, device: str) -> list[float]:
-    """Of single calls, the layers in turn, for about a second; at least five."""
+    """Times of single calls for about a second, at least five; the layers take turns."""
     times: list[float] = []
     call(0)
     until = time.perf_counter() + 1.0

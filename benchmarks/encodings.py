@@ -1,7 +1,7 @@
 """Speed and size of the passage store: `python -m benchmarks.encodings [FOLDER]`.
 
 Each round stores the passages of one question and reads them back: 60 passages of about 128 tokens, 576 wide, in
-bfloat16. The median round is reported; the operating system's file cache is warm.
+bfloat16. Reports medians over rounds, with a warm file cache.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ragx.cepe.store.rows import concatenate
 
 PASSAGES, TOKENS, WIDTH, ROUNDS = 60, 128, 576, 15
 FULL_AFTER = 6
-"""Rounds that fit into the small store, which evicts from then on."""
+"""Rounds after which the small store is full and evicts."""
 
 
 def main(folder: Path) -> None:
-    """Print one line a figure."""
+    """Print one line per figure."""
     torch.set_num_threads(1)
     payload = PASSAGES * TOKENS * WIDTH * 2
     questions = [
@@ -40,7 +40,7 @@ def main(folder: Path) -> None:
     assert large.stats.hits == ROUNDS * PASSAGES
     size = sum(path.stat().st_size for path in (folder / "large").iterdir())
     exact = ROUNDS * sum(tensor.nbytes for tensor in rows)
-    print(f"size        {size / exact:8.4f} bytes on disk for each byte of rows")
+    print(f"size        {size / exact:8.4f} bytes on disk per byte of rows")
     small = PassageStore(folder / "small", "reader", WIDTH, max_bytes=FULL_AFTER * payload)
     report("put, full", [seconds(lambda q=q: small.put(q, rows)) for q in questions][FULL_AFTER:])  # type: ignore[misc]
 
@@ -58,9 +58,9 @@ def seconds(step: Callable[[], object]) -> float:
 
 
 def report(name: str, times: list[float]) -> None:
-    """One line: milliseconds of a question and passages a second."""
+    """Print milliseconds per question and passages per second."""
     median = statistics.median(times)
-    print(f"{name:10}  {median * 1000:8.2f} ms a question  {PASSAGES / median:8.0f} passages/s")
+    print(f"{name:10}  {median * 1000:8.2f} ms per question  {PASSAGES / median:8.0f} passages/s")
 
 
 if __name__ == "__main__":

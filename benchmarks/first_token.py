@@ -1,7 +1,7 @@
 """Seconds from a cold process to its first token: `ragx ask` against a bare transformers script.
 
 The bare script imports torch and transformers, loads the same decoder in the same number format and greedily generates
-one token from a prompt of the same length. Both run in turn; medians are compared.
+one token from a prompt of the same length. The processes take turns; medians are compared.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from statistics import median
 
 from benchmarks import sample
+from benchmarks.tables import markdown
 from ragx.models import resolve
 from ragx.rag import open_index
 from ragx.reader.prompt import build_prompt
@@ -20,7 +21,7 @@ from ragx.util.tokenization import load_tokenizer
 
 ROUNDS = 5
 DECODER = "smollm2-135m-instruct"
-"""Of the default reader."""
+"""The default reader's."""
 BARE = """
 import sys, torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -39,13 +40,11 @@ def run() -> str:
     folder = resolve(DECODER)
     prompt = build_prompt(load_tokenizer(folder), sample.QUESTION, [hit.passage for hit in hits], max_tokens=10**6)
     dtype = str(default_dtype(default_device())).removeprefix("torch.")
+    ask = [sys.executable, "-m", "ragx", "ask", sample.QUESTION, "--index", str(sample.INDEX)]
     commands = {
         "bare transformers script": [sys.executable, "-c", BARE, str(folder), dtype, str(len(prompt.ids))],
-        "ragx ask": [sys.executable, "-m", "ragx", "ask", sample.QUESTION, "--index", str(sample.INDEX)],
-        "ragx ask --method bm25": [
-            *(sys.executable, "-m", "ragx", "ask", sample.QUESTION, "--index", str(sample.INDEX)),
-            *("--method", "bm25"),
-        ],
+        "ragx ask": ask,
+        "ragx ask --method bm25": [*ask, "--method", "bm25"],
     }
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(ROUNDS):
@@ -53,11 +52,11 @@ def run() -> str:
             seconds[name].append(_to_first_byte(command))
     baseline = median(seconds["bare transformers script"])
     rows = [
-        f"| {name} | {median(times):.2f} | {min(times):.2f}-{max(times):.2f} | {median(times) / baseline:.2f} |"
+        (name, f"{median(times):.2f}", f"{min(times):.2f}-{max(times):.2f}", f"{median(times) / baseline:.2f}")
         for name, times in seconds.items()
     ]
-    head = f"Prompt of {len(prompt.ids)} tokens, {dtype}, {ROUNDS} rounds in turn.\n"
-    return "\n".join([head, "| process | median s | range | ratio |", "|---|---|---|---|", *rows])
+    head = f"Prompt of {len(prompt.ids)} tokens, {dtype}, {ROUNDS} alternating rounds."
+    return f"{head}\n\n{markdown(('process', 'median s', 'range', 'ratio'), rows)}"
 
 
 def _to_first_byte(command: list[str]) -> float:

@@ -1,10 +1,10 @@
-"""Indexes of a million vectors: build rate, memory, latency, recall, what ragx adds to FAISS, and updates.
+"""Indexes of a million vectors: build rate, memory, latency, recall, overhead over bare FAISS, and updates.
 
     python -m benchmarks.index [--number 1000000] [--only flat,hnsw] [--folder .cache/bench-index]
 
-Each stage runs in a process of its own and leaves its figures in the folder; a stage that is there already is not run
-again, so the benchmark can be stopped and continued. Vectors are synthetic, in clusters, of length 1; texts are short.
-Prints a Markdown table and writes `figures.csv` beside the stages' figures.
+Each stage runs in its own process and writes its figures to the folder; finished stages are skipped, so the benchmark
+can be interrupted and continued. Vectors are synthetic: unit length, in clusters; texts are short. Prints a Markdown
+table and writes `figures.csv` to the folder.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.sample import ROOT
+from benchmarks.tables import markdown
 from ragx.config import IndexSettings
 from ragx.index import Index, build_index, update_index
 from ragx.index.dense import open_faiss
@@ -36,7 +38,7 @@ from ragx.types import Passage
 DIMENSION = 384
 CLUSTERS = 4096
 SPREAD = 1.0
-"""Length of what a vector differs from its cluster's centre by, whose length is 1."""
+"""Length of the noise added to a cluster's centre, which has length 1."""
 QUESTIONS = 100
 K = 10
 BLOCK = 10_000
@@ -60,11 +62,11 @@ COLUMNS = {
 }
 
 
-class Given:
-    """An embedder whose vectors are at hand: of passage n the n-th."""
+class RowEmbedder:
+    """An embedder that looks up vectors: passage n has row n."""
 
-    name = "given"
-    fingerprint = "g" * 64
+    name = "rows"
+    fingerprint = "r" * 64
     dimension = DIMENSION
 
     def __init__(self, vectors: np.ndarray) -> None:
@@ -79,7 +81,7 @@ class Given:
 
 
 def clustered(number: int, seed: int) -> Iterator[np.ndarray]:
-    """Vectors of length 1, (n, d) float32, a block at a time; the clusters are the same for every seed."""
+    """Blocks of unit vectors, (n, d) float32; all seeds share the clusters."""
     centres = unit(np.random.default_rng(0).standard_normal((CLUSTERS, DIMENSION), np.float32))
     generator = np.random.default_rng(seed)
     for start in range(0, number, BLOCK):
@@ -99,13 +101,13 @@ def passages(number: int) -> Iterator[Passage]:
 
 
 def peak() -> float:
-    """The process's greatest resident set, MB, mapped files included."""
+    """Peak resident memory of the process in MB, including mapped files."""
     status = Path("/proc/self/status").read_text()
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) / 1e3
 
 
 def prepare(folder: Path, number: int) -> None:
-    """Write the vectors, the questions, and the rows nearest to each."""
+    """Write the vectors, the questions, and the nearest rows to each question."""
     vectors = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float32, (number, DIMENSION))
     questions = next(clustered(QUESTIONS, seed=2))
     rows: np.ndarray = np.empty((QUESTIONS, 0), np.int64)
@@ -122,29 +124,31 @@ def prepare(folder: Path, number: int) -> None:
 
 
 def build_and_search(folder: Path, stage: str) -> dict[str, float]:
-    """A whole build, then searches one at a time, ragx and bare FAISS in turn."""
+    """Build an index, then search it one question at a time, alternating ragx and bare FAISS."""
     vectors = np.load(folder / "vectors.npy", mmap_mode="r")
-    given = np.load(folder / "questions.npz")
+    data = np.load(folder / "questions.npz")
     out = folder / stage
     shutil.rmtree(out, ignore_errors=True)
     before = peak()
     start = time.perf_counter()
-    build_index(passages(len(vectors)), out, Given(vectors), IndexSettings.model_validate(STAGES[stage]), quiet=True)
+    build_index(
+        passages(len(vectors)), out, RowEmbedder(vectors), IndexSettings.model_validate(STAGES[stage]), quiet=True
+    )
     seconds = time.perf_counter() - start
     built = peak()
     index = Index.open(out)
     retriever = Retriever(index)
     bare = bare_search(out, index)
-    ours, theirs, found = [], [], 0
-    for question, nearest in zip(given["questions"], given["nearest"], strict=True):
-        bare(question)  # both find the pages in memory
+    ours, theirs, correct = [], [], 0
+    for question, nearest in zip(data["questions"], data["nearest"], strict=True):
+        bare(question)  # so that both find the pages in memory
         begin = time.perf_counter()
         ranking = retriever.nearest(question, K)
         middle = time.perf_counter()
         bare(question)
         theirs.append(time.perf_counter() - middle)
         ours.append(middle - begin)
-        found += len({row for row, _ in ranking} & set(nearest.tolist()))
+        correct += len({row for row, _ in ranking} & set(nearest.tolist()))
     disk = sum(entry.size for entry in index.manifest.files.values())
     return {
         "number": len(vectors),
@@ -155,46 +159,46 @@ def build_and_search(folder: Path, stage: str) -> dict[str, float]:
         "disk_gb": disk / 1e9,
         "p50_ms": float(np.percentile(ours, 50)) * 1e3,
         "p95_ms": float(np.percentile(ours, 95)) * 1e3,
-        "recall": found / given["nearest"].size,
+        "recall": correct / data["nearest"].size,
         "bare_p50_ms": float(np.percentile(theirs, 50)) * 1e3,
         "overhead": float(np.percentile(ours, 50) / np.percentile(theirs, 50)),
     }
 
 
 def bare_search(out: Path, index: Index) -> Callable[[np.ndarray], object]:
-    """The same files in a `faiss.IndexShards`, searched for K without ragx."""
+    """Search the same files with `faiss.IndexShards`, without ragx."""
     import faiss
 
     generation = out / (out / "CURRENT").read_text().strip()
     files = sorted(generation.glob("shard-*/faiss.index"))
     opened = [open_faiss(path, index.manifest.settings.search) for path in files]
-    shards = faiss.IndexShards(DIMENSION, True, True)
+    shards: Any = faiss.IndexShards(DIMENSION, True, True)  # type: ignore[call-arg]  # threaded, successive ids
     for shard in opened:
         shards.add_shard(shard)
 
     def search(question: np.ndarray) -> object:
-        return shards.search(question[None], K), opened  # shards do not keep what they hold alive
+        return shards.search(question[None], K), opened  # `shards` does not keep its members alive
 
     return search
 
 
 def update(folder: Path) -> dict[str, float]:
-    """1% of the passages, all over the corpus, get another text, as one new generation of the flat index."""
+    """Change the text of 1% of the passages, spread over the corpus, in one update of the flat index."""
     vectors = np.load(folder / "vectors.npy", mmap_mode="r")
-    given = list(passages(len(vectors)))[::100]
-    changed = [replace(passage, text=f"{passage.text} now") for passage in given]
+    changed = [replace(passage, text=f"{passage.text} now") for passage in islice(passages(len(vectors)), 0, None, 100)]
     start = time.perf_counter()
-    done = update_index(folder / "flat", Given(vectors), add=changed, quiet=True)
+    done = update_index(folder / "flat", RowEmbedder(vectors), add=changed, quiet=True)
     seconds = time.perf_counter() - start
     assert done.added == len(changed)
     return {"number": len(vectors), "changed": len(changed), "update_s": seconds}
 
 
 def table(figures: dict[str, dict[str, Any]], rate: float) -> str:
-    """Markdown."""
-    lines = ["| | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-    for stage in (stage for stage in STAGES if stage in figures):
-        lines.append(f"| {stage} | " + " | ".join(text.format(**figures[stage]) for text in COLUMNS.values()) + " |")
+    """A Markdown table, and a sentence about the update."""
+    rows = [
+        (stage, *(text.format(**figures[stage]) for text in COLUMNS.values())) for stage in STAGES if stage in figures
+    ]
+    lines = [markdown(["", *COLUMNS], rows)]
     if "update" in figures and "flat" in figures:
         changed, seconds = figures["update"]["changed"], figures["update"]["update_s"]
         full = figures["flat"]["build_s"]
@@ -210,41 +214,41 @@ def table(figures: dict[str, dict[str, Any]], rate: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--number", type=int, default=1_000_000, help="vectors")
-    parser.add_argument("--only", default=",".join([*STAGES, "update"]), help="stages, with commas between them")
+    parser.add_argument("--only", default=",".join([*STAGES, "update"]), help="stages, separated by commas")
     parser.add_argument("--folder", type=Path, default=ROOT / ".cache" / "bench-index")
-    parser.add_argument("--embedding-rate", type=float, default=82.7, help="passages/s, of docs/benchmarks.md")
+    parser.add_argument("--embedding-rate", type=float, default=82.7, help="passages/s, from docs/benchmarks.md")
     parser.add_argument("--stage", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    folder: Path = given.folder / str(given.number)
+    options = parser.parse_args()
+    folder: Path = options.folder / str(options.number)
     folder.mkdir(parents=True, exist_ok=True)
-    if given.stage:
-        if given.stage == "prepare":
-            prepare(folder, given.number)
+    if options.stage:
+        if options.stage == "prepare":
+            prepare(folder, options.number)
         else:
-            figures = update(folder) if given.stage == "update" else build_and_search(folder, given.stage)
-            (folder / f"{given.stage}.json").write_text(json.dumps(figures, indent=1))
+            result = update(folder) if options.stage == "update" else build_and_search(folder, options.stage)
+            (folder / f"{options.stage}.json").write_text(json.dumps(result, indent=1))
         return
-    stages = given.only.split(",")
+    stages = options.only.split(",")
     if unknown := set(stages) - {*STAGES, "update"}:
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(STAGES)}, update")
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; choose from {', '.join(STAGES)}, update")
     if "update" in stages and "flat" not in stages and not (folder / "flat.json").exists():
-        parser.error("update needs flat")
+        parser.error("update requires flat")
     for stage in ["prepare", *stages]:
         done = folder / ("questions.npz" if stage == "prepare" else f"{stage}.json")
         if not done.exists():
-            command = [sys.executable, "-m", "benchmarks.index", "--number", str(given.number), "--stage", stage]
-            subprocess.run([*command, "--folder", str(given.folder)], check=True)
+            command = [sys.executable, "-m", "benchmarks.index", "--number", str(options.number), "--stage", stage]
+            subprocess.run([*command, "--folder", str(options.folder)], check=True)
             if stage in STAGES and stage != "flat":
                 shutil.rmtree(folder / stage)
-    found = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    figures = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
     with (folder / "figures.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["stage", *dict.fromkeys(key for values in found.values() for key in values)])
+        writer = csv.DictWriter(file, ["stage", *dict.fromkeys(key for values in figures.values() for key in values)])
         writer.writeheader()
-        writer.writerows({"stage": stage, **values} for stage, values in found.items())
+        writer.writerows({"stage": stage, **values} for stage, values in figures.items())
     packages = ", ".join(f"{name} {version(name)}" for name in ("faiss-cpu", "numpy", "tantivy"))
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {packages};")
-    print(f"{given.number:,} × {DIMENSION}, shards of {IndexSettings().shard_size:,}, {QUESTIONS} questions.\n")
-    print(table(found, given.embedding_rate))
+    print(f"{options.number:,} × {DIMENSION}, shards of {IndexSettings().shard_size:,}, {QUESTIONS} questions.\n")
+    print(table(figures, options.embedding_rate))
 
 
 if __name__ == "__main__":

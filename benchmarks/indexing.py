@@ -1,4 +1,4 @@
-"""Passages a second: building an index against a bare sentence-transformers loop over the same passages."""
+"""Passages per second: building an index against a bare sentence-transformers loop over the same passages."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from benchmarks import sample
+from benchmarks.tables import markdown
 from ragx.config import IndexSettings
 from ragx.index import build_index
-from ragx.models import fingerprint, resolve
-from ragx.retrieval import TextEmbedder
+from ragx.models import resolve
+from ragx.retrieval import open_embedder
 from ragx.types import Passage
 from ragx.util.device import default_device, default_dtype
 
 MODEL = "all-minilm-l6-v2"
 ROUNDS = 4
 PASSAGES = 400
-"""In a round. Every contender takes its turn on each round's passages, so that a noisy machine is noisy to all."""
+"""Per round. All contenders take turns on each round's passages, so that noise of the machine affects all alike."""
 
 
 def run() -> str:
     """A Markdown table."""
-    folder = resolve(MODEL, "embedder")
+    folder = resolve(MODEL)
     device = default_device()
     dtype = default_dtype(device)
     plain = SentenceTransformer(str(folder), device=device)
     fast = SentenceTransformer(str(folder), device=device, model_kwargs={"dtype": dtype})
-    embedder = TextEmbedder.load(folder, name=MODEL, fingerprint=fingerprint(folder), device=device, dtype=dtype)
+    embedder = open_embedder(MODEL, device, dtype)
 
     def build(passages: list[Passage]) -> None:
         with tempfile.TemporaryDirectory() as out:
@@ -53,9 +54,9 @@ def run() -> str:
             work(passages)
             seconds[name] += time.perf_counter() - start
     ours = list(seconds.values())[-1]
-    rows = [f"| {name} | {ROUNDS * PASSAGES / spent:.1f} | {spent / ours:.2f} |" for name, spent in seconds.items()]
-    head = f"{ROUNDS} rounds of {PASSAGES} passages of 100 words, in turn.\n"
-    return "\n".join([head, "| what | passages/s | ragx / this |", "|---|---|---|", *rows])
+    rows = [(name, f"{ROUNDS * PASSAGES / spent:.1f}", f"{spent / ours:.2f}") for name, spent in seconds.items()]
+    head = f"{ROUNDS} alternating rounds of {PASSAGES} passages of 100 words."
+    return f"{head}\n\n{markdown(('what', 'passages/s', 'ragx / this'), rows)}"
 
 
 def _encode_loop(model: SentenceTransformer, passages: list[Passage]) -> None:

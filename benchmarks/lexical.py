@@ -1,9 +1,9 @@
-"""The lexical index beside tantivy's bare binding: building, size, updating 1 %, answering.
+"""The lexical index compared with tantivy's bare binding: build, size, update of 1 %, search.
 
     python -m benchmarks.lexical [--passages 100000] [--questions 200]
 
 Prints one JSON object. Passages are synthetic: 100 words drawn by Zipf's law from 100,000; questions are 6 words of a
-passage. A build is timed without embedding, as are an update's words.
+passage. Times of builds and updates do not include embedding.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ragx.index.lexical import HEAP, Lexical, write_lexical
 
 VOCABULARY = np.array([f"w{number}x" for number in range(100_000)])
 WORDS = 100
-"""In a passage."""
+"""Per passage."""
 
 
 def texts(number: int, seed: int) -> Iterator[str]:
@@ -42,8 +42,8 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def bare(folder: Path, documents: list[tuple[int, str]]) -> tantivy.Index:
-    """As tantivy-py's own documentation does it, with its default analyzer."""
+def build_bare(folder: Path, documents: list[tuple[int, str]]) -> tantivy.Index:
+    """Build an index as in tantivy-py's documentation, with the default analyzer."""
     folder.mkdir()
     schema = tantivy.SchemaBuilder().add_unsigned_field("row", fast=True).add_text_field("text").build()
     index = tantivy.Index(schema, str(folder))
@@ -60,7 +60,7 @@ def bare(folder: Path, documents: list[tuple[int, str]]) -> tantivy.Index:
 
 
 def percentiles(answer: Callable[[str], object], questions: list[str]) -> dict[str, float]:
-    """Milliseconds."""
+    """Latency in milliseconds."""
     seconds = [timed(lambda: answer(question)) for question in questions]  # noqa: B023
     return {f"p{p}_ms": round(float(np.percentile(seconds, p)) * 1e3, 2) for p in (50, 95)}
 
@@ -69,12 +69,12 @@ def size(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.iterdir()) / 1e6
 
 
-def measure(passages: int, questions: int, work: Path) -> dict[str, object]:
+def measure(passages: int, number: int, work: Path) -> dict[str, object]:
     documents = [*enumerate(texts(passages, 0))]
     more = [*enumerate(texts(passages // 100, 1), start=passages)]
     generator = np.random.default_rng(2)
-    asked = [
-        " ".join(generator.choice(documents[row][1].split(), 6)) for row in generator.integers(passages, size=questions)
+    questions = [
+        " ".join(generator.choice(documents[row][1].split(), 6)) for row in generator.integers(passages, size=number)
     ]
     ours, theirs = work / "ours", work / "theirs"
     build = timed(lambda: write_lexical(ours, "english", documents))
@@ -84,21 +84,21 @@ def measure(passages: int, questions: int, work: Path) -> dict[str, object]:
         "build_s": round(build, 1),
         "megabytes": round(size(ours), 1),
         "open_ms": round(opening * 1e3, 1),
-        **percentiles(lambda question: lexical.best(question, 10), asked),
+        **percentiles(lambda question: lexical.best(question, 10), questions),
         "one_common_word": percentiles(lambda question: lexical.best(question, 10), ["w0x", "w1x", "w2x"] * 5),
     }
-    gone = generator.choice(passages, passages // 100, replace=False).tolist()
-    update = timed(lambda: write_lexical(ours, "english", more, first=passages, deleted=gone))
+    deleted = generator.choice(passages, passages // 100, replace=False).tolist()
+    update = timed(lambda: write_lexical(ours, "english", more, first=passages, deleted=deleted))
     one = [(passages + len(more), "a passage more")]
     figures["update_1_percent_s"] = round(update, 2)
     figures["update_one_passage_s"] = round(timed(lambda: write_lexical(ours, "english", one, first=one[0][0])), 3)
-    build = timed(lambda: bare(theirs, documents))
+    build = timed(lambda: build_bare(theirs, documents))
     index = tantivy.Index.open(str(theirs))
     searcher = index.searcher()
     figures["bare"] = {
         "build_s": round(build, 1),
         "megabytes": round(size(theirs), 1),
-        **percentiles(lambda question: searcher.search(index.parse_query(question, ["text"]), 10), asked),
+        **percentiles(lambda question: searcher.search(index.parse_query(question, ["text"]), 10), questions),
     }
     return figures
 
@@ -107,11 +107,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--passages", type=int, default=100_000)
     parser.add_argument("--questions", type=int, default=200)
-    given = parser.parse_args()
+    options = parser.parse_args()
     with TemporaryDirectory() as work:
-        figures = measure(given.passages, given.questions, Path(work))
+        figures = measure(options.passages, options.questions, Path(work))
     machine = {"machine": platform.processor() or platform.machine(), "tantivy": version("tantivy")}
-    print(json.dumps({"passages": given.passages, **machine, **figures}, indent=2))
+    print(json.dumps({"passages": options.passages, **machine, **figures}, indent=2))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python -m benchmarks.parsing FOLDER [--generate 60] [--rounds 5]
 
-FOLDER holds HTML, PDF and Word files; `--generate` first writes as many of each into it. Prints a Markdown table of
-files per second by format, the best of some rounds that alternate. The start of the processes is not counted.
+FOLDER has HTML, PDF and Word files; `--generate` first writes that many of each into it. Prints a Markdown table of
+files per second by format: the best of several alternating rounds, without the start of the processes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from benchmarks.tables import markdown
 from ragx.corpus import Skipped
 from ragx.corpus.reading import FileReader
 from ragx.corpus.sources import SourceFile, find_files
@@ -36,16 +37,17 @@ def main() -> None:
     for number in range(options.generate):
         write_files(options.folder, number)
     files = [file for file in find_files([options.folder]) if isinstance(file, SourceFile)]
-    print("| format | files | 1 process, files/s | 2 processes, files/s | ratio |\n|---|---|---|---|---|")
+    rows = []
     with FileReader(1) as one, FileReader(2) as two:
         for format in ("html", "pdf", "docx"):
             if chosen := [file for file in files if file.format == format]:
-                for reader in (one, two):
+                for reader in (one, two):  # warm-up
                     seconds(chosen[:4], reader)
                 rounds = [(seconds(chosen, one), seconds(chosen, two)) for _ in range(options.rounds)]
                 rates = [len(chosen) / min(times) for times in zip(*rounds, strict=True)]
                 ratio = rates[1] / rates[0]
-                print(f"| {format} | {len(chosen)} | {rates[0]:.1f} | {rates[1]:.1f} | {ratio:.2f} |", flush=True)
+                rows.append((format, len(chosen), f"{rates[0]:.1f}", f"{rates[1]:.1f}", f"{ratio:.2f}"))
+    print(markdown(("format", "files", "1 process, files/s", "2 processes, files/s", "ratio"), rows))
 
 
 def seconds(files: list[SourceFile], reader: FileReader) -> float:

@@ -1,8 +1,8 @@
-"""Passages a second: a local Ray cluster of two workers against the local engine, over the same passages.
+"""Passages per second: a local Ray cluster of two workers against the local engine, over the same passages.
 
     python -m benchmarks.ray_build [--passages 4000]
 
-Starting Ray and loading the models is not in the rate: each engine first builds a small index.
+Rates do not include starting Ray and loading models: each engine builds a small index first.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import sample
+from benchmarks.tables import markdown
 from ragx.config import IndexSettings
 from ragx.distributed import Source, cluster, make_shards
 from ragx.index import build_index, read_manifest
@@ -26,7 +27,7 @@ WORKERS = 2
 
 
 def main() -> None:
-    """Print a Markdown table and whether the indexes are the same."""
+    """Print a Markdown table, and which files are equal in both indexes."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ray_build", description=__doc__)
     parser.add_argument("--passages", type=int, default=4000)
     corpus = sample.passages()[: parser.parse_args().passages]
@@ -49,9 +50,9 @@ def main() -> None:
     rates = {name: len(corpus) / spent for name, spent in seconds.items()}
     first = next(iter(rates.values()))
     print(f"{len(corpus)} passages of 100 words; Ray started in {started:.1f} s.\n")
-    print("| engine | passages/s | of local |\n|---|---|---|")
-    for name, rate in rates.items():
-        print(f"| {name} | {rate:.1f} | {rate / first:.2f} |")
+    print(
+        markdown(("engine", "passages/s", "of local"), [(n, f"{r:.1f}", f"{r / first:.2f}") for n, r in rates.items()])
+    )
     equal = [name for name in files[0] if files[0][name] == files[1][name]]
     print(f"\n{len(equal)} of {len(files[0])} files are equal byte for byte: {', '.join(sorted(equal))}")
 

@@ -1,10 +1,10 @@
 """A CEPE reader against the same decoder without it: `python -m benchmarks.reader`, or `make bench-reader`.
 
-SmolLM2-135M around K = 60 passages of 128 tokens, the best 10 of them in the prompt, 64 new tokens. The reader is the
-one named by --model, else an untrained one of the default reader's shape, whose cross-attention is at work all the
-same. Contenders take turns; medians are compared. `--every-layer` gives every decoder layer cross-attention, as the
-authors' models have. `--lengths` measures contexts of 1K to 128K tokens instead, each in a process of its own, and
-writes a CSV file and a plot.
+SmolLM2-135M with K = 60 passages of 128 tokens, the best 10 of them also in the prompt, and 64 new tokens. The reader
+is the one named by --model, or else an untrained one with the default reader's shape and random cross-attention.
+Contenders take turns; medians are compared. `--every-layer` adds cross-attention to every decoder layer, as in the
+authors' models. `--lengths` measures contexts of 1K to 128K tokens instead, each in its own process, and writes a CSV
+file and a plot.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ragx_kernels.cross_attention import AttentionStrategy
 from torch import Tensor
 
 from benchmarks import sample
+from benchmarks.tables import markdown
 from ragx import cepe
 from ragx.cepe.context import Context
 from ragx.cepe.fresh import fresh
@@ -45,10 +46,10 @@ CROSS_ATTENTION_LAYERS = (17, 18, 20, 21, 22, 23, 24, 26)
 LENGTHS = [2**power * 1024 for power in range(8)]
 LENGTHS_NEW_TOKENS = 17
 FULL_LIMIT = 16 * 1024
-"""Tokens up to which `full` is run: its time grows with their square."""
+"""Maximum number of tokens for `full`, whose time grows with their square."""
 STRATEGIES: tuple[AttentionStrategy, ...] = get_args(AttentionStrategy)
-Reading = tuple[list[int], Callable[[], Context | None]]
-"""The prompt's token ids, and what encodes the passages or finds their encodings."""
+Contender = tuple[list[int], Callable[[], Context | None]]
+"""The prompt's token ids, and a function that encodes the passages or reads their encodings."""
 
 
 @dataclass
@@ -56,7 +57,7 @@ class Timing:
     """Seconds."""
 
     first_token: float
-    a_token: float
+    later_token: float
     """Mean over the tokens after the first."""
 
 
@@ -67,8 +68,8 @@ def run(model: CepeModel) -> str:
     everything = [token for passage in ids for token in passage] + question_ids(model)
     with tempfile.TemporaryDirectory() as folder:
         warm = {kind: store(model, Path(folder) / kind, kind) for kind in get_args(Format)}
-        for kept in warm.values():
-            kept.fill(model, ids)
+        for each in warm.values():
+            each.fill(model, ids)
 
         def cold() -> Context:
             model.attention_strategy = "auto"
@@ -82,7 +83,7 @@ def run(model: CepeModel) -> str:
 
             return encoded
 
-        contenders: dict[str, Reading] = {
+        contenders: dict[str, Contender] = {
             "full: all passages in the prompt": (everything, lambda: None),
             "prompt alone": (prompt, lambda: None),
             "cepe, cold": (prompt, cold),
@@ -91,19 +92,19 @@ def run(model: CepeModel) -> str:
             "cepe, latent, int8": (prompt, read("int8", "latent")),
             "cepe, project": (prompt, read("bfloat16", "project")),
         }
-        if len(model.config.cross_attention_layers) == len(model.model.layers):  # the rest tells nothing new here
+        if len(model.config.cross_attention_layers) == len(model.model.layers):  # as with fewer layers
             contenders = {name: contenders[name] for name in list(contenders)[1:] if name != "cepe, cold"}
         timings: dict[str, list[Timing]] = {name: [] for name in contenders}
         for _ in range(ROUNDS):
             for name, (tokens, context) in contenders.items():
                 timings[name].append(timed(model, tokens, context))
-        held = memory_table(model, {kind: warm[kind].encode(model, ids) for kind in warm}, everything)
+        memory = memory_table(model, {kind: warm[kind].encode(model, ids) for kind in warm}, everything)
         divergence = kl(model, ids, prompt)
-    return "\n\n".join([_timing_table(timings, len(everything), len(prompt)), held, divergence])
+    return "\n\n".join([_timing_table(timings, len(everything), len(prompt)), memory, divergence])
 
 
 def reader(name: str | None = None, *, every_layer: bool = False) -> CepeModel:
-    """The reader named, or one of the default's shape, or that with cross-attention in every layer."""
+    """The named reader, or an untrained one with the default reader's shape or cross-attention in every layer."""
     if name is not None:
         return cepe.load(name)
     device = default_device()
@@ -137,7 +138,7 @@ def store(model: CepeModel, folder: Path, kind: Format) -> PassageStore:
 
 
 def _fingerprint(model: CepeModel) -> str:
-    if not hasattr(model, "benchmark_fingerprint"):  # hashed once, as when a reader is opened
+    if not hasattr(model, "benchmark_fingerprint"):  # computed once, as for an opened reader
         model.benchmark_fingerprint = model.encoder_fingerprint()  # type: ignore[assignment]
     return str(model.benchmark_fingerprint)
 
@@ -146,7 +147,7 @@ def _fingerprint(model: CepeModel) -> str:
 def timed(
     model: CepeModel, tokens: list[int], encoded: Callable[[], Context | None], new_tokens: int = NEW_TOKENS
 ) -> Timing:
-    """Greedy decoding, step by step, as `generate` does it."""
+    """Time greedy decoding, step by step as in `generate`."""
     start = time.perf_counter()
     context = encoded()
     output = model(torch.tensor([tokens], device=model.device), context=context, use_cache=True, logits_to_keep=1)
@@ -163,40 +164,42 @@ def timed(
 
 def _timing_table(timings: dict[str, list[Timing]], everything: int, prompt: int) -> str:
     first = {name: median(timing.first_token for timing in runs) for name, runs in timings.items()}
-    step = {name: median(timing.a_token for timing in runs) * 1e3 for name, runs in timings.items()}
-    first_of_all, alone = next(iter(timings)), "prompt alone"
+    step = {name: median(timing.later_token for timing in runs) * 1e3 for name, runs in timings.items()}
+    baseline, alone = next(iter(timings)), "prompt alone"
     rows = [
-        f"| {name} | {first[name]:.2f} | {first[first_of_all] / first[name]:.1f} | {first[name] / first[alone]:.2f}"
-        f" | {step[name]:.1f} | {step[first_of_all] / step[name]:.1f} | {step[name] / step[alone]:.2f}"
-        f" | {step['cepe, project'] / step[name]:.1f} |"
+        (
+            name,
+            *(f"{first[name]:.2f}", f"{first[baseline] / first[name]:.1f}", f"{first[name] / first[alone]:.2f}"),
+            *(f"{step[name]:.1f}", f"{step[baseline] / step[name]:.1f}", f"{step[name] / step[alone]:.2f}"),
+            f"{step['cepe, project'] / step[name]:.1f}",
+        )
         for name in timings
     ]
-    head = f"Prompts of {everything:,} (full) and {prompt:,} tokens, {ROUNDS} rounds in turn.\n"
-    columns = (
-        "| | first token, s | first row / this | / alone | ms a token | first row / this | / alone | project / this |"
-    )
-    return "\n".join([head, columns, "|---|---|---|---|---|---|---|---|", *rows])
+    head = f"Prompts of {everything:,} (full) and {prompt:,} tokens, {ROUNDS} alternating rounds."
+    ratios = ("first row / this", "this / alone")
+    columns = ("", "first token, s", *ratios, "ms per token", *ratios, "project / this")
+    return f"{head}\n\n{markdown(columns, rows)}"
 
 
 @torch.inference_mode()
 def memory_table(model: CepeModel, contexts: dict[Format, Context], everything: list[int]) -> str:
-    """Bytes held for each token of context, from the tensors themselves."""
+    """Bytes per token of context, from the sizes of the tensors."""
     cache: Any = model(torch.tensor([everything[:512]], device=model.device), use_cache=True).past_key_values
     full = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers) / 512
-    rows = [f"| full: the decoder's key/value cache | {full:,.0f} | 1 |"]
+    rows = [("full: the decoder's key/value cache", f"{full:,.0f}", "1")]
     for kind, context in contexts.items():
         size = context.phi.nbytes + (0 if context.phi_scale is None else context.phi_scale.nbytes)
-        rows.append(f"| latent, {kind} Φ | {size / context.tokens:,.0f} | 1/{full * context.tokens / size:.1f} |")
+        rows.append((f"latent, {kind} Φ", f"{size / context.tokens:,.0f}", f"1/{full * context.tokens / size:.1f}"))
     attention = model.model.layers[CROSS_ATTENTION_LAYERS[0]].cross_attn
-    kept = 2 * attention.k_proj.weight.shape[0] * attention.k_proj.weight.itemsize
-    kept = kept * len(model.config.cross_attention_layers) + contexts["bfloat16"].phi.nbytes // (K * L)
-    rows.append(f"| cached, bfloat16 Φ and keys and values | {kept:,} | 1/{full / kept:.1f} |")
-    return "\n".join(["| held | bytes a context token | of full |", "|---|---|---|", *rows])
+    per_layer = 2 * attention.k_proj.weight.shape[0] * attention.k_proj.weight.itemsize
+    cached = per_layer * len(model.config.cross_attention_layers) + contexts["bfloat16"].phi.nbytes // (K * L)
+    rows.append(("cached, bfloat16 Φ and keys and values", f"{cached:,}", f"1/{full / cached:.1f}"))
+    return markdown(("in memory", "bytes per context token", "of full"), rows)
 
 
 @torch.inference_mode()
 def kl(model: CepeModel, ids: list[list[int]], prompt: list[int]) -> str:
-    """How much int8 Φ changes the next-token distribution, in nats, over the tokens of a prompt of real text."""
+    """How much int8 Φ changes the next-token distribution, in nats, over the tokens of a text prompt."""
     with tempfile.TemporaryDirectory() as folder:
         logits: dict[Format, Tensor] = {}
         for kind in get_args(Format):
@@ -204,11 +207,13 @@ def kl(model: CepeModel, ids: list[list[int]], prompt: list[int]) -> str:
             logits[kind] = model(torch.tensor([prompt], device=model.device), context=context).logits[0].float()
     exact, rounded = (logits[kind].log_softmax(-1) for kind in get_args(Format))
     nats = (exact.exp() * (exact - rounded)).sum(-1)  # (N)
-    return f"KL of int8 from bfloat16 Φ: mean {nats.mean():.5f} nats over {len(nats):,} tokens, most {nats.max():.4f}."
+    return (
+        f"KL of int8 from bfloat16 Φ: mean {nats.mean():.5f} nats over {len(nats):,} tokens, maximum {nats.max():.4f}."
+    )
 
 
 def measure_length(strategy: str, tokens: int) -> dict[str, Any]:
-    """One strategy at one context length, in this process: meant for a child that measures its own peak memory."""
+    """Measure one strategy at one context length; run in a child process, because peak memory is the process's."""
     model = reader()
     ids = passage_ids(model)
     prompt = [token for passage in ids[:IN_PROMPT] for token in passage] + question_ids(model)
@@ -232,17 +237,17 @@ def measure_length(strategy: str, tokens: int) -> dict[str, Any]:
         "strategy": strategy,
         "M": tokens,
         "first_token_s": round(timing.first_token, 2),
-        "ms_a_token": round(timing.a_token * 1e3, 1),
+        "ms_per_token": round(timing.later_token * 1e3, 1),
         "peak_rss_MiB": round(peak),
     }
 
 
 def measure_lengths(table: Path, plot: Path) -> str:
-    """Each strategy at each length in a process of its own; a Markdown table, a CSV file and a plot."""
+    """Measure each strategy at each length in its own process; write a CSV file and a plot, return a Markdown table."""
     rows: list[dict[str, Any]] = []
     with table.open("w", newline="") as file:
         writer = csv.DictWriter(
-            file, ["strategy", "M", "first_token_s", "ms_a_token", "peak_rss_MiB"], lineterminator="\n"
+            file, ["strategy", "M", "first_token_s", "ms_per_token", "peak_rss_MiB"], lineterminator="\n"
         )
         writer.writeheader()
         for tokens in LENGTHS:
@@ -255,8 +260,7 @@ def measure_lengths(table: Path, plot: Path) -> str:
                 writer.writerow(rows[-1])
                 file.flush()
     _plot(rows, plot)
-    lines = [f"| {' | '.join(map(str, row.values()))} |" for row in rows]
-    return "\n".join([f"| {' | '.join(rows[0])} |", "|---|---|---|---|---|", *lines])
+    return markdown(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def _plot(rows: list[dict[str, Any]], path: Path) -> None:
@@ -266,7 +270,7 @@ def _plot(rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 3, figsize=(13, 4))
-    panels = {"first_token_s": "first token, s", "ms_a_token": "ms a token", "peak_rss_MiB": "peak memory, MiB"}
+    panels = {"first_token_s": "first token, s", "ms_per_token": "ms per token", "peak_rss_MiB": "peak memory, MiB"}
     for axis, (column, label) in zip(axes, panels.items(), strict=True):
         for strategy in ("full", *STRATEGIES):
             points = [(row["M"], row[column]) for row in rows if row["strategy"] == strategy]
@@ -281,7 +285,7 @@ def _plot(rows: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reader", description=__doc__)
-    parser.add_argument("--model", help="a reader; default: an untrained one of the default reader's shape")
+    parser.add_argument("--model", help="a reader; default: an untrained one with the default reader's shape")
     parser.add_argument("--every-layer", action="store_true", help="cross-attention in every layer")
     parser.add_argument("--lengths", action="store_true", help="contexts of 1K to 128K tokens")
     parser.add_argument("--strategy", help=argparse.SUPPRESS)

@@ -1,6 +1,6 @@
 """Recall of dense, BM25 and hybrid retrieval on question sets that name their gold passages.
 
-The data lies beside the repository, in `../shared/data`, or where RAGX_DATA says; its README describes the files.
+The data is in the folder RAGX_DATA, by default `../shared/data` beside the repository; its README describes the files.
 """
 
 from __future__ import annotations
@@ -12,29 +12,30 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import ir_measures
 from ir_measures import R
 
 from benchmarks import sample
+from benchmarks.tables import markdown
 from ragx.config import Chunking, IndexSettings
 from ragx.corpus import Document, read_documents, split_passages
 from ragx.index import Index, build_index
-from ragx.models import fingerprint, resolve
-from ragx.retrieval import METHODS, Retriever, TextEmbedder
+from ragx.retrieval import Retriever, open_embedder
+from ragx.types import SearchMethod
 
 DATA = Path(os.environ.get("RAGX_DATA") or sample.ROOT.parent / "shared" / "data")
 MODEL = "all-minilm-l6-v2"
 QUESTIONS = 1000
-"""Of each set, the first ones."""
+"""The first questions of each set."""
 
 
 def run() -> str:
     """A Markdown table."""
     if not DATA.is_dir():
         return f"skipped: no data at {DATA}"
-    folder = resolve(MODEL, "embedder")
-    embedder = TextEmbedder.load(folder, name=MODEL, fingerprint=fingerprint(folder))
+    embedder = open_embedder(MODEL)
     rows = []
     for name, (corpus, questions, gold) in _sets().items():
         with tempfile.TemporaryDirectory() as out:
@@ -43,18 +44,18 @@ def run() -> str:
             passages = split_passages(documents, settings.chunking)
             build_index(passages, Path(out), embedder, settings)
             retriever = Retriever(Index.open(Path(out)), embedder)
-            for method in METHODS:
-                found = {
+            for method in get_args(SearchMethod):
+                rankings = {
                     key: {hit.passage.document: hit.score for hit in retriever.search(question, 60, method)}
                     for key, question in questions.items()
                 }
-                scores = ir_measures.calc_aggregate([R @ 10, R @ 60], gold, found)
-                rows.append(f"| {name} | {len(questions)} | {method} | {scores[R @ 10]:.3f} | {scores[R @ 60]:.3f} |")
-    return "\n".join(["| set | questions | retriever | recall@10 | recall@60 |", "|---|---|---|---|---|", *rows])
+                scores = ir_measures.calc_aggregate([R @ 10, R @ 60], gold, rankings)
+                rows.append((name, len(questions), method, f"{scores[R @ 10]:.3f}", f"{scores[R @ 60]:.3f}"))
+    return markdown(("set", "questions", "retriever", "recall@10", "recall@60"), rows)
 
 
 def _sets() -> dict[str, tuple[Path, dict[str, str], dict[str, dict[str, int]]]]:
-    """By name: the corpus, the questions by id, and the gold passages of each with their grades."""
+    """By name: the corpus, the questions by id, and the grades of their gold passages."""
     squad = list(_rows(DATA / "eval" / "squad_dev_a.jsonl.xz"))[:QUESTIONS]
     sets = {
         "SQuAD dev": (

@@ -1,4 +1,4 @@
-"""The Wikipedia sample that `make ask` uses."""
+"""The Wikipedia sample of `make ask`."""
 
 from __future__ import annotations
 

@@ -1,86 +1,86 @@
-"""The tables of docs/scale.md: `python -m benchmarks.scale`. Arithmetic over figures that name their source."""
+"""The tables of docs/scale.md, computed from measured figures: `python -m benchmarks.scale`."""
 
 from __future__ import annotations
 
 import argparse
 import math
 
+from benchmarks.tables import markdown
+
 PASSAGES = 200_000_000
 TOKENS = 256
-"""Of a passage: the paper's retrieval corpus."""
+"""Per passage, as in the paper's retrieval corpus."""
 TEXT_BYTES = 1_100
-"""Of a passage of 256 tokens with its title, ids and offsets: an assumption; `ragx index info` shows `bytes`."""
+"""Per passage of 256 tokens with title, ids and offsets: an assumption; `ragx index info` shows `bytes`."""
 LEXICAL_BYTES = 149
-"""Of a passage in the lexical index: 100,000 synthetic passages of 100 words (`python -m benchmarks.lexical`)."""
+"""Per passage in the lexical index, measured on synthetic passages of 100 words (`python -m benchmarks.lexical`)."""
 DIMENSIONS = (384, 768)
 SHARD = 1_000_000
 HNSW_LINKS = 66
-"""Neighbours of a vector in HNSW32 with what its upper layers add, 4 bytes each (FAISS: M * 2 + 2)."""
+"""Links per vector in HNSW32, upper layers included, of 4 bytes each (FAISS: M * 2 + 2)."""
 WIDTHS = (576, 1024)
 
 
 def size(number: float) -> str:
-    """Bytes for a reader."""
+    """Bytes in GB or TB."""
     return f"{number / 1e12:.2f} TB" if number >= 1e12 else f"{number / 1e9:,.1f} GB"
 
 
 def disk() -> str:
-    """What lies on the disk."""
-    lines = ["| what | bytes a passage | 200M passages |", "|---|---|---|"]
-
-    def row(what: str, each: float) -> None:
-        lines.append(f"| {what} | {each:,.0f} | {size(each * PASSAGES)} |")
-
-    row("passages: text, title, ids, offsets", TEXT_BYTES)
-    row("lexical index", LEXICAL_BYTES)
+    """Disk space."""
+    each: dict[str, float] = {"passages: text, title, ids, offsets": TEXT_BYTES, "lexical index": LEXICAL_BYTES}
     for d in DIMENSIONS:
-        row(f"vectors d = {d}, float32", 4 * d)
-        row(f"vectors d = {d}, float16", 2 * d)
-        row(f"vectors d = {d}, int8", d + 4)
-        row(f"FAISS flat d = {d}, float32", 4 * d)
-        row(f"FAISS hnsw d = {d}, float32", 4 * d + 4 * HNSW_LINKS)
-        row(f"FAISS ivfpq d = {d}", d / 8 + 8)
+        each |= {
+            f"vectors d = {d}, float32": 4 * d,
+            f"vectors d = {d}, float16": 2 * d,
+            f"vectors d = {d}, int8": d + 4,
+            f"FAISS flat d = {d}, float32": 4 * d,
+            f"FAISS hnsw d = {d}, float32": 4 * d + 4 * HNSW_LINKS,
+            f"FAISS ivfpq d = {d}": d / 8 + 8,
+        }
     for width in WIDTHS:
-        row(f"encodings E = {width}, bf16", 2 * width * TOKENS)
-        row(f"encodings E = {width}, int8", (width + 4) * TOKENS)
-    return "\n".join(lines)
+        each |= {
+            f"encodings E = {width}, bf16": 2 * width * TOKENS,
+            f"encodings E = {width}, int8": (width + 4) * TOKENS,
+        }
+    rows = [(what, f"{number:,.0f}", size(number * PASSAGES)) for what, number in each.items()]
+    return markdown(("what", "bytes per passage", "200M passages"), rows)
 
 
 def embedding(rate: float, cards: int) -> str:
-    """Machines, hours and bytes moved."""
+    """GPUs, hours and bytes moved."""
     hours = PASSAGES / rate / 3600
-    lines = ["| cards | hours | text read | vectors written (d = 384, float16) |", "|---|---|---|---|"]
-    for number in (1, cards, 8 * cards):
-        lines.append(
-            f"| {number} | {hours / number:,.1f} | {size(TEXT_BYTES * PASSAGES)} | {size(2 * 384 * PASSAGES)} |"
-        )
-    return "\n".join(lines)
+    rows = [
+        (number, f"{hours / number:,.1f}", size(TEXT_BYTES * PASSAGES), size(2 * 384 * PASSAGES))
+        for number in (1, cards, 8 * cards)
+    ]
+    return markdown(("cards", "hours", "text read", "vectors written (d = 384, float16)"), rows)
 
 
 def latency(milliseconds: float, vectors: int, cores: int) -> str:
-    """Of one dense search: every shard is searched, as many at a time as there are cores."""
-    lines = ["| machines | shards on each | rounds of its cores | ms |", "|---|---|---|---|"]
+    """Latency of one dense search, which searches all shards, one per core at a time."""
+    rows = []
     for machines in (1, 8, 32, 128):
         shards = math.ceil(PASSAGES / SHARD / machines)
         rounds = math.ceil(shards / cores)
-        lines.append(f"| {machines} | {shards} | {rounds} | {rounds * milliseconds * SHARD / vectors:,.1f} |")
-    return "\n".join(lines)
+        rows.append((machines, shards, rounds, f"{rounds * milliseconds * SHARD / vectors:,.1f}"))
+    return markdown(("machines", "shards per machine", "rounds of its cores", "ms"), rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--rate", type=float, default=5000, help="passages of 256 tokens that a card embeds in a second"
+        "--rate", type=float, default=5000, help="passages of 256 tokens that one card embeds per second"
     )
     parser.add_argument("--cards", type=int, default=8)
-    parser.add_argument("--milliseconds", type=float, default=32.3, help="p50 of a search of one shard by one core")
-    parser.add_argument("--vectors", type=int, default=SHARD, help="vectors in the shard of which that is the p50")
+    parser.add_argument("--milliseconds", type=float, default=32.3, help="p50 of searching one shard with one core")
+    parser.add_argument("--vectors", type=int, default=SHARD, help="vectors in that shard")
     parser.add_argument("--cores", type=int, default=16)
-    given = parser.parse_args()
-    print(f"## Disk\n\n{disk()}\n\n## Embedding at {given.rate:,.0f} passages/s a card\n")
-    print(embedding(given.rate, given.cards))
-    print(f"\n## Dense search, {given.milliseconds} ms for {given.vectors:,} vectors, {given.cores} cores\n")
-    print(latency(given.milliseconds, given.vectors, given.cores))
+    options = parser.parse_args()
+    print(f"## Disk\n\n{disk()}\n\n## Embedding at {options.rate:,.0f} passages/s per card\n")
+    print(embedding(options.rate, options.cards))
+    print(f"\n## Dense search, {options.milliseconds} ms for {options.vectors:,} vectors, {options.cores} cores\n")
+    print(latency(options.milliseconds, options.vectors, options.cores))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from benchmarks.chat import serving
 DOCS = Path(__file__).parents[1] / "docs"
 QUESTION = "Where was Andre Agassi born?"
 WINDOWS = {"": (1600, 900, 0.75), "-narrow": (400, 800, 1.0)}
-"""Width and height in CSS pixels and the scale of the image, by suffix of the file name."""
+"""Width and height in CSS pixels, and scale of the image, by suffix of the file name."""
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """`ragx serve` under load: `python -m benchmarks.serve [throughput | load]`, by default both.
 
-throughput: 8 concurrent clients against the same questions asked sequentially, in alternation.
+throughput: 8 concurrent clients against the same questions asked sequentially, in alternating rounds.
 load: 50 clients with 10 turns each; 30% leave during an answer and 10% before it begins. Reports response statuses,
-what is still running a second after the last client has left, and memory growth. Exits with 1 if a target is missed.
+answers still active a second after the last client has left, and memory growth. Exits with 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ QUESTIONS = [
 ]
 CHAT = "/v1/chat/completions"
 SHORT, LONG = 4, 512
-"""Tokens of an answer that is read, and of one whose client leaves, which only the server can end early."""
-LEFT_DURING, LEFT_BEFORE = "left during the answer", "left before it"
+"""Tokens of an answer that its client reads, and of one whose client leaves, which only the server can end early."""
+LEFT_DURING, LEFT_BEFORE = "left during the answer", "left before the answer"
 PATIENCE = 0.2
 """Seconds after which a client leaves before its answer."""
 CANCELLED = 'ragx_answers_total{finish="cancelled"}'
@@ -69,7 +69,7 @@ class Served:
 
 @contextmanager
 def serve(*options: str) -> Iterator[Served]:
-    """A server; its messages are passed on to stderr."""
+    """Run a server; its messages go to stderr."""
     command = [sys.executable, "-m", "ragx", "serve", "--index", str(sample.INDEX), "--port", "0", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         stderr = process.stderr
@@ -90,7 +90,7 @@ def serve(*options: str) -> Iterator[Served]:
 def question(
     number: int, *, max_tokens: int, prompt_passages: int, k: int = 60, history: Sequence[dict[str, str]] = ()
 ) -> dict[str, Any]:
-    """A request. A high temperature makes answers run to their limit, as those of larger models do."""
+    """A request. The high temperature makes answers reach their limit, as larger models' answers do."""
     message = {"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}
     return {
         "model": DEFAULT_MODEL,
@@ -105,7 +105,7 @@ def question(
 
 
 async def ask(client: httpx.AsyncClient, request: dict[str, Any]) -> tuple[float, int]:
-    """Seconds to the first token, and tokens."""
+    """Seconds to the first token, and the number of tokens."""
     start = time.perf_counter()
     first, tokens = 0.0, 0
     async with client.stream("POST", CHAT, json=request) as response:
@@ -113,8 +113,8 @@ async def ask(client: httpx.AsyncClient, request: dict[str, Any]) -> tuple[float
         async for line in response.aiter_lines():
             if line.startswith("data: {"):
                 first = first or time.perf_counter() - start
-                if spent := json.loads(line[6:]).get("usage"):
-                    tokens = spent["completion_tokens"]
+                if usage := json.loads(line[6:]).get("usage"):
+                    tokens = usage["completion_tokens"]
     return first, tokens
 
 
@@ -134,8 +134,8 @@ async def throughput(served: Served, prompt_passages: int, max_tokens: int) -> l
                     answers[how] += await asyncio.gather(*(ask(client, request) for request in requests))
                 seconds[how] += time.perf_counter() - start
     rows, alone = [], 0.0
-    for how, took in seconds.items():
-        speed = sum(tokens for _, tokens in answers[how]) / took
+    for how, spent in seconds.items():
+        speed = sum(tokens for _, tokens in answers[how]) / spent
         alone = alone or speed
         cuts = quantiles([first for first, _ in answers[how]], n=20, method="inclusive")
         rows.append(
@@ -147,7 +147,7 @@ async def throughput(served: Served, prompt_passages: int, max_tokens: int) -> l
 async def attempt(client: httpx.AsyncClient, request: dict[str, Any], leaves: str) -> tuple[str, str, float]:
     """The outcome of a request, the text received, and the seconds after which to retry.
 
-    `leaves`: `LEFT_DURING` or `LEFT_BEFORE`, or empty where the client stays.
+    `leaves`: `LEFT_DURING` or `LEFT_BEFORE`, or empty if the client stays.
     """
     text = ""
     try:
@@ -175,7 +175,7 @@ async def attempt(client: httpx.AsyncClient, request: dict[str, Any], leaves: st
 
 
 async def load(served: Served, clients: int, turns: int) -> Counter[str]:
-    """Count outcomes: statuses, or how clients left. Every run sends the same requests."""
+    """Count outcomes: statuses, or how clients left. All runs send the same requests."""
     outcomes: Counter[str] = Counter()
 
     async def converse(client: httpx.AsyncClient, number: int) -> None:
@@ -186,7 +186,7 @@ async def load(served: Served, clients: int, turns: int) -> Counter[str]:
             request = question(
                 number + turn,
                 max_tokens=LONG if leaves else SHORT,
-                prompt_passages=2 if number % 10 == 0 else 0,  # some prompts are read in several pieces
+                prompt_passages=2 if number % 10 == 0 else 0,  # some prompts are prefilled in pieces
                 k=4,
                 history=history[-2:],
             )
@@ -242,7 +242,7 @@ def run_load(clients: int, turns: int) -> list[str]:
             active.append(served.active())
     drift = (after - before) / before * 1000 / (clients * turns)
     left = outcomes[LEFT_DURING] + outcomes[LEFT_BEFORE]
-    print(f"{left} clients left; {cancelled:.0f} answers were stopped")
+    print(f"{left} clients left; {cancelled:.0f} answers were cancelled")
     print(f"active a second after the last client, then after {CLIENTS} left together: {active}")
     print(f"resident memory: {before / 1e6:.0f} MB, then {after / 1e6:.0f} MB; {drift:+.1%} per 1,000 requests")
     unexpected = outcomes.keys() - {"200", "429", "503", LEFT_DURING, LEFT_BEFORE}

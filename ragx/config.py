@@ -120,21 +120,26 @@ class ReaderOptions(Settings):
     """Report each passage's share of the attention."""
 
 
-class EncodingOptions(Settings):
-    """Which model encodes passages, its device and precision, and how encodings are stored."""
+class LoadOptions(Settings):
+    """Which model to load, on which device and with which precision."""
 
     model: str = "ceped-smollm2-135m"
     """Decoder or CEPE reader: a registered name, a folder or a Hub id."""
-    cache_size: float = Field(default=4.0, ge=0, allow_inf_nan=False)
-    """GB of passage encodings kept on disk; 0 keeps none."""
-    encodings: EncodingFormat = "bfloat16"
-    """Number format of passage encodings on disk; int8 takes half the space."""
     device: str | None = None
     """cpu, cuda, cuda:1, or auto for all GPUs. Default: a GPU if there is one."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Number format of the models; auto: the fastest on the device."""
     bits: Literal[4, 8] | None = None
     """Quantize the decoder to 4 or 8 bits (bitsandbytes)."""
+
+
+class EncodingOptions(LoadOptions):
+    """Which model encodes passages, and how encodings are stored."""
+
+    cache_size: float = Field(default=4.0, ge=0, allow_inf_nan=False)
+    """GB of passage encodings kept on disk; 0 keeps none."""
+    encodings: EncodingFormat = "bfloat16"
+    """Number format of passage encodings on disk; int8 takes half the space."""
 
 
 class ModelOptions(EncodingOptions):
@@ -213,6 +218,8 @@ def checked(model: type[SettingsT], values: dict[str, Any], path: Path | None = 
 
 class _Loader(yaml.SafeLoader):
     """Rejects repeated keys, and aliases, a few lines of which can expand to gigabytes."""
+
+    # By hand: ruamel.yaml rejects repeated keys but follows aliases; OmegaConf adds interpolation and containers.
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.events.AliasEvent):

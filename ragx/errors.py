@@ -23,6 +23,10 @@ class CorpusError(RagxError):
     """A corpus, or with --strict a single file of it, cannot be read."""
 
 
+class EmptyCorpusError(CorpusError):
+    """A corpus gives no passages."""
+
+
 class IndexFolderError(RagxError):
     """An index is missing, damaged, locked or does not match the settings."""
 

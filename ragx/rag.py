@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,15 +11,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ragx import models
 from ragx.config import EncodingOptions, ModelOptions, ReaderOptions, SamplingParams, SearchOptions, checked
 from ragx.errors import ConfigError
 from ragx.index import Index
+from ragx.index.names import index_folder
 from ragx.reader.conversation import search_query
 from ragx.reader.reading import read
 from ragx.retrieval import CurrentIndex, Retriever, SearchResults, open_embedder
 from ragx.types import Answer, AttentionStrategy, EncodingFormat, Hit, Message, ReaderName, SearchMethod
 from ragx.util.device import parse_dtype, report_oom, usable_device
+from ragx.util.folders import cache_home
 from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
@@ -31,11 +31,6 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = ModelOptions().model
 """The default decoder or CEPE reader."""
-
-
-def default_index() -> Path:
-    """The index used when none is named: `RAGX_INDEX`, or `indexes/default` in ragx's home."""
-    return Path(os.environ.get("RAGX_INDEX") or models.home() / "indexes" / "default")
 
 
 class RAG:
@@ -75,7 +70,7 @@ class RAG:
         """Open an index and load the models that answer from it.
 
         Args:
-            index: an index folder; None: `default_index()`.
+            index: the name or folder of an index (`index_folder`); None: the default index.
             method: how `ask` searches; `bm25` loads no embedder.
             model: decoder or CEPE reader: a registered name, a folder or a Hub id.
             attention_strategy: `project`, `cached`, `latent`, or `auto` for the cheapest.
@@ -249,7 +244,7 @@ def open_index(
                 embedders[name] = open_embedder(name, device, dtype)
             return retriever(index, embedders[name], device=device)
 
-    current = CurrentIndex(Path(index) if index is not None else default_index(), open_generation)
+    current = CurrentIndex(index_folder(index), open_generation)
     _ = current.retriever  # report a bad index now
     return current
 
@@ -287,7 +282,7 @@ def open_reader(options: EncodingOptions) -> CepeReader:
     store = None
     if decoder.is_trained:
         store = PassageStore(
-            models.home() / "encodings",
+            cache_home() / "encodings",
             decoder.encoder_fingerprint(),
             decoder.config.encoder_config.hidden_size,
             format=options.encodings,

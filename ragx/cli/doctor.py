@@ -14,8 +14,9 @@ from ragx import models
 from ragx.config import IndexSettings, ModelOptions, ReaderOptions, SearchOptions
 from ragx.errors import RagxError
 from ragx.index import Index, read_manifest
-from ragx.rag import default_index
+from ragx.index.names import default_index, named_indexes
 from ragx.util.device import cpu_flags, default_device, default_dtype
+from ragx.util.folders import cache_home
 
 _PACKAGES = ("torch", "transformers", "sentence-transformers", "faiss-cpu", "faiss-gpu", "tantivy", "bitsandbytes")
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
@@ -34,7 +35,7 @@ def report() -> dict[str, object]:
         "gpus": _gpus(),
         "vectors": _vector_search(),
         "memory": f"{_gib(psutil.virtual_memory().available)} free of {_gib(psutil.virtual_memory().total)}",
-        "disk": f"{_gib(shutil.disk_usage(_existing(models.home())).free)} free for {models.home()}",
+        "disk": f"{_gib(shutil.disk_usage(_existing(cache_home())).free)} free for {cache_home()}",
         "hub": _hub(),
         "models": [model.name for model in models.list_models() if model.cached],
         "indexes": _indexes(),
@@ -85,8 +86,7 @@ def _vector_search() -> str:
 
 
 def _indexes() -> list[str]:
-    root = models.home() / "indexes"
-    return [_describe(folder) for folder in sorted(root.iterdir()) if folder.is_dir()] if root.is_dir() else []
+    return [_describe(folder) for folder in named_indexes().values()]
 
 
 def _embedder(folder: Path) -> str:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ragx.cli.options import Device, Dtype, Json, Model
+from ragx.cli.options import Json, with_settings
+from ragx.config import EncodingOptions, LoadOptions
 from ragx.errors import ConfigError
 from ragx.types import SearchMethod
+from ragx.util.terminal import notice, waiting
 
 if TYPE_CHECKING:
     from ragx.evaluation.results import Results
@@ -18,34 +20,33 @@ if TYPE_CHECKING:
     from ragx.reader.cepe import CepeReader
     from ragx.retrieval import Retriever
 
-Out = Annotated[Path | None, typer.Option(help="File for raw results, JSON lines; a run that died continues there.")]
-MethodOption = Annotated[SearchMethod, typer.Option("--method", help="dense, bm25, or hybrid: both, fused.")]
-Each = Annotated[int, typer.Option(min=1, help="Excerpts of one document.")]
-Documents = Annotated[Path, typer.Option(help="A file or folder of any format, or an index recipe (.yaml).")]
-LimitDocuments = Annotated[int | None, typer.Option("--limit", min=1, help="Documents at most.")]
+Out = Annotated[Path | None, typer.Option(help="File for raw results (JSON lines); an interrupted run continues it.")]
+Method = Annotated[SearchMethod, typer.Option(help="dense, bm25, or hybrid: both, fused by reciprocal rank.")]
+Documents = Annotated[Path, typer.Option(help="A file or folder of any known format, or an index recipe (.yaml).")]
+Each = Annotated[int, typer.Option(min=1, help="Excerpts per document.")]
+MaxDocuments = Annotated[int | None, typer.Option("--limit", min=1, help="Maximum number of documents.")]
 ENCODER_TOKENS, KS = "0,2048,6144,30720", "0,8,20,50"
-"""Of `lm`, where its options name no others."""
+"""Defaults of `lm`."""
 
 app = typer.Typer(no_args_is_help=True, help="Measure a reader on the paper's tasks.")
 
 
 @app.command()
+@with_settings
 def lm(
     documents: Documents,
-    index: Annotated[Path | None, typer.Option(help="Measure with passages of this index, not long documents.")] = None,
-    decoder_tokens: Annotated[int, typer.Option(help="Of an excerpt, in the decoder; the last 256 count.")] = 2048,
+    load: LoadOptions,
+    index: Annotated[Path | None, typer.Option(help="Measure with passages retrieved from this index.")] = None,
+    decoder_tokens: Annotated[int, typer.Option(help="Tokens in the decoder; the last 256 are scored.")] = 2048,
     encoder_tokens: Annotated[
-        str | None, typer.Option(help="Before them, in the encoder: a row each.", show_default=ENCODER_TOKENS)
+        str | None, typer.Option(help="Earlier tokens in the encoder, one row each.", show_default=ENCODER_TOKENS)
     ] = None,
     k: Annotated[
-        str | None, typer.Option("--k", "-k", help="With --index: passages retrieved, a row each.", show_default=KS)
+        str | None, typer.Option("--k", "-k", help="With --index: passages to retrieve, one row each.", show_default=KS)
     ] = None,
-    method: MethodOption = "hybrid",
+    method: Method = "hybrid",
     each: Each = 1,
-    limit: LimitDocuments = None,
-    model: Model = None,
-    device: Device = None,
-    dtype: Dtype = "auto",
+    limit: MaxDocuments = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -53,16 +54,16 @@ def lm(
     from ragx.evaluation import long_documents, retrieved
 
     if index is None and k is not None:
-        raise ConfigError("--k is for passages of an index: name it with --index")
+        raise ConfigError("--k requires --index")
     if index is not None and encoder_tokens is not None:
-        raise ConfigError("--encoder-tokens is for long documents: leave out --index, or say with --k how much is read")
+        raise ConfigError("--encoder-tokens cannot be used with --index: use --k")
     if index is None:
         counts = _numbers("encoder-tokens", ENCODER_TOKENS if encoder_tokens is None else encoder_tokens)
-        reader, results = _opened("lm, long documents", model, device, dtype, out)
+        reader = _open_reader(load)
         table = long_documents.evaluate(
             reader,
             documents,
-            results,
+            _results(reader, load, out, task="lm, long documents"),
             decoder_tokens=decoder_tokens,
             encoder_tokens=counts,
             each=each,
@@ -70,36 +71,35 @@ def lm(
         )
     else:
         counts = _numbers("k", KS if k is None else k)
-        searcher, searched = _searcher(index, method, device, dtype)
-        reader, results = _opened("lm, retrieved passages", model, device, dtype, out, **searched)
+        retriever, identity = _open_retriever(index, method, load)
+        reader = _open_reader(load)
         table = retrieved.evaluate(
             reader,
             documents,
-            searcher,
+            retriever,
             method,
-            results,
+            _results(reader, load, out, task="lm, retrieved passages", **identity),
             decoder_tokens=decoder_tokens,
             ks=counts,
             each=each,
             limit=limit,
         )
-    _show(table, as_json)
+    _print(table, as_json)
 
 
 @app.command()
+@with_settings
 def qa(
     questions: Annotated[Path, typer.Option(help="JSON lines with question and answers; also .gz, .bz2, .xz.")],
-    index: Annotated[Path | None, typer.Option(help="The index folder passages are retrieved from.")] = None,
-    gold_only: Annotated[bool, typer.Option("--gold-only", help="The gold passages in the encoder; no index.")] = False,
-    cepe_k: Annotated[str, typer.Option(help="Passages that cepe reads, a row each.")] = "10,20,30,60",
-    full_k: Annotated[str, typer.Option(help="Passages in the plain decoder's prompt, a row each.")] = "5,10,20",
-    prompt_passages: Annotated[int, typer.Option(help="How many of cepe's also stand in its prompt.")] = 10,
-    distractors: Annotated[str, typer.Option(help="With --gold-only: random passages beside, a row each.")] = "0,9",
-    method: MethodOption = "hybrid",
-    limit: Annotated[int | None, typer.Option(min=1, help="Questions at most.")] = None,
-    model: Model = None,
-    device: Device = None,
-    dtype: Dtype = "auto",
+    load: LoadOptions,
+    index: Annotated[Path | None, typer.Option(help="Index to retrieve passages from.")] = None,
+    gold_only: Annotated[bool, typer.Option("--gold-only", help="Gold passages in the encoder; no index.")] = False,
+    cepe_k: Annotated[str, typer.Option(help="Passages that cepe reads, one row each.")] = "10,20,30,60",
+    full_k: Annotated[str, typer.Option(help="Passages in the plain decoder's prompt, one row each.")] = "5,10,20",
+    prompt_passages: Annotated[int, typer.Option(help="cepe's passages that also stand in its prompt.")] = 10,
+    distractors: Annotated[str, typer.Option(help="With --gold-only: random passages added, one row each.")] = "0,9",
+    method: Method = "hybrid",
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of questions.")] = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -108,50 +108,48 @@ def qa(
     from ragx.evaluation.qa import open_domain
     from ragx.evaluation.questions import read_questions
     from ragx.util.files import sha256
-    from ragx.util.terminal import notice
 
     if (index is None) != gold_only:
-        raise ConfigError("name either --index or --gold-only")
+        raise ConfigError("give either --index or --gold-only")
     rows = read_questions(questions)
-    if gold_only:
+    if index is None:
         counts = _numbers("distractors", distractors)
-        asked = [question for question in rows if question.gold]
-        if len(asked) < len(rows):
-            notice(f"{len(rows) - len(asked)} questions without a gold passage are left out")
-        if not asked:
-            raise ConfigError(f"no question of {questions} has a gold passage")
-        # distractors come from all of the file, so that --limit changes no result
-        told = f"{len(rows)} of them, SHA-256 {sha256(questions)[:16]}"
-        reader, results = _opened("qa, gold only", model, device, dtype, out, questions=told)
-        table = evaluate_gold_only(reader, asked[:limit], rows, results, counts=counts)
+        with_gold = [question for question in rows if question.gold]
+        if len(with_gold) < len(rows):
+            notice(f"{len(rows) - len(with_gold)} questions without a gold passage are left out")
+        if not with_gold:
+            raise ConfigError(f"no question in {questions} has a gold passage")
+        reader = _open_reader(load)
+        # distractors come from the whole file, so that --limit does not change results
+        identity = f"{len(rows)} questions, SHA-256 {sha256(questions)[:16]}"
+        results = _results(reader, load, out, task="qa, gold only", questions=identity)
+        table = evaluate_gold_only(reader, with_gold[:limit], rows, results, counts=counts)
     else:
-        assert index is not None  # noqa: S101
         cepe_counts, full_counts = _numbers("cepe-k", cepe_k), _numbers("full-k", full_k)
-        searcher, searched = _searcher(index, method, device, dtype)
-        reader, results = _opened("qa", model, device, dtype, out, **searched)
+        retriever, index_identity = _open_retriever(index, method, load)
+        reader = _open_reader(load)
         table = open_domain(
             reader,
             rows[:limit],
-            searcher,
+            retriever,
             method,
-            results,
+            _results(reader, load, out, task="qa", **index_identity),
             cepe_k=cepe_counts,
             full_k=full_counts,
             prompt_passages=prompt_passages,
         )
-    _show(table, as_json)
+    _print(table, as_json)
 
 
 @app.command()
+@with_settings
 def needle(
-    documents: Annotated[Path, typer.Option(help="The haystack: a file, a folder, or an index recipe (.yaml).")],
-    lengths: Annotated[str, typer.Option(help="Tokens of haystack.")] = "1024,2048,4096,8192,16384,32768",
-    depths: Annotated[str, typer.Option(help="Where the needle is, in per cent.")] = "0,25,50,75,100",
-    limit: Annotated[int, typer.Option(min=1, help="Trials of each length and depth.")] = 8,
+    documents: Documents,
+    load: LoadOptions,
+    lengths: Annotated[str, typer.Option(help="Tokens of haystack, one row each.")] = "1024,2048,4096,8192,16384,32768",
+    depths: Annotated[str, typer.Option(help="Positions of the needle, in percent.")] = "0,25,50,75,100",
+    limit: Annotated[int, typer.Option(min=1, help="Trials per length and depth.")] = 8,
     plot: Annotated[Path | None, typer.Option(help="Draw the grid as this PNG file.")] = None,
-    model: Model = None,
-    device: Device = None,
-    dtype: Dtype = "auto",
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -162,72 +160,66 @@ def needle(
     sizes, places = _numbers("lengths", lengths), _numbers("depths", depths)
     if plot is not None:
         check_plot(plot)
-    reader = _reader(model, device, dtype)
+    reader = _open_reader(load)
     hay = read_sentences(documents, reader.tokenizer, tokens=max(sizes))
-    results = _results(reader, "needle", model, out, haystack=hay.described)
+    results = _results(reader, load, out, task="needle", haystack=hay.identity)
     table, grid = evaluate(reader, hay, results, lengths=sizes, depths=places, trials=limit)
     if plot is not None:
         draw_grid(plot, sizes, places, grid)
-    _show(table, as_json)
+    _print(table, as_json)
 
 
 @app.command()
+@with_settings
 def copy(
     documents: Documents,
+    load: LoadOptions,
     each: Each = 4,
-    limit: LimitDocuments = None,
-    model: Model = None,
-    device: Device = None,
-    dtype: Dtype = "auto",
+    limit: MaxDocuments = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Copy unseen text that stands in the encoder alone: loss and top-1 accuracy (the paper's warmup, A.2)."""
+    """Copy unseen text that only the encoder reads: loss and top-1 accuracy (the paper's warmup, A.2)."""
     from ragx.evaluation.copying import evaluate
 
-    reader, results = _opened("copy", model, device, dtype, out)
-    _show(evaluate(reader, documents, results, each=each, limit=limit), as_json)
+    reader = _open_reader(load)
+    _print(evaluate(reader, documents, _results(reader, load, out, task="copy"), each=each, limit=limit), as_json)
 
 
 def _numbers(option: str, text: str) -> list[int]:
     try:
         return list(dict.fromkeys(int(number) for number in text.split(",")))
     except ValueError:
-        raise ConfigError(f"--{option} is a list of whole numbers such as 10,20, not {text!r}") from None
+        raise ConfigError(f"--{option} must be whole numbers such as 10,20, got {text!r}") from None
 
 
-def _opened(
-    task: str, model: str | None, device: str | None, dtype: str, out: Path | None, **run: Any
-) -> tuple[CepeReader, Results]:
-    """The reader, and where results go; `run` is what else all results of the run have in common."""
-    reader = _reader(model, device, dtype)
-    return reader, _results(reader, task, model, out, **run)
+def _open_reader(load: LoadOptions) -> CepeReader:
+    from ragx.models import resolve
+    from ragx.rag import open_reader
+
+    resolve(load.model)  # a download shows its own progress
+    with waiting("loading models …"):
+        reader = open_reader(EncodingOptions(**load.model_dump()))
+    if not reader.model.is_trained:
+        notice(f"the reader around {load.model} is untrained: passages in its encoder change nothing")
+    return reader
 
 
-def _reader(model: str | None, device: str | None, dtype: str) -> CepeReader:
-    from ragx.evaluation.opening import open_measured
-    from ragx.rag import DEFAULT_MODEL
+def _results(reader: CepeReader, load: LoadOptions, out: Path | None, **run: Any) -> Results:
+    from ragx.evaluation.results import Results, weights_digest
 
-    return open_measured(model or DEFAULT_MODEL, device=device, dtype=dtype)
-
-
-def _results(reader: CepeReader, task: str, model: str | None, out: Path | None, **run: Any) -> Results:
-    from ragx.evaluation.opening import fingerprint
-    from ragx.evaluation.results import Results
-    from ragx.rag import DEFAULT_MODEL
-
-    weights = fingerprint(reader.model) if out is not None else ""
-    return Results(out, {"task": task, "model": model or DEFAULT_MODEL, "weights": weights, **run})
+    weights = weights_digest(reader.model) if out is not None else ""
+    return Results(out, {"model": load.model, "weights": weights, **run})
 
 
-def _searcher(index: Path, method: SearchMethod, device: str | None, dtype: str) -> tuple[Retriever, dict[str, str]]:
+def _open_retriever(index: Path, method: SearchMethod, load: LoadOptions) -> tuple[Retriever, dict[str, str]]:
     """The retriever, and what tells its results from those of another index or method."""
     from ragx.rag import open_index
 
-    opened = open_index(index, method=method, device=device, dtype=dtype).retriever
-    made = f"{len(opened.index)} passages indexed at {opened.index.manifest.created}"
-    return opened, {"index": made, "method": method}
+    retriever = open_index(index, method=method, device=load.device, dtype=load.dtype).retriever
+    identity = f"{len(retriever.index)} passages indexed at {retriever.index.manifest.created}"
+    return retriever, {"index": identity, "method": method}
 
 
-def _show(table: Table, as_json: bool) -> None:
+def _print(table: Table, as_json: bool) -> None:
     print(json.dumps(table.values(), indent=2) if as_json else table.markdown())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,8 @@ from ragx.errors import ConfigError, RagxError
 from ragx.util.terminal import notice, waiting
 
 if TYPE_CHECKING:
-    from ragx.indexing.build import BuildReport
+    from ragx.config import DatasetSource, WheelFile
+    from ragx.indexing.report import BuildReport
     from ragx.reader.cepe import CepeReader
 
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")]
@@ -44,17 +46,17 @@ def index_build(
     include: Annotated[list[str] | None, typer.Option(help="Glob of files to read in folders; repeatable.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Glob of files to exclude; repeatable.")] = None,
     strict: Strict = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an index of other files without asking.")] = False,
     engine: Engine = "local",
     address: Address = None,
     encode: Annotated[bool, typer.Option("--encode", help="Also encode all passages, as `index encode` does.")] = False,
     offline: Offline = False,
 ) -> None:
-    """Index files: text, Markdown, HTML, PDF, Word, JSON lines, Parquet, DPR passages, MediaWiki dumps."""
+    """Index files and folders of them; `ragx index formats` lists the formats."""
     from ragx.cli.setup import connected
     from ragx.config import IndexSettings, load_settings
-    from ragx.index import read_manifest
-    from ragx.indexing.build import absolute, build, check_engine
-    from ragx.rag import default_index
+    from ragx.index.names import default_index
+    from ragx.indexing.build import build, check_engine
 
     given = {
         "embedder": embedder,
@@ -79,13 +81,8 @@ def index_build(
         if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE":
             raise ConfigError(f"--{name.replace('_', '-')} requires --encode")
     folder = index or default_index()
-    with contextlib.suppress(RagxError):  # no index there yet
-        sources_before = [str(source) for source in read_manifest(folder).settings.sources]
-        if sources_before != [
-            *map(absolute, sources),
-            *(absolute(s) if isinstance(s, str) else str(s) for s in settings.sources),
-        ]:
-            notice(f"{folder} was built from {', '.join(sources_before)}: this build replaces it when complete")
+    if not replace:
+        _ask_to_replace(folder, [*sources, *settings.sources])
     reader = _encoding_reader(encoding, engine) if encode else None
     with connected(engine, address):
         report = build(
@@ -101,6 +98,42 @@ def index_build(
             _encode(folder, reader, encoding, engine)
     if report.skipped:
         raise typer.Exit(3)
+
+
+def _ask_to_replace(folder: Path, sources: Sequence[str | WheelFile | DatasetSource]) -> None:
+    """Ask before an index of other sources is replaced.
+
+    Raises:
+        ConfigError: it must not be, or nobody can be asked.
+    """
+    from ragx.index import read_manifest
+    from ragx.indexing.build import absolute
+
+    try:
+        before = read_manifest(folder).settings.sources
+    except RagxError:  # there is none, or none that can be read
+        return
+    if before == [absolute(source) if isinstance(source, str) else source for source in sources]:
+        return
+    built_from = ", ".join(map(str, before)) or "no files"
+    question = f"{folder} holds an index of {built_from}. Replace it?"
+    if not sys.stdin.isatty() or not typer.confirm(question, err=True):
+        raise ConfigError(
+            f"{folder} holds an index of {built_from}: add --replace to replace it, --index NAME to build another one,"
+            " or use `ragx index add` to keep both"
+        )
+
+
+@app.command("formats")
+def index_formats(as_json: Json = False) -> None:
+    """List the file formats that ragx reads."""
+    from ragx.corpus.formats import BY_CONTENT, SUFFIXES
+
+    formats = {**SUFFIXES, **BY_CONTENT}
+    if as_json:
+        print(json.dumps(formats, indent=2))
+        return
+    print("\n".join(f"{name:<12}{suffixes}" for name, suffixes in formats.items()))
 
 
 @app.command("update")
@@ -149,8 +182,8 @@ def _update(
     as_json: bool,
 ) -> None:
     from ragx.cli.setup import connected
+    from ragx.index.names import default_index
     from ragx.indexing.update import update
-    from ragx.rag import default_index
 
     folder = index or default_index()
     with connected(engine, address):
@@ -167,8 +200,8 @@ def _update(
 
 
 def _report_skipped(report: BuildReport) -> None:
-    for skipped in report.skipped:
-        notice(f"skipped {skipped.source}: {skipped.reason}")
+    for line in report.lines():
+        notice(line)
 
 
 def _skipped(report: BuildReport) -> str:
@@ -186,8 +219,8 @@ def index_encode(
 ) -> None:
     """Encode all passages ahead of questions; resumes an interrupted run."""
     from ragx.cli.setup import connected
+    from ragx.index.names import default_index
     from ragx.indexing.build import check_engine
-    from ragx.rag import default_index
 
     check_engine(engine, address)
     reader = _encoding_reader(encoding, engine)

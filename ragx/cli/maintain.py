@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from ragx.cli.options import IndexFolder, Json
-from ragx.errors import IndexFolderError
+from ragx.corpus.document import Skipped
+from ragx.errors import IndexFolderError, RagxError
 from ragx.util.terminal import notice, waiting
 
 app = typer.Typer()
@@ -22,8 +23,8 @@ def index_delete(
     as_json: Json = False,
 ) -> None:
     """Delete documents from an index; `ragx index gc` then erases their text from the disk."""
+    from ragx.index.names import default_index
     from ragx.indexing.update import delete
-    from ragx.rag import default_index
 
     folder = index or default_index()
     _report(folder, {"deleted": delete(folder, names)}, "passages deleted from", as_json)
@@ -33,7 +34,7 @@ def index_delete(
 def index_compact(index: IndexFolder = None, as_json: Json = False) -> None:
     """Rewrite small shards and those with deleted passages, without embedding again."""
     from ragx.index import compact_index
-    from ragx.rag import default_index
+    from ragx.index.names import default_index
 
     folder = index or default_index()
     _report(folder, {"shards": compact_index(folder).counts.shards}, "shards now in", as_json)
@@ -43,7 +44,7 @@ def index_compact(index: IndexFolder = None, as_json: Json = False) -> None:
 def index_gc(index: IndexFolder = None, as_json: Json = False) -> None:
     """Erase deleted passages, earlier generations and unfinished builds from the disk."""
     from ragx.index import collect_garbage
-    from ragx.rag import default_index
+    from ragx.index.names import default_index
 
     folder = index or default_index()
     _report(folder, {"bytes": collect_garbage(folder)}, "bytes freed in", as_json)
@@ -53,7 +54,7 @@ def index_gc(index: IndexFolder = None, as_json: Json = False) -> None:
 def index_repair(index: IndexFolder = None, as_json: Json = False) -> None:
     """Rebuild damaged FAISS files and lexical indexes from the passages and vectors."""
     from ragx.index import repair_index
-    from ragx.rag import default_index
+    from ragx.index.names import default_index
 
     folder = index or default_index()
     repaired = repair_index(folder)
@@ -73,7 +74,7 @@ def index_tune(
     """Tune the search settings of an approximate index to reach a target recall."""
     from dataclasses import asdict
 
-    from ragx.rag import default_index
+    from ragx.index.names import default_index
     from ragx.retrieval import tune_index
     from ragx.retrieval.tuning import describe
 
@@ -104,7 +105,7 @@ def index_info(index: IndexFolder = None, as_json: Json = False) -> None:
     """Show the contents and settings of an index."""
     from ragx.cli import render
     from ragx.index import read_manifest
-    from ragx.rag import default_index
+    from ragx.index.names import default_index
 
     folder = index or default_index()
     info = render.index_info(folder, read_manifest(folder))
@@ -114,11 +115,56 @@ def index_info(index: IndexFolder = None, as_json: Json = False) -> None:
     print(render.report(info))
 
 
+@app.command("list")
+def index_list(as_json: Json = False) -> None:
+    """List the named indexes."""
+    from ragx.cli import render
+    from ragx.index import read_manifest
+    from ragx.index.names import indexes_home, named_indexes
+
+    infos: list[dict[str, object]] = []
+    for name, folder in named_indexes().items():
+        try:
+            infos.append({"name": name, **render.index_info(folder, read_manifest(folder))})
+        except RagxError as error:
+            infos.append({"name": name, "folder": str(folder), "error": str(error)})
+    if as_json:
+        print(json.dumps(infos, indent=2))
+    elif infos:
+        print("\n".join(map(render.index_line, infos)))
+    else:
+        notice(f"no index in {indexes_home()}: `ragx index build PATH --index NAME` builds one")
+
+
+@app.command("docs")
+def index_docs(
+    index: IndexFolder = None,
+    skipped: Annotated[bool, typer.Option("--skipped", help="List what was skipped, and why.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the documents of an index."""
+    from dataclasses import asdict
+
+    from ragx.cli import render
+    from ragx.index import Index
+    from ragx.index.documents import list_documents
+    from ragx.index.names import default_index
+    from ragx.indexing.file_records import read_records
+
+    opened = Index.open(index or default_index())
+    listed = read_records(opened).skipped if skipped else list_documents(opened)
+    if as_json:
+        print(json.dumps([asdict(each) for each in listed], indent=2))
+        return
+    for each in listed:
+        print(render.skipped_line(each) if isinstance(each, Skipped) else render.document_lines(each))
+
+
 @app.command("verify")
 def index_verify(index: IndexFolder = None) -> None:
     """Check every file of an index against its checksum."""
     from ragx.index import verify
-    from ragx.rag import default_index
+    from ragx.index.names import default_index
 
     folder = index or default_index()
     verify(folder)

@@ -27,10 +27,23 @@ EngineName = Literal["local", "ray"]
 Offline = Annotated[
     bool, typer.Option("--offline", callback=_go_offline, help="Never use the network (also RAGX_OFFLINE=1).")
 ]
+
+
+def _index_folder(index: str) -> Path:
+    from ragx.index.names import index_folder
+
+    return index_folder(index)
+
+
 IndexFolder = Annotated[
-    Path | None, typer.Option("--index", help="Index folder. Default: RAGX_INDEX, or ragx's default index.")
+    Path | None,
+    typer.Option(
+        "--index",
+        parser=_index_folder,
+        metavar="NAME|DIR",
+        help="Name or folder of an index. Default: RAGX_INDEX, or the index named default.",
+    ),
 ]
-Model = Annotated[str | None, typer.Option(help="Decoder or CEPE reader: a name, a folder or a Hub id.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, or cuda:1. Default: a GPU if there is one.")]
 Dtype = Annotated[
     Literal["auto", "bfloat16", "float16", "float32"],

@@ -13,7 +13,9 @@ from ragx.types import Answer, Citation, Hit, place
 from ragx.util.terminal import plain
 
 if TYPE_CHECKING:
+    from ragx.corpus.document import Skipped
     from ragx.index import Manifest
+    from ragx.index.documents import IndexedDocument
     from ragx.retrieval import SearchResults
 
 _WIDTH = 100
@@ -102,6 +104,26 @@ def index_info(folder: Path, manifest: Manifest) -> dict[str, object]:
         "embedder": manifest.embedder.model_dump(),
         "settings": manifest.settings.model_dump(mode="json"),
     }
+
+
+def index_line(info: Mapping[str, object]) -> str:
+    """A named index in one line."""
+    content = info.get("error") or f"{info['documents']:,} documents, {info['passages']:,} passages"
+    return f"{info['name']:<16} {plain(str(content))}  ({plain(str(info['folder']))})"
+
+
+def document_lines(document: IndexedDocument) -> str:
+    """A document: its id, number of passages, title and source, and its metadata if any."""
+    origin = ", ".join(filter(None, (document.title, document.source)))
+    lines = [f"{plain(document.id)}  ({document.passages} passages)", f"     {plain(origin)}"]
+    if document.metadata:
+        lines.append(f"     {plain(', '.join(f'{name}: {value}' for name, value in document.metadata.items()))}")
+    return "\n".join(lines)
+
+
+def skipped_line(skipped: Skipped) -> str:
+    """A file that was skipped, and why."""
+    return plain(f"{skipped.source}: {skipped.reason}")
 
 
 def _hit(hit: Hit) -> dict[str, object]:

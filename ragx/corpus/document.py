@@ -58,6 +58,14 @@ class Skipped:
     """One line."""
     unreadable: bool = False
     """The cause is the disk, the permissions or damage, so the file may become readable again."""
+    unsupported: bool = False
+    """A file of a format that ragx does not read, found in a folder."""
+
+    @property
+    def file(self) -> str:
+        """`source` without the line."""
+        file, _, line = self.source.rpartition(":")
+        return file if line.isdigit() else self.source
 
 
 def normalise(text: str) -> str:

@@ -69,8 +69,9 @@ def _entries(folder: Path, prefix: str) -> Iterator[tuple[Path, str] | Skipped]:
 
 def _is_index(folder: Path) -> bool:
     """Whether the folder holds an index, finished or not."""
-    manifests = folder.glob("gen-*/manifest.json")
-    return any(re.fullmatch(r"gen-(building|\d{4,})", path.parent.name) for path in manifests)
+    if (folder / "LOCK").is_file() and (folder / "gen-building").is_dir():
+        return True
+    return any(re.fullmatch(r"gen-\d{4,}", path.parent.name) for path in folder.glob("gen-*/manifest.json"))
 
 
 def _matches(relative: str, globs: Sequence[str]) -> bool:

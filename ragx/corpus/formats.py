@@ -56,14 +56,9 @@ SUFFIXES: dict[Format, str] = {
     "pdf": ".pdf",
     "docx": ".docx",
     "jsonl": ".jsonl .ndjson",
-    "csv": "",
     "parquet": ".parquet",
-    "dpr": "",
-    "mediawiki": "",
 }
-"""Suffixes of each format. Tables whose rows are texts or DPR passages (.csv, .tsv), and MediaWiki dumps (.xml), are
-recognised by their first bytes."""
-KNOWN = f"{' '.join(filter(None, SUFFIXES.values()))} or a MediaWiki dump (.xml)"
+"""Suffixes of each format; files of the others are recognised by their first bytes (`BY_CONTENT`)."""
 _BY_SUFFIX = {suffix: format for format, suffixes in SUFFIXES.items() for suffix in suffixes.split()}
 EXTRACTED = frozenset[Format](
     (
@@ -74,6 +69,11 @@ EXTRACTED = frozenset[Format](
 """Formats whose files are parsed in a child process, by the module of `extract` that has their name."""
 _COMPRESSED = (".gz", ".bz2", ".xz")
 _TABLES = (".csv", ".tsv")
+BY_CONTENT: dict[Format, str] = {
+    "csv": ".csv .tsv with columns of ids and texts, also .gz .bz2 .xz",
+    "dpr": '.tsv with the header "id, text, title"',
+    "mediawiki": ".xml dumps of MediaWiki, also .gz .bz2 .xz",
+}
 _BY_CONTENT = {*_TABLES, ".xml", *_COMPRESSED}
 _HEAD_BYTES = 4096
 _CHUNK_BYTES = 1 << 17

@@ -100,21 +100,15 @@ def _json_document(line: bytes, source: str) -> Document | str:
 
 
 def _numbered(path: Path, rows: Iterable[tuple[int, Document | Skipped | str]]) -> Iterator[Document | Skipped]:
-    """The documents of rows; those without a text or an id are reported together, after the others."""
-    missing: dict[str, tuple[int, str, int]] = {}
+    """The documents of rows, and those skipped. All that lack a text or an id give the reason of the first."""
+    reasons: dict[str, str] = {}
     for number, row in rows:
-        if not isinstance(row, str):
+        if isinstance(row, str):
+            problem = row.partition(":")[0]
+            reason = reasons.setdefault(problem, row) if problem in (_NO_ID, _NO_TEXT) else row
+            yield Skipped(f"{path}:{number}", reason)
+        else:
             yield row
-        elif (problem := row.partition(":")[0]) in (_NO_ID, _NO_TEXT):
-            first, reason, count = missing.get(problem, (number, row, 0))
-            missing[problem] = first, reason, count + 1
-        else:
-            yield Skipped(f"{path}:{number}", row)
-    for first, reason, count in missing.values():
-        if count == 1:
-            yield Skipped(f"{path}:{first}", reason)
-        else:
-            yield Skipped(str(path), f"{count:,} rows, the first at {first}: {reason}")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes | Skipped]]:

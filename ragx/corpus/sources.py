@@ -12,7 +12,7 @@ from ragx.config import DatasetSource
 from ragx.corpus.dataset import open_dataset
 from ragx.corpus.document import Document, Skipped, one_line
 from ragx.corpus.folder import walk
-from ragx.corpus.formats import KNOWN, UNREADABLE, Format, format_of
+from ragx.corpus.formats import UNREADABLE, Format, format_of
 from ragx.errors import CorpusError
 from ragx.util.text import without_surrogates
 
@@ -57,7 +57,7 @@ def find_files(
 
     Args:
         sources: files, folders and datasets.
-        include: globs on paths relative to a folder, see `folder.walk`; files of unknown formats are then reported.
+        include: globs on paths relative to a folder, see `folder.walk`.
         exclude: likewise.
         gone: sources that no longer exist. They are not read, but the other ids stay as if they were.
         prefixed: the ids of a single folder's files begin with its name too.
@@ -101,9 +101,9 @@ def _entries(
                     yield found
                 else:
                     path, relative = found
-                    yield from _entry(path, prefix + relative, report_unknown=bool(include))
+                    yield _entry(path, prefix + relative, look_inside=False)
         elif source.is_file():
-            yield from _entry(source, files[source], report_unknown=True, look_inside=True)
+            yield _entry(source, files[source], look_inside=True)
         else:
             yield Skipped(str(source), "is not a regular file")
 
@@ -117,16 +117,15 @@ def _names(paths: Sequence[Path]) -> dict[Path, str]:
     return names
 
 
-def _entry(path: Path, id: str, *, report_unknown: bool, look_inside: bool = False) -> Iterator[SourceFile | Skipped]:
+def _entry(path: Path, id: str, *, look_inside: bool) -> SourceFile | Skipped:
     try:
         format = format_of(path, look_inside=look_inside)
     except UNREADABLE as error:
-        yield unreadable(path, error)
-        return
+        return unreadable(path, error)
     if format is not None:
-        yield SourceFile(path, without_surrogates(id), format)
-    elif report_unknown:
-        yield Skipped(str(path), f"has an unknown format; known formats: {KNOWN}")
+        return SourceFile(path, without_surrogates(id), format)
+    reason = "is of an unsupported format: `ragx index formats` lists those that ragx reads"
+    return Skipped(str(path), reason, unsupported=not look_inside)
 
 
 def unreadable(path: Path, error: Exception) -> Skipped:

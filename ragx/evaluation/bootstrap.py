@@ -1,4 +1,4 @@
-"""What a figure would be over other examples: percentile bootstrap (Efron, 1979)."""
+"""Confidence intervals of figures over examples: percentile bootstrap (Efron, 1979)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import bootstrap
 
 RESAMPLES = 2_000
+BATCH = 100
+"""Resamples in memory at a time."""
 SEED = 0
 
 
@@ -21,28 +24,35 @@ class Estimate:
     high: float
 
     def map(self, function: Callable[[float], float]) -> Estimate:
-        """`function`, which must not fall, of all three: quantiles go through it."""
+        """Apply `function` to the figure and its limits; it must be increasing, so that quantiles stay quantiles."""
         return Estimate(function(self.value), function(self.low), function(self.high))
 
 
 def ratio(sums: Sequence[float], weights: Sequence[float]) -> Estimate:
-    """Σ sums / Σ weights, with the examples drawn anew, each with its sum and weight, for the interval.
+    """Σ sums / Σ weights; for the interval, examples are resampled with their sums and weights.
 
     Args:
-        sums: one an example, such as the negative log-likelihood of its tokens.
-        weights: as many, such as how many tokens there were.
+        sums: one per example, such as the negative log-likelihood of its tokens.
+        weights: one per example, such as its number of tokens.
 
     Raises:
-        ValueError: there is no example.
+        ValueError: there are no examples.
     """
     if not sums:
         raise ValueError("an estimate needs at least one example")
-    count = len(sums)
-    pairs = np.array([sums, weights], np.float64)  # (2, examples)
-    times = np.random.default_rng(SEED).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-    drawn = times @ pairs.T  # (RESAMPLES, 2)
-    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [0.025, 0.975])
-    return Estimate(float(pairs[0].sum() / pairs[1].sum()), float(low), float(high))
+    pairs = (np.asarray(sums, np.float64), np.asarray(weights, np.float64))  # (examples,) each
+    value = float(_quotient(*pairs))
+    if len(sums) == 1:  # every resample would be this example
+        return Estimate(value, value, value)
+    interval = bootstrap(
+        pairs, _quotient, paired=True, method="percentile", n_resamples=RESAMPLES, batch=BATCH, rng=SEED
+    ).confidence_interval
+    return Estimate(value, float(interval.low), float(interval.high))
+
+
+def _quotient(sums: np.ndarray, weights: np.ndarray, axis: int = -1) -> np.ndarray:
+    quotient: np.ndarray = sums.sum(axis) / weights.sum(axis)
+    return quotient
 
 
 def mean(values: Sequence[float]) -> Estimate:
@@ -51,10 +61,10 @@ def mean(values: Sequence[float]) -> Estimate:
 
 
 def percent(values: Sequence[float]) -> Estimate:
-    """The mean of shares over examples, in per cent."""
+    """The mean of shares over examples, in percent."""
     return mean(values).map(lambda share: 100 * share)
 
 
 def perplexity(nlls: Sequence[float], tokens: Sequence[float]) -> Estimate:
-    """exp(total negative log-likelihood / tokens), from sums in nats and counts, one of each an example."""
+    """exp(Σ nlls / Σ tokens), from negative log-likelihoods in nats and token counts, one of each per example."""
     return ratio(nlls, tokens).map(math.exp)

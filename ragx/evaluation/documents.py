@@ -1,4 +1,4 @@
-"""Documents to measure on, and excerpts cut from them."""
+"""Documents to measure on, and excerpts of them."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Excerpt:
-    """Tokens that follow one another in a document."""
+    """Consecutive tokens of a document."""
 
     document: str
-    """Digest of the whole document's text."""
+    """Digest of the document's text."""
     start: int
     ids: list[int]
 
     @property
     def key(self) -> str:
-        """Tells it from every other excerpt of its length."""
+        """Unique among excerpts of one length."""
         return f"{self.document}:{self.start}"
 
 
 def read_texts(source: Path) -> Iterator[str]:
     """The texts in a file or folder of any known format, or of the documents that an index recipe (.yaml) names.
 
-    What cannot be read is passed over, with a notice at the end.
+    What cannot be read is skipped, with a notice at the end.
 
     Raises:
-        CorpusError: nothing is there.
+        CorpusError: the source does not exist.
         ConfigError: the recipe cannot be read.
     """
     skipped: list[Skipped] = []
@@ -56,30 +56,30 @@ def read_texts(source: Path) -> Iterator[str]:
         else:
             yield document.text
     if skipped:
-        notice(f"{len(skipped)} skipped, the first of them {skipped[0].source}: {skipped[0].reason}")
+        notice(f"{len(skipped)} skipped, first {skipped[0].source}: {skipped[0].reason}")
 
 
-def cut(
+def sample_excerpts(
     source: Path, tokenizer: PreTrainedTokenizerFast, *, length: int, each: int, limit: int | None
-) -> tuple[list[Excerpt], int]:
-    """Excerpts of `length` tokens that do not overlap, spread evenly over each document that is long enough.
+) -> tuple[list[Excerpt], str]:
+    """Excerpts that do not overlap, spread evenly over each document that is long enough.
 
     Args:
         source: as for `read_texts`.
         tokenizer: the decoder's.
-        length: tokens of an excerpt.
-        each: how many of one document, or fewer where it is short.
-        limit: take so many documents at most; None: all.
+        length: tokens per excerpt.
+        each: excerpts per document, or fewer if it is short.
+        limit: maximum number of documents; None: all.
 
     Returns:
-        The excerpts, and how many documents were left out because they are shorter.
+        The excerpts, and a phrase that counts them for a table's note.
 
     Raises:
         CorpusError: no document is long enough.
     """
     short = 0
 
-    def long_enough() -> Iterator[list[Excerpt]]:
+    def excerpts_of_documents() -> Iterator[list[Excerpt]]:
         nonlocal short
         for text in read_texts(source):
             ids = plain_ids(tokenizer, [text])[0]
@@ -92,12 +92,14 @@ def cut(
             starts = [length * (fit * (2 * number + 1) // (2 * count)) for number in range(count)]
             yield [Excerpt(digest, start, ids[start : start + length]) for start in starts]
 
-    excerpts = [excerpt for document in islice(long_enough(), limit) for excerpt in document]
-    if not excerpts:
-        raise CorpusError(f"{source} has no document of {length} tokens or more, of {short} in all")
-    return excerpts, short
+    by_document = list(islice(excerpts_of_documents(), limit))
+    if not by_document:
+        raise CorpusError(f"none of the {short} documents in {source} has {length} tokens")
+    excerpts = [excerpt for document in by_document for excerpt in document]
+    documents = len({excerpt.document for excerpt in excerpts})
+    return excerpts, f"{len(excerpts)} excerpts of {length} tokens from {documents} documents ({short} too short)"
 
 
 def chunks(ids: list[int], size: int) -> list[list[int]]:
-    """`ids` in pieces of `size` tokens; the last one may be shorter."""
+    """Split `ids` into pieces of `size` tokens; the last one may be shorter."""
     return [ids[start : start + size] for start in range(0, len(ids), size)]

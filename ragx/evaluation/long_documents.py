@@ -1,4 +1,4 @@
-"""Long documents (paper section 3, Table 1): does what came before, in the encoder, help to predict what follows?"""
+"""Long documents (paper section 3, Table 1): does earlier text in the encoder help to predict what follows?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from ragx.errors import ConfigError
-from ragx.evaluation.documents import Excerpt, chunks, cut
+from ragx.evaluation.documents import Excerpt, chunks, sample_excerpts
 from ragx.evaluation.perplexity import SCORED, check_decoder_tokens, perplexity_cells
 from ragx.evaluation.scoring import score
 from ragx.evaluation.tables import Cell, Table
@@ -21,19 +21,15 @@ if TYPE_CHECKING:
     from ragx.reader.cepe import CepeReader
 
 CHUNK = 256
-"""Tokens of a passage of the encoder (paper section 3)."""
+"""Tokens per passage in the encoder (paper section 3)."""
 
 
 @dataclass(frozen=True)
-class _Reading:
+class _Setting:
     decoder: int
-    """Tokens; those that are scored are the last of them."""
+    """Tokens in the decoder, the scored ones last."""
     encoder: int
-    """Tokens before those in the decoder."""
-
-    @property
-    def name(self) -> str:
-        return "cepe" if self.encoder else "plain decoder"
+    """Tokens in the encoder, which precede those in the decoder."""
 
 
 @report_oom()
@@ -47,17 +43,17 @@ def evaluate(
     each: int,
     limit: int | None,
 ) -> Table:
-    """Perplexity of the last 256 tokens, with more and more of the document before the decoder's tokens.
+    """Perplexity of the last 256 tokens, with increasing amounts of earlier text.
 
     Args:
-        reader: the reader; without encoder tokens it is its plain decoder, exactly.
+        reader: the reader; without encoder tokens it is exactly its plain decoder.
         documents: a file, folder or recipe; only documents long enough for every row are measured.
         results: raw results, to continue.
-        decoder_tokens: tokens in the decoder, the scored ones included.
-        encoder_tokens: for each row, tokens before them in the encoder, in chunks of 256; and, for a row each, before
-            them in the plain decoder, where its window holds them.
-        each: excerpts of one document.
-        limit: documents at most.
+        decoder_tokens: tokens in the decoder, including the scored ones.
+        encoder_tokens: for each row, earlier tokens in the encoder, in chunks of 256. For each, another row has these
+            tokens in the plain decoder instead, if its window holds them.
+        each: excerpts per document.
+        limit: maximum number of documents.
 
     Raises:
         ConfigError: a number is out of range.
@@ -65,39 +61,39 @@ def evaluate(
     """
     check_decoder_tokens(reader, decoder_tokens, SCORED + 1)
     if any(tokens < 0 for tokens in encoder_tokens):
-        raise ConfigError(f"encoder_tokens must not be negative, as {min(encoder_tokens)} is")
-    more = [tokens for tokens in encoder_tokens if tokens]
-    readings = [
-        _Reading(decoder_tokens, 0),
-        *(_Reading(decoder_tokens, tokens) for tokens in more),
-        *(_Reading(decoder_tokens + tokens, 0) for tokens in more),
+        raise ConfigError(f"encoder_tokens must not be negative, got {min(encoder_tokens)}")
+    counts = [tokens for tokens in encoder_tokens if tokens]
+    settings = [
+        _Setting(decoder_tokens, 0),
+        *(_Setting(decoder_tokens, tokens) for tokens in counts),
+        *(_Setting(decoder_tokens + tokens, 0) for tokens in counts),
     ]
-    length = decoder_tokens + max(more, default=0)
-    excerpts, short = cut(documents, reader.tokenizer, length=length, each=each, limit=limit)
+    length = decoder_tokens + max(counts, default=0)
+    excerpts, sample = sample_excerpts(documents, reader.tokenizer, length=length, each=each, limit=limit)
     window = reader.model.config.max_position_embeddings
 
-    def measured(reading: _Reading, excerpt: Excerpt) -> Values:
-        start = length - reading.decoder
-        before, ids = excerpt.ids[start - reading.encoder : start], excerpt.ids[start:]
-        setting = f"decoder {reading.decoder} encoder {reading.encoder}"
-        example = f"{excerpt.key}+{length}"
-        return results.measured(setting, example, lambda: score(reader.model, ids, chunks(before, CHUNK), last=SCORED))
+    def measure(setting: _Setting, excerpt: Excerpt) -> Values:
+        start = length - setting.decoder
+        before, ids = excerpt.ids[start - setting.encoder : start], excerpt.ids[start:]
+        return results.measure(
+            f"decoder {setting.decoder} encoder {setting.encoder}",
+            f"{excerpt.key}+{length}",
+            lambda: score(reader.model, ids, chunks(before, CHUNK), last=SCORED),
+        )
 
-    values: dict[_Reading, list[Values]] = {reading: [] for reading in readings if reading.decoder <= window}
+    values: dict[_Setting, list[Values]] = {setting: [] for setting in settings if setting.decoder <= window}
     for excerpt in tqdm(excerpts, desc="scoring", unit=" excerpts"):
-        for reading, scores in values.items():
-            scores.append(measured(reading, excerpt))
+        for setting, scores in values.items():
+            scores.append(measure(setting, excerpt))
     rows: list[list[Cell]] = []
-    for reading in readings:
+    for setting in settings:
         cells: Sequence[Cell] = (None, None)
-        if reading in values:
-            cells = perplexity_cells(excerpts, values[reading], values[readings[0]])
-        rows.append([reading.name, reading.decoder, reading.encoder, *cells])
-    count = len({excerpt.document for excerpt in excerpts})
+        if setting in values:
+            cells = perplexity_cells(excerpts, values[setting], values[settings[0]])
+        rows.append(["cepe" if setting.encoder else "plain decoder", setting.decoder, setting.encoder, *cells])
     notes = [
-        f"Perplexity of the last {SCORED} tokens of {len(excerpts)} excerpts of {length} tokens from {count} documents"
-        f" ({short} shorter ones left out); 95 % intervals over documents. cepe with nothing in the encoder is the"
-        f" plain decoder; – is beyond the decoder's window of {window} tokens."
+        f"Perplexity of the last {SCORED} tokens of {sample}; 95 % intervals over documents. cepe with nothing in the"
+        f" encoder is the plain decoder; – exceeds the decoder's window of {window} tokens."
     ]
-    columns = {"reading": 0, "in the decoder": 0, "in the encoder": 0, "perplexity": 2, "÷ first row": 3}
+    columns = {"reader": 0, "in the decoder": 0, "in the encoder": 0, "perplexity": 2, "÷ first row": 3}
     return Table(columns, rows, notes)

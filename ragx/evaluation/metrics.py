@@ -1,6 +1,6 @@
-"""How an answer compares with the gold ones. Of several, the best counts.
+"""How an answer compares with gold answers; the best match counts.
 
-Exact match, F1 and the normalisation before them are SQuAD's (Rajpurkar et al., EMNLP 2016).
+Exact match, F1 and normalisation are SQuAD's (Rajpurkar et al., EMNLP 2016).
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ def normalise(text: str) -> str:
 
 
 def exact_match(text: str, answers: Sequence[str]) -> bool:
-    """Whether `text` is one of the answers, once both are normalised."""
+    """Whether `text` equals one of the answers after normalisation."""
     return normalise(text) in map(normalise, answers)
 
 
 def f1(text: str, answers: Sequence[str]) -> float:
-    """The harmonic mean of precision and recall over normalised words, against the answer for which it is highest."""
+    """The harmonic mean of precision and recall over normalised words, against the answer that maximises it."""
     return max((_f1(normalise(text).split(), normalise(answer).split()) for answer in answers), default=0.0)
 
 
 def contains(text: str, answers: Sequence[str]) -> bool:
-    """Whether a normalised answer stands in the normalised text, as whole words.
+    """Whether the normalised text contains a normalised answer as whole words.
 
-    An answer of which normalisation leaves nothing is in no text.
+    An answer that normalisation empties is in no text.
     """
     return contains_normalised(normalise(text), answers)
 
 
 def contains_normalised(text: str, answers: Sequence[str]) -> bool:
-    """As `contains`, for a text that is normalised already."""
+    """As `contains`, for a normalised text."""
     padded = f" {text} "
     return any(f" {answer} " in padded for answer in map(normalise, answers) if answer)
 

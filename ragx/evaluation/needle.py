@@ -1,4 +1,4 @@
-"""Needle in a haystack (Kamradt, 2024; paper appendix D): one sentence in a long text that the encoder alone reads."""
+"""Needle in a haystack (Kamradt, 2024; paper appendix D): find one sentence in a long text in the encoder."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from ragx.evaluation.tables import Cell, Table
 from ragx.reader.cepe import CepeReader
 from ragx.types import Passage
 from ragx.util.device import report_oom
+from ragx.util.sentences import sentence_spans
 from ragx.util.tokenization import plain_ids
 
 if TYPE_CHECKING:
@@ -28,19 +30,19 @@ if TYPE_CHECKING:
 
     from ragx.evaluation.results import Results, Values
 
-GENERATION = SamplingParams(max_new_tokens=32)
+SAMPLING = SamplingParams(max_new_tokens=32)
 CHUNK = 256
-"""Tokens of a passage of the encoder, unless one sentence has more."""
+"""Tokens per passage in the encoder, unless one sentence has more."""
 CITIES = ("Lisbon", "Nairobi", "Oslo", "Lima", "Hanoi", "Quebec", "Cairo", "Sydney")
 FULL = 0.9
-"""Of its length, a haystack has so much at least, unless its text's sentences are too long."""
-MOST_WORDS = 50
-"""What has no full stop for so many words, as a table, is cut there."""
+"""Share of its length that a haystack fills, unless the text has too few sentences that fit."""
+MAX_WORDS = 50
+"""Longer sentences, such as tables without full stops, are split."""
 
 
 @dataclass(frozen=True)
 class Needle:
-    """One trial: what is hidden, and what is asked."""
+    """The sentence hidden in one trial, and the question about it."""
 
     sentence: str
     question: str
@@ -49,14 +51,14 @@ class Needle:
 
 @dataclass(frozen=True)
 class Sentences:
-    """Sentences of a haystack, and how many tokens each has."""
+    """The sentences of a haystack, and the number of tokens in each."""
 
     texts: list[str]
     tokens: list[int]
 
     @property
-    def described(self) -> str:
-        """Tells them from the sentences of other text."""
+    def identity(self) -> str:
+        """Tells this text from others, so that their results are not mixed."""
         digest = hashlib.sha256("\n".join(self.texts).encode()).hexdigest()
         return f"{len(self.texts)} sentences, SHA-256 {digest[:16]}"
 
@@ -71,59 +73,56 @@ def evaluate(
     depths: Sequence[float],
     trials: int,
 ) -> tuple[Table, list[list[float]]]:
-    """How often the number that a sentence tells is in the answer, by the haystack's length and the sentence's depth.
+    """How often the answer contains the hidden number, by the haystack's length and the needle's depth.
 
     Args:
-        reader: the reader; nothing but the question stands in its prompt.
-        hay: the haystack's text, of as many tokens as the largest of `lengths`.
+        reader: the reader; only the question is in its prompt.
+        hay: the haystack's text, with at least as many tokens as the largest of `lengths`.
         results: raw results, to continue.
         lengths: tokens of haystack.
-        depths: where the sentence stands, in per cent of the haystack; 0 is its beginning.
-        trials: of each length and depth, each with another needle in another part of the text.
+        depths: the needle's position, in percent of the haystack; 0 is its beginning.
+        trials: number of trials per length and depth, each with its own needle and part of the text.
 
     Returns:
-        The table, a row a length; and the shares found, (lengths, depths).
+        The table, one row per length; and the shares found, (lengths, depths).
 
     Raises:
         ConfigError: a number is out of range.
     """
     if min(lengths, default=0) < 1 or trials < 1:
-        raise ConfigError("lengths and trials must be 1 or more")
+        raise ConfigError("lengths and trials must be positive")
     if not depths or any(not 0 <= depth <= 100 for depth in depths):
-        raise ConfigError("depths are per cent, 0 to 100")
-    # encodings of haystacks would fill the store that questions use
-    bare = CepeReader(reader.model, reader.tokenizer)
+        raise ConfigError("depths must be percentages from 0 to 100")
+    # without a store: encodings of haystacks would evict those of other questions
+    reader = CepeReader(reader.model, reader.tokenizer)
 
     def ask(length: int, depth: float, trial: int) -> Values:
         needle = make_needle(trial)
         passages = hide(needle.sentence, hay, reader.tokenizer, length=length, depth=depth / 100, seed=trial)
-        reading = bare.prepare(needle.question, passages, prompt_passages=0, sampling=GENERATION)
-        answer = "".join(bare.stream(reading, GENERATION)).strip()
-        tokens = 0 if reading.context is None else reading.context.tokens
-        return {"number": needle.number, "answer": answer, "found": found(needle.number, answer), "tokens": tokens}
-
-    def measured(length: int, depth: float, trial: int) -> Values:
-        setting = f"length {length} depth {depth:g}"
-        return results.measured(setting, str(trial), lambda: ask(length, depth, trial))
+        prepared = reader.prepare(needle.question, passages, prompt_passages=0, sampling=SAMPLING)
+        answer = reader.decode(prepared, SAMPLING)
+        tokens = 0 if prepared.context is None else prepared.context.tokens
+        found = contains_number(answer, needle.number)
+        return {"number": needle.number, "answer": answer, "found": found, "tokens": tokens}
 
     cells = [(length, depth, trial) for length in lengths for depth in depths for trial in range(trials)]
     shares: dict[tuple[int, float], list[float]] = {(length, depth): [] for length in lengths for depth in depths}
     short = dict.fromkeys(lengths, 0)
     for length, depth, trial in tqdm(cells, desc="searching", unit=" needles"):
-        values = measured(length, depth, trial)
+        values = results.measure(f"length {length} depth {depth:g}", str(trial), partial(ask, length, depth, trial))
         shares[length, depth].append(float(values["found"]))
         short[length] += values["tokens"] < FULL * length
     rows: list[list[Cell]] = []
     grid = [[sum(shares[length, depth]) / trials for depth in depths] for length in lengths]
     for length, row in zip(lengths, grid, strict=True):
-        everywhere = percent([share for depth in depths for share in shares[length, depth]])
-        rows.append([length, *(f"{100 * share:.0f}" for share in row), everywhere])
+        all_depths = percent([share for depth in depths for share in shares[length, depth]])
+        rows.append([length, *(f"{100 * share:.0f}" for share in row), all_depths])
     columns = {"tokens": 0, **{f"depth {depth:g} %": 0 for depth in depths}, "all depths": 0}
     notes = [
-        f"Answers (%) that tell the number, {trials} trials a cell, all in the encoder, chunks of about {CHUNK} tokens"
-        " that end with a sentence; 95 % intervals over trials.",
+        f"Answers (%) that contain the number, {trials} trials per cell; the encoder alone reads the haystack, as whole"
+        f" sentences in chunks of about {CHUNK} tokens; 95 % intervals over trials.",
         *(
-            f"{count} of {len(depths) * trials} haystacks of {length} tokens are shorter by more than"
+            f"{count} of {len(depths) * trials} haystacks of {length} tokens fall short by more than"
             f" {100 - 100 * FULL:.0f} %: the text has too few sentences that fit."
             for length, count in short.items()
             if count
@@ -133,41 +132,41 @@ def evaluate(
 
 
 def make_needle(trial: int) -> Needle:
-    """Another number for every trial, of another city for as many as there are."""
+    """The needle of a trial: each has its own number, and the cities take turns."""
     city = CITIES[trial % len(CITIES)]
     number = str(random.Random(trial).randint(10_000, 99_999))
     return Needle(f"The secret number of {city} is {number}.", f"What is the secret number of {city}?", number)
 
 
-def found(number: str, answer: str) -> bool:
-    """Whether the answer tells the number, as digits that stand for themselves, perhaps with commas between them."""
+def contains_number(answer: str, number: str) -> bool:
+    """Whether the answer contains the number as a whole, with or without thousands separators."""
     return number in re.findall(r"\d+", re.sub(r"(?<=\d),(?=\d)", "", answer))
 
 
 def read_sentences(documents: Path, tokenizer: PreTrainedTokenizerFast, *, tokens: int) -> Sentences:
-    """The documents' first sentences: four times as many tokens as asked for, so that haystacks differ, or all.
+    """The documents' first sentences, up to four times `tokens`, so that haystacks differ.
 
     Raises:
-        CorpusError: there are fewer than `tokens`.
+        CorpusError: the documents have fewer than `tokens`.
     """
-    sentences = Sentences([], [])
+    hay = Sentences([], [])
     for text in read_texts(documents):
-        pieces = list(split_sentences(text))
-        sentences.texts.extend(pieces)
-        sentences.tokens.extend(len(ids) for ids in plain_ids(tokenizer, [f" {piece}" for piece in pieces]))
-        if sum(sentences.tokens) >= 4 * tokens:
+        sentences = list(split_sentences(text))
+        hay.texts.extend(sentences)
+        hay.tokens.extend(len(ids) for ids in plain_ids(tokenizer, [f" {sentence}" for sentence in sentences]))
+        if sum(hay.tokens) >= 4 * tokens:
             break
-    if sum(sentences.tokens) < tokens:
-        raise CorpusError(f"{documents} has {sum(sentences.tokens)} tokens, too few for a haystack of {tokens}")
-    return sentences
+    if sum(hay.tokens) < tokens:
+        raise CorpusError(f"{documents} has {sum(hay.tokens)} tokens, too few for a haystack of {tokens}")
+    return hay
 
 
 def split_sentences(text: str) -> list[str]:
-    """The sentences, each on one line and of at most 50 words; together they have all the text's words in order."""
+    """The sentences, each on one line and with at most 50 words; together they hold all words in order."""
     pieces: list[str] = []
-    for sentence in re.split(r"(?<=[.!?])\s+", text):
-        words = sentence.split()
-        pieces.extend(" ".join(words[start : start + MOST_WORDS]) for start in range(0, len(words), MOST_WORDS))
+    for start, end in sentence_spans(text):
+        words = text[start:end].split()
+        pieces.extend(" ".join(words[first : first + MAX_WORDS]) for first in range(0, len(words), MAX_WORDS))
     return pieces
 
 
@@ -184,17 +183,17 @@ def hide(
 
     Args:
         needle: a sentence.
-        hay: the text, read from some sentence on and from its beginning again where it ends.
+        hay: the text, read from a random sentence on; at its end, reading continues at its beginning.
         tokenizer: the reader's.
-        length: tokens at most, the needle's included; a sentence that does not fit ends a haystack that is `FULL`,
-            and else is passed over.
+        length: maximum number of tokens, including the needle. A sentence that does not fit is skipped, or ends a
+            haystack that is `FULL`.
         depth: 0 puts the needle first, 1 last.
         seed: chooses where in the text the haystack begins.
     """
-    own = len(plain_ids(tokenizer, [f" {needle}"])[0])
+    needle_tokens = len(plain_ids(tokenizer, [f" {needle}"])[0])
     start = random.Random(seed).randrange(len(hay.texts))
     chosen: list[tuple[str, int]] = []
-    total = own
+    total = needle_tokens
     for number in range(len(hay.texts)):
         place = (start + number) % len(hay.texts)
         if total + hay.tokens[place] <= length:
@@ -204,7 +203,7 @@ def hide(
             break
     before = [0, *accumulate(tokens for _, tokens in chosen)]
     at = min(range(len(before)), key=lambda place: abs(before[place] - depth * before[-1]))
-    chosen.insert(at, (needle, own))
+    chosen.insert(at, (needle, needle_tokens))
     passages: list[list[str]] = [[]]
     size = 0
     for text, tokens in chosen:

@@ -1,4 +1,4 @@
-"""What the language-modelling tasks share: scores of excerpts as figures over documents."""
+"""Shared by the language-modelling tasks: scores of excerpts become figures over documents."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from ragx.reader.cepe import CepeReader
 
 SCORED = 256
-"""Tokens at the end of an excerpt that are scored (paper section 3)."""
+"""Tokens scored at the end of an excerpt (paper section 3)."""
 
 
 def by_document(excerpts: Sequence[Excerpt], values: Sequence[Values], name: str) -> list[float]:
-    """The sum of a value over the excerpts of each document: excerpts of one document are no independent examples."""
+    """Sum a value over the excerpts of each document, because these are not independent examples."""
     sums: dict[str, float] = defaultdict(float)
     for excerpt, value in zip(excerpts, values, strict=True):
         sums[excerpt.document] += value[name]
@@ -30,15 +30,17 @@ def by_document(excerpts: Sequence[Excerpt], values: Sequence[Values], name: str
 def perplexity_cells(
     excerpts: Sequence[Excerpt], values: Sequence[Values], baseline: Sequence[Values]
 ) -> tuple[Estimate, Estimate]:
-    """Perplexity, and its ratio to the baseline's, whose interval is that of the same documents under both."""
+    """Perplexity, and its ratio to the baseline's, whose interval resamples the same documents for both."""
     nlls, tokens = by_document(excerpts, values, "nll"), by_document(excerpts, values, "tokens")
-    before = by_document(excerpts, baseline, "nll")
-    change = ratio([after - nll for after, nll in zip(nlls, before, strict=True)], tokens)
+    baseline_nlls = by_document(excerpts, baseline, "nll")
+    change = ratio([nll - before for nll, before in zip(nlls, baseline_nlls, strict=True)], tokens)
     return perplexity(nlls, tokens), change.map(math.exp)
 
 
 def check_decoder_tokens(reader: CepeReader, decoder_tokens: int, least: int) -> None:
-    """Raise a `ConfigError` when the decoder cannot take so many tokens, or they are too few to score `SCORED`."""
+    """Raise a `ConfigError` unless `decoder_tokens` is at least `least` and fits into the decoder's window."""
     window = reader.model.config.max_position_embeddings
     if not least <= decoder_tokens <= window:
-        raise ConfigError(f"decoder_tokens must be {least} to {window}, the decoder's window, not {decoder_tokens}")
+        raise ConfigError(
+            f"decoder_tokens must be between {least} and the decoder's window of {window}, got {decoder_tokens}"
+        )

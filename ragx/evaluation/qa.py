@@ -1,10 +1,10 @@
-"""Open-domain question answering (paper section 4.2, Table 7), and answers that only the encoder can tell."""
+"""Open-domain question answering (paper section 4.2, Table 7), and answers from the encoder alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from ragx.retrieval import Retriever
     from ragx.types import Passage, SearchMethod
 
-GENERATION = SamplingParams(max_new_tokens=32)
+SAMPLING = SamplingParams(max_new_tokens=32)
 """Greedy."""
 _METRICS = {"exact match (%)": "exact_match", "F1 (%)": "f1", "answer contained (%)": "contains"}
 _SCORING = (
-    "Greedy answers of at most 32 tokens; normalisation, exact match and F1 as SQuAD's, best over the gold answers."
-    " Contained: a gold answer stands in the answer, as whole words. 95 % intervals over questions."
+    f"Greedy answers of at most {SAMPLING.max_new_tokens} tokens; normalisation, exact match and F1 as in SQuAD, best"
+    " over the gold answers. Contained: the answer has a gold answer in it, as whole words. 95 % intervals over"
+    " questions."
 )
 
 
@@ -45,9 +46,8 @@ class _Setting:
 
     @property
     def name(self) -> str:
-        return f"{self.reader} k={self.k}" + (
-            f" prompt_passages={self.prompt_passages}" if self.reader == "cepe" else ""
-        )
+        prompt = f" prompt_passages={self.prompt_passages}" if self.reader == "cepe" else ""
+        return f"{self.reader} k={self.k}{prompt}"
 
 
 @report_oom()
@@ -65,51 +65,48 @@ def open_domain(
     """Answers from k retrieved passages, read by `cepe` and by `full`.
 
     Args:
-        reader: the reader; `full` is its decoder with all k in the prompt, as many as the window holds.
+        reader: the reader; `full` is its decoder with as many of the k passages in the prompt as the window holds.
         questions: at least one.
-        retriever: searches the index, once a question for the largest k.
-        method: how it searches.
+        retriever: searches the index, once per question for the largest k.
+        method: how to search.
         results: raw results, to continue.
-        cepe_k: passages that `cepe` reads, a row each.
-        full_k: passages that `full` reads, a row each.
-        prompt_passages: how many of `cepe`'s also stand in its prompt.
+        cepe_k: passages that `cepe` reads, one row each.
+        full_k: passages that `full` reads, one row each.
+        prompt_passages: `cepe`'s passages that also stand in its prompt.
 
     Raises:
         ConfigError: a number is out of range, or no question fits into the decoder's window.
     """
     if min([*cepe_k, *full_k], default=0) < 1:
-        raise ConfigError("name at least one k, none of them below 1")
+        raise ConfigError("cepe_k and full_k must name at least one k, all positive")
     if prompt_passages < 0:
-        raise ConfigError(f"prompt_passages must not be negative, as {prompt_passages} is")
-    questions, left_out = _that_fit(reader, questions)
+        raise ConfigError(f"prompt_passages must not be negative, got {prompt_passages}")
+    questions, left_out = _fitting(reader, questions)
     readers: dict[str, Reader] = {"cepe": reader, "full": FullReader(reader.model, reader.tokenizer)}
     settings = [*(_Setting("cepe", k, prompt_passages) for k in cepe_k), *(_Setting("full", k, k) for k in full_k)]
-    most = max(setting.k for setting in settings)
+    largest_k = max(setting.k for setting in settings)
 
     def ask(question: Question) -> list[Values]:
-        @lru_cache(maxsize=1)
-        def passages() -> list[Passage]:
-            return [hit.passage for hit in retriever.search(question.text, most, method)]
+        @lru_cache(maxsize=1)  # no search if all results are in the file
+        def retrieved() -> list[Passage]:
+            return [hit.passage for hit in retriever.search(question.text, largest_k, method)]
 
-        def measure(setting: _Setting) -> Values:
-            read = passages()[: setting.k]
-            reading = readers[setting.reader].prepare(
-                question.text, read, prompt_passages=setting.prompt_passages, sampling=GENERATION
+        def answer(setting: _Setting) -> Values:
+            passages = retrieved()[: setting.k]
+            prepared = readers[setting.reader].prepare(
+                question.text, passages, prompt_passages=setting.prompt_passages, sampling=SAMPLING
             )
-            found = any(metrics.contains(passage_text(passage), question.answers) for passage in read)
-            return answered(reader, question, reading) | {"recall": found}
+            recall = any(metrics.contains(passage_text(passage), question.answers) for passage in passages)
+            return answer_values(reader, question, prepared) | {"recall": recall}
 
-        def measured(setting: _Setting) -> Values:
-            return results.measured(setting.name, question.key, lambda: measure(setting))
+        return [results.measure(setting.name, question.key, partial(answer, setting)) for setting in settings]
 
-        return [measured(setting) for setting in settings]
-
-    values = [ask(question) for question in tqdm(questions, desc="asking", unit=" questions")]
+    values = [ask(question) for question in tqdm(questions, desc="answering", unit=" questions")]
     rows: list[list[Cell]] = []
-    for setting, of_setting in zip(settings, zip(*values, strict=True), strict=True):
-        prompt = sum(value["prompt_passages"] for value in of_setting) / len(questions)
-        recall = percent([value["recall"] for value in of_setting])
-        rows.append([setting.reader, setting.k, f"{prompt:.1f}", *_cells(of_setting), recall])
+    for setting, setting_values in zip(settings, zip(*values, strict=True), strict=True):
+        in_prompt = sum(value["prompt_passages"] for value in setting_values) / len(questions)
+        recall = percent([value["recall"] for value in setting_values])
+        rows.append([setting.reader, setting.k, f"{in_prompt:.1f}", *_cells(setting_values), recall])
     columns = {"reader": 0, "k": 0, "in the prompt": 0, **dict.fromkeys(_METRICS, 1), "answer in the k passages (%)": 1}
     return Table(columns, rows, [f"{len(questions)} questions{left_out}, passages by {method} search. {_SCORING}"])
 
@@ -118,84 +115,81 @@ def open_domain(
 def gold_only(
     reader: CepeReader,
     questions: Sequence[Question],
-    among: Sequence[Question],
+    distractor_questions: Sequence[Question],
     results: Results,
     *,
     counts: Sequence[int],
 ) -> Table:
-    """Answers where the gold passages stand in the encoder alone, against none at all and against the prompt.
+    """Answers with the gold passages in the encoder alone, compared with no passages and with gold in the prompt.
 
     Args:
         reader: the reader.
         questions: at least one, each with a gold passage.
-        among: questions whose passages distractors are drawn from.
+        distractor_questions: questions whose passages serve as distractors.
         results: raw results, to continue.
-        counts: how many distractors stand beside the gold in the encoder, a row each.
+        counts: numbers of distractors beside the gold passages in the encoder, one row each.
 
     Raises:
         ConfigError: a count is negative, or no question fits into the decoder's window.
     """
     if any(count < 0 for count in counts):
-        raise ConfigError(f"distractors must not be negative, as {min(counts)} is")
-    questions, left_out = _that_fit(reader, questions)
-    pool = normalised_passages(among)
+        raise ConfigError(f"distractors must not be negative, got {min(counts)}")
+    questions, left_out = _fitting(reader, questions)
+    pool = normalised_passages(distractor_questions)
     full = FullReader(reader.model, reader.tokenizer)
 
-    def alone(question: Question) -> PreparedPrompt:
+    def question_alone(question: Question) -> PreparedPrompt:
         return PreparedPrompt(Prompt(chat_ids(reader.tokenizer, question.text), 0), None)
 
     def in_prompt(question: Question, passages: Sequence[Passage]) -> PreparedPrompt:
-        return full.prepare(question.text, passages, prompt_passages=0, sampling=GENERATION)
+        return full.prepare(question.text, passages, prompt_passages=0, sampling=SAMPLING)
 
-    def in_encoder(count: int) -> Callable[[Question], PreparedPrompt]:
-        def prepare(question: Question) -> PreparedPrompt:
-            passages = [*question.gold, *distractors(question, pool, count)]
-            return reader.prepare(question.text, passages, prompt_passages=0, sampling=GENERATION)
-
-        return prepare
+    def in_encoder(question: Question, count: int) -> PreparedPrompt:
+        passages = [*question.gold, *distractors(question, pool, count)]
+        return reader.prepare(question.text, passages, prompt_passages=0, sampling=SAMPLING)
 
     settings: dict[str, Callable[[Question], PreparedPrompt]] = {
-        "closed book: the question alone": alone,
+        "closed book: the question alone": question_alone,
         "closed book: as below, without passages": lambda question: in_prompt(question, []),
-        **{f"cepe: gold and {count} distractors in the encoder": in_encoder(count) for count in counts},
+        **{f"cepe: gold and {count} distractors in the encoder": partial(in_encoder, count=count) for count in counts},
         "full: gold in the prompt": lambda question: in_prompt(question, question.gold),
     }
 
-    def measured(setting: str, question: Question) -> Values:
-        return results.measured(setting, question.key, lambda: answered(reader, question, settings[setting](question)))
+    def answer(setting: str, question: Question) -> Values:
+        return answer_values(reader, question, settings[setting](question))
 
     values: dict[str, list[Values]] = {setting: [] for setting in settings}
-    for question in tqdm(questions, desc="asking", unit=" questions"):
-        for setting, of_setting in values.items():
-            of_setting.append(measured(setting, question))
-    rows: list[list[Cell]] = [[setting, *_cells(of_setting)] for setting, of_setting in values.items()]
-    columns = {"reading": 0, **dict.fromkeys(_METRICS, 1)}
+    for question in tqdm(questions, desc="answering", unit=" questions"):
+        for setting, setting_values in values.items():
+            setting_values.append(results.measure(setting, question.key, partial(answer, setting, question)))
+    rows: list[list[Cell]] = [[setting, *_cells(setting_values)] for setting, setting_values in values.items()]
+    columns = {"setting": 0, **dict.fromkeys(_METRICS, 1)}
     return Table(columns, rows, [f"{len(questions)} questions{left_out}. {_SCORING}"])
 
 
-def answered(reader: CepeReader, question: Question, reading: PreparedPrompt) -> Values:
-    """The answer to a question that a reader has prepared, and how it compares with the gold ones."""
-    text = "".join(reader.stream(reading, GENERATION)).strip()
+def answer_values(reader: CepeReader, question: Question, prepared: PreparedPrompt) -> Values:
+    """The answer to a question from its prepared prompt, and its scores against the gold answers."""
+    text = reader.decode(prepared, SAMPLING)
     return {
         "question": question.text,
         "answers": question.answers,
         "answer": text,
-        "prompt_passages": reading.prompt.passages,
+        "prompt_passages": prepared.prompt.passages,
         "exact_match": metrics.exact_match(text, question.answers),
         "f1": metrics.f1(text, question.answers),
         "contains": metrics.contains(text, question.answers),
     }
 
 
-def _that_fit(reader: CepeReader, questions: Sequence[Question]) -> tuple[list[Question], str]:
-    """The questions that fit into the decoder's window, and what is to be said of the others."""
+def _fitting(reader: CepeReader, questions: Sequence[Question]) -> tuple[list[Question], str]:
+    """The questions that fit into the decoder's window, and a phrase for a table's note that counts the others."""
     window = reader.model.config.max_position_embeddings
-    room = window - GENERATION.max_new_tokens
-    fit = [each for each in questions if question_fits(reader.tokenizer, each.text, max_tokens=room)]
-    if not fit:
+    room = window - SAMPLING.max_new_tokens
+    fitting = [each for each in questions if question_fits(reader.tokenizer, each.text, max_tokens=room)]
+    if not fitting:
         raise ConfigError(f"none of the questions fits into the decoder's window of {window} tokens")
-    left_out = len(questions) - len(fit)
-    return fit, f" ({left_out} more are too long for the decoder's window)" if left_out else ""
+    too_long = len(questions) - len(fitting)
+    return fitting, f" ({too_long} more are too long for the decoder's window)" if too_long else ""
 
 
 def _cells(values: Sequence[Values]) -> list[Cell]:

@@ -1,22 +1,26 @@
 """Raw results, one JSON line per example. An interrupted run continues from its file.
 
-The first line says what was measured and with which weights; a file holds the results of one such run only.
+The first line says what was measured and with which weights; a file holds the results of one run only.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ragx.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ragx.cepe.model import CepeModel
 
 Values = dict[str, Any]
 
 
 class Results:
-    """The measurements so far, by setting (a row of the table) and example."""
+    """Measurements by setting (a row of the table) and example."""
 
     def __init__(self, path: Path | None, run: Values) -> None:
         """Continue the file at `path`, or create it; None keeps results in memory only.
@@ -29,7 +33,7 @@ class Results:
             ConfigError: the file cannot be read or written, or holds anything but results of this run.
         """
         self._path = path
-        self._done: dict[tuple[str, str], Values] = {}
+        self._values: dict[tuple[str, str], Values] = {}
         if path is None:
             return
         first = json.dumps({"run": run}).encode() + b"\n"
@@ -39,34 +43,45 @@ class Results:
             whole = data[: data.rfind(b"\n") + 1]  # an interrupted run may leave an incomplete last line
             if not whole and first.startswith(data):
                 whole = first
-            self._done = _rows(path, whole, run)
+            self._values = _read_rows(path, whole, run)
             with path.open("ab") as file:  # never rewritten: a kill in between would lose every result
                 file.truncate(min(len(data), len(whole)))
                 file.write(whole[len(data) :])
         except OSError as error:
             raise ConfigError(f"cannot use {path} for results: {error.strerror}") from None
 
-    def measured(self, setting: str, example: str, measure: Callable[[], Values]) -> Values:
-        """The values for an example, measured now unless the file has them; `measure` returns plain values."""
+    def measure(self, setting: str, example: str, function: Callable[[], Values]) -> Values:
+        """The values for an example: from the file, or else from `function`, which returns plain values."""
         key = (setting, example)
-        if key not in self._done:
-            self._done[key] = measure()
+        if key not in self._values:
+            self._values[key] = function()
             if self._path is not None:
-                row = {"setting": setting, "example": example, "values": self._done[key]}
+                row = {"setting": setting, "example": example, "values": self._values[key]}
                 with self._path.open("ab") as file:
                     file.write(json.dumps(row).encode() + b"\n")
-        return self._done[key]
+        return self._values[key]
 
 
-def _rows(path: Path, whole: bytes, run: Values) -> dict[tuple[str, str], Values]:
+def weights_digest(model: CepeModel) -> str:
+    """The first 16 hex digits of a SHA-256 over every weight and its number format."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def _read_rows(path: Path, data: bytes, run: Values) -> dict[tuple[str, str], Values]:
     try:
-        first, *rows = map(json.loads, whole.splitlines())
-        held = dict(first["run"])
-        done = {(row["setting"], row["example"]): dict(row["values"]) for row in rows}
+        first, *rows = map(json.loads, data.splitlines())
+        file_run = dict(first["run"])
+        values = {(row["setting"], row["example"]): dict(row["values"]) for row in rows}
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"{path} does not hold results of `ragx eval`: choose another --out") from None
-    for name in sorted({*held, *run}):
-        if held.get(name) != run.get(name):
-            before, now = held.get(name), run.get(name)
+    for name in sorted({*file_run, *run}):
+        if file_run.get(name) != run.get(name):
+            before, now = file_run.get(name), run.get(name)
             raise ConfigError(f"{path} holds results with {name} {before!r}, not {now!r}: choose another --out")
-    return done
+    return values

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from ragx.errors import ConfigError
-from ragx.evaluation.documents import Excerpt, cut
+from ragx.evaluation.documents import Excerpt, sample_excerpts
 from ragx.evaluation.perplexity import SCORED, check_decoder_tokens, perplexity_cells
 from ragx.evaluation.scoring import score
 from ragx.evaluation.tables import Cell, Table
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from ragx.types import Passage, SearchMethod
 
 QUERY = 256
-"""Tokens before the scored ones that passages are searched for with (the paper's query is as long)."""
+"""Tokens before the scored ones that serve as the query (as many as in the paper)."""
 SPARE = 50
-"""Passages retrieved beyond the largest k, to take the place of those that repeat the document."""
+"""Passages retrieved beyond the largest k, to replace those that repeat the document."""
 REPEATED = 13
 """Words in a row that a passage has in common with an excerpt only if it is from the same text (as GPT-3's check)."""
 
 
 @dataclass(frozen=True)
-class _Reading:
+class _Setting:
     k: int
     prepended: bool
 
@@ -58,19 +58,19 @@ def evaluate(
     each: int,
     limit: int | None,
 ) -> Table:
-    """Perplexity of the last 256 tokens, given k passages that the 256 tokens before them retrieve.
+    """Perplexity of the last 256 tokens, given k passages retrieved with the 256 tokens before them.
 
     Args:
         reader: the reader.
         documents: a file, folder or recipe.
-        retriever: searches an index of other documents; a passage that repeats the excerpt is passed over.
-        method: how it searches.
+        retriever: searches an index of other documents; passages that repeat the excerpt are skipped.
+        method: how to search.
         results: raw results, to continue.
-        decoder_tokens: tokens of the document in the decoder, query and scored ones included.
-        ks: passages retrieved, in the encoder; and, for a row each, prepended to the decoder's tokens, as many from the
-            best on as its window holds, the best one last.
-        each: excerpts of one document.
-        limit: documents at most.
+        decoder_tokens: tokens of the document in the decoder, including the query and the scored ones.
+        ks: numbers of passages. Each gives a row with the passages in the encoder, and a row with them before the
+            decoder's tokens: as many of the best as its window holds, the best one last.
+        each: excerpts per document.
+        limit: maximum number of documents.
 
     Raises:
         ConfigError: a number is out of range.
@@ -78,30 +78,27 @@ def evaluate(
     """
     check_decoder_tokens(reader, decoder_tokens, QUERY + SCORED)
     if any(k < 0 for k in ks):
-        raise ConfigError(f"k must not be negative, as {min(ks)} is")
-    more = [k for k in ks if k]
-    readings = [_Reading(0, False), *(_Reading(k, prepended) for prepended in (False, True) for k in more)]
-    excerpts, short = cut(documents, reader.tokenizer, length=decoder_tokens, each=each, limit=limit)
-    values: dict[_Reading, list[Values]] = {reading: [] for reading in readings}
-    for excerpt in tqdm(excerpts, desc="scoring", unit=" excerpts"):
-        for reading, found in zip(
-            readings, _measure(reader, excerpt, retriever, method, results, readings), strict=True
-        ):
-            values[reading].append(found)
-    rows: list[list[Cell]] = []
-    for reading in readings:
-        read = sum(value["passages"] for value in values[reading]) / len(excerpts)
-        cells = perplexity_cells(excerpts, values[reading], values[readings[0]])
-        rows.append([reading.name, reading.k, f"{read:.1f}", *cells])
-    count = len({excerpt.document for excerpt in excerpts})
-    repeats = sum(value["repeats"] for value in values[readings[-1]]) / len(excerpts)
-    notes = [
-        f"Perplexity of the last {SCORED} of {decoder_tokens} tokens in the decoder, {len(excerpts)} excerpts from"
-        f" {count} documents ({short} shorter ones left out); 95 % intervals over documents. Passages are those for the"
-        f" {QUERY} tokens before ({method}); {repeats:.1f} an excerpt repeated it and were passed over. cepe with k = 0"
-        " is the plain decoder."
+        raise ConfigError(f"k must not be negative, got {min(ks)}")
+    counts = [k for k in ks if k]
+    settings = [_Setting(0, False), *(_Setting(k, prepended) for prepended in (False, True) for k in counts)]
+    excerpts, sample = sample_excerpts(documents, reader.tokenizer, length=decoder_tokens, each=each, limit=limit)
+    values = [
+        _measure(reader, excerpt, retriever, method, results, settings)
+        for excerpt in tqdm(excerpts, desc="scoring", unit=" excerpts")
     ]
-    return Table({"reading": 0, "k": 0, "passages read": 0, "perplexity": 2, "÷ first row": 3}, rows, notes)
+    by_setting = list(zip(*values, strict=True))
+    rows: list[list[Cell]] = []
+    for setting, setting_values in zip(settings, by_setting, strict=True):
+        read = sum(value["passages"] for value in setting_values) / len(excerpts)
+        cells = perplexity_cells(excerpts, setting_values, by_setting[0])
+        rows.append([setting.name, setting.k, f"{read:.1f}", *cells])
+    repeated = sum(value["repeats"] for value in by_setting[-1]) / len(excerpts)
+    notes = [
+        f"Perplexity of the last {SCORED} tokens of {sample}; 95 % intervals over documents. Passages are retrieved"
+        f" with the {QUERY} tokens before ({method} search); {repeated:.1f} per excerpt repeated it and were skipped."
+        " cepe with k = 0 is the plain decoder."
+    ]
+    return Table({"reader": 0, "k": 0, "passages read": 0, "perplexity": 2, "÷ first row": 3}, rows, notes)
 
 
 def _measure(
@@ -110,35 +107,38 @@ def _measure(
     retriever: Retriever,
     method: SearchMethod,
     results: Results,
-    readings: Sequence[_Reading],
+    settings: Sequence[_Setting],
 ) -> list[Values]:
-    """The excerpt's score under each reading; passages are retrieved once, and only if one is to be measured."""
-    most = max(reading.k for reading in readings)
+    """Score the excerpt in each setting."""
+    largest_k = max(setting.k for setting in settings)
 
-    @lru_cache(maxsize=1)
-    def passages() -> tuple[list[Passage], int]:
+    @lru_cache(maxsize=1)  # no search if all results are in the file
+    def retrieved() -> tuple[list[Passage], int]:
         text, query = reader.tokenizer.batch_decode([excerpt.ids, excerpt.ids[-SCORED - QUERY : -SCORED]])
-        hits = retriever.search(query, most + SPARE, method)
+        hits = retriever.search(query, largest_k + SPARE, method)
         fresh = [hit.passage for hit in hits if not repeats(hit.passage.text, text)]
         return fresh, len(hits) - len(fresh)
 
-    def measure(reading: _Reading) -> Values:
-        found, repeated = passages() if reading.k else ([], 0)
-        found = found[: reading.k]
-        if reading.prepended:
-            before, read = _prepended(reader, found, len(excerpt.ids))
+    def score_setting(setting: _Setting) -> Values:
+        passages, repeated = retrieved() if setting.k else ([], 0)
+        passages = passages[: setting.k]
+        if setting.prepended:
+            before, read = prepended_ids(reader, passages, len(excerpt.ids))
             scores = score(reader.model, [*before, *excerpt.ids], [], last=SCORED)
         else:
-            read = len(found)
-            ids = [passage[: reader.window] for passage in reader.encoder_ids(found)]
+            read = len(passages)
+            ids = [passage[: reader.window] for passage in reader.encoder_ids(passages)]
             scores = score(reader.model, excerpt.ids, ids, last=SCORED)
         return scores | {"passages": read, "repeats": repeated}
 
-    def measured(reading: _Reading) -> Values:
-        setting = f"k {reading.k}{' prepended' if reading.prepended else ''}"
-        return results.measured(setting, f"{excerpt.key}+{len(excerpt.ids)}", lambda: measure(reading))
-
-    return [measured(reading) for reading in readings]
+    return [
+        results.measure(
+            f"k {setting.k}{' prepended' if setting.prepended else ''}",
+            f"{excerpt.key}+{len(excerpt.ids)}",
+            partial(score_setting, setting),
+        )
+        for setting in settings
+    ]
 
 
 def repeats(passage: str, text: str) -> bool:
@@ -151,8 +151,8 @@ def _runs(text: str) -> set[tuple[str, ...]]:
     return {tuple(words[start : start + REPEATED]) for start in range(len(words) - REPEATED + 1)}
 
 
-def _prepended(reader: CepeReader, passages: Sequence[Passage], tokens: int) -> tuple[list[int], int]:
-    """Token ids of as many passages, from the best on, as the window holds before `tokens` more; and how many."""
+def prepended_ids(reader: CepeReader, passages: Sequence[Passage], tokens: int) -> tuple[list[int], int]:
+    """Token ids of the best passages, as many as the window holds before `tokens` more; and their number."""
     room = reader.model.config.max_position_embeddings - tokens
     before: list[int] = []
     read = 0

@@ -1,4 +1,4 @@
-"""How likely a reader finds given tokens."""
+"""How likely a reader finds the tokens of a text."""
 
 from __future__ import annotations
 
@@ -17,19 +17,23 @@ if TYPE_CHECKING:
 def score(model: CepeModel, ids: Sequence[int], passages: Sequence[Sequence[int]], *, last: int) -> Values:
     """Teacher-forced next-token prediction of the last tokens of `ids`.
 
-    Logits are made in float32, and of the scored tokens alone.
+    Logits are computed for the scored tokens only, in float32.
 
     Args:
         model: the reader.
-        ids: (N,), what stands in the decoder, without a start token.
-        passages: token ids of what the encoder reads; with none, the decoder is alone.
-        last: how many of `ids` are scored, fewer than N.
+        ids: (N,), the decoder's tokens, without a start token.
+        passages: token ids of the encoder's passages; with none, the plain decoder is scored.
+        last: number of tokens to score, less than N.
 
     Returns:
-        `nll`, their summed negative log-likelihood in nats; `correct`, how many were the likeliest; `tokens`, how many.
+        `nll`, the summed negative log-likelihood in nats; `correct`, how many of the tokens were the most likely ones;
+        and `tokens`, which equals `last`.
+
+    Raises:
+        ValueError: `last` is out of range.
     """
     if not 0 < last < len(ids):
-        raise ValueError(f"of {len(ids)} tokens 1 to {len(ids) - 1} can be scored, not {last}")
+        raise ValueError(f"last must be between 1 and {len(ids) - 1}, got {last}")
     context = model.encode_passages([list(passage) for passage in passages]) if passages else None
     if context is not None:
         context.strategy = "project"  # one forward pass: a layer's keys and values are not needed again

@@ -9,32 +9,32 @@ from ragx.evaluation.bootstrap import Estimate
 from ragx.util.terminal import plain
 
 Cell = str | int | Estimate | None
-"""None: there is no such figure, as where a window is too small."""
+"""None: not measured, for instance because a window is too small."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a task found: a row a way of reading."""
+    """A task's figures, one row per setting."""
 
     columns: Mapping[str, int]
-    """Names, and how many decimals an estimate has there."""
+    """Names, and the number of decimals of their estimates."""
     rows: Sequence[Sequence[Cell]]
     notes: Sequence[str] = field(default_factory=list)
-    """One line each: what was measured on how much."""
+    """What was measured on how many examples, one line each."""
 
     def markdown(self) -> str:
-        """A Markdown table; an estimate is shown as `value (low–high)`."""
+        """A Markdown table; an estimate reads `value (low–high)`."""
         digits = list(self.columns.values())
         lines = [
             list(self.columns),
             ["---" if number == 0 else "---:" for number in range(len(digits))],
-            *([_shown(cell, places) for cell, places in zip(row, digits, strict=True)] for row in self.rows),
+            *([_cell_text(cell, places) for cell, places in zip(row, digits, strict=True)] for row in self.rows),
         ]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return "\n\n".join([table, *(plain(note) for note in self.notes)])
 
     def values(self) -> dict[str, object]:
-        """The same as plain values for JSON."""
+        """The table as plain values for JSON."""
         rows = [
             {
                 name: asdict(cell) if isinstance(cell, Estimate) else cell
@@ -45,7 +45,7 @@ class Table:
         return {"rows": rows, "notes": list(self.notes)}
 
 
-def _shown(cell: Cell, digits: int) -> str:
+def _cell_text(cell: Cell, digits: int) -> str:
     if cell is None:
         return "–"
     if isinstance(cell, Estimate):

@@ -5,6 +5,7 @@ update.py     update_index: passages added and deleted, as the next generation
 staging.py    the generation being written
 index.py      Index: an opened generation
 by_id.py      the passages of an opened generation by their ids
+documents.py  the documents of an opened generation
 by_source.py  the passages of an opened generation by the file they came from
 maintain.py   verify, repair, compact, collect garbage, remove
 passages.py   passages as Arrow files
@@ -13,6 +14,7 @@ dense.py      FAISS: one index per shard, exact re-scoring
 faiss_gpu.py  FAISS indexes on GPUs
 lexical.py    BM25 over all shards, by tantivy
 manifest.py   manifest.json: what a generation holds
+names.py      named indexes
 """
 
 from ragx.index.build import build_index

@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from ragx.config import IndexSettings
-from ragx.errors import CorpusError, IndexFolderError, ModelError
+from ragx.errors import EmptyCorpusError, IndexFolderError, ModelError
 from ragx.index.dense import build_faiss, check_trainable, factory, new_index, write_faiss
 from ragx.index.index import open_vectors, shard_folder
 from ragx.index.lexical import LexicalError, write_lexical
@@ -32,6 +31,7 @@ from ragx.index.staging import Staging
 from ragx.index.vectors import VectorFormat, stored
 from ragx.types import Embedder, Passage, embedded_text
 from ragx.util.files import durable_file, sync_folder, writer_lock, writing
+from ragx.util.progress import progress
 
 NONE: np.ndarray = np.empty(0, np.int64)
 EMBEDDED_AT_ONCE = 8192
@@ -77,7 +77,7 @@ def build_index(
 
     Raises:
         ConfigError: the FAISS factory string is invalid or needs more passages. Found before anything is embedded.
-        CorpusError: there are no passages, or one is not valid Unicode.
+        CorpusError: there are no passages (`EmptyCorpusError`), or one is not valid Unicode.
         IndexFolderError: `out` holds something else, cannot be written, or another process is writing to it.
         ModelError: the embedder gave vectors that are not finite.
     """
@@ -85,13 +85,13 @@ def build_index(
     check_out(out)
     with writer_lock(out):
         staging = Staging(out, EmbedderEntry.of(embedder), settings)
-        write_shards(staging, tqdm(passages, desc="reading", unit=" passages", disable=quiet or None))
+        write_shards(staging, progress(passages, desc="reading", unit=" passages", quiet=quiet))
         total = Counts(
             **{**counts(), "passages": sum(shard.passages for shard in staging.shards), "shards": len(staging.shards)}
         )
         if not total.passages:
             staging.discard()
-            raise CorpusError("there are no passages to index")
+            raise EmptyCorpusError("there are no passages to index")
         check_trainable(settings, embedder.dimension, max(shard.passages for shard in staging.shards))
         if sources is not None:
             staging.note_sources(sources())
@@ -190,7 +190,7 @@ def embedding(
         if staging.has(f"{shard_folder(staging.folder, number).name}/vectors.npy")
     )
     total = sum(shard.passages for shard in staging.shards)
-    with tqdm(total=total, initial=done, desc="embedding", unit=" passages", disable=quiet or None) as bar:
+    with progress(total=total, initial=done, desc="embedding", unit=" passages", quiet=quiet) as bar:
 
         def embedded_more(number: int) -> None:
             nonlocal done
@@ -244,7 +244,7 @@ def documents(staging: Staging, start: int, deleted: np.ndarray, *, quiet: bool)
     """Rows and texts, for the lexical index, of the shards from row `start` on, without `deleted` rows."""
     gone = set(deleted.tolist())
     *starts, total = accumulate((shard.passages for shard in staging.shards), initial=0)
-    with tqdm(total=total - start, desc="indexing words", unit=" passages", disable=quiet or None) as bar:
+    with progress(total=total - start, desc="indexing words", unit=" passages", quiet=quiet) as bar:
         for number, offset in enumerate(starts):
             if offset >= start:
                 table = open_passages(shard_folder(staging.folder, number) / "passages.arrow")

@@ -161,8 +161,9 @@ def _current_name(folder: Path) -> str:
     try:
         name = read_regular(current, _NAME_BYTES).decode("ascii", "replace").removesuffix("\n")
     except (FileNotFoundError, NotADirectoryError):
-        unfinished = "its build did not finish: run it again to continue"
-        advice = unfinished if (folder / STAGING).is_dir() else "build one with `ragx index build PATH --index DIR`"
+        advice = "`ragx index list` shows those there are, `ragx index build PATH` builds one"
+        if (folder / STAGING).is_dir():
+            advice = "its build did not finish: run it again to continue"
         raise IndexFolderError(f"no index at {folder} ({advice})") from None
     except OSError as error:
         raise IndexFolderError(f"cannot read {current}: {error.strerror}") from None

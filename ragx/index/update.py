@@ -111,9 +111,15 @@ def apply_changes(
     add: Iterable[Passage] = (),
     delete: Iterable[str] = (),
     sources: Callable[[], Iterable[bytes]] | None = None,
+    settings: IndexSettings | None = None,
+    on_progress: Callable[[int, int], object] = lambda done, total: None,
     quiet: bool = False,
 ) -> Update:
-    """As `update_index`, for a caller that holds the lock and has opened the current generation under it."""
+    """As `update_index`, for a caller that holds the lock and has opened the current generation under it.
+
+    `settings` replace those of the manifest if anything changes; `on_progress` gets the numbers of embedded passages
+    and of all.
+    """
     if embedder is not None:
         index.check_embedder(embedder)
     added, same = _changed(index, add)
@@ -125,7 +131,18 @@ def apply_changes(
     deleted = np.union1d(index.deleted, np.array(gone, np.int64))
     kept = _kept_shards(index.shards, len(added), deleted, index.manifest.settings.shard_size)
     new = list(added.values())
-    manifest = publish_update(out, index, kept, new, deleted, embedder, sources=sources, quiet=quiet)
+    manifest = publish_update(
+        out,
+        index,
+        kept,
+        new,
+        deleted,
+        embedder,
+        sources=sources,
+        settings=settings,
+        on_progress=on_progress,
+        quiet=quiet,
+    )
     return Update(manifest, len(added), len(gone))
 
 
@@ -175,7 +192,9 @@ def publish_update(
     embedder: Embedder | None,
     *,
     sources: Callable[[], Iterable[bytes]] | None = None,
+    settings: IndexSettings | None = None,
     words_anew: bool = False,
+    on_progress: Callable[[int, int], object] = lambda done, total: None,
     quiet: bool,
 ) -> Manifest:
     """Publish the first `keep` shards, and the passages of the others, without `deleted` rows, before those `added`.
@@ -196,12 +215,12 @@ def publish_update(
     def known(id: str) -> np.ndarray | None:
         return index.vector(rows[id]) if id in rows else None
 
-    staging = Staging(out, manifest.embedder, manifest.settings)
+    staging = Staging(out, manifest.embedder, settings or manifest.settings)
     folders = tuple(f"{shard_folder(staging.folder, number).name}/" for number in range(len(kept)))
     staging.shards[: len(kept)] = manifest.shards[: len(kept)]
     staging.adopt([name for name in manifest.files if name.startswith(folders)])
     write_shards(staging, chain(index.passages(moved), added), first=len(kept))
-    embed_shards(staging, embedder, known, quiet=quiet)
+    embed_shards(staging, embedder, known, quiet=quiet, on_progress=on_progress)
     staging.delete(deleted)
     if sources is not None:
         staging.note_sources(sources())

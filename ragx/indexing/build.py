@@ -16,8 +16,10 @@ from ragx.config import DatasetSource, IndexSettings, WheelFile
 from ragx.corpus.reading import FileReader
 from ragx.corpus.sources import find_files
 from ragx.errors import ConfigError
-from ragx.indexing.file_records import reading_version, record_lines
-from ragx.indexing.reading import BuildReport, CorpusReading
+from ragx.index.names import index_folder
+from ragx.indexing.file_records import Records, reading_version
+from ragx.indexing.reading import CorpusReading
+from ragx.indexing.report import BuildReport, explained
 from ragx.retrieval import open_embedder
 from ragx.util.text import without_surrogates
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 Engine = Literal["local", "ray"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 
-__all__ = ["ENGINES", "BuildReport", "Engine", "absolute", "build", "check_engine", "embedders", "readable"]
+__all__ = ["ENGINES", "Engine", "absolute", "build", "check_engine", "embedders", "readable"]
 
 
 def build(
@@ -51,7 +53,7 @@ def build(
 
     Args:
         paths: files and folders.
-        out: the index folder; an index already there keeps answering until this one is published.
+        out: the name or folder of the index (`index_folder`); one already there answers until this one is published.
         settings: embedder, chunking and so on; None: the defaults.
         strict: stop at the first file or row that cannot be read.
         device: a torch device for the embedder; None: a GPU where there is one.
@@ -67,13 +69,14 @@ def build(
     Raises:
         ConfigError: there is nothing to read, a setting is out of range, a path or setting is not UTF-8, Ray is not
             installed or not at `address`.
-        CorpusError: a path does not exist, no passage is left, or with `strict` something cannot be read.
+        CorpusError: a path does not exist, there are no passages (`EmptyCorpusError`, with the reasons), or with
+            `strict` something cannot be read.
         ModelError: the embedder is missing or unusable.
         IndexFolderError: `out` cannot be written or another process is writing to it.
     """
     from ragx.index import build_index
 
-    out, settings = Path(out), settings or IndexSettings()
+    out, settings = index_folder(out), settings or IndexSettings()
     sources = [
         source if isinstance(source, WheelFile | DatasetSource) else absolute(source) for source in settings.sources
     ]
@@ -86,6 +89,7 @@ def build(
         [readable(source) for source in settings.sources], include=settings.include, exclude=settings.exclude
     )
     with (
+        explained(report, settings),
         _opened(engine, address, settings.embedder, device, dtype) as (embedder, make_shards),
         FileReader() as files,
     ):
@@ -99,7 +103,7 @@ def build(
             counts=report.left_out,
             on_progress=on_progress,
             make_shards=make_shards,
-            sources=lambda: record_lines(version, reading.records.values()),
+            sources=lambda: Records(version, reading.records, {}, report.skipped).lines(),
         )
     return report
 

@@ -6,13 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from ragx.config import EncodingOptions
 from ragx.errors import ModelError
 from ragx.index import Index
 from ragx.models.local import bundled
 from ragx.rag import open_reader
+from ragx.util.progress import progress
 
 if TYPE_CHECKING:
     from ragx.cepe.model import CepeModel
@@ -32,7 +31,7 @@ def encode_index(folder: Path, reader: CepeReader, encode: EncodeBatches | None 
         IndexFolderError: there is no index in `folder`, or it is damaged.
     """
     index = Index.open(folder)
-    with tqdm(total=len(index), unit=" passages", desc="encoding", dynamic_ncols=True) as bar:
+    with progress(total=len(index), unit=" passages", desc="encoding") as bar:
         return reader.encode_ahead(index.live_passages(), bar.update, encode)
 
 

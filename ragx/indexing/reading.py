@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ragx.config import Chunking
-from ragx.corpus import PassageCounts, Skipped, unique_passages
+from ragx.corpus import Skipped, unique_passages
 from ragx.corpus.chunking import check_tokenizer, split_document
 from ragx.corpus.reading import FileReader
 from ragx.corpus.seen import Seen
 from ragx.corpus.sources import Entry, SourceFile
-from ragx.errors import CorpusError
-from ragx.indexing.file_records import FileRecord
+from ragx.indexing.file_records import Deletion, FileRecord
+from ragx.indexing.report import BuildReport
 from ragx.types import Passage
 from ragx.util.files import sha256
 
@@ -23,30 +23,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from ragx.corpus.document import Document
-
-
-@dataclass
-class BuildReport:
-    """What became of the files."""
-
-    counts: PassageCounts = field(default_factory=PassageCounts)
-    skipped: list[Skipped] = field(default_factory=list)
-    strict: bool = False
-
-    def skip(self, skipped: Skipped) -> None:
-        """Note what could not be read; if `strict`, refuse it."""
-        if self.strict:
-            raise CorpusError(f"{skipped.source}: {skipped.reason}")
-        self.skipped.append(skipped)
-
-    def left_out(self) -> dict[str, int]:
-        """Counts for the manifest."""
-        return {
-            "documents": self.counts.documents,
-            "duplicates": self.counts.duplicates,
-            "empty": self.counts.empty,
-            "skipped": len(self.skipped),
-        }
 
 
 @dataclass(frozen=True)
@@ -61,8 +37,7 @@ class Fingerprint:
         """None if the file cannot be read."""
         try:
             status = _status(file.path)
-            modified, digest = int(file.path.stat().st_mtime), sha256(file.path)
-            return cls(FileRecord(source=file.source, name=file.id, sha256=digest, modified=modified), status)
+            return cls(FileRecord(source=file.source, name=file.id, sha256=sha256(file.path)), status)
         except OSError:
             return None
 
@@ -100,8 +75,9 @@ class CorpusReading:
         tokenizer: PreTrainedTokenizerBase | None,
         *,
         known: Mapping[str, FileRecord] | None = None,
+        deletions: Mapping[str, Deletion] | None = None,
         indexed: Callable[[str], Iterator[Passage]] = lambda source: iter(()),
-        owners: Mapping[str, str] | None = None,
+        owners: Collection[str] = (),
     ) -> None:
         """Prepare to read.
 
@@ -110,8 +86,9 @@ class CorpusReading:
             chunking: how documents become passages.
             tokenizer: the embedder's, for chunking by tokens.
             known: records of files whose passages are all `indexed`, by source.
+            deletions: documents that stay deleted while their file is as it was, by source.
             indexed: the passages of a source, those of a document together.
-            owners: documents that stay in the index, and their sources: their ids cannot be used.
+            owners: ids of documents that stay in the index, which other documents cannot have.
 
         Raises:
             CorpusError: as `check_tokenizer`.
@@ -120,6 +97,8 @@ class CorpusReading:
         self.report = report
         self.records: dict[str, FileRecord] = {}
         """By source, of the files read so far that the next update may reuse."""
+        self.deletions: dict[str, Deletion] = {}
+        """By source, of the files read so far: those that hold on."""
         self.texts = Seen()
         """`text_key` of each text."""
         self.documents = Seen()
@@ -128,23 +107,29 @@ class CorpusReading:
         """Ids of the passages kept."""
         self._sources = Seen()
         self._chunking, self._tokenizer = chunking, tokenizer
-        self._known, self._indexed, self._owners = known or {}, indexed, owners or {}
+        self._known, self._indexed, self._owners = known or {}, indexed, owners
+        self._deletions = deletions or {}
 
     def read(self, entries: Iterable[Entry], files: FileReader) -> Iterator[Passage]:
         """The passages of the files that are parsed, without empty and repeated ones; reused files only leave ids.
 
-        A file with the name, SHA-256 and modification time of its record is reused. Its passages count like those of a
-        parsed file, so one that repeats the text of a passage read before it is dropped.
+        A file with the name and SHA-256 of its record is reused. Its passages count like those of a
+        parsed file, so one that repeats the text of a passage read before it is dropped. A document with the id of an
+        earlier one gets its file's id before its own.
 
         Raises:
             CorpusError: the connection to a dataset broke, or with `report.strict` something cannot be read.
         """
         counts = self.report.counts
         for entry, fingerprint, documents in files.ahead(self._start(entry, files) for entry in entries):
-            duplicates, complete = counts.duplicates, True
+            duplicates, complete, renamed = counts.duplicates, True, 0
+            name = entry.id if isinstance(entry, SourceFile) else ""
             for document in documents:
-                if not isinstance(document, Skipped) and (owner := self._owner(document.id)):
-                    document = Skipped(document.source, f"its id {document.id!r} is already used by {owner}")
+                if isinstance(document, Chunked):
+                    if self._is_deleted(document, name, fingerprint):
+                        continue
+                    given, document = document.id, self._with_own_id(document, name)
+                    renamed += isinstance(document, Chunked) and document.id != given
                 if isinstance(document, Skipped):
                     self.report.skip(document)
                     complete = False
@@ -156,8 +141,11 @@ class CorpusReading:
                     if document.is_parsed:
                         yield passage
                 complete = complete and kept
+            if renamed:
+                which = f"{renamed} documents" if renamed > 1 else "a document"
+                self.report.notes.append(f"{name or 'a dataset'}: {which} got new ids, because others have theirs")
             if isinstance(entry, SourceFile):
-                complete = complete and counts.duplicates == duplicates
+                complete = complete and not renamed and counts.duplicates == duplicates
                 if not self._sources.add(entry.source):  # a source that lies in another one is read twice
                     self.records.pop(entry.source, None)
                 elif complete and fingerprint is not None and fingerprint.is_current(entry.path):
@@ -166,6 +154,7 @@ class CorpusReading:
     def _start(self, entry: Entry, files: FileReader) -> tuple[Entry, Fingerprint | None, Iterator[Chunked | Skipped]]:
         fingerprint = Fingerprint.of(entry) if isinstance(entry, SourceFile) else None
         if fingerprint is not None and self._known.get(fingerprint.record.source) == fingerprint.record:
+            self._keep_deletion(fingerprint.record.source, fingerprint)
             return entry, fingerprint, self._reuse(fingerprint.record.source)
         return entry, fingerprint, self._chunk(files.start(entry))
 
@@ -181,8 +170,32 @@ class CorpusReading:
                 passages = split_document(document, self._chunking, self._tokenizer)
                 yield Chunked(document.id, document.source, passages, is_parsed=True)
 
-    def _owner(self, id: str) -> str | None:
-        """Describes the document that has taken an id, which is from now on taken."""
-        if id in self._owners:
-            return f"a document of {self._owners[id]}"
-        return None if self.documents.add(id) else "an earlier document"
+    def _is_deleted(self, document: Chunked, name: str, fingerprint: Fingerprint | None) -> bool:
+        """Whether a user deleted the document, and its file is still as it was then."""
+        deletion = self._keep_deletion(document.source, fingerprint)
+        return deletion is not None and not {document.id, _own_id(name, document)}.isdisjoint(deletion.deleted)
+
+    def _keep_deletion(self, source: str, fingerprint: Fingerprint | None) -> Deletion | None:
+        """What was deleted of a source, if it is still as it was then; it stays deleted at the next update too."""
+        deletion = self._deletions.get(source)
+        if deletion is None or deletion.sha256 != (fingerprint.record.sha256 if fingerprint else ""):
+            return None
+        self.deletions[source] = deletion
+        return deletion
+
+    def _with_own_id(self, document: Chunked, name: str) -> Chunked | Skipped:
+        """The document under an id that no other has; `name`: the id of its file."""
+        if self._claim(document.id):
+            return document
+        id = _own_id(name, document)
+        if not self._claim(id):
+            return Skipped(document.source, f"its id {document.id!r} is already used by an earlier document")
+        passages = (replace(passage, id=f"{id}#{passage.position}", document=id) for passage in document.passages)
+        return Chunked(id, document.source, passages, is_parsed=True)
+
+    def _claim(self, id: str) -> bool:
+        return id not in self._owners and self.documents.add(id)
+
+
+def _own_id(name: str, document: Chunked) -> str:
+    return f"{name or document.source}/{document.id}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -17,11 +17,13 @@ from ragx.errors import ConfigError, CorpusError, IndexFolderError
 from ragx.index import Index, read_manifest
 from ragx.index.by_source import BySource
 from ragx.index.manifest import current_generation
+from ragx.index.names import index_folder
 from ragx.index.update import apply_changes
-from ragx.indexing.build import BuildReport, Engine, absolute, embedders, readable
-from ragx.indexing.file_records import FileRecord, read_records, reading_version, record_lines
+from ragx.indexing.build import Engine, absolute, embedders, readable
+from ragx.indexing.file_records import Deletion, Records, read_records, reading_version
 from ragx.indexing.reading import CorpusReading
-from ragx.util.files import writer_lock
+from ragx.indexing.report import BuildReport
+from ragx.util.files import sha256, writer_lock
 from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ def update(
     device: str | None = None,
     dtype: str | torch.dtype | None = None,
     engine: Engine = "local",
+    on_progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> UpdateReport:
     """Bring the passages of `paths` in an index up to date, with the settings that the index was built with.
 
@@ -61,13 +64,15 @@ def update(
     Everything is read and written while this process holds the lock for writers.
 
     Args:
-        folder: an index.
-        paths: files and folders; none: what the index was built from. If one of its sources is named, all are read.
+        folder: the name or folder of an index.
+        paths: files and folders; none: what the index was built from. If one of its sources is named, or the new place
+            of a source folder that was moved, all are read.
         keep: delete only passages of documents that are replaced.
         strict: change nothing if a file or row cannot be read.
         device: a torch device for the embedder; None: a GPU where there is one.
         dtype: number format of the embedder; None: the fastest on the device.
         engine: `ray`: the workers of the connected Ray cluster embed; `device` is theirs.
+        on_progress: called with the numbers of embedded passages and of all that are written.
 
     Returns:
         Counts, and what was skipped with its reason.
@@ -80,22 +85,24 @@ def update(
         IndexFolderError: there is no index in `folder`, it is damaged, cannot be written, or another process is writing
             to it.
     """
-    folder = Path(folder)
+    folder = index_folder(folder)
     report = UpdateReport(strict=strict)
+    find_files(map(Path, paths))  # raises at once if one does not exist
     embedder, passage_embedder = embedders(engine, read_manifest(folder).settings.embedder, device, dtype)
     with writer_lock(folder), FileReader() as files:
         index = Index.open(folder)
         index.check_embedder(embedder)
         version = reading_version(index.manifest.settings.chunking, embedder.fingerprint)
-        recorded, records = read_records(index)
-        update = _Update(index, paths, report, keep, embedder.tokenizer, records if recorded == version else {})
+        update = _Update(index, paths, report, keep, embedder.tokenizer, version)
         done = apply_changes(
             folder,
             index,
             passage_embedder,
             add=update.reading.read(update.entries, files),
             delete=update.vanished(),
-            sources=lambda: record_lines(version, update.records()),
+            sources=lambda: update.records().lines(),
+            settings=update.settings,
+            on_progress=on_progress,
         )
     report.added, report.deleted = done.added, done.deleted
     report.unchanged = done.manifest.counts.passages - done.added
@@ -104,6 +111,8 @@ def update(
 
 def delete(folder: Path, names: Collection[str]) -> int:
     """Delete documents from an index, by their ids or by the file or folder that they came from.
+
+    They stay deleted at the next update unless their file has changed by then.
 
     Returns:
         How many passages were deleted.
@@ -119,14 +128,30 @@ def delete(folder: Path, names: Collection[str]) -> int:
     with writer_lock(folder):
         index = Index.open(folder)
         ids, sources = _find(index, wanted)
-        version, records = read_records(index)
-        kept = [record for record in records.values() if record.source not in sources]
-        lines = list(record_lines(version, kept))
-        return apply_changes(folder, index, delete=ids, sources=(lambda: lines) if records else None).deleted
+        records = read_records(index)
+        for source, documents in sources.items():
+            before = records.deletions.get(source)
+            file = records.files.get(source)
+            digest = file.sha256 if file else _digest(source)
+            if before and before.sha256 == digest:
+                documents |= {*before.deleted}
+            records.deletions[source] = Deletion(source=source, sha256=digest, deleted=sorted(documents))
+        return apply_changes(folder, index, delete=ids, sources=records.lines).deleted
 
 
-def _find(index: Index, wanted: Mapping[str, str]) -> tuple[list[str], set[str]]:
-    """The ids and sources of passages whose document has one of the names, or comes from the path that it may mean.
+def _digest(source: str) -> str:
+    """SHA-256 of a file; empty for what is none."""
+    try:
+        return sha256(Path(source))
+    except OSError:
+        return ""
+
+
+def _find(index: Index, wanted: Mapping[str, str]) -> tuple[list[str], dict[str, set[str]]]:
+    """The passages whose document has one of the names, or comes from the path that it may mean.
+
+    Returns:
+        The ids of the passages, and the ids of their documents by source.
 
     Raises:
         IndexFolderError: a name matches nothing, or a document and another path.
@@ -134,7 +159,7 @@ def _find(index: Index, wanted: Mapping[str, str]) -> tuple[list[str], set[str]]
     by_id: dict[str, set[str]] = {name: set() for name in wanted}
     by_path: dict[str, set[str]] = {name: set() for name in wanted}
     ids = []
-    sources: set[str] = set()
+    sources: dict[str, set[str]] = {}
     for id, document, source in index.entries():
         for name, path in wanted.items():
             if document == name:
@@ -143,12 +168,12 @@ def _find(index: Index, wanted: Mapping[str, str]) -> tuple[list[str], set[str]]
                 by_path[name].add(document)
         if any(document in found[name] for name in wanted for found in (by_id, by_path)):
             ids.append(id)
-            sources.add(source)
+            sources.setdefault(source, set()).add(document)
     for name, path in wanted.items():
         if not by_id[name] | by_path[name]:
             raise IndexFolderError(
                 f"{index.folder} has no document, file or folder {name!r}: nothing was deleted"
-                " (`ragx search --json` shows documents and sources)"
+                " (`ragx index docs` lists documents and sources)"
             )
         if by_id[name] and by_path[name] and by_id[name] != by_path[name]:
             raise IndexFolderError(
@@ -168,29 +193,37 @@ class _Update:
         report: BuildReport,
         keep: bool,
         tokenizer: PreTrainedTokenizerBase | None,
-        known: Mapping[str, FileRecord],
+        version: str,
     ) -> None:
         self.index = index
-        self._report, self._keep, self._known = report, keep, known
-        settings = index.manifest.settings
-        built, others = _sources(index.folder, settings, [Path(absolute(path)) for path in paths])
+        self._report, self._keep = report, keep
+        self._known = read_records(index)
+        if self._known.reading != version:
+            self._known.reading, self._known.files = version, {}
+        named = [Path(absolute(path)) for path in paths]
+        self.settings, moved = _follow(index, named)
+        if moved:
+            report.notes.append(f"{moved} was moved to {named[0]}")
+            self._known = _at_new_place(self._known, str(moved), str(named[0]))
+        built, others = _sources(index.folder, self.settings, named)
         self._is_whole = bool(built)
         sources = [*built, *others]
-        self._places = [without_surrogates(_name(source)) for source in sources]
+        self._places = [without_surrogates(_name(source)) for source in [*sources, *([moved] if moved else [])]]
         gone = self._gone(sources)
-        find = partial(find_files, include=settings.include, exclude=settings.exclude, gone=gone)
+        find = partial(find_files, include=self.settings.include, exclude=self.settings.exclude, gone=gone)
         self.entries = chain(find(built), find(others, prefixed=True))  # raises at once if a path does not exist
         owners = {
-            document: source
+            document
             for _, document, source in index.entries()
             if not self._is_read(source) and (Path(source).exists() or not Path(source).is_absolute())
         }
         self.reading = CorpusReading(
             report,
-            settings.chunking,
+            self.settings.chunking,
             tokenizer,
-            known=known,
-            indexed=BySource(index).passages if known else lambda source: iter(()),
+            known=self._known.files,
+            deletions=self._known.deletions,
+            indexed=BySource(index).passages if self._known.files else lambda source: iter(()),
             owners=owners,
         )
         rows = zip(index.rows().tolist(), index.entries(), strict=True)
@@ -235,11 +268,46 @@ class _Update:
                 f" `ragx index rm --index {self.index.folder}` deletes an index"
             )
 
-    def records(self) -> list[FileRecord]:
+    def records(self) -> Records:
         """What the next update may reuse, once the passages to delete are known."""
-        elsewhere = (record for record in self._known.values() if not self._is_read(record.source))
-        records = [*elsewhere, *self.reading.records.values()]
-        return [record for record in records if record.source not in self._incomplete]
+        known, read = self._known, self.reading
+        files = {source: file for source, file in known.files.items() if not self._is_read(source)} | read.records
+        deletions = {source: each for source, each in known.deletions.items() if not self._is_read(source)}
+        skipped = [each for each in known.skipped if not self._is_read(each.file)]
+        return Records(
+            known.reading,
+            {source: file for source, file in files.items() if source not in self._incomplete},
+            deletions | read.deletions,
+            skipped + self._report.skipped,
+        )
+
+
+def _follow(index: Index, named: Sequence[Path]) -> tuple[IndexSettings, Path | None]:
+    """Settings with the new place of a source folder that was moved to the one that is named, and its old place.
+
+    It was moved if it is gone and half of its indexed files are found in the folder that is named.
+    """
+    settings = index.manifest.settings
+    gone = [source for source in settings.sources if isinstance(source, str) and not Path(source).exists()]
+    if len(named) != 1 or len(gone) != 1 or str(named[0]) in settings.sources or not named[0].is_dir():
+        return settings, None
+    old, new = Path(gone[0]), named[0]
+    files = {Path(source).relative_to(old) for _, _, source in index.entries() if _lies_in(source, [str(old)])}
+    if not files or 2 * sum((new / file).exists() for file in files) < len(files):
+        return settings, None
+    sources = [str(new) if source == str(old) else source for source in settings.sources]
+    return settings.model_copy(update={"sources": sources}), old
+
+
+def _at_new_place(records: Records, old: str, new: str) -> Records:
+    """The records of a source folder that was moved; its files are parsed again."""
+    moved = [
+        each.model_copy(update={"source": new + each.source.removeprefix(old)})
+        if _lies_in(each.source, [old])
+        else each
+        for each in records.deletions.values()
+    ]
+    return replace(records, deletions={each.source: each for each in moved})
 
 
 def _sources(

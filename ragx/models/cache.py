@@ -1,6 +1,6 @@
 """The cache on disk: folders that appear whole or not at all, each with a record of its files.
 
-    $RAGX_HOME (default ~/.cache/ragx)
+    cache_home(), by default ~/.cache/ragx
       models/<name>/     a model as `from_pretrained` reads it, and ragx-record.json; files from the Hub are links into
                          the Hub's own cache ($HF_HOME), converted weights are files
       files/<name>/      files taken out of wheels, and ragx-record.json
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from pydantic import ValidationError
 from ragx.config import Settings
 from ragx.errors import ModelError
 from ragx.util.files import sha256, sync_file, sync_folder
+from ragx.util.folders import cache_home
 from ragx.util.terminal import notice
 
 RECORD = "ragx-record.json"
@@ -54,14 +54,9 @@ class Record(Settings):
         return sum(file.size for file in self.files.values())
 
 
-def home() -> Path:
-    """The folder of everything that ragx downloads: `$RAGX_HOME`, else `~/.cache/ragx`."""
-    return Path(os.environ.get("RAGX_HOME") or "~/.cache/ragx").expanduser().absolute()
-
-
 def models() -> Path:
     """The folder that holds a folder for every cached model."""
-    return home() / "models"
+    return cache_home() / "models"
 
 
 def read_record(folder: Path) -> Record | None:
@@ -113,7 +108,7 @@ def publish(folder: Path, name: str, fill: Callable[[Path], tuple[str, str | Non
             finally:
                 _remove(partial)
     except OSError as error:
-        raise ModelError(f"cannot store {name} in {home()}: {error.strerror or error}") from None
+        raise ModelError(f"cannot store {name} in {cache_home()}: {error.strerror or error}") from None
     return folder
 
 
@@ -169,7 +164,7 @@ def _locked(key: str, waiting: str) -> Iterator[None]:
 
 
 def _lock(key: str) -> FileLock:
-    locks = home() / "locks"
+    locks = cache_home() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     return FileLock(locks / f"{key}.lock")
 

@@ -74,6 +74,10 @@ class Reader(ABC):
         ids = tokens(prepared.prompt.ids, prepared.context, sampling, cancel or threading.Event())
         return AnswerStream(ids, self.model, self.tokenizer, sampling)
 
+    def decode(self, prepared: PreparedPrompt, sampling: SamplingParams) -> str:
+        """Decode the whole answer; its text without surrounding white space."""
+        return "".join(self.stream(prepared, sampling)).strip()
+
     def _prompt(
         self, question: str, passages: Sequence[Passage], sampling: SamplingParams, history: Sequence[Message]
     ) -> tuple[Prompt, list[str]]:

@@ -1,16 +1,18 @@
-"""Which verbatim span of which passage supports the answer."""
+"""Citations: verbatim spans of passages that support an answer, in any language."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
+from ragx.index.lexical import spaced
 from ragx.reader.prompt import INSTRUCTION
 from ragx.types import Citation, Hit
+from ragx.util.sentences import sentence_spans
 from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
@@ -21,30 +23,23 @@ MIN_SUPPORT = 0.5
 QUESTION_WEIGHT = 0.25
 """Weight of the question's words when choosing among spans that support a sentence."""
 
-_CLAUSE_END = re.compile(r"[,;:]\s")
-_SENTENCE = re.compile(
-    r"""\S.*?(?:
-        [.!?]["')\]]*(?=\s)                        # final punctuation
-        |(?=\n\s*(?:\n|[-*+•#|]|\d+[.)]\s))       # a blank line, a list item, a heading or a table row follows
-        |\Z)""",
-    re.DOTALL | re.VERBOSE,
-)
+_CLAUSE_END = re.compile(r"[,;:]\s|[،؛，；：、]")
 
 
 def cite(answer: str, question: str, hits: Sequence[Hit]) -> list[Citation]:
-    """For each sentence of the answer, the sentence of the hits that contains most of its words.
+    """For each sentence of the answer, cite the sentence of the hits that contains most of its words.
 
     Support is the share of the answer sentence's distinct word stems that the span contains, weighted by inverse
-    document frequency. Stop words do not count, nor do words of the prompt's instruction, which decoders often repeat.
-    Among supporting spans, one that also contains the question's words is preferred, then the better hit's. A sentence
-    that no span supports (`MIN_SUPPORT`) is matched clause by clause, or gets no citation. Spans are verbatim; each is
-    cited once.
+    document frequency. In scripts without spaces, pairs of characters serve as words. English stop words do not count,
+    nor do words of the prompt's instruction, which decoders often repeat. Among supporting spans, one that also
+    contains the question's words is preferred, then the better hit's. A sentence that no span supports (`MIN_SUPPORT`)
+    is matched clause by clause, or gets no citation. Spans are verbatim; each is cited once.
     """
     spans = [(hit, start, end) for hit in hits for start, end in sentence_spans(hit.passage.text)]
     span_stems = [_stems(hit.passage.text[start:end]) for hit, start, end in spans]
     weight = _inverse_document_frequency(span_stems)
-    question_overlap = [_share(_stems(question), stems, weight) for stems in span_stems]
-    ignored = _stems(INSTRUCTION)
+    question_stems, ignored = _stems(question), _stems(INSTRUCTION)
+    question_overlap = [_share(question_stems, stems, weight) for stems in span_stems]
 
     def best_span(text: str) -> tuple[int, float] | None:
         words = _stems(text) - ignored
@@ -81,14 +76,8 @@ def _citation(number: int, hit: Hit, start: int, end: int, support: float) -> Ci
     )
 
 
-def sentence_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Start and end of each sentence of `text`; sentences may run over line ends, as in wrapped prose."""
-    for match in _SENTENCE.finditer(text):
-        yield match.start(), match.start() + len(match.group().rstrip())
-
-
 def _stems(text: str) -> frozenset[str]:
-    return frozenset(_analyzer().analyze(without_surrogates(text)))
+    return frozenset(_analyzer().analyze(spaced(without_surrogates(text), unigrams=False)))
 
 
 @cache

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ragx.util.folders import cache_home
 from tests.helpers.command import QUESTION
 
 
@@ -14,13 +15,12 @@ def trained_reader(tiny_decoder: Path, tmp_path: Path, monkeypatch: pytest.Monke
     """A reader whose cross-attention adds something, and a home of its own for its encodings."""
     import torch
 
-    from ragx import models
     from ragx.cepe.added_weights import save_reader
     from ragx.cepe.fresh import fresh
     from ragx.cepe.placement import Placement
 
     (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "models").symlink_to(models.home() / "models")
+    (tmp_path / "home" / "models").symlink_to(cache_home() / "models")
     monkeypatch.setenv("RAGX_HOME", str(tmp_path / "home"))
     reader = fresh(tiny_decoder, Placement(torch.float32, "cpu"), output_gain=0.5)
     save_reader(reader, tmp_path / "reader", decoder=str(tiny_decoder))

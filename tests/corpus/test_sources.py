@@ -73,7 +73,8 @@ def test_a_folder_of_every_format(corpus, read):
     assert [document.whole for document in documents] == [document.id == "3" for document in documents]
     assert all(Path(document.source).is_absolute() and Path(document.source).is_file() for document in documents)
     assert all(unicodedata.is_normalized("NFC", document.text) for document in documents)
-    assert skipped == []
+    assert len(skipped) == 5
+    assert all(each.unsupported for each in skipped)
 
 
 def test_the_number_of_processes_does_not_change_what_is_read(corpus, read):
@@ -142,7 +143,8 @@ def test_a_file_of_unknown_format_given_itself_is_skipped(tmp_path, read, name):
     documents, (skipped,) = read(path)
     assert documents == []
     assert skipped.source == str(path)
-    assert "unknown format" in skipped.reason
+    assert "unsupported format" in skipped.reason
+    assert not skipped.unsupported
 
 
 def test_a_pipe_given_itself_is_skipped(tmp_path, read):

@@ -20,9 +20,9 @@ from ragx.errors import ModelError
 from ragx.index import Index
 from ragx.indexing.build import build
 from ragx.indexing.encode import cluster_encoding, encode_index
-from ragx.models import home
 from ragx.rag import open_reader
 from ragx.reader.cepe import CepeReader
+from ragx.util.folders import cache_home
 from tests.helpers.slow_embedders import slow_reader
 
 distributed = pytest.importorskip("ragx.distributed")
@@ -58,7 +58,7 @@ def few_passages_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def opened(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], CepeReader]:
     """The reader, whose encodings are kept in a folder of that name."""
-    models = home() / "models"
+    models = cache_home() / "models"
 
     def open_in(name: str) -> CepeReader:
         folder = tmp_path / name

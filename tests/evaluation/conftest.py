@@ -1,14 +1,13 @@
-"""A tiny reader whose cross-attention does something, texts and questions to measure it on, and an index."""
+"""A tiny reader with working cross-attention, texts and questions to measure it on, and an index."""
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -20,22 +19,10 @@ from ragx.reader.cepe import CepeReader
 from ragx.retrieval import Retriever
 from ragx.types import Passage
 from ragx.util.tokenization import load_tokenizer
+from tests.helpers.toy_embedders import WordEmbedder
 
 WORDS = ["snow", "sun", "soil", "light", "dark", "fresh", "most", "reflects", "absorbs", "it"]
 CITIES = ["Rome", "Bern", "Cork", "Graz"]
-
-
-class OneVector:
-    """An encoder to which all texts are the same: only BM25 tells passages apart."""
-
-    name, fingerprint, dimension = "one", "1" * 64, 2
-
-    def encode_passages(self, passages: Sequence[Passage], on_progress: Callable[[int], object]) -> np.ndarray:
-        on_progress(len(passages))
-        return np.ones((len(passages), 2), np.float32)
-
-    def encode_question(self, question: str) -> np.ndarray:
-        return np.ones(2, np.float32)
 
 
 @pytest.fixture(scope="session")
@@ -50,14 +37,14 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 
 def text(seed: int, words: int) -> str:
-    """So many words drawn from a few, a full stop after every eighth."""
+    """Words drawn from a few, with a full stop after every eighth."""
     drawn = random.Random(seed).choices(WORDS, k=words)
     return " ".join(word + "." * (number % 8 == 7) for number, word in enumerate(drawn))
 
 
 @pytest.fixture(scope="session")
 def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four documents: 3 long ones, and one of a few tokens."""
+    """Three long documents, and one of a few tokens."""
     rows = [{"id": f"d{n}", "text": text(n, words)} for n, words in enumerate([2400, 1200, 10, 1400])]
     return write_rows(tmp_path_factory.mktemp("documents") / "documents.jsonl", rows)
 
@@ -77,14 +64,14 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve passages; one for each city of the first three questions says its answer."""
+    """Twelve passages; three of them answer the first three questions."""
     texts = [
         *(f"In {city} lies the {word}." for city, word in zip(CITIES, ["moon", "rain", "lava"], strict=False)),
         *(f"{text(100 + n, 12)} lies in {CITIES[n % 4]}" for n in range(9)),
     ]
     passages = [Passage(f"p{n}#0", f"p{n}", "", words, 0, 0, len(words), "toy") for n, words in enumerate(texts)]
     folder = tmp_path_factory.mktemp("index")
-    build_index(passages, folder, OneVector(), IndexSettings(), quiet=True)
+    build_index(passages, folder, WordEmbedder(), IndexSettings(), quiet=True)
     return folder
 
 

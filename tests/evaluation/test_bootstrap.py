@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragx.evaluation.bootstrap import Estimate, mean, percent, perplexity, ratio
@@ -14,20 +14,24 @@ from ragx.evaluation.bootstrap import Estimate, mean, percent, perplexity, ratio
 VALUES = st.lists(st.floats(0, 100), min_size=1, max_size=30)
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_a_mean_is_the_mean_within_an_interval_within_the_values(values: list[float]) -> None:
     estimate = mean(values)
     assert estimate.value == pytest.approx(np.mean(values))
-    assert min(values) - 1e-9 <= estimate.low <= estimate.high <= max(values) + 1e-9
+    slack = 1e-9  # of rounding
+    assert min(values) - slack <= estimate.low <= estimate.high + slack <= max(values) + 2 * slack
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_the_same_values_give_the_same_interval(values: list[float]) -> None:
     assert mean(values) == mean(values)
 
 
+@settings(deadline=None)
 @given(st.floats(0, 10), st.integers(1, 20))
-def test_equal_examples_leave_no_doubt(value: float, count: int) -> None:
+def test_equal_examples_have_an_interval_of_no_width(value: float, count: int) -> None:
     estimate = mean([value] * count)
     assert (estimate.low, estimate.high) == pytest.approx((value, value))
 
@@ -38,7 +42,7 @@ def test_examples_count_by_their_weight() -> None:
     assert percent([True, False, True, True]).value == 75.0
 
 
-def test_the_interval_is_that_of_the_binomial() -> None:
+def test_the_interval_of_shares_is_the_binomial_one() -> None:
     estimate = mean([1.0] * 30 + [0.0] * 70)
     error = 1.96 * math.sqrt(0.3 * 0.7 / 100)
     assert estimate.low == pytest.approx(0.3 - error, abs=0.015)
@@ -51,10 +55,10 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert 0.88 <= np.mean([estimate.low <= 5 <= estimate.high for estimate in estimates]) <= 0.99
 
 
-def test_a_function_goes_through_all_three() -> None:
+def test_a_function_applies_to_the_figure_and_both_limits() -> None:
     assert Estimate(1, 0, 2).map(lambda x: 10 * x) == Estimate(10, 0, 20)
 
 
-def test_no_example_is_an_error() -> None:
+def test_no_examples_are_an_error() -> None:
     with pytest.raises(ValueError, match="at least one example"):
         mean([])

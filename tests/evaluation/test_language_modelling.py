@@ -1,4 +1,4 @@
-"""Long documents, retrieved passages and copying: each figure against a computation of its own."""
+"""Long documents, retrieved passages and copying: figures against independent computations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from ragx.errors import ConfigError, CorpusError
 from ragx.evaluation import copying, long_documents, retrieved
 from ragx.evaluation.bootstrap import Estimate
-from ragx.evaluation.documents import Excerpt, cut
+from ragx.evaluation.documents import Excerpt, sample_excerpts
 from ragx.evaluation.results import Results
 from ragx.evaluation.scoring import score
 from ragx.evaluation.tables import Table
@@ -31,7 +31,7 @@ def values(table: Table, column: str) -> list[float | None]:
 
 
 def excerpts(reader: CepeReader, documents: Path, length: int, each: int = 1) -> list[Excerpt]:
-    return cut(documents, reader.tokenizer, length=length, each=each, limit=None)[0]
+    return sample_excerpts(documents, reader.tokenizer, length=length, each=each, limit=None)[0]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def long(reader: CepeReader, documents: Path) -> Table:
     )
 
 
-def test_long_documents_have_a_row_a_way_of_reading(long: Table) -> None:
+def test_long_documents_have_one_row_per_setting(long: Table) -> None:
     assert [row[:3] for row in long.rows] == [
         ["plain decoder", 300, 0],
         ["cepe", 300, 200],
@@ -56,41 +56,41 @@ def test_long_documents_have_a_row_a_way_of_reading(long: Table) -> None:
         ["plain decoder", 1000, 0],
     ]
     assert long.rows[4][3:] == [None, None]  # beyond the window of 512
-    assert "from 3 documents (1 shorter ones left out)" in long.notes[0]
+    assert "from 3 documents (1 too short)" in long.notes[0]
 
 
-def test_long_documents_equal_a_plain_computation(long: Table, reader: CepeReader, documents: Path) -> None:
+def test_long_documents_equal_an_independent_computation(long: Table, reader: CepeReader, documents: Path) -> None:
     every = excerpts(reader, documents, 1000, each=2)
     model = reader.model
 
-    def found(decoder: int, passages: list[slice]) -> float:
+    def perplexity_with(decoder: int, passages: list[slice]) -> float:
         scores = [
             score(model, each.ids[1000 - decoder :], [each.ids[part] for part in passages], last=256) for each in every
         ]
         return perplexity([each["nll"] for each in scores])
 
     expected = [
-        found(300, []),
-        found(300, [slice(500, 700)]),
-        found(300, [slice(0, 256), slice(256, 512), slice(512, 700)]),
-        found(500, []),
+        perplexity_with(300, []),
+        perplexity_with(300, [slice(500, 700)]),
+        perplexity_with(300, [slice(0, 256), slice(256, 512), slice(512, 700)]),
+        perplexity_with(500, []),
     ]
     assert values(long, "perplexity")[:4] == pytest.approx(expected, rel=1e-5)
     assert values(long, "÷ first row")[:4] == pytest.approx([each / expected[0] for each in expected], rel=1e-5)
     assert len({round(each, 6) for each in expected}) == 4
 
 
-def test_the_first_row_is_compared_with_itself_without_doubt(long: Table) -> None:
+def test_the_first_row_compared_with_itself_has_an_interval_of_no_width(long: Table) -> None:
     assert long.rows[0][4] == Estimate(1, 1, 1)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"decoder_tokens": 256}, "decoder_tokens must be 257 to 512, the decoder's window, not 256"),
-        ({"decoder_tokens": 513}, "decoder_tokens must be 257 to 512"),
-        ({"encoder_tokens": [0, -5]}, "encoder_tokens must not be negative, as -5 is"),
-        ({"encoder_tokens": [90_000]}, "has no document of 90300 tokens or more"),
+        ({"decoder_tokens": 256}, "decoder_tokens must be between 257"),
+        ({"decoder_tokens": 513}, "decoder_tokens must be between 257"),
+        ({"encoder_tokens": [0, -5]}, "encoder_tokens must not be negative"),
+        ({"encoder_tokens": [90_000]}, "none of the 4 documents"),
     ],
 )
 def test_numbers_out_of_range(reader: CepeReader, documents: Path, changes: dict[str, Any], message: str) -> None:
@@ -99,7 +99,7 @@ def test_numbers_out_of_range(reader: CepeReader, documents: Path, changes: dict
         long_documents.evaluate(reader, documents, Results(None, {}), **arguments)
 
 
-def test_retrieved_passages_equal_a_plain_computation(
+def test_retrieved_passages_equal_an_independent_computation(
     reader: CepeReader, documents: Path, retriever: Retriever
 ) -> None:
     table = retrieved.evaluate(
@@ -124,19 +124,19 @@ def test_retrieved_passages_equal_a_plain_computation(
     for excerpt in excerpts(reader, documents, 512)[:2]:
         query = reader.tokenizer.decode(excerpt.ids[:256])
         passages = [passage_text(hit.passage) for hit in retriever.search(query, 5, "bm25")]
-        for k, found in nlls.items():
+        for k, k_nlls in nlls.items():
             ids = plain_ids(reader.tokenizer, passages[:k])
-            found.append(score(reader.model, excerpt.ids, ids, last=256)["nll"])
+            k_nlls.append(score(reader.model, excerpt.ids, ids, last=256)["nll"])
     plain, two, five = map(perplexity, nlls.values())
     assert values(table, "perplexity") == pytest.approx([plain, two, five, plain, plain], rel=1e-5)
 
 
-def test_as_many_passages_are_prepended_as_fit_the_best_one_last(reader: CepeReader, retriever: Retriever) -> None:
+def test_the_best_passages_that_fit_are_prepended_the_best_one_last(reader: CepeReader, retriever: Retriever) -> None:
     passages = [hit.passage for hit in retriever.search("snow in Rome", 4, "bm25")]
     blocks = plain_ids(reader.tokenizer, [f"{passage.text}\n\n" for passage in passages])
     room = sum(map(len, blocks[:3]))
-    assert retrieved._prepended(reader, passages, 512 - room) == (blocks[2] + blocks[1] + blocks[0], 3)
-    assert retrieved._prepended(reader, passages, 512 - room + 1) == (blocks[1] + blocks[0], 2)
+    assert retrieved.prepended_ids(reader, passages, 512 - room) == (blocks[2] + blocks[1] + blocks[0], 3)
+    assert retrieved.prepended_ids(reader, passages, 512 - room + 1) == (blocks[1] + blocks[0], 2)
 
 
 def test_a_passage_that_repeats_the_text_is_told_by_13_words() -> None:
@@ -147,23 +147,21 @@ def test_a_passage_that_repeats_the_text_is_told_by_13_words() -> None:
     assert not retrieved.repeats("w1 w2", text)
 
 
-def test_passages_that_repeat_the_excerpt_are_passed_over(
-    reader: CepeReader, tmp_path: Path, retriever: Retriever
-) -> None:
+def test_passages_that_repeat_the_excerpt_are_skipped(reader: CepeReader, tmp_path: Path, retriever: Retriever) -> None:
     own = retriever.index.passage(4).text
     path = tmp_path / "own.txt"
     path.write_text(f"{own} " * 40)
     table = retrieved.evaluate(
         reader, path, retriever, "bm25", Results(None, {}), decoder_tokens=512, ks=[12], each=1, limit=None
     )
-    assert "; 1.0 an excerpt repeated it and were passed over" in table.notes[0]
+    assert "1.0 per excerpt repeated it" in table.notes[0]
     assert float(str(table.rows[1][2])) < 12
 
 
-def test_a_query_and_what_is_scored_must_fit(reader: CepeReader, documents: Path, retriever: Retriever) -> None:
+def test_the_query_and_the_scored_tokens_must_fit(reader: CepeReader, documents: Path, retriever: Retriever) -> None:
     for arguments, message in (
-        ({"decoder_tokens": 511, "ks": [1]}, "decoder_tokens must be 512 to 512"),
-        ({"decoder_tokens": 512, "ks": [-1]}, "k must not be negative, as -1 is"),
+        ({"decoder_tokens": 511, "ks": [1]}, "decoder_tokens must be between 512"),
+        ({"decoder_tokens": 512, "ks": [-1]}, "k must not be negative"),
     ):
         options: Any = {"each": 1, "limit": 1, **arguments}
         with pytest.raises(ConfigError, match=message):
@@ -175,7 +173,7 @@ def test_copying(reader: CepeReader, documents: Path) -> None:
     every = excerpts(reader, documents, 256, each=2)
     assert len(every) == 6
     for row, inside in zip(table.rows, (True, False), strict=True):
-        found = [
+        scores = [
             score(
                 reader.model,
                 each.ids,
@@ -187,5 +185,5 @@ def test_copying(reader: CepeReader, documents: Path) -> None:
         loss, accuracy = row[1:]
         assert isinstance(loss, Estimate)
         assert isinstance(accuracy, Estimate)
-        assert loss.value == pytest.approx(sum(each["nll"] for each in found) / (6 * 255))
-        assert accuracy.value == pytest.approx(100 * sum(each["correct"] for each in found) / (6 * 255))
+        assert loss.value == pytest.approx(sum(each["nll"] for each in scores) / (6 * 255))
+        assert accuracy.value == pytest.approx(100 * sum(each["correct"] for each in scores) / (6 * 255))

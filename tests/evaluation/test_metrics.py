@@ -25,7 +25,7 @@ def test_normalisation(text: str, expected: str) -> None:
 
 
 @given(st.text())
-def test_normalising_twice_changes_nothing_more_than_once_lowered(text: str) -> None:
+def test_normalised_text_has_single_spaces(text: str) -> None:
     assert " ".join(normalise(text).split()) == normalise(text)
 
 
@@ -72,12 +72,12 @@ def test_f1(text: str, answers: list[str], expected: float) -> None:
         ("", ["moon"], False),
     ],
 )
-def test_containment_is_by_whole_words(text: str, answers: list[str], expected: bool) -> None:
+def test_only_whole_words_count_as_contained(text: str, answers: list[str], expected: bool) -> None:
     assert contains(text, answers) is expected
 
 
 @given(st.text(), st.text(min_size=1))
-def test_what_matches_exactly_scores_fully(text: str, answer: str) -> None:
+def test_an_exact_match_has_the_highest_scores(text: str, answer: str) -> None:
     if exact_match(text, [answer]):
         assert f1(text, [answer]) == 1.0
         assert contains(text, [answer]) or not normalise(answer)

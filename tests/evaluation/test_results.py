@@ -1,4 +1,4 @@
-"""Raw results: measured once, kept in a file, and continued from wherever a run stopped."""
+"""Raw results: measured once, written to a file, and continued where a run stopped."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ class Measure:
         return {"nll": self.calls}
 
 
-def test_an_example_is_measured_once_a_setting(tmp_path: Path) -> None:
+def test_an_example_is_measured_once_per_setting(tmp_path: Path) -> None:
     for path in (None, tmp_path / "deep" / "results.json"):
         results, measure = Results(path, RUN), Measure()
-        found = [results.measured(setting, "1", measure) for setting in ("a", "a", "b")]
-        assert found == [{"nll": 1}, {"nll": 1}, {"nll": 2}]
+        values = [results.measure(setting, "1", measure) for setting in ("a", "a", "b")]
+        assert values == [{"nll": 1}, {"nll": 1}, {"nll": 2}]
 
 
 def test_a_file_is_continued(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
-    Results(path, RUN).measured("a", "1", lambda: {"nll": 1.5})
+    Results(path, RUN).measure("a", "1", lambda: {"nll": 1.5})
     measure = Measure()
     again = Results(path, RUN)
-    assert again.measured("a", "1", measure) == {"nll": 1.5}
-    again.measured("a", "2", measure)
+    assert again.measure("a", "1", measure) == {"nll": 1.5}
+    again.measure("a", "2", measure)
     assert measure.calls == 1
     assert [json.loads(line) for line in path.read_text().splitlines()] == [
         {"run": RUN},
@@ -49,19 +49,19 @@ def test_a_file_cut_anywhere_is_continued(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     results = Results(path, RUN)
     for example in "12":
-        results.measured("a", example, lambda: {"nll": 7})
+        results.measure("a", example, lambda: {"nll": 7})
     whole = path.read_bytes()
     for length in range(len(whole) + 1):
         path.write_bytes(whole[:length])
         again = Results(path, RUN)
         for example in "12":
-            again.measured("a", example, lambda: {"nll": 7})
+            again.measure("a", example, lambda: {"nll": 7})
         assert path.read_bytes() == whole
 
 
-def test_continuing_a_file_rewrites_no_earlier_result(tmp_path: Path) -> None:
+def test_continuing_a_file_does_not_rewrite_results(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
-    Results(path, RUN).measured("a", "1", lambda: {"nll": 7})
+    Results(path, RUN).measure("a", "1", lambda: {"nll": 7})
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"setting": "a", "exam')
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -83,7 +83,7 @@ def test_results_of_another_run_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["notes of mine", "notes\nof mine", '{"run": 1}\n', '{"run": {}}\n[1]\n', "[]\n"])
-def test_another_file_is_refused_and_left_as_it_is(tmp_path: Path, content: str) -> None:
+def test_a_file_without_results_is_refused_and_unchanged(tmp_path: Path, content: str) -> None:
     path = tmp_path / "notes.txt"
     path.write_text(content)
     with pytest.raises(ConfigError, match="results of"):

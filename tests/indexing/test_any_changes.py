@@ -33,10 +33,19 @@ def edit(folder: Path, edits: Edits) -> None:
             write(folder, {name: "\n".join(TEXTS[number] or "" for number in numbers)})
 
 
+def delete_with_its_file(folder: Path) -> None:
+    """Delete a document, which a build would bring back if its file stayed."""
+    for _, document, source in Index.open(folder).entries():
+        if document != "z.txt":
+            delete(folder, [document])
+            Path(source).unlink(missing_ok=True)
+            return
+
+
 UPKEEP: dict[str, Callable[[Path], object]] = {
     "nothing": lambda folder: None,
     "compact": lambda folder: compact_index(folder, quiet=True),
-    "delete": lambda folder: delete(folder, [next(Index.open(folder).entries())[1]]),
+    "delete": delete_with_its_file,
     "forget": lambda folder: record(folder, None),
 }
 

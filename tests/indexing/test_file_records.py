@@ -51,6 +51,10 @@ def folder(corpus: Path, tmp_path: Path, parsed: list[str]) -> Path:
     return tmp_path / "index"
 
 
+def documents(folder: Path) -> set[str]:
+    return {passage.document for passage in held(folder).values()}
+
+
 ALL = ["a.txt", "c.jsonl", "d.txt", "b.md"]
 REPEATING = ["c.jsonl", "d.txt"]
 """Files with a text that an earlier file has too; `c.jsonl` also has an empty row and repeats itself."""
@@ -101,17 +105,17 @@ def test_a_reused_file_loses_a_text_to_an_earlier_file_and_gets_it_back(
     assert held(folder)["deep/b.md#1"].text == "Dark soil"
 
 
-def test_an_id_that_an_earlier_file_takes_is_skipped_and_comes_back(folder: Path, corpus: Path) -> None:
-    """Also the id of an empty row."""
+def test_a_row_whose_id_an_earlier_file_takes_has_another_until_that_file_is_gone(folder: Path, corpus: Path) -> None:
     write(corpus, {"b.jsonl": rows(("1", "Warm rain"), ("3", "Thin fog"))})
-    skipped = update(folder).skipped
-    assert [each.source for each in skipped] == [str(corpus / "c.jsonl")] * 2
-    assert [id in each.reason for id, each in zip(("'1'", "'3'"), skipped, strict=True)] == [True, True]
-    assert {held(folder)[id].text for id in ("1#0", "3#0")} == {"Warm rain", "Thin fog"}
+    report = update(folder)
+    assert report.skipped == []
+    assert ["c.jsonl" in note for note in report.notes] == [True]
+    texts = {id: passage.text for id, passage in held(folder).items()}
+    assert texts.items() >= {"1#0": "Warm rain", "3#0": "Thin fog", "c.jsonl/1#0": "Fresh snow"}.items()
     (corpus / "b.jsonl").unlink()
-    assert update(folder).skipped == []
+    assert update(folder).notes == []
     assert held(folder)["1#0"].text == "Fresh snow"
-    assert "3#0" not in held(folder)
+    assert "c.jsonl/1#0" not in held(folder)
 
 
 def test_a_file_with_a_skipped_row_is_parsed_and_reported_again(folder: Path, corpus: Path, parsed: list[str]) -> None:
@@ -141,14 +145,18 @@ def test_a_file_that_was_written_to_while_it_was_read_is_read_again(
     assert held(folder)["a.txt#0"].text == "Blue sea."
 
 
-def test_a_deleted_document_is_parsed_again_while_its_file_exists(
-    folder: Path, corpus: Path, parsed: list[str]
-) -> None:
-    before = held(folder)
-    delete(folder, ["deep/b.md"])
+def test_a_deleted_document_stays_deleted_until_its_file_changes(folder: Path, corpus: Path) -> None:
+    deleted = {"deep/b.md", "4"}
+    assert deleted < documents(folder)
+    delete(folder, deleted)
     update(folder)
-    assert parsed == [*REPEATING, "b.md"]
-    assert held(folder) == before
+    assert not deleted & documents(folder)
+    record(folder, (generation(folder) / SOURCES).read_bytes().replace(b'{"reading":"', b'{"reading":"another '))
+    update(folder)  # parses every file
+    assert not deleted & documents(folder)
+    write(corpus, {"deep/b.md": "Other text"})
+    update(folder)
+    assert deleted & documents(folder) == {"deep/b.md"}
 
 
 def test_passages_that_an_addition_kept_are_deleted_by_the_next_update(folder: Path, corpus: Path) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from ragx import models
 from ragx.errors import ConfigError
 from ragx.index import Index
-from ragx.rag import RAG, default_index
+from ragx.index.names import default_index, named_indexes
+from ragx.rag import RAG
 from ragx.retrieval import CurrentIndex, Retriever, open_embedder
 
 
 class Indexes:
-    """The index that was named, or else the default one and those in ragx's home; the same models read all of them."""
+    """The index that was named, or else the default one and the named ones; the same models read all of them."""
 
     def __init__(self, rag: RAG, folder: Path | None) -> None:
         """`rag` has the models and the first index, which is the only one if it was named by its `folder`."""
@@ -35,10 +35,10 @@ class Indexes:
 
     def folders(self) -> dict[str, Path]:
         """Folders by name, the first index first."""
-        others = [] if self._alone else sorted((models.home() / "indexes").glob("*/CURRENT"))
+        others = {} if self._alone else named_indexes()
         found = {self.first.name: self.first}
-        for current in others:
-            found.setdefault(current.parent.name, current.parent.resolve())
+        for name, folder in others.items():
+            found.setdefault(name, folder.resolve())
         return found
 
     def open(self, name: str | None) -> RAG:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ragx.config import IndexSettings
 from ragx.errors import ConfigError
-from ragx.indexing.build import BuildReport, build
+from ragx.indexing.build import build
+from ragx.indexing.report import BuildReport
 from ragx.indexing.update import update
 
 TYPES = (".txt", ".md", ".rst", ".html", ".htm", ".pdf", ".docx", ".jsonl")

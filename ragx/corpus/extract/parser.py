@@ -134,6 +134,7 @@ def _parsed(fields: dict[str, Any]) -> Parsed:
 
 
 def _document(parsed: Parsed, id: str, path: Path) -> Document:
+    metadata = parsed.metadata | ({"pages": parsed.text.count("\f") + 1} if parsed.paged else {})
     return Document(
         id=f"{id}/{parsed.name}" if parsed.name else id,
         title=clean(one_line(clean(parsed.title)) or path.stem),
@@ -141,7 +142,7 @@ def _document(parsed: Parsed, id: str, path: Path) -> Document:
         source=str(path),
         headings=tuple(parsed.headings),
         paged=parsed.paged,
-        metadata=json.dumps(parsed.metadata, ensure_ascii=False) if parsed.metadata else "",
+        metadata=json.dumps(metadata, ensure_ascii=False) if metadata else "",
     )
 
 

@@ -15,7 +15,7 @@ from ragx_apps.chat.uploads import Visitor
 from ragx.config import IndexSettings
 from ragx.errors import ConfigError, CorpusError
 from ragx.index import Index
-from ragx.indexing.build import BuildReport
+from ragx.indexing.report import BuildReport
 from ragx.indexing.update import UpdateReport
 
 LEASE = "The lease was signed in May."

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from ragx.config import DatasetSource
 from ragx.errors import CorpusError
-from ragx.models import home
+from ragx.util.folders import cache_home
 from ragx.util.text import without_surrogates
 from ragx.util.tokenization import plain_ids
 from ragx_train.data.sources import Source, documents, expand
@@ -139,7 +139,7 @@ def open_corpus(settings: DocumentSettings, tokenizer: PreTrainedTokenizerFast) 
 
 def _tokenised(source: Source, tokenizer: PreTrainedTokenizerFast) -> Path:
     """The folder of a source's documents; whoever comes first makes it, others wait."""
-    folder = home() / "documents" / _digest(source, tokenizer)
+    folder = cache_home() / "documents" / _digest(source, tokenizer)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         if not folder.is_dir():

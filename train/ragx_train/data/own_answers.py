@@ -7,7 +7,6 @@ encoder what it says from its prompt (sequence-level distillation: Kim and Rush,
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,6 +24,7 @@ from ragx.models import resolve
 from ragx.reader.prompt import build_prompt, question_fits
 from ragx.types import Passage
 from ragx.util.files import durable_file
+from ragx.util.sentences import sentence_spans
 from ragx.util.terminal import notice
 from ragx.util.tokenization import load_tokenizer
 from ragx_train.data.questions import gold_passages, question_and_answers
@@ -141,5 +141,5 @@ def telling(text: str, answers: Sequence[str]) -> str:
 
     A small decoder is right far more often from the sentence than from the passage.
     """
-    sentences = re.split(r"(?<=[.!?])\s+(?=[A-Z\"'(\d])", text)
+    sentences = (text[start:end] for start, end in sentence_spans(text))
     return next((sentence for sentence in sentences if contains(sentence, answers)), text)

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from ragx.cepe.model import CepeModel
 from ragx.errors import RagxError
-from ragx.models import fingerprint, home
+from ragx.models import fingerprint
+from ragx.util.folders import cache_home
 from ragx_train.data.example import IGNORE, Batch
 from ragx_train.engine.losses import top_probabilities
 
@@ -48,7 +49,7 @@ def stored(top: int, decoder: Path, precision: Literal["bf16", "fp32"]) -> Teach
     A text is known by its tokens, so that no change of data, order or seed can give it another one's answer.
     """
     said = f"1 {fingerprint(decoder)} {precision} {top}"
-    folder = home() / "teacher" / hashlib.sha256(said.encode()).hexdigest()[:32]
+    folder = cache_home() / "teacher" / hashlib.sha256(said.encode()).hexdigest()[:32]
 
     def teacher(model: CepeModel, batch: Batch) -> TeacherTopK:
         files = [folder / key[:2] / f"{key}.safetensors" for key in _keys(batch)]

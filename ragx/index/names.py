@@ -1,0 +1,42 @@
+"""Indexes have names: a folder of ragx's data folder, or any path."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from ragx.index.manifest import is_index_folder
+from ragx.util.folders import data_home
+
+_NAME = re.compile(r"\w[\w.-]*")
+
+
+def indexes_home() -> Path:
+    """The folder of the named indexes."""
+    return data_home() / "indexes"
+
+
+def default_index() -> Path:
+    """The index used when none is named: `RAGX_INDEX`, a name or folder, or else the one with the name "default"."""
+    return index_folder(os.environ.get("RAGX_INDEX") or "default")
+
+
+def index_folder(index: str | Path | None) -> Path:
+    """The folder of an index.
+
+    Args:
+        index: a name such as "papers", unless an index lies at that path; a path such as "./papers"; or None for
+            `default_index()`. A `Path` is always a path.
+    """
+    if index is None:
+        return default_index()
+    path = Path(index).expanduser()
+    if isinstance(index, str) and _NAME.fullmatch(index) and not is_index_folder(path):
+        return indexes_home() / index
+    return path
+
+
+def named_indexes() -> dict[str, Path]:
+    """The folders of the named indexes, sorted by name."""
+    return {current.parent.name: current.parent for current in sorted(indexes_home().glob("*/CURRENT"))}

@@ -1,0 +1,83 @@
+"""Nothing that a build leaves out goes unsaid."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.command import Run
+
+
+def build(ragx: Callable[..., Run], *arguments: str | Path) -> Run:
+    return ragx("index", "build", *arguments, "--index", Path("index").absolute())
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A text, two files of formats that ragx does not read, and a damaged PDF."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "snow.txt").write_text("Snow is white.")
+    (folder / "photo.PNG").write_bytes(b"\x89PNG")
+    (folder / "sound.flac").write_bytes(b"fLaC")
+    (folder / "bad.pdf").write_bytes(b"%PDF-1.7 broken")
+    return folder
+
+
+def test_unsupported_files_are_counted_by_suffix(ragx: Callable[..., Run], corpus: Path) -> None:
+    run = build(ragx, corpus)
+    assert run.code == 3
+    assert "2 files of unsupported formats left out: 1 .flac, 1 .png" in run.err
+    assert "index formats" in run.err
+
+
+def test_documents_and_what_was_skipped_are_listed(ragx: Callable[..., Run], corpus: Path) -> None:
+    build(ragx, corpus)
+    (document,) = json.loads(ragx("index", "docs", "--index", "./index", "--json").out)
+    assert (document["id"], document["passages"]) == ("snow.txt", 1)
+    assert document["metadata"].keys() >= {"modified"}
+    assert "snow.txt  (1 passages)" in ragx("index", "docs", "--index", "./index").out
+    skipped = json.loads(ragx("index", "docs", "--skipped", "--index", "./index", "--json").out)
+    assert {Path(each["source"]).name for each in skipped} == {"photo.PNG", "sound.flac", "bad.pdf"}
+    assert all(each["reason"] for each in skipped)
+    (corpus / "bad.pdf").unlink()
+    ragx("index", "update", "--index", "./index")
+    assert "bad.pdf" not in ragx("index", "docs", "--skipped", "--index", "./index").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["corpus/bad.pdf"], "bad.pdf: cannot be parsed"),
+        (["corpus/photo.PNG"], "unsupported format"),
+        (["corpus", "--include", "*.doc"], "1 .txt"),
+        (["corpus", "--exclude", "*"], "--exclude *"),
+        (["empty"], "no file was found"),
+    ],
+)
+def test_an_index_of_nothing_is_refused_with_the_reasons(
+    ragx: Callable[..., Run], corpus: Path, arguments: list[str], reason: str
+) -> None:
+    Path("empty").mkdir()
+    run = build(ragx, *arguments)
+    assert run.code == 2
+    (line,) = run.err.splitlines()
+    assert "there are no passages to index" in line
+    assert reason in line
+
+
+def test_rows_skipped_for_one_reason_are_one_line(ragx: Callable[..., Run], corpus: Path) -> None:
+    (corpus / "rows.jsonl").write_text('{"id": 1, "text": "Ice."}\n' + '{"id": 2}\n' * 1000)
+    run = build(ragx, corpus / "rows.jsonl")
+    assert run.code == 3
+    assert len([line for line in run.err.splitlines() if "rows.jsonl" in line]) == 1
+    assert "1,000 rows" in run.err
+
+
+def test_the_formats_are_listed(ragx: Callable[..., Run]) -> None:
+    assert ".pdf" in ragx("index", "formats").out
+    assert ".pdf" in json.loads(ragx("index", "formats", "--json").out)["pdf"]
