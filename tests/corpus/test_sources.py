@@ -73,7 +73,7 @@ def test_a_folder_of_every_format(corpus, read):
     assert [document.whole for document in documents] == [document.id == "3" for document in documents]
     assert all(Path(document.source).is_absolute() and Path(document.source).is_file() for document in documents)
     assert all(unicodedata.is_normalized("NFC", document.text) for document in documents)
-    assert len(skipped) == 5
+    assert len(skipped) == 4
     assert all(each.unsupported for each in skipped)
 
 
