@@ -61,6 +61,15 @@ def whole_files(tmp_path, write_pdf, write_docx) -> Callable[[str], bytes]:
             ".txt": TEXT.encode("utf-16"),
             ".md": f"# Title #\n\n```\n{TEXT}\n```\n".encode(),
             ".rst": f"Title\n=====\n\n{TEXT}".encode("cp1252"),
+            ".mdx": f"---\ntitle: T\ntags: [a, b]\n---\n# Title\n\n{TEXT}".encode(),
+            ".org": f"#+TITLE: T\n* Head :tag:\n:PROPERTIES:\n:END:\n{TEXT}".encode(),
+            ".tex": f"\\title{{T}}\\begin{{document}}\\section{{Head}}{TEXT}\\end{{document}}".encode(),
+            ".srt": f"1\n00:00:01,000 --> 00:00:02,000\n{TEXT}\n".encode(),
+            ".json": json.dumps({"a": [{"b": TEXT}], "c": {"d": 1}}).encode(),
+            ".yaml": f"a:\n  b: {TEXT!r}\nc: [1, 2]\n".encode(),
+            ".py": f"class A:\n    def f(self):\n        return {TEXT!r}\n".encode(),
+            ".ipynb": json.dumps({"cells": [{"cell_type": "markdown", "source": TEXT}], "metadata": {}}).encode(),
+            ".csv": f'Name,Note\nA,"{TEXT}"\nB,{TEXT}\n'.encode(),
             ".html": f"<html><head><title>T</title></head><body><p>{TEXT * 3}</p><!-- c --></body></html>".encode(),
             ".jsonl": rows,
             ".jsonl.gz": gzip.compress(rows),
@@ -74,7 +83,8 @@ def whole_files(tmp_path, write_pdf, write_docx) -> Callable[[str], bytes]:
     return whole
 
 
-TEXTS = [".txt", ".md", ".rst", ".html", ".pdf", ".docx"]
+MARKUP = [".md", ".mdx", ".rst", ".org", ".tex", ".srt", ".json", ".yaml", ".py", ".ipynb", ".csv"]
+TEXTS = [".txt", *MARKUP, ".html", ".pdf", ".docx"]
 ROWS = [".jsonl", ".jsonl.gz", ".jsonl.bz2", ".jsonl.xz", ".parquet", ".tsv", ".xml", ".xml.bz2"]
 
 
