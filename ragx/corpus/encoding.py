@@ -36,15 +36,18 @@ _SAMPLE_BYTES = 1 << 16
 _BEFORE_BYTES = 100
 _REST_OF_LINE = re.compile(rb"[\x80-\xff][^\n\r]{0,4096}")
 _FEW = 8
+"""Characters outside ASCII that are too few to judge by."""
 _LIKELY = 0.8
-"""With up to `_FEW` characters outside ASCII to judge by, Windows-1252 is chosen from this share of the confidence in
-the best guess on, if the text is one that people type."""
+"""A text with few of them is read as Windows-1252 if that has at least this share of the best guess's confidence."""
 _NO_IDEA = 0.05
-"""Less confidence says nothing."""
+"""Confidence below which the best guess says nothing."""
 _CLOSE = 0.98
-"""A guess with a rival of this share of its confidence is uncertain."""
+"""A guess is uncertain if another has this share of its confidence."""
 
 _CONTROLS = bytes([*range(1, 8), *range(14, 27), *range(28, 32), 127])
+_ZEROS = re.compile(rb"\0+")
+_MAX_GAPS = 5
+"""Runs of zeros in a text that a crash damaged; a binary file has more."""
 _C1 = re.compile("[\x80-\x9f]")
 _SMALL = "àáâãäåæçèéêëìíîïñòóôõöøùúûüýÿßœþð"
 _CAPITAL = "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝŒÞÐ"
@@ -79,38 +82,47 @@ def decode(data: bytes) -> Decoded | None:
     zeros = body.count(0)
     controls = len(body) - len(body.translate(None, _CONTROLS))
     text = body.decode("utf-8", "replace")
-    invalid = text.count("\ufffd") - body.count(b"\xef\xbf\xbd")
-    if zeros and (controls or invalid or zeros * 4 > len(body)):
-        return _wide(data)
+    replaced = text.count("\ufffd")
+    invalid = replaced - body.count(b"\xef\xbf\xbd")
     if controls > 1 and controls * 50 > len(body):
-        return _wide(data) if invalid else None
-    valid = len(text) - text.count("\ufffd") - len(text.encode("ascii", "ignore"))  # characters outside ASCII
+        return _wide(data) if zeros or invalid else None
+    if zeros and (zeros * 4 > len(body) or invalid * 10 > len(body)):
+        return _wide(data)
+    if (controls or invalid) and len(_ZEROS.findall(body)) > _MAX_GAPS:
+        return None
+    valid = len(text) - replaced - len(text.encode("ascii", "ignore"))  # characters outside ASCII
     latin = (valid + invalid) * 4 < len(text)  # East Asian code pages hold pairs of bytes that are UTF-8 by chance
-    if invalid * (1 if latin else 2) <= valid or not invalid:
+    if not invalid or invalid * (1 if latin else 2) <= valid:
         return _noted(text, "utf-8", invalid)
-    return _code_page(body, mixed=valid * 2 > invalid)
+    return None if zeros else _code_page(body, mixed=valid * 2 > invalid)
 
 
 def _marked(data: bytes, codec: str) -> Decoded | None:
     text = data.decode(codec, "replace").rstrip("\0")
-    invalid = text.count("\ufffd") - data.count("\ufffd".encode(codec))
+    invalid = max(0, text.count("\ufffd") - data.count("\ufffd".encode(codec)))
     # damage adds few of these, a binary file that begins with the mark by chance adds many
-    return None if invalid > 1 + len(text) // 50 else _noted(text, codec, max(invalid, 0))
+    return None if codec != "utf-8" and invalid > 1 + len(text) // 50 else _noted(text, codec, invalid)
 
 
 def _noted(text: str, codec: str, invalid: int) -> Decoded:
     notices = []
     if invalid:
-        places = "a place that is" if invalid == 1 else f"{invalid:,} places that are"
-        notices.append(f"has {places} not {codec.upper()}: U+FFFD stands there")
+        notices.append(f"{_count(invalid, 'byte sequence')} not valid {codec.upper()}, replaced by U+FFFD")
     if zeros := text.count("\0"):
         text = text.replace("\0", "")
-        notices.append(f"has {zeros:,} zero byte{'s' * (zeros > 1)} inside its text: dropped")
+        notices.append(f"{_count(zeros, 'NUL byte')} inside the text, dropped")
     return Decoded(text, codec, tuple(notices))
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number > 1)}"
+
+
 def _wide(data: bytes) -> Decoded | None:
-    """UTF-32 or UTF-16 without a mark: the one whose characters are text, from the fewest blocks of 256."""
+    """Text in UTF-32 or UTF-16 without a mark: of those whose characters are text, the one with the fewest scripts.
+
+    A script has few first bytes; read in the wrong order, its second bytes seem to be many scripts.
+    """
     found: list[tuple[int, str, str, int]] = []
     for codec, width in _WIDTHS.items():
         rest = len(data) % width
@@ -122,7 +134,7 @@ def _wide(data: bytes) -> Decoded | None:
             continue
         characters = set(text)
         strange = [c for c in characters if unicodedata.category(c) in ("Cc", "Cn", "Co") and c not in "\t\n\r\f\x1b"]
-        if text and sum(map(text.count, strange)) * 200 <= len(text):
+        if text and "\0" not in characters and sum(map(text.count, strange)) * 200 <= len(text):
             found.append((len({ord(c) >> 8 for c in characters}), codec, text, rest))
     if not found:
         return None
@@ -157,12 +169,13 @@ def _code_page(data: bytes, *, mixed: bool) -> Decoded | None:
         codec, confidence, text = "cp1252", western, western_text
     rivals = [name for name, (other, found) in texts.items() if found != text and other >= _CLOSE * confidence]
     uncertain = mixed or (bool(rivals) and not likely if codec == "cp1252" else few or bool(rivals))
-    decoded = _noted(data.decode(codec, "replace"), codec, 0)
-    missing = decoded.text.count("\ufffd")
-    notices = [f"was read as {codec}, a guess: convert it to UTF-8 if its text is garbled"] * uncertain
-    if missing:
-        notices.append(f"has {missing:,} place{'s' * (missing > 1)} that {codec} does not define: U+FFFD stands there")
-    return Decoded(decoded.text, codec, (*decoded.notices, *notices))
+    whole = data.decode(codec, "replace")
+    notices = []
+    if uncertain:
+        notices.append(f"read as {codec}, which is a guess: convert the file to UTF-8 if its text is garbled")
+    if undefined := whole.count("\ufffd"):
+        notices.append(f"{_count(undefined, 'byte sequence')} undefined in {codec}, replaced by U+FFFD")
+    return Decoded(whole, codec, tuple(notices))
 
 
 def _sample(data: bytes) -> bytes:

@@ -62,7 +62,7 @@ def test_utf_8_with_stray_bytes_stays_utf_8(text, stray):
     decoded = decode(start + stray + end)
     assert decoded.text.replace("\ufffd", "") == text * 43
     assert decoded.encoding == "utf-8"
-    assert "not UTF-8" in decoded.notices[0]
+    assert "not valid UTF-8" in decoded.notices[0]
 
 
 def test_a_text_may_end_inside_a_character():
@@ -79,7 +79,19 @@ def test_zeros_at_the_end_of_a_log_are_dropped_and_those_inside_it_counted():
     assert decode(b"4 May: pump replaced\n\0\0\0").notices == ()
     decoded = decode(b"4 May: pump replaced\n" * 9 + b"\0" * 20 + b"5 May: pump broken\n")
     assert decoded.text == "4 May: pump replaced\n" * 9 + "5 May: pump broken\n"
-    assert "20 zero bytes" in decoded.notices[0]
+    assert "20 NUL bytes" in decoded.notices[0]
+
+
+def test_zeros_and_stray_bytes_in_one_text():
+    decoded = decode(GERMAN.encode() * 3 + b"\0\xff" + GERMAN.encode())
+    assert decoded.text == GERMAN * 3 + "\ufffd" + GERMAN
+    assert len(decoded.notices) == 2
+
+
+def test_a_mark_holds_for_a_damaged_text():
+    decoded = decode(b"\xef\xbb\xbf" + (GERMAN.encode() + GERMAN.encode("cp1252")) * 3)
+    assert decoded.text.count(GERMAN) == 3
+    assert decoded.notices
 
 
 def test_an_uncertain_guess_has_a_notice():
@@ -114,7 +126,7 @@ def test_a_code_page_that_fails_after_its_sample_marks_the_places():
     data = (TEXTS["cp1252"] * 2000).encode("cp1252") + b"\x81" + b"end"
     decoded = decode(data)
     assert decoded.text == TEXTS["cp1252"] * 2000 + "\ufffdend"
-    assert "does not define" in decoded.notices[0]
+    assert "undefined in" in decoded.notices[0]
 
 
 @pytest.mark.parametrize("data", [b"\xe9" * 1_000_000, b"a\xe9" * 500_000, b"\xc3(" * 500_000, b"\n\xe9" * 500_000])

@@ -51,7 +51,7 @@ def test_a_file_with_a_stray_byte_is_kept_and_reported(tmp_path):
     document, skipped = read_text(path, "a")
     assert document.text == "Schnee fällt \ufffd über Nürnberg."
     assert skipped.source == str(path)
-    assert "not UTF-8" in skipped.reason
+    assert "not valid UTF-8" in skipped.reason
 
 
 @pytest.mark.parametrize("data", [b"", b" \n\t", b"\xef\xbb\xbf"])
