@@ -47,8 +47,8 @@ MAX_PARSED_BYTES = 1 << 20
 """Larger files, which are mostly generated, have no headings."""
 MAX_LEVEL = 4
 _KINDS = ("class", "function", "method", "struct", "interface", "enum", "trait", "impl", "mod", "namespace", "record")
-_ENDS = ("_definition", "_declaration", "_item", "_specifier", "_spec", "declaration")
-_WHOLE = ("class", "module", "method", "singleton_method", "function_definition")
+_ENDS = ("_definition", "declaration", "_item", "_specifier", "_spec")
+_WHOLE = ("class", "module", "method", "singleton_method")
 _WRAPPERS = ("export_statement", "decorated_definition", "template_declaration")
 
 
@@ -96,7 +96,10 @@ def _definitions(root: Node) -> Iterator[tuple[int, int, str]]:
         if level > MAX_LEVEL:
             continue
         wraps = node.type in _WRAPPERS
-        stack += [(child, level, line if wraps else child.start_point.row) for child in reversed(node.named_children)]
+        for child in reversed(node.named_children):
+            row = child.start_point.row
+            if child.end_point.row > row or child.type.endswith((*_ENDS, *_WRAPPERS, *_WHOLE, "variable_declarator")):
+                stack.append((child, level, line if wraps else row))
 
 
 def _name(node: Node) -> str:
