@@ -13,9 +13,10 @@ from ragx.corpus.extract.source import read_source
 
 _SECTIONS = ("part", "chapter", "section", "subsection", "subsubsection", "paragraph", "subparagraph")
 _METADATA = ("title", "author", "date")
-_VERBATIM = {"verbatim", "Verbatim", "lstlisting", "minted", "alltt"}
+_LISTING = re.compile(r"\\(begin|end)\{(?:Verbatim|lstlisting|minted|alltt)\*?\}")
 _MATH = {"equation", "align", "gather", "multline", "eqnarray", "math", "displaymath", "flalign", "alignat"}
-_DROPPED = {"comment", "filecontents", "tikzpicture"}
+_BEGIN_OR_END = re.compile(r"\A\\begin\{[^{}]*\}(\[[^\]\n]*\])?(\{\w*\})?[ \t]*|\s*\\end\{[^{}]*\}\Z")
+_COMMENTS = ("comment", "filecontents", "filecontents*", "tikzpicture")
 _TABLES = {"tabular", "tabularx", "tabulary", "longtable", "array"}
 _SILENT = ("label", "index", "pagestyle", "thispagestyle", "vspace", "hspace", "includegraphics", "centering", "input")
 _NOTES = ("footnote", "footnotetext", "thanks")
@@ -48,7 +49,7 @@ def parse(path: Path) -> Parsed:
 
 def _nodes(source: str) -> list[Any]:
     from pylatexenc.latexwalker import LatexWalker, get_default_latex_context_db
-    from pylatexenc.macrospec import EnvironmentSpec, MacroSpec, VerbatimArgsParser
+    from pylatexenc.macrospec import EnvironmentSpec, MacroSpec
 
     context = get_default_latex_context_db()
     context.add_context_category(
@@ -61,14 +62,12 @@ def _nodes(source: str) -> list[Any]:
             MacroSpec("bibitem", "[{"),
             MacroSpec("thanks", "{"),
         ],
-        environments=[
-            EnvironmentSpec("thebibliography", "{"),
-            *(
-                EnvironmentSpec(name, args_parser=VerbatimArgsParser("verbatim-environment"))
-                for name in (_VERBATIM | _DROPPED) - {"tikzpicture"}
-            ),
-        ],
+        environments=[EnvironmentSpec("thebibliography", "{")],
     )
+    for name in _COMMENTS:
+        first, *rest = source.split(rf"\begin{{{name}}}")
+        source = first + "".join(part.partition(rf"\end{{{name}}}")[2] for part in rest)
+    source = _LISTING.sub(r"\\\1{verbatim}", source)  # the one that pylatexenc knows
     nodes, *_ = LatexWalker(source, latex_context=context, tolerant_parsing=True).get_latex_nodes()
     return list(nodes)
 
@@ -138,15 +137,12 @@ class _Writer:
                 continue
             self._add(self._plain(run))
             run = []
-            if environment in _VERBATIM | _MATH:
-                self._add(
-                    re.sub(r"\A\\begin\{[^{}]*\}(\[[^\]\n]*\])?[ \t]*|\s*\\end\{[^{}]*\}\Z", "", node.latex_verbatim())
-                )
+            if environment == "verbatim" or environment in _MATH:
+                self.text.add(_BEGIN_OR_END.sub("", node.latex_verbatim()))
             elif environment in _TABLES:
                 self._table(node.nodelist)
             elif environment:
-                if environment not in _DROPPED:
-                    self.write(node.nodelist)
+                self.write(node.nodelist)
             elif (argument := _argument(node)) is not None:
                 self.text.heading(self._plain([argument]), _SECTIONS.index(macro) + 1)
         self._add(self._plain(run))
@@ -167,7 +163,7 @@ class _Writer:
         self._add("\n".join(" | ".join(line) for line in lines if any(line)))
 
     def _add(self, block: str) -> None:
-        self.text.add(re.sub(r"\n[ \t]*\n\s*", "\n\n", block))
+        self.text.add(re.sub(r"\n[ \t]*\n\s*", "\n\n", block.strip()))
 
     def _plain(self, nodes: list[Any]) -> str:
         try:

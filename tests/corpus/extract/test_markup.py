@@ -86,6 +86,14 @@ def test_latex(parse):
     assert reasons == []
 
 
+@pytest.mark.parametrize("environment", ["verbatim", "lstlisting", "Verbatim", "comment", "tikzpicture", "equation*"])
+def test_an_environment_ends_where_it_ends(parse, environment):
+    block = rf"\\section{{Snow}} Fresh. \\begin{{{environment}}} a_b \\end{{{environment}}} Old."
+    document, _ = parse("a.tex", block.replace("\\\\", "\\") * 3)
+    assert len(document.headings) == 3
+    assert document.text.count("Old.") == 3
+
+
 def test_a_chapter_without_a_preamble(parse):
     document, _ = parse("a.tex", "\\chapter{Snow}\nFresh.\n\n\\section{Old}\nGrey.")
     assert headings(document) == [(1, "Snow"), (2, "Old")]
