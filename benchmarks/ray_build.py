@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks import sample
 from benchmarks.tables import markdown
 from ragx.config import IndexSettings
-from ragx.distributed import Source, cluster, make_shards
+from ragx.distributed import ModelSource, cluster, make_shards
 from ragx.index import build_index, read_manifest
 from ragx.index.build import MakeShards
 from ragx.retrieval import open_embedder
@@ -35,7 +35,7 @@ def main() -> None:
     start = time.perf_counter()
     with cluster(cpus=WORKERS), tempfile.TemporaryDirectory() as work:
         started = time.perf_counter() - start
-        source = Source(open_embedder, (MODEL, "cpu", None))
+        source = ModelSource(open_embedder, (MODEL, "cpu", None))
         engines: dict[str, MakeShards | None] = {
             "local": None,
             f"ray, {WORKERS} workers": partial(make_shards, source=source),

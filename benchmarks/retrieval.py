@@ -6,11 +6,8 @@ The data is in the folder RAGX_DATA, by default `../shared/data` beside the repo
 from __future__ import annotations
 
 import csv
-import json
-import lzma
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -24,6 +21,7 @@ from ragx.corpus import Document, read_documents, split_passages
 from ragx.index import Index, build_index
 from ragx.retrieval import Retriever, open_embedder
 from ragx.types import SearchMethod
+from ragx.util.jsonlines import load_objects
 
 DATA = Path(os.environ.get("RAGX_DATA") or sample.ROOT.parent / "shared" / "data")
 MODEL = "all-minilm-l6-v2"
@@ -56,7 +54,7 @@ def run() -> str:
 
 def _sets() -> dict[str, tuple[Path, dict[str, str], dict[str, dict[str, int]]]]:
     """By name: the corpus, the questions by id, and the grades of their gold passages."""
-    squad = list(_rows(DATA / "eval" / "squad_dev_a.jsonl.xz"))[:QUESTIONS]
+    squad = _rows(DATA / "eval" / "squad_dev_a.jsonl.xz")[:QUESTIONS]
     sets = {
         "SQuAD dev": (
             DATA / "corpora" / "squad_dev.jsonl.xz",
@@ -76,8 +74,5 @@ def _sets() -> dict[str, tuple[Path, dict[str, str], dict[str, dict[str, int]]]]
     return sets
 
 
-def _rows(path: Path) -> Iterator[dict[str, str]]:
-    with lzma.open(path, "rt") as file:
-        for line in file:
-            row = json.loads(line)
-            yield {**row, "id": str(row["id"])}
+def _rows(path: Path) -> list[dict[str, str]]:
+    return [{**row, "id": str(row["id"])} for _, row in load_objects(path)]

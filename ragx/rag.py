@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ragx.config import EncodingOptions, ModelOptions, ReaderOptions, SamplingParams, SearchOptions, checked
+from ragx.corpus.document import normalise
 from ragx.errors import ConfigError
 from ragx.index import Index
 from ragx.index.names import index_folder
@@ -21,7 +23,6 @@ from ragx.retrieval import CurrentIndex, Retriever, SearchResults, open_embedder
 from ragx.types import Answer, AttentionStrategy, EncodingFormat, Hit, Message, ReaderName, SearchMethod
 from ragx.util.device import parse_dtype, report_oom, usable_device
 from ragx.util.folders import cache_home
-from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
     import torch
@@ -153,12 +154,7 @@ class RAG:
         return replace(answer, timings=timings, notes=hits.notes + answer.notes)
 
     def retrieve(
-        self,
-        question: str,
-        *,
-        history: Sequence[Message] = (),
-        k: int = 60,
-        method: SearchMethod | None = None,
+        self, question: str, *, history: Sequence[Message] = (), k: int = 60, method: SearchMethod | None = None
     ) -> SearchResults[Hit]:
         """The k best passages for a question, best first; arguments and errors as `ask`."""
         options = checked(SearchOptions, {"k": k, "method": method or self.method})
@@ -229,20 +225,14 @@ def open_index(
     Raises:
         IndexFolderError, ModelError, ConfigError: as `RAG.from_index`.
     """
-    if method == "bm25":
-        if device is not None or dtype not in (None, "auto"):  # otherwise torch is not imported
-            parse_dtype(dtype, usable_device(device))
+    if method == "bm25" and (device is not None or dtype not in (None, "auto")):  # otherwise torch is not imported
+        parse_dtype(dtype, usable_device(device))
+    embedder = cache(partial(open_embedder, device=device, dtype=dtype))
 
-        def open_generation(index: Index) -> Retriever:
+    def open_generation(index: Index) -> Retriever:
+        if method == "bm25":
             return retriever(index)
-    else:
-        embedders = {}
-
-        def open_generation(index: Index) -> Retriever:
-            name = index.manifest.embedder.name
-            if name not in embedders:
-                embedders[name] = open_embedder(name, device, dtype)
-            return retriever(index, embedders[name], device=device)
+        return retriever(index, embedder(index.manifest.embedder.name), device=device)
 
     current = CurrentIndex(index_folder(index), open_generation)
     _ = current.retriever  # report a bad index now
@@ -292,11 +282,11 @@ def open_reader(options: EncodingOptions) -> CepeReader:
 
 
 def question_text(question: str) -> str:
-    """The question as valid Unicode.
+    """The question, normalised as the text of documents is.
 
     Raises:
         ConfigError: it is empty.
     """
     if not question.strip():
         raise ConfigError("the question is empty")
-    return without_surrogates(question)
+    return normalise(question)

@@ -1,1 +1,1 @@
-"""Kernels."""
+"""Kernels: one package per operation."""

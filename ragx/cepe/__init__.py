@@ -1,4 +1,4 @@
-"""The CEPE model: a passage encoder, cross-attention, and how they join a frozen decoder."""
+"""The CEPE model: a passage encoder and cross-attention around a frozen decoder."""
 
 from __future__ import annotations
 
@@ -23,23 +23,22 @@ def load(
 ) -> CepeModel:
     """Load a reader by name, folder or Hub id.
 
-    A checkpoint in the authors' layout loads as it is, and one of ragx's own around its decoder. A plain Llama-family
+    A folder may hold a checkpoint in the authors' layout or a reader saved without its decoder. A plain Llama-family
     decoder becomes a fresh, untrained reader (`model.is_trained` is false), whose logits are the decoder's own.
 
     Args:
         name_or_folder: a registered name (`ragx models list`), a folder or a Hub id.
-        dtype: a torch dtype or its name; None: what the device multiplies fastest.
-        device: a torch device, or `auto` for all GPUs; None: a GPU where there is one.
-        bits: 8 or 4 hold the frozen decoder's matrices in so many bits (bitsandbytes); what the reader adds stays as
-            `dtype` says.
+        dtype: a torch dtype or its name; None: the fastest on the device.
+        device: a torch device, or `auto` for all GPUs; None: a GPU if there is one.
+        bits: 8 or 4 quantize the decoder's matrices (bitsandbytes); the weights that the reader adds keep `dtype`.
 
     Returns:
         A transformers model in eval mode; see `CepeModel` for its arguments and shapes. Its tokenizer is in the folder
         `model.name_or_path`.
 
     Raises:
-        ModelError: the model is missing, damaged, of an unusable kind or too large for the memory.
-        ConfigError: the device, number format or `bits` cannot be had here.
+        ModelError: the model is missing, damaged, unsupported or too large for the memory.
+        ConfigError: the device, number format or `bits` is not available here.
     """
     from ragx.cepe.added_weights import load_reader
     from ragx.cepe.fresh import fresh
@@ -47,7 +46,7 @@ def load(
     from ragx.cepe.placement import Placement
     from ragx.models import resolve
 
-    placement = Placement.checked(dtype, device, bits)
+    placement = Placement.of(dtype, device, bits)
     folder = resolve(name_or_folder)
     try:
         values = read_config(folder)

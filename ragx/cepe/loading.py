@@ -1,4 +1,4 @@
-"""Load CEPE readers in the authors' layout, and what every way of loading shares."""
+"""Load readers in the authors' layout, and helpers for loading in any layout."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ragx.util.terminal import quiet_transformers
 from ragx.util.text import first_line
 
 FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3"})
-"""Model types whose layers are pre-norm: norm, self-attention, norm, feed-forward, each with a residual."""
+"""Model types with pre-norm layers: norm, self-attention, norm, feed-forward, each half with a residual."""
 
 
 def load_checkpoint(folder: Path, placement: Placement) -> CepeModel:
-    """A checkpoint in the authors' layout: a decoder's config with `encoder_config` and `num_cross_attn_layers` in it.
+    """Load a checkpoint in the authors' layout: the decoder's config plus `encoder_config` and `num_cross_attn_layers`.
 
-    ragx's own may name `cross_attention_layers` one by one, and say `shared_embeddings`; see `CepeModel`.
+    ragx's own checkpoints may list `cross_attention_layers` and set `shared_embeddings`; see `CepeModel`.
 
     Raises:
-        ModelError: a key is missing from the weights or unexpected in them, or they do not fit into memory.
+        ModelError: a weight is missing or unexpected, or the model does not fit into memory.
     """
     values = read_config(folder)
     encoder_values = values.pop("encoder_config")
@@ -42,43 +42,41 @@ def load_checkpoint(folder: Path, placement: Placement) -> CepeModel:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The settings of a model folder.
+    """The contents of a model's `config.json`.
 
     Raises:
-        ModelError: they cannot be read.
+        ModelError: it cannot be read.
     """
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder / 'config.json'} cannot be read: {error}") from None
     if not isinstance(values, dict):
-        raise ModelError(f"{folder / 'config.json'} is not a model's configuration")
+        raise ModelError(f"{folder / 'config.json'} is not a model configuration")
     return values
 
 
 def decoder_config(values: dict[str, Any]) -> PreTrainedConfig:
-    """The settings as transformers knows them.
+    """The transformers configuration of a decoder.
 
     Raises:
-        ModelError: the model is not of the Llama family, or a setting cannot be.
+        ModelError: the model is not of the Llama family, or a setting is invalid.
     """
     if not isinstance(values, dict):
-        raise ModelError(f"config.json is damaged: {values!r} is no model's configuration")
+        raise ModelError(f"config.json is damaged: {values!r} is not a model configuration")
     kind = values.get("model_type")
     if kind not in FAMILIES:
-        raise ModelError(
-            f"model type {kind!r} is no decoder that ragx supports; choose one of {', '.join(sorted(FAMILIES))}"
-        )
+        raise ModelError(f"model type {kind!r} is not supported; use one of {', '.join(sorted(FAMILIES))}")
     try:
         return AutoConfig.for_model(**values)
-    except Exception as error:  # of any class, as the setting that cannot be
+    except Exception as error:  # transformers raises many classes for invalid settings
         raise ModelError(f"config.json is damaged: {type(error).__name__}: {first_line(error)}") from None
 
 
 def with_encoder(
     config: PreTrainedConfig, encoder_config: PreTrainedConfig, layers: list[int], *, shared_embeddings: bool
 ) -> PreTrainedConfig:
-    """The decoder's settings with those that `CepeModel` adds."""
+    """Add `CepeModel`'s settings to the decoder's."""
     config.encoder_config = encoder_config
     config.cross_attention_layers = layers
     config.shared_embeddings = shared_embeddings
@@ -89,16 +87,16 @@ def with_encoder(
 def from_pretrained(
     folder: Path, config: PreTrainedConfig, placement: Placement, shapes: weights.Shapes
 ) -> tuple[CepeModel, set[str]]:
-    """The model in eval mode with the weights of `folder`, and the keys that they lack.
+    """The model in eval mode with the weights in `folder`, and the keys of missing weights.
 
     Args:
-        folder: of a decoder or a whole reader.
-        config: of the reader.
-        placement: of the weights.
-        shapes: of all the reader's weights, those that are not in `folder` among them.
+        folder: a decoder, or a reader with its decoder.
+        config: the reader's configuration.
+        placement: where the weights go.
+        shapes: shapes of all the reader's weights, including those not in `folder`.
 
     Raises:
-        ModelError: weights are unexpected or of another shape than the settings say, or do not fit into memory.
+        ModelError: weights are unexpected or of a wrong shape, or do not fit into memory.
     """
     _check_sizes(shapes, config)
     placement.check_memory(shapes)
@@ -113,7 +111,7 @@ def from_pretrained(
                 output_loading_info=True,
                 local_files_only=True,
                 use_safetensors=True,
-                ignore_mismatched_sizes=True,  # they are told below
+                ignore_mismatched_sizes=True,  # reported below
                 **placement.arguments(),
             )
         except (ArithmeticError, AttributeError, KeyError, TypeError) as error:
@@ -124,27 +122,27 @@ def from_pretrained(
     if problems:
         raise ModelError(f"weights do not fit the model: {', '.join(problems)}")
     model.eval()  # type: ignore[no-untyped-call]
-    # a decoder's folder may ask for sampling, beams or penalties; how it decodes is for who asks it to say
-    asked = model.generation_config
+    # keep only the special tokens: the caller, not the decoder's folder, chooses sampling, beams and penalties
+    defaults = model.generation_config
     model.generation_config = GenerationConfig(
-        bos_token_id=asked.bos_token_id, eos_token_id=asked.eos_token_id, pad_token_id=asked.pad_token_id
+        bos_token_id=defaults.bos_token_id, eos_token_id=defaults.eos_token_id, pad_token_id=defaults.pad_token_id
     )
     return model, set(info["missing_keys"])
 
 
 def refuse_missing(keys: set[str]) -> None:
-    """Raise a `ModelError` that lists `keys`, if there are any."""
+    """Raise a `ModelError` that lists the missing `keys`, if any."""
     if keys:
         raise ModelError(f"weights are missing: {', '.join(sorted(keys))}")
 
 
 def _check_sizes(shapes: weights.Shapes, config: PreTrainedConfig) -> None:
-    """Compare the settings with the weights before a model of a wrong size, maybe a huge one, is built."""
+    """Compare the settings with the weights before building a model of a wrong, possibly huge, size."""
     layers = {int(key.split(".")[2]) for key in shapes if key.startswith("model.layers.")}
-    expected = {
+    sizes = {
         "layers": (config.num_hidden_layers, max(layers, default=-1) + 1),
         "vocabulary and width": ([config.vocab_size, config.hidden_size], shapes.get("model.embed_tokens.weight")),
     }
-    for what, (said, found) in expected.items():
-        if said != found:
-            raise ModelError(f"config.json and weights disagree on {what}: {said} and {found}")
+    for name, (configured, stored) in sizes.items():
+        if configured != stored:
+            raise ModelError(f"config.json and the weights disagree on {name}: {configured} and {stored}")

@@ -1,7 +1,7 @@
 """CEPE: a passage encoder and cross-attention inserted into a frozen Llama-family decoder (paper section 2.1).
 
-`cepe_class(LlamaForCausalLM)` is a transformers model: it loads with `from_pretrained`, generates with `generate`, and
-its state dict holds every key of the decoder unchanged, plus `encoder.*` and `model.layers.{i}.cross_attn.*`.
+`cepe_class(LlamaForCausalLM)` is a transformers model with `from_pretrained` and `generate`. Its state dict has the
+decoder's keys unchanged, plus `encoder.*` and `model.layers.{i}.cross_attn.*`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from ragx.cepe.encoder import PassageEncoder
 from ragx.types import AttentionStrategy
 from ragx.util.device import free_memory
 
-ENCODED_AT_ONCE = 32_768
-"""Tokens, or one passage that is longer: it bounds the encoder's memory however many passages there are."""
+ENCODER_BATCH_TOKENS = 32_768
+"""Tokens per encoder batch (or one longer passage), which limits the encoder's memory."""
 TYPICAL_ANSWER = 128
-"""Steps over which projection cost is amortised when strategies are compared."""
+"""Decoding steps over which projection cost is amortised when strategies are compared."""
 
 
 @cache
@@ -37,29 +37,29 @@ def cepe_class(decoder_class: type[PreTrainedModel]) -> type[CepeModel]:
 
 
 class CepeModel(PreTrainedModel, GenerationMixin):
-    """What `cepe_class` adds to a decoder class. Its config is the decoder's with more attributes:
+    """The methods and modules that `cepe_class` adds to a decoder class.
 
-    `encoder_config`, `cross_attention_layers` (indices), `shared_embeddings`, `shared_encoder_layers` (how many of the
-    encoder's layers are the decoder's own) and perhaps `trained_context_tokens` and `prompted_gain`, the `gain` of
-    contexts where passages stand in the prompt too.
+    Its config is the decoder's plus `encoder_config`, `cross_attention_layers` (indices), `shared_embeddings`,
+    `shared_encoder_layers` (how many of the encoder's first layers are the decoder's own), and optionally
+    `trained_context_tokens` and `prompted_gain`, the context's `gain` if some passages are also in the prompt.
     """
 
     model: Any
-    """The decoder's stack; the class comes from transformers."""
+    """The decoder's stack, a transformers class."""
     _no_split_modules: set[str]
     encoder: PassageEncoder
     attention_strategy: AttentionStrategy = "auto"
-    """How decoding attends to passages; `auto` is the cheapest by this device's speed and free memory."""
+    """How decoding attends to passages; `auto` chooses by the device's speed and free memory."""
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
         self.encoder = PassageEncoder(config.encoder_config, own_embeddings=not config.shared_embeddings)
         for index, layer in enumerate(self.model.layers):
-            # A subclass of the layer's own class: weights keep their names, and hooks that look for the class find it.
+            # Subclassing the layer's class keeps the names of its weights, and hooks that look for the class find it.
             layer.__class__ = _layer_class(layer.__class__)
             layer.cross_attn = self._cross_attention(index) if index in config.cross_attention_layers else None
         self.post_init()  # type: ignore[no-untyped-call]
-        # a layer, and the encoder, stay whole when a model is spread over several GPUs
+        # spreading a model over GPUs must not split the encoder or a layer
         self._no_split_modules |= {"PassageEncoder", *(type(layer).__name__ for layer in self.model.layers)}
 
     def _cross_attention(self, index: int) -> CrossAttention:
@@ -86,18 +86,18 @@ class CepeModel(PreTrainedModel, GenerationMixin):
         values["do_cross_attention"] = True
         values["encoder_hidden_size"] = self.config.encoder_config.hidden_size
         values["num_cross_attn_layers"] = len(self.config.cross_attention_layers)
-        for each in (values, values["encoder_config"]):  # where transformers before version 5 looks for it
-            each["rope_theta"] = each["rope_parameters"]["rope_theta"]
+        for config in (values, values["encoder_config"]):  # for transformers before version 5
+            config["rope_theta"] = config["rope_parameters"]["rope_theta"]
         path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     @property
     def is_trained(self) -> bool:
-        """Whether any layer's cross-attention adds something: a fresh reader's output projections are all zero."""
+        """Whether cross-attention has an effect: a fresh reader's output projections are all zero."""
         layers = [layer.cross_attn for layer in self.model.layers if layer.cross_attn is not None]
         return any(bool(cross.o_proj.weight.any()) for cross in layers)
 
     def encoder_fingerprint(self) -> str:
-        """SHA-256 (hex) over all that decides a passage's encoding: weights, embeddings, number format and settings."""
+        """SHA-256 (hex) of all that determines an encoding: weights, embeddings, number format and settings."""
         digest = hashlib.sha256(self.config.encoder_config.to_json_string(use_diff=False).encode())
         weights = dict(self.encoder.state_dict())
         if self.config.shared_embeddings:
@@ -112,14 +112,13 @@ class CepeModel(PreTrainedModel, GenerationMixin):
 
         Args:
             encoder_input_ids: (B, K, L).
-            encoder_attention_mask: (B, K, L), nonzero where a token is; None: everywhere. A passage that is masked
-                throughout counts as absent.
+            encoder_attention_mask: (B, K, L), nonzero for tokens; None: all. A fully masked passage counts as absent.
 
         Returns:
             Φ of every unmasked token, (B, M, E).
         """
         if encoder_input_ids.ndim != 3:
-            raise ValueError(f"encoder_input_ids must be (B, K, L), not {tuple(encoder_input_ids.shape)}")
+            raise ValueError(f"encoder_input_ids must be (B, K, L), got {tuple(encoder_input_ids.shape)}")
         if encoder_attention_mask is None:
             keep = torch.ones_like(encoder_input_ids, dtype=torch.bool)
         else:
@@ -130,7 +129,7 @@ class CepeModel(PreTrainedModel, GenerationMixin):
         return self.ready(pad(packed.split(lengths.sum(dim=1).tolist()), lengths.tolist()))
 
     def encode_passages(self, passages: list[list[int]]) -> Context:
-        """Encode one question's passages, given as token ids of any lengths, without padding: Φ (1, M, E)."""
+        """Encode one question's passages, token ids of any length, without padding: Φ (1, M, E)."""
         lengths = [len(passage) for passage in passages]
         device = self.model.embed_tokens.weight.device
         ids = torch.tensor([token for passage in passages for token in passage], dtype=torch.long, device=device)
@@ -138,7 +137,7 @@ class CepeModel(PreTrainedModel, GenerationMixin):
         return self.ready(pad([self._encode_packed(ids, positions, lengths)], [lengths]))
 
     def ready(self, context: Context) -> Context:
-        """Set how the decoder attends to `context`: by `attention_strategy`, or by the cheapest on this device."""
+        """Set the attention strategy of `context`: `attention_strategy`, or the cheapest on this device."""
         context.trained_tokens = getattr(self.config, "trained_context_tokens", None)
         if self.attention_strategy != "auto":
             context.strategy = self.attention_strategy
@@ -157,21 +156,21 @@ class CepeModel(PreTrainedModel, GenerationMixin):
             phi_itemsize=context.phi.element_size(),
             on_gpu=weight.is_cuda,
         )
-        speed = device_profile(str(weight.device), weight.dtype)
-        context.strategy = choose(shape, speed, memory=free_memory(weight.device) // 4, steps=TYPICAL_ANSWER)
+        profile = device_profile(str(weight.device), weight.dtype)
+        context.strategy = choose(shape, profile, memory=free_memory(weight.device) // 4, steps=TYPICAL_ANSWER)
         return context
 
     def _encode_packed(self, ids: Tensor, positions: Tensor, lengths: list[int]) -> Tensor:
-        """Token ids and positions (T,) of passages one after another -> (T, E)."""
+        """Token ids and positions (T,) of concatenated passages -> (T, E)."""
         if ids.numel() == 0:
             width = self.config.encoder_config.hidden_size
             return torch.empty(0, width, dtype=self.dtype, device=ids.device)
         embed: Any = self.model.embed_tokens if self.config.shared_embeddings else self.encoder.embed_tokens
         encoded = []
         start = 0
-        for together in _runs(lengths, ENCODED_AT_ONCE):
-            part = slice(start, start := start + sum(together))
-            encoded.append(self.encoder(embed(ids[part])[None], positions[part][None], together)[0])
+        for batch in _batches(lengths, ENCODER_BATCH_TOKENS):
+            part = slice(start, start := start + sum(batch))
+            encoded.append(self.encoder(embed(ids[part])[None], positions[part][None], batch)[0])
         return encoded[0] if len(encoded) == 1 else torch.cat(encoded)
 
     def forward(
@@ -183,21 +182,21 @@ class CepeModel(PreTrainedModel, GenerationMixin):
         context: Contexts | None = None,
         **kwargs: Any,
     ) -> Any:
-        """The decoder's own forward, attending to passages where some are given.
+        """The decoder's forward pass, attending to passages if there are any.
 
         Args:
             input_ids: (B, N).
             attention_mask: (B, N).
-            encoder_input_ids: (B, K, L), passages to encode; or give `context`.
+            encoder_input_ids: (B, K, L), passages to encode, unless `context` is given.
             encoder_attention_mask: (B, K, L).
-            context: what `encode` returned, to reuse it; or one for each row, as questions come and go.
-            kwargs: the decoder's own arguments.
+            context: a result of `encode`, or one context per row.
+            kwargs: the decoder's other arguments.
 
         Returns:
-            The decoder's own output: `.logits` is (B, N, V).
+            The decoder's output; `.logits` is (B, N, V).
         """
-        given = self._context(encoder_input_ids, encoder_attention_mask, context)
-        return super().forward(input_ids=input_ids, attention_mask=attention_mask, context=given, **kwargs)
+        context = self._context(encoder_input_ids, encoder_attention_mask, context)
+        return super().forward(input_ids=input_ids, attention_mask=attention_mask, context=context, **kwargs)
 
     def generate(
         self,
@@ -208,16 +207,16 @@ class CepeModel(PreTrainedModel, GenerationMixin):
         context: Context | None = None,
         **kwargs: Any,
     ) -> Any:
-        """transformers' `generate`; the passages are encoded once, before the first token."""
+        """transformers' `generate`; passages are encoded once, before the first token."""
         with torch.no_grad():
-            given = self._context(encoder_input_ids, encoder_attention_mask, context)
-        return super().generate(inputs, *args, context=given, **kwargs)  # type: ignore[misc]
+            contexts = self._context(encoder_input_ids, encoder_attention_mask, context)
+        return super().generate(inputs, *args, context=contexts, **kwargs)  # type: ignore[misc]
 
     def _context(self, ids: Tensor | None, mask: Tensor | None, context: Contexts | None) -> Contexts | None:
         if ids is None:
             return context
         if context is not None:
-            raise ValueError("give either encoder_input_ids or context, not both")
+            raise ValueError("pass either encoder_input_ids or context, not both")
         return self.encode(ids, mask)
 
     def _expand_inputs_for_generation(self, expand_size: int = 1, **kwargs: Any) -> Any:  # type: ignore[override]
@@ -228,24 +227,24 @@ class CepeModel(PreTrainedModel, GenerationMixin):
         return expanded
 
 
-def _runs(lengths: list[int], most: int) -> Iterator[list[int]]:
-    """Neighbouring lengths that sum to at most `most`, or a single one that is larger."""
-    run: list[int] = []
+def _batches(lengths: list[int], size: int) -> Iterator[list[int]]:
+    """Consecutive lengths that sum to at most `size`, or a single larger one."""
+    batch: list[int] = []
     for length in lengths:
-        if run and sum(run) + length > most:
-            yield run
-            run = []
-        run.append(length)
-    if run:
-        yield run
+        if batch and sum(batch) + length > size:
+            yield batch
+            batch = []
+        batch.append(length)
+    if batch:
+        yield batch
 
 
 @cache
 def _layer_class(layer_class: type[nn.Module]) -> type[nn.Module]:
-    return type(f"{layer_class.__name__}WithCrossAttention", (_CrossAttendingLayer, layer_class), {})
+    return type(f"{layer_class.__name__}WithCrossAttention", (_CrossAttentionLayer, layer_class), {})
 
 
-class _CrossAttendingLayer(nn.Module):
+class _CrossAttentionLayer(nn.Module):
     """A pre-norm decoder layer with cross-attention between self-attention and the feed-forward network."""
 
     input_layernorm: nn.Module

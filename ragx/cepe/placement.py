@@ -1,4 +1,4 @@
-"""Where a model's weights go and in which number format, and whether they fit there."""
+"""Where a model's weights go, in which number format, and whether they fit."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ from ragx.errors import ConfigError, ModelError
 from ragx.util.device import free_memory, parse_dtype, usable_device
 
 Bits = Literal[4, 8]
-IN_16_BITS = ["lm_head", "encoder", r"model\.layers\.\d+\.cross_attn"]
-"""Modules that bitsandbytes leaves alone: what ragx adds to the decoder, and the output layer."""
-BYTES_A_WEIGHT = {4: 0.5 + 4 / 64, 8: 1.0}
-"""Of a quantised matrix; nf4 keeps a float32 for each block of 64."""
+UNQUANTIZED = ["lm_head", "encoder", r"model\.layers\.\d+\.cross_attn"]
+"""Modules that bitsandbytes does not quantize: those that ragx adds, and the output layer."""
+BYTES_PER_WEIGHT = {4: 0.5 + 4 / 64, 8: 1.0}
+"""Size of a quantized weight; nf4 stores a float32 for each block of 64."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """How weights are held."""
+    """Device and number format of a model's weights."""
 
     dtype: torch.dtype
-    """Of what is not quantised."""
+    """Number format of weights that are not quantized."""
     device: str
-    """A torch device, or `auto`: over all GPUs, layer by layer."""
+    """A torch device, or `auto`: layers are spread over all GPUs."""
     bits: Bits | None = None
     """The decoder's matrices in 8 or 4 bits (nf4), by bitsandbytes; None: in `dtype`."""
 
     @classmethod
-    def checked(cls, dtype: str | torch.dtype | None, device: str | None, bits: int | None) -> Placement:
-        """From what a user said; None is the machine's best.
+    def of(cls, dtype: str | torch.dtype | None, device: str | None, bits: int | None) -> Placement:
+        """A placement from a user's choices; None: the best on this machine.
 
         Raises:
-            ConfigError: a device that is not there, an unknown format, or bitsandbytes is needed and missing.
+            ConfigError: the device is not available, the format is unknown, or bitsandbytes is not installed.
         """
-        here = usable_device(device)
+        usable = usable_device(device)
         if bits is not None and bits not in get_args(Bits):
-            raise ConfigError(f"bits must be 4 or 8, not {bits}")
+            raise ConfigError(f"bits must be 4 or 8, got {bits}")
         if bits and find_spec("bitsandbytes") is None:
-            raise ConfigError("weights in 4 or 8 bits need bitsandbytes: pip install 'ragx[quant]'")
+            raise ConfigError("quantizing to 4 or 8 bits needs bitsandbytes: pip install 'ragx[quant]'")
         spread = device == "auto" and torch.cuda.device_count() > 1
-        return cls(parse_dtype(dtype, here), "auto" if spread else here, bits)  # type: ignore[arg-type]  # checked
+        return cls(parse_dtype(dtype, usable), "auto" if spread else usable, bits)  # type: ignore[arg-type]  # checked
 
     def arguments(self) -> dict[str, Any]:
-        """What transformers' `from_pretrained` is told of it."""
+        """Arguments of transformers' `from_pretrained`."""
         arguments: dict[str, Any] = {"dtype": self.dtype}
         if self.bits or self.device != "cpu":
             arguments["device_map"] = "auto" if self.device == "auto" else {"": self.device}
         if self.bits:
-            logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns at every product of 8-bit weights
+            logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns at every 8-bit product
             from transformers import BitsAndBytesConfig
 
             arguments["quantization_config"] = BitsAndBytesConfig(
@@ -61,31 +61,31 @@ class Placement:
                 load_in_8bit=self.bits == 8,
                 bnb_4bit_quant_type="nf4",
                 bnb_4bit_compute_dtype=self.dtype,
-                llm_int8_skip_modules=IN_16_BITS,
+                llm_int8_skip_modules=UNQUANTIZED,
             )
         return arguments
 
     def check_memory(self, shapes: Mapping[str, Sequence[int]]) -> None:
-        """Compare the weights, by state-dict key, with the free memory before any is loaded.
+        """Check, before loading, that the weights fit into free memory, given their shapes by state-dict key.
 
         Raises:
             ModelError: they do not fit.
         """
-        needed = sum(math.prod(shape) * self._bytes_a_weight(key, shape) for key, shape in shapes.items())
+        needed = sum(math.prod(shape) * self._bytes_per_weight(key, shape) for key, shape in shapes.items())
         if self.device == "auto":
             free = sum(free_memory(f"cuda:{index}") for index in range(torch.cuda.device_count()))
         else:
             free = free_memory(self.device)
         if needed > free:
-            held = f"{self.bits} bits" if self.bits else str(self.dtype).removeprefix("torch.")
-            where = "the GPUs have" if self.device == "auto" else f"{self.device} has"
-            less = "use a smaller model" if self.bits == 4 else "use fewer bits (--bits 4), a smaller model"
+            number_format = f"{self.bits} bits" if self.bits else str(self.dtype).removeprefix("torch.")
+            place = "the GPUs have" if self.device == "auto" else f"{self.device} has"
+            advice = "use a smaller model" if self.bits == 4 else "use fewer bits (--bits 4), a smaller model"
             raise ModelError(
-                f"the weights take {needed / 1e9:,.1f} GB in {held}, but {where} {free / 1e9:,.1f} GB free:"
-                f" {less} or another device"
+                f"the weights take {needed / 1e9:,.1f} GB in {number_format}, but {place} {free / 1e9:,.1f} GB free:"
+                f" {advice} or another device"
             )
 
-    def _bytes_a_weight(self, key: str, shape: Sequence[int]) -> float:
+    def _bytes_per_weight(self, key: str, shape: Sequence[int]) -> float:
         if self.bits and len(shape) == 2 and key.startswith("model.layers.") and ".cross_attn." not in key:
-            return BYTES_A_WEIGHT[self.bits]
+            return BYTES_PER_WEIGHT[self.bits]
         return self.dtype.itemsize

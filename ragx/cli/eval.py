@@ -90,7 +90,7 @@ def lm(
 @app.command()
 @with_settings
 def qa(
-    questions: Annotated[Path, typer.Option(help="JSON lines with question and answers; also .gz, .bz2, .xz.")],
+    questions: Annotated[Path, typer.Option(help="JSON lines with question and answers, compressed or not.")],
     load: LoadOptions,
     index: Annotated[Path | None, typer.Option(help="Index to retrieve passages from.")] = None,
     gold_only: Annotated[bool, typer.Option("--gold-only", help="Gold passages in the encoder; no index.")] = False,

@@ -3,6 +3,7 @@
 sources.py   which files to read, in which order and under which ids
 reading.py   files -> documents, several at a time; one reader per format
 chunking.py  documents -> passages, without empty and repeated ones
+questions.py questions with their answers and gold passages
 """
 
 from ragx.corpus.chunking import PassageCounts, split_passages, text_key, unique_passages

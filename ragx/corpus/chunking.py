@@ -26,6 +26,9 @@ _LONGEST_WORD = 50
 _IDEOGRAPH = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_IDEOGRAPH}]|[^\s{_IDEOGRAPH}]{{1,{_LONGEST_WORD}}}")
 
+_LONGEST_TITLE = 1000
+_CHARS_PER_TOKEN = 3
+"""Prose has more; only passages with fewer are tokenized to be fitted to the embedder's window."""
 _TOKENIZED_CHARS = 1 << 16
 """Text that the tokenizer gets at a time: this limits the memory and is faster than all at once."""
 _SPACE = re.compile(r"\s")
@@ -45,7 +48,10 @@ class PassageCounts:
 
 
 def split_passages(
-    documents: Iterable[Document], chunking: Chunking, tokenizer: PreTrainedTokenizerBase | None = None
+    documents: Iterable[Document],
+    chunking: Chunking,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    window: int | None = None,
 ) -> Iterator[Passage]:
     """Chunk documents into passages, as `split_document` does.
 
@@ -53,7 +59,7 @@ def split_passages(
         CorpusError: as `check_tokenizer`.
     """
     check_tokenizer(chunking, tokenizer)
-    return (passage for document in documents for passage in split_document(document, chunking, tokenizer))
+    return (passage for document in documents for passage in split_document(document, chunking, tokenizer, window))
 
 
 def check_tokenizer(chunking: Chunking, tokenizer: PreTrainedTokenizerBase | None) -> None:
@@ -67,11 +73,19 @@ def check_tokenizer(chunking: Chunking, tokenizer: PreTrainedTokenizerBase | Non
 
 
 def split_document(
-    document: Document, chunking: Chunking, tokenizer: PreTrainedTokenizerBase | None = None
+    document: Document,
+    chunking: Chunking,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    window: int | None = None,
 ) -> Iterator[Passage]:
     """Chunk a document into passages whose text is verbatim `document.text[start:end]`; at least one, perhaps empty.
 
-    `tokenizer`: the embedder's, for `chunking.unit: tokens`.
+    Args:
+        document: the document.
+        chunking: unit, size and overlap.
+        tokenizer: the embedder's, for `chunking.unit: tokens` and `window`.
+        window: tokens that the embedder reads. Passages of words that clearly exceed it, such as lists of addresses,
+            are divided further.
     """
     text = document.text
     whole = (0, len(text))
@@ -82,12 +96,31 @@ def split_document(
         spans = windows(token_spans(text, tokenizer), chunking.size, chunking.overlap)
     else:
         spans = windows(word_spans(text), chunking.size, chunking.overlap)
+        if tokenizer is not None and tokenizer.is_fast and window is not None:
+            spans = _fitting(document, spans, tokenizer, window)
     position = -1
     origins = _Origins(document)
     for position, (start, end) in enumerate(spans):
         yield _passage(document, position, start, end, origins)
     if position < 0:
         yield _passage(document, 0, *whole, origins)
+
+
+def _fitting(
+    document: Document, spans: Iterable[Span], tokenizer: PreTrainedTokenizerBase, window: int
+) -> Iterator[Span]:
+    """The spans, those that probably have more tokens than the embedder reads beside the title in smaller ones."""
+    title = len(list(token_spans(document.title[:_LONGEST_TITLE], tokenizer)))
+    size = max(window - tokenizer.num_special_tokens_to_add() - title, window // 2)
+    for start, end in spans:
+        if end - start <= _CHARS_PER_TOKEN * size:
+            yield start, end
+        else:
+            done = start
+            for first, last in windows(token_spans(document.text[start:end], tokenizer), size, 0):
+                if done < start + last:  # several tokens can be parts of one character
+                    yield max(done, start + first), start + last
+                    done = start + last
 
 
 class _Origins:

@@ -17,11 +17,12 @@ from typing import Any, TypeVar
 from ragx.config import DatasetSource
 from ragx.corpus.document import Document, Skipped
 from ragx.corpus.extract.parser import MAX_MEMORY_BYTES, MAX_SECONDS, Parser
-from ragx.corpus.formats import EXTRACTED, UNREADABLE
+from ragx.corpus.formats import EXTRACTED
 from ragx.corpus.rows import read_csv, read_dpr, read_jsonl
 from ragx.corpus.sources import Entry, SourceFile, find_files, unreadable
 from ragx.corpus.text import read_text
 from ragx.corpus.wiki.dump import Page
+from ragx.util.compressed import UNREADABLE
 from ragx.util.text import without_surrogates
 
 MAX_WORKERS = 8

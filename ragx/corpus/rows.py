@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING
 
 from ragx.corpus.document import MAX_ID_CHARS, Document, Skipped, normalise, one_line
 from ragx.corpus.fields import ID_FIELDS, id_field, text_field
-from ragx.corpus.formats import UNREADABLE, bomb, open_bytes, row_delimiter, unpacked_limit
+from ragx.corpus.formats import row_delimiter
 from ragx.corpus.metadata import plain_fields
+from ragx.util.compressed import bomb, open_bytes, unpacked_limit
+from ragx.util.jsonlines import MAX_LINE_BYTES, BadLine, read_lines, read_objects
 from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
     import pyarrow
-
-MAX_LINE_BYTES = 64 << 20
-"""Longer lines are skipped: a whole row is held in memory."""
 
 PARQUET_ROWS = 1024
 """Rows of a Parquet file in memory at a time."""
@@ -76,27 +75,18 @@ def _titled(contents: str) -> tuple[str, str]:
     return title[1:-1] if quoted else title, rest.lstrip("\n")
 
 
-def read_jsonl(path: Path) -> Iterator[Document | Skipped]:
+def read_jsonl(path: Path, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[Document | Skipped]:
     """One JSON object per line (see `field_document`); UTF-8, optionally compressed."""
-    return _numbered(path, _json_rows(path))
+    return _numbered(path, _json_rows(path, max_line_bytes))
 
 
-def _json_rows(path: Path) -> Iterator[tuple[int, Document | Skipped | str]]:
-    for number, line in _lines(path):
-        if isinstance(line, Skipped):
-            yield number, line
-        elif line.strip():
-            yield number, _json_document(line, str(path))
+def _json_rows(path: Path, max_line_bytes: int) -> Iterator[tuple[int, Document | Skipped | str]]:
+    for number, row in read_objects(path, max_line_bytes):
+        yield number, _skipped(path, number, row) if isinstance(row, BadLine) else field_document(row, str(path))
 
 
-def _json_document(line: bytes, source: str) -> Document | str:
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        return "is not UTF-8"
-    except (ValueError, RecursionError) as error:
-        return f"is not valid JSON: {one_line(str(error))}"
-    return field_document(row, source) if isinstance(row, dict) else "is not a JSON object"
+def _skipped(path: Path, number: int, line: BadLine) -> Skipped:
+    return Skipped(str(path) if line.unreadable else f"{path}:{number}", one_line(line.reason), line.unreadable)
 
 
 def _numbered(path: Path, rows: Iterable[tuple[int, Document | Skipped | str]]) -> Iterator[Document | Skipped]:
@@ -109,24 +99,6 @@ def _numbered(path: Path, rows: Iterable[tuple[int, Document | Skipped | str]]) 
             yield Skipped(f"{path}:{number}", reason)
         else:
             yield row
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes | Skipped]]:
-    """The file's lines, numbered from 1. A damaged file ends before the damage."""
-    number = 0
-    try:
-        with open_bytes(path) as file:
-            while line := file.readline(MAX_LINE_BYTES):
-                number += 1
-                if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
-                    while line and not line.endswith(b"\n"):
-                        line = file.readline(MAX_LINE_BYTES)
-                    yield number, Skipped(f"{path}:{number}", f"is longer than {MAX_LINE_BYTES >> 20} MB")
-                else:
-                    yield number, line
-    except UNREADABLE as error:
-        reason = f"cannot be read beyond line {number}: {one_line(str(error))}"
-        yield number, Skipped(str(path), reason, unreadable=True)
 
 
 def read_dpr(path: Path) -> Iterator[Document | Skipped]:
@@ -205,9 +177,9 @@ def _taken(lines: Iterable[str], taken: list[str]) -> Iterator[str]:
 
 
 def _decoded(path: Path, bad_lines: list[Skipped]) -> Iterator[str]:
-    for number, line in _lines(path):
-        if isinstance(line, Skipped):
-            bad_lines.append(line)
+    for number, line in read_lines(path):
+        if isinstance(line, BadLine):
+            bad_lines.append(_skipped(path, number, line))
             continue
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")

@@ -12,8 +12,9 @@ from ragx.config import DatasetSource
 from ragx.corpus.dataset import open_dataset
 from ragx.corpus.document import Document, Skipped, one_line
 from ragx.corpus.folder import walk
-from ragx.corpus.formats import UNREADABLE, Format, format_of
+from ragx.corpus.formats import Format, format_of
 from ragx.errors import CorpusError
+from ragx.util.compressed import UNREADABLE
 from ragx.util.text import without_surrogates
 
 

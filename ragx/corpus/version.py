@@ -32,10 +32,12 @@ _OPTIONAL_LIBRARIES = (
 
 @functools.cache
 def parsing_version() -> str:
-    """SHA-256 of this package's code and of the versions of Python and of the libraries that parse, in hexadecimal."""
+    """SHA-256 of the code that reads, parses and chunks, and of the versions of Python and its libraries, in hex."""
     versions = [platform.python_version(), *map(version, _LIBRARIES), *map(_optional_version, _OPTIONAL_LIBRARIES)]
     digest = hashlib.sha256(" ".join(versions).encode())
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    folder = Path(__file__).parent
+    readers = [folder.parent / "util" / name for name in ("compressed.py", "jsonlines.py")]
+    for path in [*sorted(folder.rglob("*.py")), *readers]:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 

@@ -1,4 +1,4 @@
-"""A Ray cluster: the one at an address, or a local one for as long as it is needed."""
+"""Connect to a Ray cluster, or start a temporary local one."""
 
 from __future__ import annotations
 
@@ -15,65 +15,67 @@ import ray
 
 from ragx.errors import ConfigError, RagxError
 
-START = "start one with `ray start --head`, or leave out --address"
+START_ADVICE = "start one with `ray start --head`, or leave out --address"
 
 
 @contextmanager
 def cluster(address: str | None = None, *, cpus: int | None = None, object_store: int | None = None) -> Iterator[None]:
-    """Use a Ray cluster; one that the program has connected to already (`ray.init`) is used as it is.
+    """Connect to a Ray cluster within the block; keep a connection that the program already has (`ray.init`).
 
     Args:
-        address: `auto` for the cluster that runs on this machine or that `RAY_ADDRESS` names, or `HOST:PORT`; None: a
-            local one, which lives as long as the block and obeys those alone who hold this user's Ray token.
-        cpus: workers of a local cluster; None: one a core.
-        object_store: bytes that a local cluster's workers pass on in memory, and beyond them on disk; None: Ray's own.
+        address: `auto` for the cluster on this machine or in `RAY_ADDRESS`, or `HOST:PORT`; None: start a local cluster
+            for the duration of the block, which accepts only this user's Ray token.
+        cpus: workers of a local cluster; None: one per core.
+        object_store: size in bytes of a local cluster's object store, beyond which Ray spills to disk; None: Ray's
+            default.
 
     Raises:
         ConfigError: there is no cluster at the address.
+        RagxError: the local cluster does not start.
     """
     if ray.is_initialized():
         yield
         return
     if address not in (None, "auto"):
         _check_reachable(address)
-    # nothing that ragx starts reports to others; a cluster of the user's own has its own setting
+    # ragx reports no usage statistics; a user's own cluster keeps its setting
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     with contextlib.ExitStack() as stack:
         options: dict[str, Any] = {"address": address or "local"}
         if address is None:
-            # a folder that goes when the cluster goes: Ray's own would keep the logs of every run
+            # a temporary folder, because Ray's default one keeps the logs of every run
             folder = stack.enter_context(TemporaryDirectory(prefix="ragx-", ignore_cleanup_errors=True))
             options |= {"_temp_dir": folder, "include_dashboard": False}
             options |= {"num_cpus": cpus, "object_store_memory": object_store}
         stack.callback(ray.shutdown)
         try:
             ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
-        except Exception as error:  # Ray raises this very class where a machine is too slow to start it
+        except Exception as error:  # Ray raises a plain Exception if a machine is too slow to start it
             if address is None:
                 raise RagxError(f"Ray does not start: {one_line(error)}") from None
-            raise ConfigError(f"no Ray cluster at {address} ({one_line(error)}): {START}") from None
+            raise ConfigError(f"no Ray cluster at {address} ({one_line(error)}): {START_ADVICE}") from None
         yield
 
 
 def _check_reachable(address: str) -> None:
-    """Raise a `ConfigError` where nobody listens: Ray itself would try for minutes."""
+    """Raise a `ConfigError` if no process listens at the address; Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal()):
         raise ConfigError(f"--address {address} is neither auto nor HOST:PORT")
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except (OSError, OverflowError) as error:
-        raise ConfigError(f"no Ray cluster at {address} ({one_line(error)}): {START}") from None
+        raise ConfigError(f"no Ray cluster at {address} ({one_line(error)}): {START_ADVICE}") from None
 
 
 def worker_device(device: str | None) -> str:
-    """What the workers of the cluster compute on: `cuda`, one GPU a worker, or `cpu`, one core a worker.
+    """The device of the cluster's workers: `cuda` (one GPU per worker) or `cpu` (one core per worker).
 
-    None and `auto` mean GPUs where the cluster has any.
+    None and `auto` mean GPUs if the cluster has any.
 
     Raises:
-        ConfigError: a GPU is asked for and the cluster has none, or the device is another.
+        ConfigError: the device is `cuda` and the cluster has no GPU, or the device is unsupported.
     """
     gpus = ray.cluster_resources().get("GPU", 0) > 0
     if device in (None, "auto"):
@@ -86,15 +88,15 @@ def worker_device(device: str | None) -> str:
 
 
 def workers(device: str) -> int:
-    """How many workers of that device the cluster has room for."""
+    """The number of workers with that device that fit on the cluster."""
     return max(1, int(ray.cluster_resources().get("GPU" if device == "cuda" else "CPU", 1)))
 
 
 @contextmanager
-def errors_in_one_line() -> Iterator[None]:
-    """Raise what a worker raised as if it had been raised here, and a failure of Ray as a `RagxError`.
+def raise_worker_errors() -> Iterator[None]:
+    """Re-raise a worker's `RagxError` as if raised here, and failures of Ray as a `RagxError`.
 
-    A worker's exception that is no `RagxError` is a defect and stays as it is, with the worker's traceback.
+    Other exceptions of a worker are bugs and keep the worker's traceback.
     """
     try:
         yield
@@ -110,10 +112,10 @@ def errors_in_one_line() -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """The beginning of what an error says."""
+    """The first sentence of an error's message."""
     return str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
 
 
 def node() -> str:
-    """The name of the node that this runs on, for messages."""
+    """The name of this node, for messages."""
     return str(ray.util.get_node_ip_address())

@@ -1,4 +1,4 @@
-"""RayEmbedder: passages embedded by the workers of a Ray cluster."""
+"""RayEmbedder: the workers of a Ray cluster embed passages."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from typing import Any, NamedTuple
 import numpy as np
 import ray
 
-from ragx.distributed.cluster import errors_in_one_line, node
+from ragx.distributed.cluster import node, raise_worker_errors
 from ragx.errors import ModelError
 from ragx.retrieval.embedder import PASSAGES_PER_CALL
 from ragx.types import Embedder, Passage
 
-PIECE = PASSAGES_PER_CALL
-"""Passages in a task."""
+PIECE_SIZE = PASSAGES_PER_CALL
+"""Passages per task."""
 
 
-class Source(NamedTuple):
-    """How a worker gets its model. A worker calls it once for all sources that are equal."""
+class ModelSource(NamedTuple):
+    """How a worker loads its model, once for all equal sources."""
 
     load: Callable[..., Any]
-    """Gives an `Embedder`, or a `CepeModel` for `encode_batches`; importable by name on every node."""
+    """Returns an `Embedder`, or a `CepeModel` for `encode_batches`; importable by name on every node."""
     arguments: tuple[Hashable, ...] = ()
     device: str = "cpu"
-    """`cuda`: a worker takes a GPU."""
+    """`cuda`: each worker uses a GPU."""
 
     @property
     def gpus(self) -> int:
-        """That a task takes."""
+        """GPUs per task."""
         return 1 if self.device == "cuda" else 0
 
 
 class RayEmbedder:
-    """An `Embedder` whose passages the workers embed, in the batches and so to the vectors of a local one."""
+    """An `Embedder` whose passages are embedded by workers, in the same batches as locally."""
 
-    def __init__(self, embedder: Embedder, source: Source) -> None:
-        """`embedder` says which one it is, and embeds questions; the workers get theirs from `source`."""
+    def __init__(self, embedder: Embedder, source: ModelSource) -> None:
+        """`embedder` identifies the model and embeds questions; workers load theirs from `source`."""
         self.name, self.fingerprint, self.dimension = embedder.name, embedder.fingerprint, embedder.dimension
         self._embedder, self._source = embedder, source
 
@@ -46,32 +46,32 @@ class RayEmbedder:
         return self._embedder.encode_question(question)
 
     def encode_passages(self, passages: Sequence[Passage], on_progress: Callable[[int], object]) -> np.ndarray:
-        """Vectors (n, d) float32; `on_progress` is told how many more passages are done.
+        """Vectors (n, d) float32; `on_progress` gets the number of passages just done.
 
         Raises:
-            ModelError: a worker's embedder is another one.
-            RagxError: Ray gave up, as after the fourth worker that died of the same task.
+            ModelError: a worker's embedder differs from this one.
+            RagxError: Ray gave up, for example after four workers died of the same task.
         """
         embed: Any = _embed.options(num_gpus=self._source.gpus)
-        pieces = [list(passages[start : start + PIECE]) for start in range(0, len(passages), PIECE)]
+        pieces = [list(passages[start : start + PIECE_SIZE]) for start in range(0, len(passages), PIECE_SIZE)]
         calls = [embed.remote(self._source, self.fingerprint, self.name, piece) for piece in pieces]
         sizes = dict(zip(calls, map(len, pieces), strict=True))
-        waiting = calls
-        with errors_in_one_line():
-            while waiting:
-                (done,), waiting = ray.wait(waiting, num_returns=1)
-                ray.get(done)  # raises at once what went wrong
+        pending = calls
+        with raise_worker_errors():
+            while pending:
+                (done,), pending = ray.wait(pending, num_returns=1)
+                ray.get(done)  # raise errors at once
                 on_progress(sizes[done])
             return np.concatenate([np.empty((0, self.dimension), np.float32), *ray.get(calls)])
 
 
-def checked_embedder(source: Source, fingerprint: str, name: str) -> Embedder:
-    """In a worker, its embedder.
+def checked_embedder(source: ModelSource, fingerprint: str, name: str) -> Embedder:
+    """The embedder of a worker.
 
     Raises:
-        ModelError: it is not the one of that fingerprint.
+        ModelError: its fingerprint differs.
     """
-    embedder: Embedder = _loaded(source)
+    embedder: Embedder = _load(source)
     if embedder.fingerprint != fingerprint:
         raise ModelError(
             f"embedder {name} on node {node()} differs from this machine's: install the same model on all nodes"
@@ -80,10 +80,10 @@ def checked_embedder(source: Source, fingerprint: str, name: str) -> Embedder:
 
 
 @lru_cache(maxsize=1)
-def _loaded(source: Source) -> Any:
+def _load(source: ModelSource) -> Any:
     return source.load(*source.arguments)
 
 
 @ray.remote
-def _embed(source: Source, fingerprint: str, name: str, passages: list[Passage]) -> np.ndarray:
+def _embed(source: ModelSource, fingerprint: str, name: str, passages: list[Passage]) -> np.ndarray:
     return checked_embedder(source, fingerprint, name).encode_passages(passages, lambda _: None)

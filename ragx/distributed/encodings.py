@@ -1,4 +1,4 @@
-"""encode_batches: a reader's encoder run over passages by the workers of a Ray cluster."""
+"""encode_batches: the workers of a Ray cluster encode passages for a reader."""
 
 from __future__ import annotations
 
@@ -11,56 +11,56 @@ import ray
 from ragx.cepe.model import CepeModel
 from ragx.cepe.store import Format, Rows, encode_rows
 from ragx.cepe.store.passages import Passages
-from ragx.distributed.cluster import errors_in_one_line, node, workers
-from ragx.distributed.embedder import Source
+from ragx.distributed.cluster import node, raise_worker_errors, workers
+from ragx.distributed.embedder import ModelSource
 from ragx.errors import ModelError
 
-AHEAD = 2
-"""Batches a worker that are sent before their rows are wanted: they bound what is held in memory."""
+BATCHES_PER_WORKER = 2
+"""Batches in flight per worker, which limits memory."""
 
 
 def encode_batches(
-    source: Source, fingerprint: str, format: Format, batches: Iterable[Passages]
+    source: ModelSource, fingerprint: str, format: Format, batches: Iterable[Passages]
 ) -> Iterator[tuple[Passages, Rows]]:
-    """The rows of each batch of passages as `PassageStore.fill` wants them, in the order in which they are done.
+    """Each batch of passages with its rows, for `PassageStore.fill`, in the order of completion.
 
     Args:
-        source: how the workers get their reader.
+        source: how the workers load their reader.
         fingerprint: `encoder_fingerprint` of the reader that they must have.
         format: number format of the rows.
         batches: token ids; read as workers become free.
 
     Raises:
-        ModelError: a worker's reader is another one, or cannot be loaded.
-        RagxError: Ray gave up, as after the fourth worker that died of the same batch.
+        ModelError: a worker's reader differs, or cannot be loaded.
+        RagxError: Ray gave up, for example after four workers died of the same batch.
     """
     encode: Any = _encode.options(num_gpus=source.gpus)
-    most = AHEAD * workers(source.device)
-    sent: dict[ray.ObjectRef[Rows], Passages] = {}
+    limit = BATCHES_PER_WORKER * workers(source.device)
+    pending: dict[ray.ObjectRef[Rows], Passages] = {}
 
-    def first_done() -> tuple[Passages, Rows]:
-        (done,), _ = ray.wait([*sent], num_returns=1)
-        return sent.pop(done), ray.get(done)
+    def next_result() -> tuple[Passages, Rows]:
+        (done,), _ = ray.wait([*pending], num_returns=1)
+        return pending.pop(done), ray.get(done)
 
     for batch in batches:
-        with errors_in_one_line():
-            sent[encode.remote(source, fingerprint, format, batch)] = batch
-            done = first_done() if len(sent) >= most else None
-        if done is not None:
-            yield done
-    while sent:
-        with errors_in_one_line():
-            done = first_done()
-        yield done
+        with raise_worker_errors():
+            pending[encode.remote(source, fingerprint, format, batch)] = batch
+            result = next_result() if len(pending) >= limit else None
+        if result is not None:
+            yield result
+    while pending:
+        with raise_worker_errors():
+            result = next_result()
+        yield result
 
 
 @ray.remote
-def _encode(source: Source, fingerprint: str, format: Format, passages: Passages) -> Rows:
+def _encode(source: ModelSource, fingerprint: str, format: Format, passages: Passages) -> Rows:
     return encode_rows(_checked_reader(source, fingerprint), passages, format)
 
 
 @lru_cache(maxsize=1)
-def _checked_reader(source: Source, fingerprint: str) -> CepeModel:
+def _checked_reader(source: ModelSource, fingerprint: str) -> CepeModel:
     model: CepeModel = source.load(*source.arguments)
     if model.encoder_fingerprint() != fingerprint:
         raise ModelError(

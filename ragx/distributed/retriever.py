@@ -1,4 +1,4 @@
-"""RayRetriever: the shards of an index searched by Ray actors, each of which owns some of them."""
+"""RayRetriever: Ray actors search the shards of an index; each actor has some of them."""
 
 from __future__ import annotations
 
@@ -10,52 +10,51 @@ from typing import Any
 import numpy as np
 import ray
 
-from ragx.distributed.cluster import errors_in_one_line, node, workers
+from ragx.distributed.cluster import node, raise_worker_errors, workers
 from ragx.errors import IndexFolderError, RagxError
 from ragx.index import Index
 from ragx.retrieval import Retriever
 from ragx.retrieval.retriever import Ranking, SearchResults, best_of, search_shard
 from ragx.types import Embedder
 
-PATIENCE = 30.0
-"""Seconds."""
+TIMEOUT = 30.0
+"""Seconds to wait for an actor."""
 
 
 class RayRetriever(Retriever):
-    """A `Retriever` whose vectors are searched by actors of the cluster that the program is connected to.
+    """A `Retriever` whose vectors are searched by actors of the connected cluster, with the same hits.
 
-    The hits are those of a `Retriever`. BM25, which is one index, and the passages found are read here. All nodes must
-    see the index folder.
+    This process searches the lexical index and reads the passages of hits. All nodes need access to the index folder.
 
-    What an actor owns is not searched while it is lost: `SearchResults.unsearched` then says how much that is. Ray
-    restarts an actor that died, and the next search that finds it there uses it.
+    While an actor is lost, its shards are not searched; `SearchResults.unsearched` gives their share. Ray restarts an
+    actor that died, and later searches use it again.
     """
 
     def __init__(
-        self, index: Index, embedder: Embedder | None = None, *, actors: int | None = None, patience: float = PATIENCE
+        self, index: Index, embedder: Embedder | None = None, *, actors: int | None = None, timeout: float = TIMEOUT
     ) -> None:
         """Start the actors and wait until they have opened the index.
 
         Args:
-            index: searched as it is now, whatever is published later.
-            embedder: as of `Retriever`.
-            actors: how many share the shards; None: one a core of the cluster. Never more than shards.
-            patience: seconds after which an actor that has not answered counts as lost.
+            index: the generation to search, even after others are published.
+            embedder: as for `Retriever`.
+            actors: number of actors; None: one per core of the cluster. Never more than shards.
+            timeout: seconds after which an actor that has not answered counts as lost.
 
         Raises:
-            IndexFolderError: a node does not see the index folder, or another one there.
+            IndexFolderError: a node has no access to the index folder, or has a different folder there.
         """
         super().__init__(index, embedder)
-        self.patience = patience
+        self.timeout = timeout
         number = min(len(index.shards), actors or workers("cpu"))
-        self._owned = [range(first, len(index.shards), number) for first in range(number)]
+        self._actor_shards = [range(first, len(index.shards), number) for first in range(number)]
         folder = str(index.folder.absolute())
-        self._actors = [_OWNER.remote(folder, index.generation, list(owned)) for owned in self._owned]
+        self._actors = [_ACTOR.remote(folder, index.generation, list(shards)) for shards in self._actor_shards]
         try:
-            with errors_in_one_line():
-                seen = ray.get([actor.manifest.remote() for actor in self._actors])
-            if any(manifest != index.manifest.model_dump_json() for manifest in seen):
-                raise IndexFolderError(f"{index.folder} does not hold the same on all nodes: use a shared disk")
+            with raise_worker_errors():
+                manifests = ray.get([actor.manifest.remote() for actor in self._actors])
+            if any(manifest != index.manifest.model_dump_json() for manifest in manifests):
+                raise IndexFolderError(f"{index.folder} differs between nodes: use a shared disk")
         except BaseException:
             self.close()
             raise
@@ -72,24 +71,24 @@ class RayRetriever(Retriever):
         self.close()
 
     def nearest(self, vector: np.ndarray, k: int, rerank: int | None = None) -> SearchResults[tuple[int, float]]:
-        """As `Retriever.nearest`, of the passages whose actors answer."""
+        """As `Retriever.nearest`, for the shards whose actors answer."""
         calls = [actor.nearest.remote(vector, k, self.rerank(rerank)) for actor in self._actors]
         if calls:
-            ray.wait(calls, num_returns=len(calls), timeout=self.patience)
-        found: Ranking = []
+            ray.wait(calls, num_returns=len(calls), timeout=self.timeout)
+        ranking: Ranking = []
         lost = 0
-        for call, owned in zip(calls, self._owned, strict=True):
+        for call, shards in zip(calls, self._actor_shards, strict=True):
             try:
-                found += ray.get(call, timeout=0)
+                ranking += ray.get(call, timeout=0)
             except ray.exceptions.RayError as error:
                 if isinstance(error, ray.exceptions.RayTaskError) and not isinstance(error, RagxError):
-                    raise  # no loss but a defect
-                lost += sum(len(self.index.shards[number]) for number in owned)
-        found.sort(key=lambda hit: (-hit[1], hit[0]))
-        return SearchResults(found[:k], lost / len(self.index) if lost else 0.0)
+                    raise  # a bug rather than a lost actor
+                lost += sum(len(self.index.shards[number]) for number in shards)
+        ranking.sort(key=lambda hit: (-hit[1], hit[0]))
+        return SearchResults(ranking[:k], lost / len(self.index) if lost else 0.0)
 
 
-class _Owner:
+class _ShardActor:
     """Searches some shards of one generation."""
 
     def __init__(self, folder: str, generation: str, numbers: list[int]) -> None:
@@ -97,7 +96,7 @@ class _Owner:
 
     @cached_property
     def index(self) -> Index:
-        """Opened when it is asked for, and so again where the disk was not there at first."""
+        """The index, opened on first use; opening is retried if the disk was not available."""
         try:
             return Index.open(self.folder, self.generation)
         except IndexFolderError as error:
@@ -110,4 +109,4 @@ class _Owner:
         return best_of([search_shard(self.index.shards[number], vector, k, rerank) for number in self.numbers], k)
 
 
-_OWNER: Any = ray.remote(max_restarts=-1, scheduling_strategy="SPREAD")(_Owner)
+_ACTOR: Any = ray.remote(max_restarts=-1, scheduling_strategy="SPREAD")(_ShardActor)

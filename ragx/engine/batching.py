@@ -216,11 +216,11 @@ class BatchDecoder:
 @contextlib.contextmanager
 def _shares_paused(context: Context | None) -> Iterator[None]:
     """Record no attention shares meanwhile: of a prompt, only the last token's attention counts."""
-    watch = context is not None and context.watch
+    record_attention = context is not None and context.record_attention
     if context is not None:
-        context.watch = False
+        context.record_attention = False
     try:
         yield
     finally:
         if context is not None:
-            context.watch = watch
+            context.record_attention = record_attention

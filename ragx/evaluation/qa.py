@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from ragx.config import SamplingParams
+from ragx.corpus.questions import Question
 from ragx.errors import ConfigError
 from ragx.evaluation import metrics
 from ragx.evaluation.bootstrap import percent
-from ragx.evaluation.questions import Question, distractors, normalised_passages
+from ragx.evaluation.questions import distractors, normalised_passages
 from ragx.evaluation.tables import Cell, Table
 from ragx.reader.base import PreparedPrompt
 from ragx.reader.full import FullReader

@@ -16,6 +16,7 @@ from ragx.evaluation.perplexity import SCORED, check_decoder_tokens, perplexity_
 from ragx.evaluation.scoring import score
 from ragx.evaluation.tables import Cell, Table
 from ragx.reader.prompt import passage_text
+from ragx.retrieval.repeats import search_new
 from ragx.util.device import report_oom
 from ragx.util.tokenization import plain_ids
 
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
 
 QUERY = 256
 """Tokens before the scored ones that serve as the query (as many as in the paper)."""
-SPARE = 50
-"""Passages retrieved beyond the largest k, to replace those that repeat the document."""
-REPEATED = 13
-"""Words in a row that a passage has in common with an excerpt only if it is from the same text (as GPT-3's check)."""
 
 
 @dataclass(frozen=True)
@@ -115,9 +112,7 @@ def _measure(
     @lru_cache(maxsize=1)  # no search if all results are in the file
     def retrieved() -> tuple[list[Passage], int]:
         text, query = reader.tokenizer.batch_decode([excerpt.ids, excerpt.ids[-SCORED - QUERY : -SCORED]])
-        hits = retriever.search(query, largest_k + SPARE, method)
-        fresh = [hit.passage for hit in hits if not repeats(hit.passage.text, text)]
-        return fresh, len(hits) - len(fresh)
+        return search_new(retriever, query, text, largest_k, method)
 
     def score_setting(setting: _Setting) -> Values:
         passages, repeated = retrieved() if setting.k else ([], 0)
@@ -139,16 +134,6 @@ def _measure(
         )
         for setting in settings
     ]
-
-
-def repeats(passage: str, text: str) -> bool:
-    """Whether a passage has 13 words in a row in common with a text."""
-    return not _runs(passage).isdisjoint(_runs(text))
-
-
-def _runs(text: str) -> set[tuple[str, ...]]:
-    words = text.lower().split()
-    return {tuple(words[start : start + REPEATED]) for start in range(len(words) - REPEATED + 1)}
 
 
 def prepended_ids(reader: CepeReader, passages: Sequence[Passage], tokens: int) -> tuple[list[int], int]:

@@ -1,19 +1,20 @@
-"""Passages -> disk: an index is a folder of immutable generations (`indexes/README.md` describes every file).
+"""Passages on disk: an index is a folder of immutable generations (`indexes/README.md` describes every file).
 
-build.py      build_index: passages to a published generation, resumable
-update.py     update_index: passages added and deleted, as the next generation
+build.py      build_index: write passages as a new generation, resumable
+update.py     update_index: add and delete passages in a new generation
 staging.py    the generation being written
 index.py      Index: an opened generation
-by_id.py      the passages of an opened generation by their ids
+by_id.py      find passages by id
 documents.py  the documents of an opened generation
-by_source.py  the passages of an opened generation by the file they came from
+by_source.py  find passages by the file they came from
 maintain.py   verify, repair, compact, collect garbage, remove
+integrity.py  compare files with the manifest
 passages.py   passages as Arrow files
-vectors.py    vectors as stored: float32, float16, int8
+vectors.py    stored vectors: float32, float16, int8
 dense.py      FAISS: one index per shard, exact re-scoring
 faiss_gpu.py  FAISS indexes on GPUs
 lexical.py    BM25 over all shards, by tantivy
-manifest.py   manifest.json: what a generation holds
+manifest.py   manifest.json: the contents of a generation
 names.py      named indexes
 """
 

@@ -1,12 +1,12 @@
-"""build_index: passages to a published generation of an index, continuing a build that died.
+"""build_index: write passages as a new generation of an index; an interrupted build can be continued.
 
-1. The passages of every shard are written to `gen-building/`, which also tells how many there are.
-2. Shard by shard they are embedded, and the FAISS index is built from the vectors.
-3. The lexical index is built over all shards.
-4. `gen-building/` is renamed to the next generation and `CURRENT` is replaced.
+1. Write the passages of every shard to `gen-building/`, which also counts them.
+2. Shard by shard, embed them and build the FAISS index from the vectors.
+3. Build the lexical index over all shards.
+4. Rename `gen-building/` to the next generation and replace `CURRENT`.
 
-A build that finds a `gen-building/` keeps the shards whose passages have the same digest. The steps are functions of
-their own: `update_index` takes them too.
+A build that finds a `gen-building/` keeps shards whose passages have the same digest. `update_index` uses these steps
+too.
 """
 
 from __future__ import annotations
@@ -23,28 +23,27 @@ import numpy as np
 from ragx.config import IndexSettings
 from ragx.errors import EmptyCorpusError, IndexFolderError, ModelError
 from ragx.index.dense import build_faiss, check_trainable, factory, new_index, write_faiss
-from ragx.index.index import open_vectors, shard_folder
 from ragx.index.lexical import LexicalError, write_lexical
-from ragx.index.manifest import LEXICAL, Counts, EmbedderEntry, Manifest, ShardEntry, is_index_folder
+from ragx.index.manifest import LEXICAL, Counts, EmbedderEntry, Manifest, ShardEntry, is_index_folder, shard_folder
 from ragx.index.passages import all_passages, open_passages, write_passages
 from ragx.index.staging import Staging
-from ragx.index.vectors import VectorFormat, stored
+from ragx.index.vectors import VectorFormat, open_vectors, to_format
 from ragx.types import Embedder, Passage, embedded_text
 from ragx.util.files import durable_file, sync_folder, writer_lock, writing
 from ragx.util.progress import progress
 
-NONE: np.ndarray = np.empty(0, np.int64)
-EMBEDDED_AT_ONCE = 8192
-"""Passages that are read from the disk and given to the embedder at a time."""
+NO_ROWS: np.ndarray = np.empty(0, np.int64)
+EMBEDDING_BATCH = 8192
+"""Passages passed to the embedder at a time."""
 
 
 class MakeShards(Protocol):
-    """Makes the vectors and the FAISS index of each shard that has none: `embed_shards`, or other machines do it."""
+    """Makes missing vectors and FAISS indexes, here (`embed_shards`) or on other machines."""
 
     def __call__(
         self, staging: Staging, embedder: Embedder, *, quiet: bool, on_progress: Callable[[int, int], object]
     ) -> None:
-        """Arguments and errors as `embed_shards`."""
+        """Arguments and errors as for `embed_shards`."""
 
 
 def build_index(
@@ -59,27 +58,27 @@ def build_index(
     make_shards: MakeShards | None = None,
     sources: Callable[[], Iterable[bytes]] | None = None,
 ) -> Manifest:
-    """Build an index in the folder `out` and publish it; readers of an earlier generation are not disturbed.
+    """Build an index in the folder `out` and publish it; readers keep the generation that they have opened.
 
-    Memory holds the vectors of one shard and its FAISS index, whatever the number of shards. A build that died is
-    continued when called again: shards that were finished, from the same passages by the same embedder, are kept.
+    Memory holds the vectors and the FAISS index of one shard at a time. Calling it again after an interruption keeps
+    finished shards of the same passages and embedder.
 
     Args:
         passages: read once, in order; their ids must be unique.
-        out: created if it is not there.
+        out: created if missing.
         embedder: makes the vectors.
-        settings: `faiss`, `vectors` and `shard_size` are used here, the rest is recorded.
-        counts: called when the passages are read: any of `documents`, `duplicates`, `empty` and `skipped`.
-        quiet: no progress bars on stderr.
-        on_progress: told how many passages are embedded, and of how many.
-        make_shards: where the work on the shards is done; None: here, by `embed_shards`.
-        sources: called when the passages are read: the lines of `sources.jsonl`; None: there will be none.
+        settings: `faiss`, `vectors`, `language` and `shard_size` are used here, the others are recorded.
+        counts: called after the passages are read: any of `documents`, `duplicates`, `empty` and `skipped`.
+        quiet: show no progress bars.
+        on_progress: called with the number of embedded passages and the total.
+        make_shards: makes vectors and FAISS indexes; None: `embed_shards`.
+        sources: called after the passages are read: the lines of `sources.jsonl`; None: write no such file.
 
     Raises:
-        ConfigError: the FAISS factory string is invalid or needs more passages. Found before anything is embedded.
+        ConfigError: the FAISS factory string is invalid or needs more passages; raised before embedding.
         CorpusError: there are no passages (`EmptyCorpusError`), or one is not valid Unicode.
         IndexFolderError: `out` holds something else, cannot be written, or another process is writing to it.
-        ModelError: the embedder gave vectors that are not finite.
+        ModelError: the embedder returned vectors that are not finite.
     """
     new_index(factory(settings.faiss, settings.vectors, 1, embedder.dimension), embedder.dimension)
     check_out(out)
@@ -94,25 +93,25 @@ def build_index(
             raise EmptyCorpusError("there are no passages to index")
         check_trainable(settings, embedder.dimension, max(shard.passages for shard in staging.shards))
         if sources is not None:
-            staging.note_sources(sources())
+            staging.write_sources(sources())
         (make_shards or embed_shards)(staging, embedder, quiet=quiet, on_progress=on_progress)
-        index_words(staging, quiet=quiet)
+        build_lexical(staging, quiet=quiet)
         return staging.publish(total)
 
 
 def check_out(out: Path) -> None:
-    """Check that nothing but an index is in a folder that an index will be written to.
+    """Check that an output folder is empty, missing or an index.
 
     Raises:
-        IndexFolderError: something else is there, or it cannot be read.
+        IndexFolderError: it holds something else, or cannot be read.
     """
     with writing(out):
         if out.is_dir() and any(path.name != "LOCK" for path in out.iterdir()) and not is_index_folder(out):
-            raise IndexFolderError(f"{out} is not empty and not an index: choose another folder")
+            raise IndexFolderError(f"{out} is neither empty nor an index: choose another folder")
 
 
 def write_shards(staging: Staging, passages: Iterable[Passage], first: int = 0) -> None:
-    """Write passages into shards of `shard_size`, numbered from `first` on, the last of the generation."""
+    """Write passages into shards of `shard_size`, numbered from `first`, and drop any later shards."""
     stream = iter(passages)
     count = first
     while (head := next(stream, None)) is not None:
@@ -138,39 +137,44 @@ def write_shards(staging: Staging, passages: Iterable[Passage], first: int = 0) 
 def embed_shards(
     staging: Staging,
     embedder: Embedder | None,
-    known: Callable[[str], np.ndarray | None] = lambda _: None,
+    find_vector: Callable[[str], np.ndarray | None] = lambda _: None,
     *,
     quiet: bool = False,
     on_progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> None:
-    """Make the vectors and the FAISS index of each shard that has none, but for the vectors `known` by passage id.
+    """Make the missing vectors and FAISS indexes of all shards.
 
-    `on_progress` is told how many passages have vectors, of how many.
+    Args:
+        staging: the generation, with its passages.
+        embedder: None if no passage needs it.
+        find_vector: returns the existing vector of a passage id, or None to embed the passage.
+        quiet: show no progress bars.
+        on_progress: called with the number of passages that have vectors, and the total.
 
     Raises:
-        ModelError: the embedder gave vectors that are not finite.
-        ValueError: there is something to embed and no embedder.
+        ModelError: the embedder returned vectors that are not finite.
+        ValueError: there are passages to embed, but no embedder.
     """
-    with embedding(staging, quiet=quiet, on_progress=on_progress) as embedded_more:
+    with embedding(staging, quiet=quiet, on_progress=on_progress) as report:
         for number in range(len(staging.shards)):
             folder = shard_folder(staging.folder, number)
             if not staging.has(f"{folder.name}/vectors.npy"):
                 table = open_passages(folder / "passages.arrow")
                 vectors = np.empty((len(table), staging.embedder.dimension), np.float32)
                 numbered = enumerate(all_passages(table))
-                while batch := list(islice(numbered, EMBEDDED_AT_ONCE)):
+                while batch := list(islice(numbered, EMBEDDING_BATCH)):
                     new = []
                     for row, passage in batch:
-                        if (vector := known(passage.id)) is None:
+                        if (vector := find_vector(passage.id)) is None:
                             new.append((row, passage))
                         else:
                             vectors[row] = vector
-                    embedded_more(len(batch) - len(new))
+                    report(len(batch) - len(new))
                     if new:
                         if embedder is None:
                             raise ValueError("new passages need an embedder")
                         rows = [row for row, _ in new]
-                        vectors[rows] = embedder.encode_passages([passage for _, passage in new], embedded_more)
+                        vectors[rows] = embedder.encode_passages([passage for _, passage in new], report)
                 write_vectors(vectors, folder / "vectors.npy", staging.embedder.name, staging.settings.vectors)
                 staging.record(f"{folder.name}/vectors.npy")
                 del vectors
@@ -183,7 +187,7 @@ def embed_shards(
 def embedding(
     staging: Staging, *, quiet: bool, on_progress: Callable[[int, int], object]
 ) -> Iterator[Callable[[int], None]]:
-    """Show how far the embedding of a generation's passages is; what is yielded is told how many more are done."""
+    """Show a progress bar for embedding; call the yielded function with the number of passages just embedded."""
     done = sum(
         shard.passages
         for number, shard in enumerate(staging.shards)
@@ -192,37 +196,37 @@ def embedding(
     total = sum(shard.passages for shard in staging.shards)
     with progress(total=total, initial=done, desc="embedding", unit=" passages", quiet=quiet) as bar:
 
-        def embedded_more(number: int) -> None:
+        def report(number: int) -> None:
             nonlocal done
             done += number
             bar.update(number)
             on_progress(done, total)
 
-        yield embedded_more
+        yield report
 
 
 def write_vectors(vectors: np.ndarray, path: Path, embedder: str, format: VectorFormat) -> None:
     """Write a shard's vectors, (n, d) float32, durably in a number format.
 
     Raises:
-        ModelError: they are not finite, or too large for the format; names the embedder.
-        IndexFolderError: they cannot be written.
+        ModelError: the vectors are not finite or too large for the format; names the embedder.
+        IndexFolderError: the file cannot be written.
     """
     if not np.isfinite(vectors).all():
-        raise ModelError(f"embedder {embedder} gives vectors that are not finite: use another dtype")
-    rows = stored(vectors, format)
+        raise ModelError(f"embedder {embedder} returned vectors that are not finite: use another dtype")
+    rows = to_format(vectors, format)
     if format == "float16" and not np.isfinite(rows).all():
-        raise ModelError(f"embedder {embedder} gives numbers too large for float16: use float32 or int8")
+        raise ModelError(f"embedder {embedder} returned numbers too large for float16: use float32 or int8")
     with durable_file(path) as file:
         np.save(file, rows, allow_pickle=False)
 
 
 def make_faiss(vectors: Path, settings: IndexSettings, path: Path) -> None:
-    """Write the FAISS index of a shard's vectors file durably; errors as `build_faiss` and `write_faiss`."""
+    """Build and durably write the FAISS index of a shard's vectors file; errors as `build_faiss` and `write_faiss`."""
     write_faiss(build_faiss(open_vectors(vectors), settings), path)
 
 
-def index_words(staging: Staging, deleted: np.ndarray = NONE, *, quiet: bool = False) -> None:
+def build_lexical(staging: Staging, deleted: np.ndarray = NO_ROWS, *, quiet: bool = False) -> None:
     """Build the lexical index over all shards, without `deleted` rows.
 
     Raises:
@@ -234,15 +238,15 @@ def index_words(staging: Staging, deleted: np.ndarray = NONE, *, quiet: bool = F
         if folder.is_dir():
             shutil.rmtree(folder)
     try:
-        names = write_lexical(folder, staging.settings.language, documents(staging, 0, deleted, quiet=quiet))
+        names = write_lexical(folder, staging.settings.language, lexical_documents(staging, 0, deleted, quiet=quiet))
     except LexicalError as error:
         raise IndexFolderError(f"cannot write {folder}: {error}") from error
     staging.record(*(f"{LEXICAL}/{name}" for name in names))
 
 
-def documents(staging: Staging, start: int, deleted: np.ndarray, *, quiet: bool) -> Iterator[tuple[int, str]]:
-    """Rows and texts, for the lexical index, of the shards from row `start` on, without `deleted` rows."""
-    gone = set(deleted.tolist())
+def lexical_documents(staging: Staging, start: int, deleted: np.ndarray, *, quiet: bool) -> Iterator[tuple[int, str]]:
+    """Rows and texts to index lexically: those of shards from row `start`, without `deleted` rows."""
+    deleted_rows = set(deleted.tolist())
     *starts, total = accumulate((shard.passages for shard in staging.shards), initial=0)
     with progress(total=total - start, desc="indexing words", unit=" passages", quiet=quiet) as bar:
         for number, offset in enumerate(starts):
@@ -250,5 +254,5 @@ def documents(staging: Staging, start: int, deleted: np.ndarray, *, quiet: bool)
                 table = open_passages(shard_folder(staging.folder, number) / "passages.arrow")
                 for row, passage in enumerate(all_passages(table), start=offset):
                     bar.update()
-                    if row not in gone:
+                    if row not in deleted_rows:
                         yield row, embedded_text(passage)

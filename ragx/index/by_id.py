@@ -1,4 +1,4 @@
-"""ById: finds passages of an index by their ids without reading all ids at each lookup."""
+"""ById: find passages by id without reading all ids at each lookup."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ragx.types import Passage
 
 
 class ById:
-    """The hash of each id, sorted; memory holds 16 bytes a passage."""
+    """A sorted hash of every id; takes 16 bytes per passage."""
 
     def __init__(self, index: Index) -> None:
         """Read the ids of all passages that are not deleted."""
@@ -25,10 +25,10 @@ class ById:
         self._hashes, self._rows = hashes_by_row[order], self._rows[order]
 
     def find(self, ids: Collection[str]) -> dict[str, tuple[int, Passage]]:
-        """Rows and passages by id; missing ids are left out."""
-        wanted = np.array([hash(id) for id in ids], np.int64)
+        """Rows and passages by id, without unknown ids."""
+        hashes = np.array([hash(id) for id in ids], np.int64)
         spans = zip(
-            *(np.searchsorted(self._hashes, wanted, side=side).tolist() for side in ("left", "right")), strict=True
+            *(np.searchsorted(self._hashes, hashes, side=side).tolist() for side in ("left", "right")), strict=True
         )
         rows = sorted({row for first, last in spans for row in self._rows[first:last].tolist()})
         passages = zip(rows, self._index.passages(rows), strict=True)

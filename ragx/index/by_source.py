@@ -1,4 +1,4 @@
-"""BySource: finds the passages of an index by the file or dataset they came from."""
+"""BySource: find passages by the file or dataset they came from."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ragx.types import Passage
 
 
 class BySource:
-    """Reads the passages of a source without reading the others; memory holds 8 bytes a passage."""
+    """Reads the passages of one source without the others; takes 8 bytes per passage."""
 
     def __init__(self, index: Index) -> None:
-        """Sort the rows of an index, without deleted ones."""
+        """Sort the rows of all passages that are not deleted."""
         self._shards = index.shards
         self._offsets = [shard.offset for shard in index.shards]
         self._rows = index.rows()
@@ -40,12 +40,12 @@ class BySource:
         starts = [0, *breaks.tolist()]
         for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
             shard = self._shards[shards[start]]
-            # a slice and not a take, which copies the column
+            # `slice`, because `take` copies the column
             yield from all_passages(shard.passages.slice(int(rows[start]) - shard.offset, end - start))
 
 
 def _numbered(index: Index, name: str) -> tuple[list[str], np.ndarray]:
-    """The distinct values of a column, and for each row, (n,), the number of its value."""
+    """The distinct values of a column, and the number of each row's value, (n,)."""
     import pyarrow as pa
 
     chunks = [chunk for shard in index.shards for chunk in shard.passages[name].chunks]

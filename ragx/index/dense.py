@@ -1,9 +1,8 @@
-"""FAISS: one inner-product index a shard, built from the shard's vectors, which stay the truth.
+"""FAISS: one inner-product index per shard, built from the shard's vectors, which remain authoritative.
 
-FAISS proposes candidates; their scores are computed again from the vectors, in float64. So a passage has the same
-score in any sharding, and compressed indexes (PQ, SQ) rank by exact scores. With `flat` the result is exact for the
-vectors as they are stored in float32 or float16, on a GPU too, ties included: passages of equal score come in passage
-order.
+FAISS proposes candidates, whose scores are recomputed from the vectors in float64. So a passage has the same score in
+any sharding, and compressed indexes (PQ, SQ) rank by exact scores. With `flat`, results are exact for vectors stored in
+float32 or float16, also on a GPU, including ties: passages of equal score are in passage order.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import numpy as np
 
 from ragx.config import IndexSettings, Search
 from ragx.errors import ConfigError
-from ragx.index.faiss_gpu import OnGpu
+from ragx.index.faiss_gpu import GpuIndex
 from ragx.index.vectors import VectorFormat, as_float32
 from ragx.util.files import durable_file
 
@@ -27,33 +26,34 @@ if TYPE_CHECKING:
     import faiss
 
 SPARE = 16
-"""Candidates that `Flat` is asked for beyond k: room for ties."""
-IVF_PROBED = 1 / 16
-"""Share of an IVF index's lists that a search visits, at least 16 lists, where no number is set."""
+"""Candidates fetched from `Flat` beyond k, for ties."""
+IVF_PROBE_SHARE = 1 / 16
+"""Default share of an IVF index's lists that a search visits; at least 16 lists."""
 ROUNDING = 1e-5
-"""Bound on FAISS's float32 rounding error in an inner product, relative to the norms of the two vectors."""
+"""Limit of FAISS's float32 rounding error in an inner product, relative to the norms of the two vectors."""
 GPU_ROUNDING = 1e-3
-"""The same on a GPU, which rounds both vectors to 11 bits where it multiplies them as float16 or TF32."""
+"""The same on a GPU, which rounds vectors to 11 bits when it multiplies them as float16 or TF32."""
 IVF_PQ_TABLE = 256
-"""Bound on the size of a table that FAISS may make when it reads IVF-PQ, in multiples of the centroids' size."""
-ROWS_AT_ONCE = 8192
+"""Maximum size of a table that FAISS may make when it reads IVF-PQ, in multiples of the centroids' size."""
+BATCH_ROWS = 8192
+"""Vectors added to an index at a time."""
 TRAINING_POINTS = 256
-"""Vectors that an index is trained on for each centroid: more do not make k-means better (FAISS's own bound)."""
-FEWEST_POINTS = 39
-"""Vectors for each centroid below which FAISS warns."""
+"""Training vectors per centroid; more do not improve k-means (FAISS's own limit)."""
+MIN_TRAINING_POINTS = 39
+"""Training vectors per centroid below which FAISS warns."""
 VALUES_PER_BYTE = 8
-"""Of a vector, in `ivfpq`'s product quantizer."""
+"""Vector elements per byte in `ivfpq`'s product quantizer."""
 
-_setting_limits = threading.Lock()
+_limits_lock = threading.Lock()
 
 
 def factory(kind: str, vectors: VectorFormat, number: int, dimension: int) -> str:
     """The FAISS factory string of a shard.
 
     Args:
-        kind: `flat`, `hnsw`, `ivfpq`, or a factory string, which is returned as it is.
-        vectors: how they are stored; FAISS stores those of `flat` and `hnsw` in about as many bits.
-        number: how many there are.
+        kind: `flat`, `hnsw`, `ivfpq`, or a factory string, which is returned unchanged.
+        vectors: number format of the stored vectors; `flat` and `hnsw` use a similar one.
+        number: vectors in the shard.
         dimension: d.
     """
     storage = {"float32": "Flat", "float16": "SQfp16", "int8": "SQ8"}[vectors]
@@ -63,7 +63,7 @@ def factory(kind: str, vectors: VectorFormat, number: int, dimension: int) -> st
         case "hnsw":
             return "HNSW32" if storage == "Flat" else f"HNSW32_{storage}"
         case "ivfpq":
-            lists = min(4 * math.sqrt(number), number / FEWEST_POINTS)
+            lists = min(4 * math.sqrt(number), number / MIN_TRAINING_POINTS)
             pieces = max(n for n in range(1, max(1, dimension // VALUES_PER_BYTE) + 1) if dimension % n == 0)
             return f"IVF{1 << max(0, int(math.log2(max(1, lists))))},PQ{pieces}"
     return kind
@@ -73,7 +73,7 @@ def new_index(factory: str, dimension: int) -> faiss.Index:
     """An empty inner-product index.
 
     Raises:
-        ConfigError: FAISS does not know the factory string, or not for inner products of this dimension.
+        ConfigError: the factory string is unknown to FAISS, or not for inner products of this dimension.
     """
     import faiss
 
@@ -88,7 +88,7 @@ def new_index(factory: str, dimension: int) -> faiss.Index:
 
 
 def check_trainable(settings: IndexSettings, dimension: int, largest: int) -> None:
-    """Check that the largest shard has enough vectors to train the index on.
+    """Check that the largest shard has enough vectors to train the index.
 
     Raises:
         ConfigError: it has too few, or the factory string is invalid.
@@ -96,13 +96,12 @@ def check_trainable(settings: IndexSettings, dimension: int, largest: int) -> No
     needed = training_minimum(new_index(factory(settings.faiss, settings.vectors, largest, dimension), dimension))
     if largest < needed:
         raise ConfigError(
-            f"faiss: {settings.faiss!r} needs at least {needed:,} passages in a shard"
-            f" and there are {largest:,}: use Flat"
+            f"faiss: {settings.faiss!r} needs at least {needed:,} passages in a shard, got {largest:,}: use Flat"
         )
 
 
 def training_minimum(index: faiss.Index) -> int:
-    """Vectors without which FAISS refuses to train the index: one a centroid."""
+    """The number of vectors below which FAISS refuses to train the index: one per centroid."""
     import faiss
 
     ivf, core = _parts(index)
@@ -113,12 +112,12 @@ def training_minimum(index: faiss.Index) -> int:
 
 
 def build_faiss(vectors: np.ndarray, settings: IndexSettings) -> faiss.Index:
-    """Train an index on a sample of a shard's vectors, as they are stored, and add all.
+    """Train an index on a sample of a shard's stored vectors, then add all.
 
-    A last shard too small to train on becomes `flat`.
+    A last shard too small for training becomes `flat`.
 
     Raises:
-        ConfigError: FAISS cannot train it on these vectors.
+        ConfigError: FAISS cannot train the index on these vectors.
     """
     number, dimension = len(vectors), as_float32(vectors[:1]).shape[1]
     index = new_index(factory(settings.faiss, settings.vectors, number, dimension), dimension)
@@ -131,8 +130,8 @@ def build_faiss(vectors: np.ndarray, settings: IndexSettings) -> faiss.Index:
             if size < number:
                 rows = np.sort(np.random.default_rng(0).choice(number, size, replace=False))
             index.train(as_float32(vectors[rows]))
-        for start in range(0, number, ROWS_AT_ONCE):
-            index.add(as_float32(vectors[start : start + ROWS_AT_ONCE]))
+        for start in range(0, number, BATCH_ROWS):
+            index.add(as_float32(vectors[start : start + BATCH_ROWS]))
     except RuntimeError as error:
         reason = str(error).rpartition(": ")[2].replace("\n", " ")
         raise ConfigError(
@@ -150,35 +149,35 @@ def write_faiss(index: faiss.Index, path: Path) -> None:
     import faiss
 
     with durable_file(path) as file:
-        # Not faiss.write_index(index, path): that only prints a failure to flush the last bytes.
+        # not faiss.write_index(index, path), which only prints a failure to flush the last bytes
         faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
 
 
 def open_faiss(path: Path, search: Search) -> faiss.Index:
-    """Map an index into memory and set how thoroughly it searches.
+    """Memory-map an index and set how thoroughly it searches.
 
-    Inverted lists are mapped too; block lists (`PQ…x4fs`) are read.
+    Inverted lists are mapped too; block lists (`PQ…x4fs`) are read into memory.
 
     Raises:
         OSError, RuntimeError: it cannot be read.
     """
     import faiss
 
-    # a damaged header cannot ask for more memory than the file could fill
+    # a damaged header must not allocate more memory than the file could fill
     size = path.stat().st_size
-    whole = _is_mapped_whole(path)
-    with _limits(vector_bytes=size if whole else max(size, min(IVF_PQ_TABLE * size, 2 << 30)), loops=size):
-        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if whole else faiss.IO_FLAG_MMAP)
+    has_lists = _has_inverted_lists(path)
+    with _limits(vector_bytes=max(size, min(IVF_PQ_TABLE * size, 2 << 30)) if has_lists else size, loops=size):
+        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP if has_lists else faiss.IO_FLAG_MMAP_IFC)
     set_search(index, search)
     return index
 
 
 @contextmanager
 def _limits(vector_bytes: int, loops: int) -> Iterator[None]:
-    """Set the limits of what FAISS may allocate while it reads, and restore them: they are the whole process's."""
+    """Limit FAISS's allocations while it reads, then restore the limits, which apply to the whole process."""
     import faiss
 
-    with _setting_limits:
+    with _limits_lock:
         before = faiss.get_deserialization_vector_byte_limit(), faiss.get_deserialization_loop_limit()
         faiss.set_deserialization_vector_byte_limit(vector_bytes)
         faiss.set_deserialization_loop_limit(loops)
@@ -189,17 +188,17 @@ def _limits(vector_bytes: int, loops: int) -> Iterator[None]:
             faiss.set_deserialization_loop_limit(before[1])
 
 
-def _is_mapped_whole(path: Path) -> bool:
-    """Whether it is an index without inverted lists, which FAISS maps in another way."""
+def _has_inverted_lists(path: Path) -> bool:
+    """Whether an index may have inverted lists, which FAISS maps in another way."""
     with path.open("rb") as file:
-        return file.read(4)[:3] in (b"IxF", b"IxS", b"IHN", b"IxP")
+        return file.read(4)[:3] not in (b"IxF", b"IxS", b"IHN", b"IxP")
 
 
 def set_search(index: faiss.Index, search: Search) -> None:
     """Set how thoroughly an index searches."""
     ivf, core = _parts(index)
     if ivf is not None:
-        ivf.nprobe = min(ivf.nlist, search.nprobe or max(16, int(ivf.nlist * IVF_PROBED)))
+        ivf.nprobe = min(ivf.nlist, search.nprobe or max(16, int(ivf.nlist * IVF_PROBE_SHARE)))
     if hasattr(core, "hnsw"):
         core.hnsw.efSearch = search.ef_search
 
@@ -212,14 +211,22 @@ def nearest(
     live: np.ndarray | None = None,
     *,
     rerank: int,
-    gpu: OnGpu | None = None,
+    gpu: GpuIndex | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k rows of greatest inner product with the question, (d,) float32: rows (k,) int64, scores (k,) float64.
+    """The k rows with the greatest inner products, best first, ties by row.
 
-    Fewer than k where the shard is smaller or an approximate index finds fewer. Best first, ties by row. Only rows that
-    `live`, (n,) bool, names take part; None: all. An approximate index is asked for `rerank` times k candidates, whose
-    scores are computed again from the vectors; 0: for k, and its own scores are taken. `gpu` is searched in the place
-    of `index`.
+    Args:
+        index: the shard's FAISS index.
+        vectors: the shard's stored vectors.
+        question: (d,) float32.
+        k: number of rows; fewer are found in a smaller shard, or by some approximate indexes.
+        live: (n,) bool, the rows to search; None: all.
+        rerank: candidates of an approximate index, in multiples of k, whose scores are recomputed from the vectors;
+            0: k candidates, with the index's own scores.
+        gpu: searched instead of `index`.
+
+    Returns:
+        Rows (k,) int64 and scores (k,) float64.
     """
     exact = is_exact(index, vectors)
     rounding = ROUNDING if gpu is None else GPU_ROUNDING
@@ -243,7 +250,7 @@ def nearest(
         if len(best) == k:
             if not exact:
                 break
-            # What FAISS left out scores below its worst candidate, up to rounding: can it still be among the best k?
+            # other rows score below FAISS's worst candidate, up to rounding: could one still be among the best k?
             error = rounding * float(np.linalg.norm(question) * np.linalg.norm(candidates, axis=1).max())
             if scores[best[-1]] > worst[0] + error:
                 break
@@ -252,7 +259,7 @@ def nearest(
 
 
 def is_exact(index: faiss.Index, vectors: np.ndarray) -> bool:
-    """Whether the index holds the very numbers that are stored, and compares a question with all of them."""
+    """Whether the index holds exactly the stored numbers and compares a question with all vectors."""
     import faiss
 
     if isinstance(index, faiss.IndexScalarQuantizer):
@@ -261,7 +268,7 @@ def is_exact(index: faiss.Index, vectors: np.ndarray) -> bool:
 
 
 def _parts(index: faiss.Index) -> tuple[Any | None, Any]:
-    """The IVF index inside `index`, if any, and the index inside its wrappers, each as its own class."""
+    """The IVF index inside `index`, if any, and the index inside its wrappers, both downcast."""
     import faiss
 
     ivf = faiss.try_extract_index_ivf(index)

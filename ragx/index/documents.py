@@ -10,7 +10,7 @@ from ragx.index.index import Index
 
 @dataclass(slots=True)
 class IndexedDocument:
-    """A document of which an index holds passages."""
+    """A document with passages in an index."""
 
     id: str
     title: str
@@ -21,12 +21,12 @@ class IndexedDocument:
 
 def list_documents(index: Index) -> list[IndexedDocument]:
     """The documents of an index, in the order of their first passages."""
-    found: dict[str, IndexedDocument] = {}
+    documents: dict[str, IndexedDocument] = {}
     for passage in index.live_passages():
-        document = found.get(passage.document)
+        document = documents.get(passage.document)
         if document is None:
             metadata = json.loads(passage.metadata) if passage.metadata else {}
             document = IndexedDocument(passage.document, passage.title, passage.source, 0, metadata)
-            found[passage.document] = document
+            documents[passage.document] = document
         document.passages += 1
-    return list(found.values())
+    return list(documents.values())

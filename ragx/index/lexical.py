@@ -1,8 +1,8 @@
-"""Lexical search: BM25 over the words of all passages, in one tantivy index that spans the shards.
+"""Lexical search: BM25 over the words of all passages, in one tantivy index for all shards.
 
-A tantivy index is a set of immutable segments and a `meta.json` that names them. A document is a passage's row number
-and the words of its title and text; the text itself is not stored. An update adds a segment and marks documents as
-deleted, so it costs what it changes.
+A tantivy index is a set of immutable segments and a `meta.json` that lists them. A document is a passage's row number
+and the words of its title, headings and text; the text itself is not stored. An update adds a segment and marks
+documents as deleted, so its cost depends only on the size of the change.
 """
 
 from __future__ import annotations
@@ -28,21 +28,27 @@ if TYPE_CHECKING:
     import tantivy
 
 HEAP = 128_000_000
-"""Bytes of memory that new documents fill before they become a segment."""
+"""Memory in bytes for new documents before they become a segment."""
 META = "meta.json"
-_TIES = 32
-"""Documents fetched beyond k, so that ties at the end can be put in the order of rows."""
+_EXTRA_HITS = 32
+"""Documents fetched beyond k, to sort ties at the end by row."""
 _NO_STOP_WORDS = {"arabic", "greek", "romanian", "tamil", "turkish"}
-"""Languages for which tantivy has a stemmer but no stop words."""
+"""Languages with a stemmer but no stop words in tantivy."""
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30fa\u30fc-\u30ff\u3130-\u318f"
     "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff]+"
 )
-"""A run of Thai, Lao, Burmese, Khmer, Chinese, Japanese or Korean, where no spaces part all words."""
+"""A run of Thai, Lao, Burmese, Khmer, Chinese, Japanese or Korean, in which spaces do not separate all words."""
+
+
+_IGNORED = re.compile("[\u00ad\u0591-\u05bd\u05bf\u05c1-\u05c7\u0640\u064b-\u0652\u2060\ufeff]")
+"""Soft hyphens, other characters without a width, and Hebrew and Arabic vowel signs."""
+_GREEK = re.compile("[\u0370-\u03ff\u1f00-\u1fff]+")
+_ACCENTS = re.compile("[\u0300-\u0345]+")
 
 
 class LexicalError(Exception):
-    """What tantivy says of an index that is damaged, or that it cannot write."""
+    """The lexical index is damaged or cannot be written; the message is tantivy's."""
 
 
 def write_lexical(
@@ -53,19 +59,19 @@ def write_lexical(
     first: int | None = None,
     deleted: Iterable[int] = (),
 ) -> list[str]:
-    """Add documents, rows and their texts, to the lexical index in `folder`, which is made if it is not there.
+    """Add documents to the lexical index in `folder`, which is created if missing.
 
-    Files that are there are never written to, only unlinked, so they may be hard links to another generation's.
+    Existing files are never modified, only unlinked, so they may be hard links to another generation's files.
 
     Args:
-        folder: of the index.
-        language: of `IndexSettings`.
-        documents: read once.
-        first: documents of this row and later ones are deleted before those given are added; None: nothing is there.
-        deleted: rows that are deleted too.
+        folder: the index.
+        language: as in `IndexSettings`.
+        documents: rows and texts, read once.
+        first: existing documents from this row on are deleted first; None: the index is new.
+        deleted: other rows to delete.
 
     Returns:
-        The names of the files that make up the index now; others may be left in the folder.
+        The names of the index's files; the folder may contain others.
 
     Raises:
         LexicalError: the index is damaged or cannot be written.
@@ -86,7 +92,7 @@ def write_lexical(
 
 
 def has_deleted(folder: Path) -> bool:
-    """Whether the index still holds words of deleted documents.
+    """Whether the index still contains words of deleted documents.
 
     Raises:
         LexicalError: it is damaged.
@@ -96,7 +102,7 @@ def has_deleted(folder: Path) -> bool:
 
 
 class Lexical:
-    """A lexical index, opened for searching. Safe to share between threads."""
+    """A lexical index opened for search. Thread-safe."""
 
     def __init__(self, index: tantivy.Index, language: str) -> None:
         """Use `open` or `in_memory`."""
@@ -106,7 +112,7 @@ class Lexical:
 
     @classmethod
     def open(cls, folder: Path, language: str) -> Lexical:
-        """Map the index in `folder` into memory; the folder may be read-only, and may be deleted afterwards.
+        """Memory-map the index in `folder`, which may be read-only and may be deleted afterwards.
 
         Raises:
             LexicalError: it is damaged.
@@ -118,7 +124,7 @@ class Lexical:
 
     @classmethod
     def in_memory(cls, documents: Iterable[tuple[int, str]], language: str) -> Lexical:
-        """An index of these documents, rows and their texts, that is nowhere on disk."""
+        """An index of these documents, rows and texts, in memory only."""
         import tantivy
 
         index = tantivy.Index(_schema())
@@ -128,20 +134,20 @@ class Lexical:
         return cls(index, language)
 
     def __len__(self) -> int:
-        """How many documents there are, without the deleted ones."""
+        """Number of documents that are not deleted."""
         return int(self._searcher.num_docs)
 
     def best(self, question: str, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The k documents of highest score: rows and scores, at most (k,). Best first, ties by row.
+        """Rows and scores, at most (k,), of the documents with the highest scores, best first, ties by row.
 
-        A document without any word of the question is no match, so a question of stop words alone has none.
+        Documents without a word of the question do not match, so a question with only stop words has no match.
 
         Raises:
             LexicalError: the index is damaged.
         """
         with _tantivy():
             query = self._query(question)
-            limit = k + _TIES
+            limit = k + _EXTRA_HITS
             hits = self._searcher.search(query, limit, count=False).hits
             while len(hits) == limit and hits[-1][0] == hits[k - 1][0]:
                 limit *= 4
@@ -152,7 +158,7 @@ class Lexical:
         return rows[best], scores[best]
 
     def _query(self, question: str) -> tantivy.Query:
-        """Any word of the question, as often as it stands there; never tantivy's query language."""
+        """Match any word of the question, weighted by its frequency there; not tantivy's query language."""
         import tantivy
 
         query = tantivy.Query
@@ -163,10 +169,11 @@ class Lexical:
 
 
 def spaced(text: str, *, unigrams: bool) -> str:
-    """The text in Unicode's form NFKC, in which scripts without spaces are cut into overlapping pairs of characters.
+    """The text as its words are indexed: scripts without spaces are divided into overlapping pairs of characters.
 
-    With `unigrams`, as texts are indexed, each character of a run stands there as well, so that a question of a single
-    character finds it.
+    It is in NFKC form, without soft hyphens, Greek accents, and Hebrew and Arabic vowel signs.
+
+    With `unigrams`, for indexing, each character is added too, so that a question of a single character matches.
     """
 
     def grams(match: re.Match[str]) -> str:
@@ -176,7 +183,8 @@ def spaced(text: str, *, unigrams: bool) -> str:
 
     if text.isascii():
         return text
-    text = unicodedata.normalize("NFKC", text)
+    text = _IGNORED.sub("", unicodedata.normalize("NFKC", text))
+    text = _GREEK.sub(lambda match: _ACCENTS.sub("", unicodedata.normalize("NFD", match[0])), text)
     return _UNSPACED.sub(grams, text)
 
 
@@ -206,7 +214,7 @@ def _schema() -> tantivy.Schema:
 
 @cache
 def _analyzer(language: str) -> tantivy.TextAnalyzer:
-    """Lower-cased words, without stop words and accents, stemmed."""
+    """Lower-case, stemmed words without stop words and accents."""
     from tantivy import Filter, TextAnalyzerBuilder, Tokenizer
 
     builder = TextAnalyzerBuilder(Tokenizer.regex(r"\w+")).filter(Filter.lowercase())
@@ -214,38 +222,38 @@ def _analyzer(language: str) -> tantivy.TextAnalyzer:
         return builder.filter(Filter.ascii_fold()).build()
     if language not in _NO_STOP_WORDS:
         builder = builder.filter(Filter.stopword(language))
-    if language == "english":  # whose stemmer knows no accents: "Brontë" is to be found by "Bronte"
+    if language == "english":  # its stemmer does not know accents: "Bronte" should find "Brontë"
         builder = builder.filter(Filter.ascii_fold())
     return builder.filter(Filter.stemmer(language)).filter(Filter.ascii_fold()).build()
 
 
 def _files(folder: Path) -> list[str]:
-    """The files of the segments that `meta.json` names, and itself."""
+    """`meta.json` and the files of its segments."""
     with _tantivy():
         meta = (folder / META).read_bytes()
-        with durable_file(folder / META) as file:  # as readable as other files; tantivy's is for its owner alone
+        with durable_file(folder / META) as file:  # tantivy makes it readable by its owner only
             file.write(meta)
         segments = json.loads(meta)["segments"]
         deletes = {segment["segment_id"].replace("-", ""): segment["deletes"] for segment in segments}
-        found = [META]
+        names = [META]
         for path in sorted(folder.iterdir()):
             segment, *stamp = path.name.split(".")[:-1] or [""]
             current = deletes.get(segment)
             if segment in deletes and (not stamp or (current and stamp == [str(current["opstamp"])])):
-                found.append(path.name)
-    return found
+                names.append(path.name)
+    return names
 
 
 @contextmanager
 def _links(folder: Path) -> Iterator[Path]:
-    """A temporary folder of links to the files of an index: to open it, tantivy must write a lock beside them."""
+    """A temporary folder of links to an index's files, because tantivy writes a lock file when it opens an index."""
     links = Path(mkdtemp(prefix="ragx-"))
     try:
         for path in folder.iterdir():
             (links / path.name).symlink_to(path.resolve())
         yield links
     finally:
-        for _ in range(10):  # a thread of tantivy's may lock once more meanwhile
+        for _ in range(10):  # meanwhile a tantivy thread may write the lock again
             shutil.rmtree(links, ignore_errors=True)
             if not links.exists():
                 break
@@ -253,7 +261,7 @@ def _links(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _tantivy() -> Iterator[None]:
-    """Turn what tantivy raises into a `LexicalError`; where Rust panics, that is no `Exception`."""
+    """Turn tantivy's errors into a `LexicalError`; a Rust panic is not an `Exception`."""
     try:
         yield
     except (RagxError, MemoryError):

@@ -1,4 +1,4 @@
-"""The upkeep of an index folder: verify, repair, compact, collect what nobody needs, remove."""
+"""Maintain an index folder: verify, repair, compact, collect garbage, remove."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from ragx.config import Search
 from ragx.errors import REPAIR_ADVICE, IndexFolderError
-from ragx.index.build import NONE, embed_shards, index_words
-from ragx.index.index import Index, open_lexical, open_vectors, problems
+from ragx.index.build import NO_ROWS, build_lexical, embed_shards
+from ragx.index.index import Index, open_lexical
+from ragx.index.integrity import problems
 from ragx.index.lexical import has_deleted
 from ragx.index.manifest import (
     DELETED,
@@ -24,10 +25,11 @@ from ragx.index.manifest import (
     is_index_folder,
     lexical_files,
     load_manifest,
-    of_current,
+    read_current,
 )
 from ragx.index.staging import Staging, restore_current
 from ragx.index.update import publish_update
+from ragx.index.vectors import open_vectors
 from ragx.util.files import sync_folder, writer_lock, writing
 
 
@@ -35,34 +37,33 @@ def verify(folder: Path) -> None:
     """Read every file of the current generation and compare it with the manifest.
 
     Raises:
-        IndexFolderError: there is no index in `folder`, or files of it are damaged or missing; all are named.
+        IndexFolderError: there is no index in `folder`, or files are damaged or missing; names all of them.
     """
 
     def check(generation: Path) -> None:
-        found = [problem for _, problem in problems(generation, load_manifest(generation))]
-        if found:
-            raise IndexFolderError(f"{'; '.join(found)}: {REPAIR_ADVICE}")
+        damage = [problem for _, problem in problems(generation, load_manifest(generation))]
+        if damage:
+            raise IndexFolderError(f"{'; '.join(damage)}: {REPAIR_ADVICE}")
 
-    of_current(folder, check)
+    read_current(folder, check)
 
 
 def repair_index(folder: Path, *, quiet: bool = False) -> list[str]:
-    """Make damaged FAISS files and lexical indexes again, from passages and vectors, as the next generation.
+    """Rebuild damaged FAISS and lexical indexes from passages and vectors, and publish them as a new generation.
 
-    An index that an earlier ragx wrote, without a lexical index, gets one. A damaged `sources.jsonl` becomes an empty
-    one: the next update reads every file. A `CURRENT` that names no generation that is there is made to name the newest
-    one that is whole.
+    An index of an older format gets the lexical index that it lacks. A damaged `sources.jsonl` is emptied, so that the
+    next update reads all files. A damaged `CURRENT` is set to the newest intact generation.
 
     Returns:
-        The names of the files that were damaged, `lexical` for an index that was missing or could not be opened; where
-        there are none, nothing is published.
+        The names of the damaged files, or `lexical` for a lexical index that was missing or could not be opened. If
+        nothing was damaged, nothing is published.
 
     Raises:
-        IndexFolderError: there is no index in `folder`; its manifest, passages, vectors or deletions are damaged, which
-            nothing else holds; it cannot be written, or another process is writing to it.
+        IndexFolderError: there is no index in `folder`; its manifest, passages, vectors or deletions are damaged and
+            cannot be regenerated; it cannot be written, or another process is writing to it.
     """
     if not generations(folder):
-        current_generation(folder)  # before the lock, which would make a folder
+        current_generation(folder)  # raise before the lock creates the folder
     with writer_lock(folder):
         try:
             generation = current_generation(folder)
@@ -71,28 +72,28 @@ def repair_index(folder: Path, *, quiet: bool = False) -> list[str]:
             return ["CURRENT"]
         manifest = load_manifest(generation)
         damaged = dict(problems(generation, manifest))
-        lost = [problem for name, problem in damaged.items() if not _can_be_made_again(name)]
+        lost = [problem for name, problem in damaged.items() if not _is_derived(name)]
         if lost:
-            raise IndexFolderError(f"{'; '.join(lost)}: this cannot be made again from other files: rebuild the index")
-        words = not _has_lexical(generation, manifest, damaged)
-        if not damaged and not words:
+            raise IndexFolderError(f"{'; '.join(lost)}: it cannot be regenerated from other files; rebuild the index")
+        rebuild_lexical = not _has_lexical(generation, manifest, damaged)
+        if not damaged and not rebuild_lexical:
             return []
         staging = Staging(folder, manifest.embedder, manifest.settings)
         staging.forget("")
         staging.shards = list(manifest.shards)
-        staging.adopt([name for name in _carried(manifest, words=not words) if name not in damaged])
+        staging.adopt([name for name in _kept_files(manifest, lexical=not rebuild_lexical) if name not in damaged])
         embed_shards(staging, None, quiet=quiet)
-        if words:
-            index_words(staging, _deleted(generation, manifest), quiet=quiet)
+        if rebuild_lexical:
+            build_lexical(staging, _deleted_rows(generation, manifest), quiet=quiet)
         if SOURCES in damaged:
-            staging.note_sources([])
+            staging.write_sources([])
         staging.publish(manifest.counts)
-        unnamed = words and not any(name.startswith(f"{LEXICAL}/") for name in damaged)
-        return sorted([*damaged, LEXICAL] if unnamed else damaged)
+        is_named = any(name.startswith(f"{LEXICAL}/") for name in damaged)
+        return sorted([*damaged, LEXICAL] if rebuild_lexical and not is_named else damaged)
 
 
 def _has_lexical(generation: Path, manifest: Manifest, damaged: Collection[str]) -> bool:
-    if not lexical_files(manifest) or any(map(_of_words, damaged)):
+    if not lexical_files(manifest) or any(map(_is_lexical, damaged)):
         return False
     try:
         open_lexical(generation, manifest)
@@ -101,54 +102,54 @@ def _has_lexical(generation: Path, manifest: Manifest, damaged: Collection[str])
     return True
 
 
-def _carried(manifest: Manifest, *, words: bool = True) -> list[str]:
-    """The files that the next generation takes over, those of the lexical index only with `words`."""
-    others = [name for name in manifest.files if not _of_words(name)]
-    return [*others, *lexical_files(manifest)] if words else others
+def _kept_files(manifest: Manifest, *, lexical: bool = True) -> list[str]:
+    """The files that the next generation adopts, with or without the lexical index."""
+    others = [name for name in manifest.files if not _is_lexical(name)]
+    return [*others, *lexical_files(manifest)] if lexical else others
 
 
-def _deleted(generation: Path, manifest: Manifest) -> np.ndarray:
-    return open_vectors(generation / DELETED) if DELETED in manifest.files else NONE
+def _deleted_rows(generation: Path, manifest: Manifest) -> np.ndarray:
+    return open_vectors(generation / DELETED) if DELETED in manifest.files else NO_ROWS
 
 
-def _of_words(name: str) -> bool:
-    return name.startswith((f"{LEXICAL}/", "bm25/"))  # bm25: of an earlier ragx
+def _is_lexical(name: str) -> bool:
+    return name.startswith((f"{LEXICAL}/", "bm25/"))  # bm25: formats 1 to 3
 
 
-def _can_be_made_again(name: str) -> bool:
-    return name.endswith("faiss.index") or _of_words(name) or name == SOURCES
+def _is_derived(name: str) -> bool:
+    return name.endswith("faiss.index") or _is_lexical(name) or name == SOURCES
 
 
 def publish_search(folder: Path, search: Search) -> Manifest:
-    """Publish the index as it is, to be searched in another way.
+    """Publish the index with other search settings.
 
     Raises:
         IndexFolderError: there is no index in `folder`, it cannot be written, or another process is writing to it.
     """
-    current_generation(folder)  # before the lock, which would make a folder
+    current_generation(folder)  # raise before the lock creates the folder
     with writer_lock(folder):
         generation = current_generation(folder)
         manifest = load_manifest(generation)
         staging = Staging(folder, manifest.embedder, manifest.settings.model_copy(update={"search": search}))
         staging.forget("")
         staging.shards = list(manifest.shards)
-        staging.adopt(_carried(manifest))
+        staging.adopt(_kept_files(manifest))
         if not lexical_files(manifest):
-            index_words(staging, _deleted(generation, manifest), quiet=True)
+            build_lexical(staging, _deleted_rows(generation, manifest), quiet=True)
         return staging.publish(manifest.counts)
 
 
 def compact_index(folder: Path, *, quiet: bool = False) -> Manifest:
-    """Write the shards that hold deleted passages, or are smaller than they could be, again, and what follows them.
+    """Rewrite all shards from the first that has deleted passages or is not full, without deleted passages.
 
-    The vectors move along: nothing is embedded. The lexical index is built anew. Where there is nothing to gain,
-    nothing is published.
+    Vectors are copied, so nothing is embedded; the lexical index is rebuilt. If there is nothing to gain, nothing is
+    published.
 
     Raises:
         IndexFolderError: there is no index in `folder`, it is damaged, cannot be written, or another process is writing
             to it.
     """
-    current_generation(folder)  # before the lock, which would make a folder
+    current_generation(folder)  # raise before the lock creates the folder
     with writer_lock(folder):
         return _compact(folder, quiet)
 
@@ -161,33 +162,32 @@ def _compact(folder: Path, quiet: bool) -> Manifest:
         if shard.live is not None or (len(shard.vectors) < size and shard is not index.shards[-1]):
             break
         kept += 1
-    if kept == len(index.shards) and not _holds_deleted_words(index):
+    if kept == len(index.shards) and not _has_deleted_words(index):
         return index.manifest
-    return publish_update(folder, index, kept, [], index.deleted, None, words_anew=True, quiet=quiet)
+    return publish_update(folder, index, kept, [], index.deleted, None, rebuild_lexical=True, quiet=quiet)
 
 
-def _holds_deleted_words(index: Index) -> bool:
-    words = index.folder / index.generation / LEXICAL
-    return bool(lexical_files(index.manifest)) and has_deleted(words)
+def _has_deleted_words(index: Index) -> bool:
+    return bool(lexical_files(index.manifest)) and has_deleted(index.folder / index.generation / LEXICAL)
 
 
 def collect_garbage(folder: Path, *, quiet: bool = False) -> int:
-    """Delete all but the current generation, after compacting it if it holds deleted passages.
+    """Delete all generations but the current one, which is compacted first if it contains deleted passages.
 
-    Then no file of the folder holds the text of a deleted passage. Readers that have opened an earlier generation can
-    go on. An unfinished build or update is deleted too.
+    Afterwards, no file in the folder contains text of a deleted passage. Readers of an earlier generation can continue.
+    Unfinished builds and updates are deleted too.
 
     Returns:
-        How many bytes of disk were given back.
+        Freed disk space in bytes.
 
     Raises:
         IndexFolderError: as `compact_index`.
     """
-    current_generation(folder)  # before the lock, which would make a folder
+    current_generation(folder)  # raise before the lock creates the folder
     with writer_lock(folder):
         before = _bytes(folder)
         index = Index.open(folder)
-        if len(index.deleted) or _holds_deleted_words(index):
+        if len(index.deleted) or _has_deleted_words(index):
             _compact(folder, quiet)
         current = current_generation(folder)
         with writing(folder):
@@ -201,7 +201,7 @@ def collect_garbage(folder: Path, *, quiet: bool = False) -> int:
 
 
 def remove(folder: Path) -> None:
-    """Delete an index: its generations and any unfinished build. Other files in the folder stay.
+    """Delete an index: its generations and any unfinished build. Other files stay.
 
     Raises:
         IndexFolderError: there is no index in `folder`, another process is writing to it, or it cannot be deleted.
@@ -209,19 +209,19 @@ def remove(folder: Path) -> None:
     if not is_index_folder(folder):
         raise IndexFolderError(f"no index at {folder}")
     with writer_lock(folder), writing(folder):
-        # CURRENT first: a crash leaves no index rather than a broken one.
+        # CURRENT first, so that a crash leaves no index rather than a broken one
         (folder / "CURRENT").unlink(missing_ok=True)
         for generation in generations(folder):
             shutil.rmtree(generation)
         if (folder / STAGING).is_dir():
             shutil.rmtree(folder / STAGING)
-        (folder / "CURRENT.tmp").unlink(missing_ok=True)  # of a writer that was killed
+        (folder / "CURRENT.tmp").unlink(missing_ok=True)  # left by a killed writer
         (folder / "LOCK").unlink()
     if not any(folder.iterdir()):
         folder.rmdir()
 
 
 def _bytes(folder: Path) -> int:
-    """Of all files, those that several generations share counted once."""
+    """Disk space of all files, counting those shared by generations once."""
     files = [path.stat() for path in folder.rglob("*") if path.is_file()]
     return sum({file.st_ino: file.st_blocks * 512 for file in files}.values())

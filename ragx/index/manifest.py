@@ -1,4 +1,4 @@
-"""`manifest.json`: what a generation was made from and every file it holds."""
+"""`manifest.json`: the settings, counts and files of a generation."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 FORMAT = 5
 """Version of the on-disk format that this code writes."""
 READABLE = range(1, FORMAT + 1)
-"""Versions that it reads."""
+"""Versions that this code reads."""
 STAGING = "gen-building"
-"""Folder of the generation that is being built."""
+"""Folder of the generation being built."""
 DELETED = "deleted.npy"
-"""File of a generation that lists its deleted rows, where there are any."""
+"""File with a generation's deleted rows, if there are any."""
 LEXICAL = "lexical"
-"""Folder of a generation's lexical index; an index that an earlier ragx wrote has none."""
+"""Folder of a generation's lexical index; formats before 4 have none."""
 SOURCES = "sources.jsonl"
-"""File of a generation that says what each file gave that it was made from; nothing but an update needs it."""
+"""File with a record of every source file; only updates need it."""
 
-CURRENT_ADVICE = "run `ragx index repair`, which goes back to the newest generation that is whole"
+CURRENT_ADVICE = "run `ragx index repair`, which restores the newest intact generation"
 _NAME_BYTES = 64
 _MANIFEST_BYTES = 256 << 20
 
@@ -55,19 +55,19 @@ class EmbedderEntry(Settings):
 
     @classmethod
     def of(cls, embedder: Embedder) -> EmbedderEntry:
-        """What a manifest says of an embedder."""
+        """The entry of an embedder."""
         return cls(name=embedder.name, fingerprint=embedder.fingerprint, dimension=embedder.dimension)
 
 
 class ShardEntry(Settings):
-    """One shard: how many passages, deleted ones included, and the digest of all their fields."""
+    """One shard: the number of its passages, including deleted ones, and the digest of all their fields."""
 
     passages: NonNegativeInt
     digest: str
 
 
 class Counts(Settings):
-    """What went in, and what was left out."""
+    """Numbers of items indexed and left out."""
 
     documents: int = 0
     passages: int = 0
@@ -93,11 +93,19 @@ class Manifest(Settings):
     @field_validator("files")
     @classmethod
     def _inside(cls, files: dict[str, FileEntry]) -> dict[str, FileEntry]:
-        """An index may come from anyone: no name leads out of its folder."""
+        """Refuse names that lead out of the folder: an index may come from anyone."""
         for name in files:
             if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)*", name):
-                raise ValueError(f"{name!r} is not the name of a file of an index")
+                raise ValueError(f"{name!r} is not a valid file name in an index")
         return files
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of what it says of passages, vectors and settings.
+
+        The lexical index follows from these, and its files have other names and bytes in every build.
+        """
+        content = self.model_dump(mode="json", exclude={"created": True, "files": set(lexical_files(self))})
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
@@ -124,11 +132,11 @@ def load_manifest(folder: Path) -> Manifest:
         version = values["format"]
         if version not in READABLE:
             raise IndexFolderError(
-                f"{path} has format version {version}, this ragx reads {READABLE[0]} to {FORMAT}: rebuild the index"
+                f"{path} has format version {version}; this ragx reads {READABLE[0]} to {FORMAT}: rebuild the index"
             )
         if values.pop("checksum") != _checksum(values):
             raise ValueError("its checksum does not match")
-        if version < 4:  # the embedder was called encoder
+        if version < 4:  # called the embedder "encoder"
             values["embedder"] = values.pop("encoder")
             values["settings"]["embedder"] = values["settings"].pop("encoder")
         return Manifest.model_validate(values)
@@ -139,7 +147,7 @@ def load_manifest(folder: Path) -> Manifest:
 
 
 def lexical_files(manifest: Manifest) -> list[str]:
-    """Those of the lexical index; none in an index that an earlier ragx wrote."""
+    """The files of the lexical index; none in formats before 4."""
     return [name for name in manifest.files if name.startswith(f"{LEXICAL}/")]
 
 
@@ -150,10 +158,10 @@ def current_generation(folder: Path) -> Path:
         IndexFolderError: there is no finished index in `folder`, or `CURRENT` is damaged.
     """
     name = ""
-    while name != (name := _current_name(folder)):  # again: two writers may have published since it was read
+    while name != (name := _current_name(folder)):  # retry: two writers may have published since it was read
         if (folder / name).is_dir() or not generations(folder):
             return folder / name
-    raise IndexFolderError(f"{folder / 'CURRENT'} is damaged: it names {name}, which is not there; {CURRENT_ADVICE}")
+    raise IndexFolderError(f"{folder / 'CURRENT'} is damaged: {name} does not exist; {CURRENT_ADVICE}")
 
 
 def _current_name(folder: Path) -> str:
@@ -161,46 +169,51 @@ def _current_name(folder: Path) -> str:
     try:
         name = read_regular(current, _NAME_BYTES).decode("ascii", "replace").removesuffix("\n")
     except (FileNotFoundError, NotADirectoryError):
-        advice = "`ragx index list` shows those there are, `ragx index build PATH` builds one"
+        advice = "`ragx index list` lists indexes, `ragx index build PATH` builds one"
         if (folder / STAGING).is_dir():
             advice = "its build did not finish: run it again to continue"
         raise IndexFolderError(f"no index at {folder} ({advice})") from None
     except OSError as error:
         raise IndexFolderError(f"cannot read {current}: {error.strerror}") from None
     if not re.fullmatch(r"gen-\d{4,}", name, re.ASCII):
-        raise IndexFolderError(f"{current} is damaged: it names no generation; {CURRENT_ADVICE}")
+        raise IndexFolderError(f"{current} is damaged: it does not name a generation; {CURRENT_ADVICE}")
     return name
 
 
 def generations(folder: Path) -> list[Path]:
     """The folders of the finished generations, oldest first."""
-    found = [path for path in folder.glob("gen-*") if re.fullmatch(r"gen-\d{4,}", path.name)]
-    return sorted(found, key=generation_number)
+    folders = [path for path in folder.glob("gen-*") if re.fullmatch(r"gen-\d{4,}", path.name)]
+    return sorted(folders, key=generation_number)
 
 
 def generation_number(generation: Path) -> int:
-    """1 for the first."""
+    """The number of a generation, from 1."""
     return int(generation.name.removeprefix("gen-"))
 
 
+def shard_folder(generation: Path, number: int) -> Path:
+    """The folder of a shard in a generation."""
+    return generation / f"shard-{number:05d}"
+
+
 def is_index_folder(folder: Path) -> bool:
-    """Whether the folder holds an index or an unfinished build of one, and not merely files of such names."""
+    """Whether the folder contains an index or an unfinished build."""
     return (folder / STAGING).is_dir() or any((path / "manifest.json").is_file() for path in generations(folder))
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of an index's current generation; opens no other file.
+    """The manifest of an index's current generation, without opening other files.
 
     Raises:
-        IndexFolderError: there is no index in `folder`, or it is damaged or of another format version.
+        IndexFolderError: there is no index in `folder`, or the manifest is damaged or of another format version.
     """
-    return of_current(folder, load_manifest)
+    return read_current(folder, load_manifest)
 
 
-def of_current(folder: Path, read: Callable[[Path], T]) -> T:
-    """What `read` makes of the current generation's folder.
+def read_current(folder: Path, read: Callable[[Path], T]) -> T:
+    """Call `read` with the folder of the current generation and return its result.
 
-    Two writers may publish while it reads, and so delete that generation: then the new one is read.
+    If two writers publish meanwhile, which deletes that generation, `read` is called again with the new one.
 
     Raises:
         IndexFolderError: there is no index in `folder`; or as `read`.

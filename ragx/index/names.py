@@ -1,4 +1,4 @@
-"""Indexes have names: a folder of ragx's data folder, or any path."""
+"""Find the folder of an index by its name or path."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _NAME = re.compile(r"\w[\w.-]*")
 
 
 def indexes_home() -> Path:
-    """The folder of the named indexes."""
+    """The folder that contains the named indexes."""
     return data_home() / "indexes"
 
 
 def default_index() -> Path:
-    """The index used when none is named: `RAGX_INDEX`, a name or folder, or else the one with the name "default"."""
+    """The index used when none is given: `RAGX_INDEX`, a name or path, or else the index named "default"."""
     return index_folder(os.environ.get("RAGX_INDEX") or "default")
 
 
@@ -26,7 +26,7 @@ def index_folder(index: str | Path | None) -> Path:
     """The folder of an index.
 
     Args:
-        index: a name such as "papers", unless an index lies at that path; a path such as "./papers"; or None for
+        index: a name such as "papers", unless there is an index at that path; a path such as "./papers"; or None for
             `default_index()`. A `Path` is always a path.
     """
     if index is None:

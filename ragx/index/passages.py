@@ -1,4 +1,4 @@
-"""Passages on disk: one Arrow IPC file a shard, mapped into memory and read row by row."""
+"""Passages on disk: one Arrow IPC file per shard, memory-mapped and read by row."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _FIELDS = attrgetter(*(field.name for field in fields(Passage)))
 
 
 def passage_line(passage: Passage) -> bytes:
-    """All fields of a passage, as digests take them (`indexes/README.md`)."""
+    """All fields of a passage in the form that is hashed (`indexes/README.md`)."""
     return json.dumps(_FIELDS(passage)).encode("ascii") + b"\n"
 
 
 def write_passages(passages: Iterable[Passage], path: Path) -> tuple[int, str]:
-    """Write the passages durably, a batch at a time.
+    """Write the passages durably, in batches.
 
     Returns:
-        How many there are, and the SHA-256 over all their fields in order (`indexes/README.md`).
+        Their number, and the SHA-256 of all their fields in order (`indexes/README.md`).
 
     Raises:
-        CorpusError: a passage holds a character that is not valid Unicode.
+        CorpusError: a passage is not valid Unicode.
         IndexFolderError: the file cannot be written.
     """
     import pyarrow as pa
@@ -53,10 +53,8 @@ def write_passages(passages: Iterable[Passage], path: Path) -> tuple[int, str]:
                 columns = [[getattr(passage, name) for passage in batch] for name in schema.names]
                 writer.write_table(pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema))
             except UnicodeEncodeError:
-                bad = next(passage for passage in batch if not _is_unicode(passage))
-                raise CorpusError(
-                    f"passage {bad.id!a} holds a lone surrogate, which is not valid Unicode text"
-                ) from None
+                invalid = next(passage for passage in batch if not _is_unicode(passage))
+                raise CorpusError(f"passage {invalid.id!a} is not valid Unicode: it has a lone surrogate") from None
             number += len(batch)
     return number, digest.hexdigest()
 
@@ -75,7 +73,7 @@ def _batches(passages: Iterable[Passage]) -> Iterator[list[Passage]]:
 
 
 def open_passages(path: Path) -> pa.Table:
-    """Map a passages file into memory; it is not read, and what the functions below read of it is checked by them.
+    """Memory-map a passages file, without reading it; the functions below check the parts that they read.
 
     Raises:
         OSError: it cannot be read.
@@ -94,7 +92,7 @@ def open_passages(path: Path) -> pa.Table:
 def _schema() -> pa.Schema:
     import pyarrow as pa
 
-    # large_string: a batch of whole documents may hold more than the 2 GiB that 32-bit offsets reach.
+    # large_string: a batch may exceed 2 GiB, the limit of 32-bit offsets
     types = {"str": pa.large_string(), "int": pa.int64()}
     return pa.schema([pa.field(field.name, types[str(field.type)], nullable=False) for field in fields(Passage)])
 
@@ -103,13 +101,13 @@ def passage_at(table: pa.Table, row: int) -> Passage:
     """The passage in a row of the table.
 
     Raises:
-        IndexFolderError: it is damaged, as for all functions that read from a table: Arrow itself would crash.
+        IndexFolderError: the table is damaged, as for all functions that read it; Arrow itself would crash.
     """
     return Passage(**_checked(table.slice(row, 1)).to_pylist()[0])
 
 
 def all_passages(table: pa.Table) -> Iterator[Passage]:
-    """Every passage of the table, in order; one batch of them is in memory."""
+    """All passages of the table in order, one batch in memory at a time."""
     for batch in table.to_batches():
         yield from (Passage(**row) for row in _checked(batch).to_pylist())
 
@@ -120,21 +118,21 @@ def column(table: pa.Table, name: str) -> pa.ChunkedArray:
 
 
 def passages_at(table: pa.Table, rows: Sequence[int]) -> Iterator[Passage]:
-    """The passages in these rows, which ascend; those of one batch are in memory.
+    """The passages in these rows, in ascending order, one batch in memory at a time.
 
-    A table's own `take` would copy whole columns first.
+    A table's own `take` would first copy whole columns.
     """
     offset = done = 0
     for batch in table.to_batches():
         offset, first = offset + len(batch), offset
         done, start = bisect_left(rows, offset, lo=done), done
         if start < done:
-            wanted = _checked(batch).take([row - first for row in rows[start:done]])
-            yield from (Passage(**row) for row in wanted.to_pylist())
+            selected = _checked(batch).take([row - first for row in rows[start:done]])
+            yield from (Passage(**row) for row in selected.to_pylist())
 
 
 def _checked(part: pa.Table | pa.RecordBatch) -> Any:
-    """A part of a table that `open_passages` gave, when no offset leads out of it and its text is Unicode."""
+    """Return a part of a table after checking that its offsets are in range and its text is valid Unicode."""
     import pyarrow as pa
 
     try:

@@ -1,6 +1,6 @@
-"""Staging: `gen-building/`, the generation that is being written, until it is published.
+"""Staging: `gen-building/`, the generation being written, until it is published.
 
-`gen-building/manifest.json` lists every file as soon as it is whole and on the disk, so that a writer which died can be
+`gen-building/manifest.json` lists every file once it is complete and on disk, so that an interrupted build can be
 continued.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from ragx.config import IndexSettings
 from ragx.errors import IndexFolderError
-from ragx.index.index import problems
+from ragx.index.integrity import problems
 from ragx.index.manifest import (
     DELETED,
     SOURCES,
@@ -36,28 +36,28 @@ from ragx.util.files import durable_file, sha256, sync_file, sync_folder, writin
 
 
 def restore_current(out: Path) -> None:
-    """Make `CURRENT` name the newest generation that is whole.
+    """Set `CURRENT` to the newest intact generation.
 
     Raises:
-        IndexFolderError: there is none, or it cannot be written.
+        IndexFolderError: there is none, or `CURRENT` cannot be written.
     """
     for generation in reversed(generations(out)):
         try:
-            whole = not any(problems(generation, load_manifest(generation)))
+            is_intact = not any(problems(generation, load_manifest(generation)))
         except IndexFolderError:
-            whole = False
-        if whole:
+            is_intact = False
+        if is_intact:
             with durable_file(out / "CURRENT") as file:
                 file.write(f"{generation.name}\n".encode())
             return
-    raise IndexFolderError(f"no generation in {out} is whole: rebuild the index")
+    raise IndexFolderError(f"no generation in {out} is intact: rebuild the index")
 
 
 class Staging:
-    """`gen-building/`: the files of the next generation that are finished, as its manifest lists them."""
+    """`gen-building/`: the finished files of the next generation."""
 
     def __init__(self, out: Path, embedder: EmbedderEntry, settings: IndexSettings) -> None:
-        """Open what a writer that died left, if its embedder was the same; otherwise start empty."""
+        """Continue an interrupted build with the same embedder, or start empty."""
         self.out = out
         self.folder = out / STAGING
         self.settings = settings
@@ -65,7 +65,7 @@ class Staging:
         self.shards: list[ShardEntry] = []
         self.files: dict[str, FileEntry] = {}
         with writing(self.folder):
-            self._take_back_unpublished()
+            self._restore_unpublished()
             self.folder.mkdir(exist_ok=True)
             shutil.rmtree(self.drafts, ignore_errors=True)
         try:
@@ -94,7 +94,7 @@ class Staging:
         return name in self.files and path.is_file() and path.stat().st_size == self.files[name].size
 
     def record(self, *names: str) -> None:
-        """Note files as finished."""
+        """Record files as finished."""
         for name in names:
             path = self.folder / name
             with writing(path):
@@ -103,11 +103,11 @@ class Staging:
 
     @property
     def drafts(self) -> Path:
-        """Where other processes write, each attempt into a folder of its own; `take` gives its files their names."""
+        """Where other processes write, each attempt in its own folder; `take_draft` moves its files into place."""
         return self.folder / "drafts"
 
-    def take(self, draft: Path, folder: Path) -> None:
-        """Move the files of a finished draft into a shard's folder, and note them as finished."""
+    def take_draft(self, draft: Path, folder: Path) -> None:
+        """Move the files of a finished draft into a shard's folder and record them as finished."""
         with writing(folder):
             names = sorted(path.name for path in draft.iterdir())
             for name in names:
@@ -117,7 +117,7 @@ class Staging:
         self.record(*(f"{folder.name}/{name}" for name in names))
 
     def forget(self, prefix: str, suffix: str = "") -> None:
-        """Note the files of such names as unfinished: before they are written again."""
+        """Record files with this prefix and suffix as unfinished, before they are rewritten."""
         kept = {
             name: entry for name, entry in self.files.items() if not (name.startswith(prefix) and name.endswith(suffix))
         }
@@ -126,13 +126,13 @@ class Staging:
             self._write(Counts())
 
     def adopt(self, names: Collection[str]) -> None:
-        """Take files over from the current generation, without copying them where the disk has hard links."""
+        """Take files from the current generation, as hard links if the file system supports them, else as copies."""
         if not names:
             return
         generation = current_generation(self.out)
         listed = load_manifest(generation).files
         missing = [name for name in names if self.files.get(name) != listed[name] or not self.has(name)]
-        # other files of these names are forgotten with the write that first names the shards they do not belong to
+        # one write forgets other files of these names and lists the new shards
         self.files = {name: entry for name, entry in self.files.items() if name not in missing}
         self._write(Counts())
         for name in missing:
@@ -151,23 +151,23 @@ class Staging:
         self.files |= {name: listed[name] for name in missing}
         self._write(Counts())
 
-    def renew(self, folder: str, names: Iterable[str]) -> None:
-        """Note which files a folder holds now; those noted before have not changed, but for those not named here."""
+    def update_folder(self, folder: str, names: Iterable[str]) -> None:
+        """Record the files of a folder: `names` are its files now; those recorded before are unchanged."""
         present = [f"{folder}/{name}" for name in names]
         known = {name: self.files[name] for name in present if name in self.files}
         self.forget(f"{folder}/")
         self.files |= known
         self.record(*(name for name in present if name not in known))
 
-    def delete(self, rows: np.ndarray) -> None:
-        """Note rows, in ascending order, as deleted."""
+    def write_deleted(self, rows: np.ndarray) -> None:
+        """Write the deleted rows, in ascending order."""
         if len(rows):
             with durable_file(self.folder / DELETED) as file:
                 np.save(file, rows.astype("<i8"), allow_pickle=False)
             self.record(DELETED)
 
-    def note_sources(self, lines: Iterable[bytes]) -> None:
-        """Write down what each file gave."""
+    def write_sources(self, lines: Iterable[bytes]) -> None:
+        """Write `sources.jsonl`."""
         with durable_file(self.folder / SOURCES) as file:
             for line in lines:
                 file.write(line)
@@ -179,7 +179,7 @@ class Staging:
             shutil.rmtree(self.folder)
 
     def publish(self, counts: Counts) -> Manifest:
-        """Make this the current generation, keep the one before it and delete older ones."""
+        """Make this the current generation, keep the previous one and delete older ones."""
         manifest = self._write(counts)
         shutil.rmtree(self.drafts, ignore_errors=True)
         with writing(self.folder):
@@ -196,8 +196,8 @@ class Staging:
             shutil.rmtree(old, ignore_errors=True)
         return manifest
 
-    def _take_back_unpublished(self) -> None:
-        """Undo the rename of a build that died between naming its generation and replacing `CURRENT`."""
+    def _restore_unpublished(self) -> None:
+        """Undo the rename of a build that was interrupted before it replaced `CURRENT`."""
         finished = generations(self.out)
         try:
             current = generation_number(current_generation(self.out))

@@ -26,7 +26,7 @@ from ragx.util.text import without_surrogates
 if TYPE_CHECKING:
     import torch
 
-    from ragx.distributed import Source
+    from ragx.distributed import ModelSource
     from ragx.index.build import MakeShards
     from ragx.retrieval import TextEmbedder
     from ragx.types import Embedder
@@ -94,7 +94,7 @@ def build(
         FileReader() as files,
     ):
         version = reading_version(settings.chunking, embedder.fingerprint)
-        reading = CorpusReading(report, settings.chunking, embedder.tokenizer)
+        reading = CorpusReading(report, settings.chunking, embedder.tokenizer, embedder.window)
         build_index(
             reading.read(entries, files),
             out,
@@ -150,12 +150,12 @@ def embedders(
     return embedder, RayEmbedder(embedder, source)
 
 
-def _source(name: str, device: str | None, dtype: str | torch.dtype | None) -> tuple[TextEmbedder, Source]:
+def _source(name: str, device: str | None, dtype: str | torch.dtype | None) -> tuple[TextEmbedder, ModelSource]:
     """The embedder that tokenizes passages here and identifies the workers' one, and how the workers open theirs."""
-    from ragx.distributed import Source, worker_device
+    from ragx.distributed import ModelSource, worker_device
 
     theirs = worker_device(device)
-    return open_embedder(name, "cpu", dtype), Source(open_embedder, (name, theirs, dtype), theirs)
+    return open_embedder(name, "cpu", dtype), ModelSource(open_embedder, (name, theirs, dtype), theirs)
 
 
 def check_engine(engine: str, address: str | None) -> None:

@@ -15,17 +15,17 @@ from ragx.util.progress import progress
 
 if TYPE_CHECKING:
     from ragx.cepe.model import CepeModel
-    from ragx.cepe.store import EncodeBatches, Filled
+    from ragx.cepe.store import EncodeBatches, FillResult
     from ragx.reader.cepe import CepeReader
 
 
-def encode_index(folder: Path, reader: CepeReader, encode: EncodeBatches | None = None) -> Filled:
-    """Encode what is not on disk yet; one that died is continued when called again.
+def encode_index(folder: Path, reader: CepeReader, encode: EncodeBatches | None = None) -> FillResult:
+    """Encode the passages that are not on disk yet. After an interruption, call it again to continue.
 
     Args:
         folder: the index.
-        reader: it, or for it `encode`, encodes.
-        encode: as `cluster_encoding` gives it; None: `reader`.
+        reader: the reader whose encodings are stored.
+        encode: encodes batches, from `cluster_encoding`; None: `reader` does.
 
     Raises:
         IndexFolderError: there is no index in `folder`, or it is damaged.
@@ -36,35 +36,39 @@ def encode_index(folder: Path, reader: CepeReader, encode: EncodeBatches | None 
 
 
 def open_encoding_reader(options: EncodingOptions) -> CepeReader:
-    """The reader of a model whose encodings are worth keeping.
+    """Open a trained reader, which stores its encodings.
 
     Raises:
-        ModelError: it is untrained, so that nothing attends to its encodings.
+        ModelError: the reader is untrained and never attends to encodings.
     """
     reader = open_reader(options)
     if reader.store is None:
-        raise ModelError(
-            f"{options.model} is an untrained reader: nothing attends to its encodings; name another --model"
-        )
+        raise ModelError(f"{options.model} is an untrained reader, which uses no encodings: choose another --model")
     return reader
 
 
 def cluster_encoding(model: str, reader: CepeReader, *, device: str | None, bits: int | None) -> EncodeBatches:
-    """What has the workers of the Ray cluster connected to encode for `reader`, which `model` names on all nodes.
+    """A function that encodes batches for `reader` on the connected Ray cluster.
+
+    Args:
+        model: name or path of the reader on all nodes.
+        reader: the same reader in this process.
+        device: device of the workers.
+        bits: 8 or 4 quantize the decoder's matrices.
 
     Raises:
         ConfigError: the cluster has no such device.
-        ValueError: the reader keeps no encodings.
+        ValueError: the reader has no store.
     """
-    from ragx.distributed import Source, encode_batches, worker_device
+    from ragx.distributed import ModelSource, encode_batches, worker_device
 
     if reader.store is None:
-        raise ValueError("a reader without a store keeps no encodings")
-    theirs = worker_device(device)
+        raise ValueError("the reader has no store")
+    device = worker_device(device)
     dtype = str(reader.model.encoder.norm.weight.dtype).removeprefix("torch.")
     path = Path(model).expanduser()
     name = str(path.absolute()) if model not in bundled() and path.exists() else model
-    source = Source(_load, (name, theirs, dtype, bits), theirs)
+    source = ModelSource(_load, (name, device, dtype, bits), device)
     return partial(encode_batches, source, reader.model.encoder_fingerprint(), reader.store.format)
 
 

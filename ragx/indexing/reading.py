@@ -73,6 +73,7 @@ class CorpusReading:
         report: BuildReport,
         chunking: Chunking,
         tokenizer: PreTrainedTokenizerBase | None,
+        window: int | None = None,
         *,
         known: Mapping[str, FileRecord] | None = None,
         deletions: Mapping[str, Deletion] | None = None,
@@ -84,7 +85,8 @@ class CorpusReading:
         Args:
             report: kept up to date.
             chunking: how documents become passages.
-            tokenizer: the embedder's, for chunking by tokens.
+            tokenizer: the embedder's.
+            window: tokens that the embedder reads, as of `split_document`.
             known: records of files whose passages are all `indexed`, by source.
             deletions: documents that stay deleted while their file is as it was, by source.
             indexed: the passages of a source, those of a document together.
@@ -106,7 +108,7 @@ class CorpusReading:
         self.passages = Seen()
         """Ids of the passages kept."""
         self._sources = Seen()
-        self._chunking, self._tokenizer = chunking, tokenizer
+        self._chunking, self._tokenizer, self._window = chunking, tokenizer, window
         self._known, self._indexed, self._owners = known or {}, indexed, owners
         self._deletions = deletions or {}
 
@@ -167,7 +169,7 @@ class CorpusReading:
             if isinstance(document, Skipped):
                 yield document
             else:
-                passages = split_document(document, self._chunking, self._tokenizer)
+                passages = split_document(document, self._chunking, self._tokenizer, self._window)
                 yield Chunked(document.id, document.source, passages, is_parsed=True)
 
     def _is_deleted(self, document: Chunked, name: str, fingerprint: Fingerprint | None) -> bool:

@@ -28,7 +28,8 @@ from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedTokenizerBase
+
+    from ragx.retrieval import TextEmbedder
 
 
 @dataclass
@@ -93,7 +94,7 @@ def update(
         index = Index.open(folder)
         index.check_embedder(embedder)
         version = reading_version(index.manifest.settings.chunking, embedder.fingerprint)
-        update = _Update(index, paths, report, keep, embedder.tokenizer, version)
+        update = _Update(index, paths, report, keep, embedder, version)
         done = apply_changes(
             folder,
             index,
@@ -192,7 +193,7 @@ class _Update:
         paths: Sequence[str | Path],
         report: BuildReport,
         keep: bool,
-        tokenizer: PreTrainedTokenizerBase | None,
+        embedder: TextEmbedder,
         version: str,
     ) -> None:
         self.index = index
@@ -220,7 +221,8 @@ class _Update:
         self.reading = CorpusReading(
             report,
             self.settings.chunking,
-            tokenizer,
+            embedder.tokenizer,
+            embedder.window,
             known=self._known.files,
             deletions=self._known.deletions,
             indexed=BySource(index).passages if self._known.files else lambda source: iter(()),

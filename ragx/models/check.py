@@ -1,6 +1,6 @@
-"""Which files make up a model, what kind of model a folder holds, and whether ragx can use it.
+"""Which files make up a model, what kind it is, and whether ragx can use it.
 
-A model is data: one that needs code of its own is refused.
+A model is data: models that need their own code are refused.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ INDEX = "model.safetensors.index.json"
 PICKLED = re.compile(r"pytorch_model[\w.-]*\.bin")
 _SETTINGS = re.compile(r"[\w.-]+\.(json|txt|model|jinja)")
 _MODULE_FOLDER = re.compile(r"\d+_\w+")
-_DEPTH = 8
-"""Of settings within settings."""
+_MAX_DEPTH = 8
+"""Levels of nested settings."""
 _NOT_THE_MODEL = {"adapter_config.json", "ragx-record.json"}
 
 # fmt: off
@@ -31,21 +31,21 @@ _BERT_LIKE = {
 # fmt: on
 _LLAMA_LIKE = {"gemma", "gemma2", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"}
 KINDS: dict[Kind, str] = {
-    "decoder": "a decoder (a language model)",
-    "encoder": "an encoder (of passages)",
+    "decoder": "a decoder (language model)",
+    "embedder": "an embedder",
     "reader": "a CEPE reader",
 }
 
 
 def model_files(paths: Iterable[str]) -> list[str]:
-    """Pick the files of a model out of the POSIX paths of a repository or folder.
+    """The files of a model among the POSIX paths of a repository or folder.
 
-    These are settings, tokenizer and weights, in the root and in the folders of sentence-transformers modules
-    (`1_Pooling/`). Pickled weights are left out of a folder that has safetensors.
+    These are settings, tokenizer and weights in the root and in the folders of sentence-transformers modules
+    (`1_Pooling/`), without pickled weights if the folder has safetensors.
     """
     parts = [PurePosixPath(path) for path in paths]
     parts = [path for path in parts if all(_MODULE_FOLDER.fullmatch(parent) for parent in path.parts[:-1])]
-    safe = {path.parent for path in parts if WEIGHTS.fullmatch(path.name)}
+    with_safetensors = {path.parent for path in parts if WEIGHTS.fullmatch(path.name)}
     return sorted(
         str(path)
         for path in parts
@@ -53,7 +53,7 @@ def model_files(paths: Iterable[str]) -> list[str]:
         and (
             _SETTINGS.fullmatch(path.name)
             or WEIGHTS.fullmatch(path.name)
-            or (PICKLED.fullmatch(path.name) and path.parent not in safe)
+            or (PICKLED.fullmatch(path.name) and path.parent not in with_safetensors)
         )
     )
 
@@ -67,37 +67,37 @@ def settings(folder: Path, name: str, kind: Kind | None) -> Kind:
     """Check the settings of the model in `folder` and return its kind.
 
     Raises:
-        ModelError: a setting is unreadable, the model needs code of its own, or it is not of the kind wanted.
+        ModelError: a setting is unreadable, the model needs its own code, or it is not a `kind`.
     """
-    _links(folder, name)
+    _check_links(folder, name)
     if not (folder / "config.json").is_file():
-        raise ModelError(f"{name} has no config.json: it is not the folder of a model")
+        raise ModelError(f"{name} has no config.json: it is not a model folder")
     if (folder / "adapter_config.json").exists():
         raise ModelError(f"{name} is an adapter (adapter_config.json): merge it into its model first")
     for path in sorted(folder.rglob("*config.json")):
         values = _read_json(path, name)
         if isinstance(values, dict) and values.get("auto_map"):
-            raise ModelError(f"{name} needs code of its own ({path.name}: auto_map), which ragx does not run")
+            raise ModelError(f"{name} needs its own code ({path.name}: auto_map), which ragx does not run")
         if (kernel := _kernel(values)) is not None:
-            raise ModelError(f"{name} needs code of its own ({path.name}: {kernel}), which ragx does not run")
+            raise ModelError(f"{name} needs its own code ({path.name}: {kernel}), which ragx does not run")
     modules = _modules(folder, name)
     for module in modules:
         if not module["type"].startswith("sentence_transformers."):
-            raise ModelError(f"{name} needs code of its own (modules.json: {module['type']}), which ragx does not run")
+            raise ModelError(f"{name} needs its own code (modules.json: {module['type']}), which ragx does not run")
     config = _read_json(folder / "config.json", name)
     if not isinstance(config, dict):
         raise ModelError(f"{name}: config.json is not a JSON object")
-    found = _kind(config, is_sentence_encoder=bool(modules))
-    if found is None:
-        described = f"architectures {config.get('architectures')}, model_type {config.get('model_type')!r}"
-        raise ModelError(f"{name} is no decoder, encoder or reader that ragx knows ({described})")
-    if kind not in (None, found):
-        raise ModelError(f"{name} is {KINDS[found]}; {KINDS[kind]} is needed here")
-    return found
+    actual = _kind(config, has_modules=bool(modules))
+    if actual is None:
+        description = f"architectures {config.get('architectures')}, model_type {config.get('model_type')!r}"
+        raise ModelError(f"{name} is not a decoder, embedder or reader that ragx supports ({description})")
+    if kind not in (None, actual):
+        raise ModelError(f"{name} is {KINDS[actual]}; this needs {KINDS[kind]}")
+    return actual
 
 
-def _links(folder: Path, name: str) -> None:
-    """Refuse links out of the folder, except ragx's own and those inside the Hub's cache."""
+def _check_links(folder: Path, name: str) -> None:
+    """Refuse links out of the folder, except ragx's own and those within the Hub's cache."""
     if folder.absolute().is_relative_to(cache.models()):
         return
     root = folder.resolve()
@@ -107,19 +107,19 @@ def _links(folder: Path, name: str) -> None:
     for path in [folder / file for file in _files(folder)]:
         if path.is_symlink() and not any(path.resolve().is_relative_to(place) for place in allowed):
             raise ModelError(
-                f"{name}: {path.relative_to(folder)} is a link out of the model's folder: copy the file there"
+                f"{name}: {path.relative_to(folder)} is a link out of the model folder: copy the file into it"
             )
 
 
 def _files(folder: Path) -> list[str]:
-    """All that a loader may look at: the root, and the folders of modules."""
+    """Files that a loader may read: those in the root and in the folders of modules."""
     inner = [path for path in folder.glob("*") if _MODULE_FOLDER.fullmatch(path.name)]
     return sorted(path.relative_to(folder).as_posix() for place in (folder, *inner) for path in place.glob("*"))
 
 
 def _kernel(values: object, depth: int = 0) -> str | None:
-    """A setting that makes transformers fetch compiled code from the Hub: an attention named owner/repository."""
-    if not isinstance(values, dict) or depth > _DEPTH:
+    """A setting that makes transformers download compiled code from the Hub: an attention named owner/repository."""
+    if not isinstance(values, dict) or depth > _MAX_DEPTH:
         return None
     for key, value in values.items():
         if "attn_implementation" in str(key) or "experts_implementation" in str(key):
@@ -132,10 +132,10 @@ def _kernel(values: object, depth: int = 0) -> str | None:
 
 
 def decoder_of(folder: Path, name: str) -> str | None:
-    """The decoder that a reader was kept apart from, or None for any other model.
+    """The name of the decoder of a reader saved without it, or None for any other model.
 
     Raises:
-        ModelError: the settings cannot be read, or do not say it well.
+        ModelError: the settings cannot be read, or the decoder has no name.
     """
     config = _read_json(folder / "config.json", name)
     decoder = config.get("decoder") if isinstance(config, dict) else None
@@ -147,16 +147,16 @@ def decoder_of(folder: Path, name: str) -> str | None:
 
 
 def weights(folder: Path, name: str) -> None:
-    """Check that the safetensors in `folder` are there and whole (their headers fit their sizes).
+    """Check that all safetensors files are in `folder` and that their headers fit their sizes.
 
     Raises:
-        ModelError: they are not.
+        ModelError: a file is missing or damaged.
     """
     from safetensors import SafetensorError, safe_open
 
     files = [folder / path for path in files_in(folder) if path.endswith(".safetensors")]
     if not files:
-        raise ModelError(f"{name} holds no weights (model.safetensors, pytorch_model.bin or one .gguf file)")
+        raise ModelError(f"{name} has no weights (model.safetensors, pytorch_model.bin or one .gguf file)")
     for path in files:
         try:
             with safe_open(path, framework="numpy"):
@@ -170,7 +170,7 @@ def weights(folder: Path, name: str) -> None:
 
 
 def shards(index: Path, name: str) -> dict[str, str]:
-    """Return the file that holds each tensor, by the index of sharded weights; nothing where there is no index.
+    """The file of each tensor, from the index of sharded weights; empty without an index.
 
     Raises:
         ModelError: the index cannot be read.
@@ -185,27 +185,27 @@ def shards(index: Path, name: str) -> dict[str, str]:
 
 
 def architecture(folder: Path, name: str) -> None:
-    """Check that the installed transformers has the architecture of a model. This imports transformers.
+    """Check that the installed transformers supports the architecture of a model. Imports transformers.
 
     Raises:
-        ModelError: it has not.
+        ModelError: it does not.
     """
     from transformers import CONFIG_MAPPING
 
     config = _read_json(folder / "config.json", name)
     model_type = config.get("model_type") if isinstance(config, dict) else None
     if model_type is not None and str(model_type) not in CONFIG_MAPPING:
-        raise ModelError(f"{name} has an architecture that the installed transformers does not know: {model_type}")
+        raise ModelError(f"{name}: the installed transformers does not support the architecture {model_type}")
 
 
-def _kind(config: dict[str, object], *, is_sentence_encoder: bool) -> Kind | None:
+def _kind(config: dict[str, object], *, has_modules: bool) -> Kind | None:
     architectures = config.get("architectures")
     names = [str(name) for name in architectures] if isinstance(architectures, list) else []
     model_type = str(config.get("model_type"))
     if "encoder_config" in config or "LlamaForCausalContextLM" in names:
         return "reader"
-    if is_sentence_encoder or model_type in _BERT_LIKE:
-        return "encoder"
+    if has_modules or model_type in _BERT_LIKE:
+        return "embedder"
     if any(name.endswith("ForCausalLM") for name in names) or model_type in _LLAMA_LIKE:
         return "decoder"
     return None
@@ -221,10 +221,10 @@ def _modules(folder: Path, name: str) -> list[dict[str, str]]:
     modules = [{key: str(module.get(key, "")) for key in ("path", "type")} for module in values]
     for module in modules:
         if not (folder / module["path"]).resolve().is_relative_to(folder.resolve()):
-            raise ModelError(f"{name}: modules.json names the folder {module['path']}, which is not the model's own")
-        # A normalising module has no settings, so a repository of files may have no folder for it.
+            raise ModelError(f"{name}: modules.json names {module['path']}, which is outside the model folder")
+        # a normalizing module has no settings, so it may have no folder
         if not (folder / module["path"]).is_dir() and not module["type"].endswith(".Normalize"):
-            raise ModelError(f"{name}: the folder {module['path']} of modules.json is missing")
+            raise ModelError(f"{name}: the folder {module['path']} in modules.json is missing")
     return modules
 
 

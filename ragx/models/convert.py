@@ -1,6 +1,6 @@
-"""Weights of other formats become safetensors, once: pickled PyTorch files and GGUF.
+"""Convert weights in other formats (pickled PyTorch files, GGUF) to safetensors.
 
-Nothing is unpickled but by PyTorch's weights-only loader, which builds tensors and runs no code.
+Only PyTorch's weights-only loader unpickles; it builds tensors and runs no code.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 
 
 def finish(folder: Path, name: str, kind: Kind | None) -> Kind:
-    """Convert the weights in `folder` where needed, check the whole and return the kind of model.
+    """Convert the weights in `folder` if needed, check the model and return its kind.
 
     Raises:
         ModelError: as `to_safetensors`, `check.settings` and `check.weights`.
     """
     to_safetensors(folder, name)
-    found = check.settings(folder, name, kind)
+    kind = check.settings(folder, name, kind)
     check.weights(folder, name)
-    return found
+    return kind
 
 
 def to_safetensors(folder: Path, name: str) -> None:
-    """Convert the weights in `folder` that are not safetensors, and remove their files.
+    """Convert weights in `folder` that are not safetensors, and remove the original files.
 
     Raises:
-        ModelError: a file cannot be read as weights, or there is more than one .gguf file to choose from.
+        ModelError: a file cannot be read as weights, or there is more than one .gguf file.
     """
     for file in [folder / path for path in check.files_in(folder) if path.endswith(".bin")]:
         _from_pickle(file, name)
@@ -49,7 +49,7 @@ def to_safetensors(folder: Path, name: str) -> None:
             _rewrite_index(index, name)
     ggufs = sorted(folder.glob("*.gguf"))
     if len(ggufs) > 1:
-        raise ModelError(f"{name} holds {len(ggufs)} .gguf files: give the path of one")
+        raise ModelError(f"{name} has {len(ggufs)} .gguf files: give the path of one")
     if ggufs:
         _from_gguf(ggufs[0], name)
 
@@ -64,11 +64,11 @@ def _from_pickle(file: Path, name: str) -> None:
         with warnings.catch_warnings(action="ignore"):
             tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except UnpicklingError:
-        raise ModelError(f"{name}: {file.name} is not plain weights, and ragx unpickles nothing else") from None
+        raise ModelError(f"{name}: {file.name} contains more than weights, which ragx does not unpickle") from None
     except (RuntimeError, ValueError, EOFError, KeyError, OSError) as error:
         raise ModelError(f"{name}: {file.name} cannot be read ({first_line(error)})") from None
     if not isinstance(tensors, Mapping) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
-        raise ModelError(f"{name}: {file.name} holds more than named tensors")
+        raise ModelError(f"{name}: {file.name} contains more than named tensors")
     try:
         save_file(_unshared(tensors), _renamed(file), metadata={"format": "pt"})
     except (SafetensorError, ValueError) as error:
@@ -81,7 +81,7 @@ def _renamed(file: Path) -> Path:
 
 
 def _unshared(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """safetensors stores no tensor twice, so tied ones (an output layer and its embedding) become copies."""
+    """Copy tensors that share memory (an output layer tied to its embedding), which safetensors refuses."""
     seen: set[int] = set()
     result = {}
     for key, tensor in tensors.items():
@@ -100,8 +100,8 @@ def _rewrite_index(index: Path, name: str) -> None:
 
 
 def _from_gguf(file: Path, name: str) -> None:
-    """Dequantise a GGUF language model into bfloat16 safetensors and a tokenizer beside it."""
-    notice(f"dequantising {name} (once)")
+    """Dequantize a GGUF language model to bfloat16 safetensors, and save its tokenizer."""
+    notice(f"dequantizing {name} (once)")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
@@ -116,16 +116,15 @@ def _from_gguf(file: Path, name: str) -> None:
             tokenizer.model_max_length = model.config.max_position_embeddings
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-    except Exception as error:  # whatever a foreign file makes the reader of the format raise
+    except Exception as error:  # the GGUF reader raises many classes for damaged files
         raise ModelError(f"{name}: {file.name} cannot be converted ({first_line(error)})") from None
     file.unlink()
 
 
 def _split_digits(tokenizer: Any, file: Path) -> None:
-    """Restore the pre-tokenizer of SmolLM, which transformers takes for GPT-2's.
+    """Restore the pre-tokenizer of SmolLM, which transformers mistakes for GPT-2's.
 
-    SmolLM splits off every digit first: without that, the white space before a number becomes other tokens than the
-    model was trained on.
+    SmolLM splits digits first. Otherwise, white space before a number becomes tokens that the model was not trained on.
     """
     from gguf import GGUFReader
     from tokenizers import pre_tokenizers
@@ -139,7 +138,7 @@ def _split_digits(tokenizer: Any, file: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide the progress bars of loading and saving, which say nothing to someone who waits for one notice."""
+    """Hide the progress bars of loading and saving."""
     from transformers.utils import logging
 
     verbosity = logging.get_verbosity()

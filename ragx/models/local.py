@@ -1,4 +1,4 @@
-"""Models that are already on this machine: a folder, a .gguf file, or a reader that comes with ragx."""
+"""Models on this machine: a folder, a .gguf file, or a reader bundled with ragx."""
 
 from __future__ import annotations
 
@@ -12,21 +12,19 @@ from ragx.models import cache, check, convert, registry
 from ragx.models.registry import Kind
 
 BUNDLED = Path(str(files("ragx_weights")))
-"""The readers that come with ragx, a folder each: a data package of its own, so that no weights lie among code."""
+"""The bundled readers, one folder each, in a data package separate from the code."""
 
 
 def bundled() -> dict[str, Path]:
-    """The readers that come with ragx by name."""
+    """Bundled readers by name."""
     return {folder.name: folder for folder in sorted(BUNDLED.glob("*")) if (folder / "config.json").is_file()}
 
 
 def find(name: str) -> Path | None:
-    """Return the folder or .gguf file of a model that is here: its path is `name`, or it comes with ragx.
-
-    None for a name of another sort.
+    """The folder or .gguf file of a model whose path is `name` or that is bundled; None for other names.
 
     Raises:
-        ModelError: `name` is a path, but not that of a model.
+        ModelError: `name` is a path, but not of a model.
     """
     if name in bundled():
         return bundled()[name]
@@ -35,34 +33,34 @@ def find(name: str) -> Path | None:
         is_file, is_folder = path.is_file(), path.is_dir()
         is_model = is_folder and ((path / "config.json").is_file() or any(path.glob("*.gguf")))
     except (OSError, RuntimeError) as error:
-        raise ModelError(f"cannot look for {name}: {error}") from None
+        raise ModelError(f"cannot access {name}: {error}") from None
     if is_model or (is_file and path.suffix == ".gguf"):
         return path
     if is_file:
-        raise ModelError(f"{name} is a file, but neither the folder of a model nor a .gguf file")
+        raise ModelError(f"{name} is neither a model folder nor a .gguf file")
     if name in {entry.name for entry in registry.entries()}:
         return None
     if is_folder:
-        raise ModelError(f"{name} has no config.json: it is not the folder of a model")
+        raise ModelError(f"{name} has no config.json: it is not a model folder")
     if path.is_absolute() or name.startswith((".", "~")):
         raise ModelError(f"{name} does not exist")
     return None
 
 
-def readable(path: Path, name: str, kind: Kind | None) -> Path:
-    """Return the folder of a local model if its weights are safetensors, else that of a converted copy in the cache.
+def prepare(path: Path, name: str, kind: Kind | None) -> Path:
+    """The folder of a local model if its weights are safetensors, otherwise of a converted copy in the cache.
 
     Raises:
-        ModelError: the model is damaged, cannot be converted, needs code of its own or is not a `kind`.
+        ModelError: the model is damaged, cannot be converted, needs its own code or is not a `kind`.
     """
     files = [path.name] if path.is_file() else check.files_in(path)
     root = path.parent if path.is_file() else path
     if path.is_dir() and not any(file.endswith((".safetensors", ".bin")) for file in files):
         files += sorted(file.name for file in path.glob("*.gguf"))
-    pickled_or_gguf = [file for file in files if file.endswith((".bin", ".gguf"))]
+    to_convert = [file for file in files if file.endswith((".bin", ".gguf"))]
     if (path / "config.json").is_file():
         check.settings(path, name, kind)
-    if not pickled_or_gguf:
+    if not to_convert:
         check.weights(path, name)
         return path
 
@@ -75,7 +73,7 @@ def readable(path: Path, name: str, kind: Kind | None) -> Path:
     def fill(folder: Path) -> tuple[str, str | None]:
         for file in files:
             (folder / file).parent.mkdir(exist_ok=True)
-            if file in pickled_or_gguf:
+            if file in to_convert:
                 (folder / file).symlink_to((root / file).resolve())
             else:
                 shutil.copyfile(root / file, folder / file)

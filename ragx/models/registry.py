@@ -1,4 +1,4 @@
-"""The named models: `registry.toml`, read and checked."""
+"""The named models in `registry.toml`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pydantic import Field
 from ragx.config import Settings, WheelFile
 from ragx.errors import ModelError
 
-Kind = Literal["decoder", "encoder", "reader"]
+Kind = Literal["decoder", "embedder", "reader"]
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class Entry(Settings):
-    """A model and where it can be had. `kind` is None for a Hub id that the registry does not list."""
+    """A model and its sources. `kind` is None for a Hub id that is not in the registry."""
 
     name: str
     kind: Kind | None = None
@@ -28,36 +28,36 @@ class Entry(Settings):
     hub: str
     revision: str | None = None
     sha256: dict[str, str] = Field(default={})
-    """Of the weight files, by name, whichever source they come from."""
+    """Checksums of the weight files by name, for all sources."""
     wheel: WheelFile | None = None
 
     @property
     def key(self) -> str:
-        """Name of the model's folder in the cache. A Hub id never contains `--` itself."""
+        """Name of the model's folder in the cache; unique, because Hub ids do not contain `--`."""
         return self.name.replace("/", "--")
 
 
 @functools.cache
 def entries() -> tuple[Entry, ...]:
-    """The registry, in the order of the file."""
+    """The registry's entries, in the order of the file."""
     return parse(Path(__file__).with_name("registry.toml"))
 
 
 def parse(path: Path) -> tuple[Entry, ...]:
-    """The entries of a registry's file, in order.
+    """The entries of a registry file, in order.
 
     Raises:
-        ModelError: it is damaged.
+        ModelError: the file is damaged.
     """
     try:
         named = tomllib.loads(path.read_text(encoding="utf-8"))
         return tuple(Entry.model_validate({**values, "name": name}) for name, values in named.items())
     except (OSError, ValueError, TypeError, RecursionError):  # ValueError: TOML, UTF-8 and validation
-        raise ModelError(f"{path} is damaged: install ragx again") from None
+        raise ModelError(f"{path} is damaged: reinstall ragx") from None
 
 
 def find(name: str) -> Entry:
-    """Return the entry of a registered name or of any Hub id.
+    """The entry of a registered name or any Hub id.
 
     Raises:
         ModelError: `name` is neither.
@@ -68,4 +68,4 @@ def find(name: str) -> Entry:
     if _HUB_ID.fullmatch(name) and not name.startswith((".", "-")) and ".." not in name and "--" not in name:
         return Entry(name=name, hub=name)
     names = ", ".join(entry.name for entry in entries())
-    raise ModelError(f"unknown model {name!r}: not a folder, not a Hub id (owner/name) and not one of {names}")
+    raise ModelError(f"unknown model {name!r}: use a folder, a Hub id (owner/name) or one of {names}")

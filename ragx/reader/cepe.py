@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from ragx.cepe.model import CepeModel
-    from ragx.cepe.store import EncodeBatches, Filled, PassageStore
+    from ragx.cepe.store import EncodeBatches, FillResult, PassageStore
 
 TOKENIZED_AT_A_TIME = 256
 """Passages tokenized in one call."""
@@ -66,7 +66,7 @@ class CepeReader(Reader):
 
     def encode_ahead(
         self, passages: Iterable[Passage], on_progress: Callable[[int], object], encode: EncodeBatches | None = None
-    ) -> Filled:
+    ) -> FillResult:
         """Encode the passages whose encodings are not on disk yet, and store them.
 
         Args:

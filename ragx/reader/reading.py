@@ -51,7 +51,7 @@ def read(
     )
     encoded = time.perf_counter()
     if prepared.context is not None:
-        prepared.context.watch = options.attention_shares
+        prepared.context.record_attention = options.attention_shares
     text = ""
     times: list[float] = []
     with contextlib.closing(reader.stream(prepared, sampling, cancel)) as stream:
@@ -60,7 +60,7 @@ def read(
             yield piece
     citations = cite(text, question, hits)
     end = time.perf_counter()
-    shares = prepared.context.shares() if prepared.context is not None else None
+    shares = prepared.context.attention_shares() if prepared.context is not None else None
     return Answer(
         text,
         citations,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ragx import models
+from ragx.corpus.chunking import token_spans, windows
 from ragx.errors import ModelError
 from ragx.retrieval.tokenizer import read_text_as_text
 from ragx.types import Passage, embedded_text
@@ -84,22 +86,51 @@ class TextEmbedder:
         return self.embed_texts([embedded_text(passage) for passage in passages], on_progress)
 
     def embed_texts(self, texts: Sequence[str], on_progress: Callable[[int], object] = lambda _: None) -> np.ndarray:
-        """Encode texts as passages without titles: (n, d) float32. `on_progress` gets the number just done."""
+        """Encode texts as passages without titles: (n, d) float32. `on_progress` gets the number just done.
+
+        A text longer than the model reads has the mean of the vectors of its windows, as long as theirs are on average.
+        """
         vectors = np.empty((len(texts), self.dimension), np.float32)
         for start in range(0, len(texts), PASSAGES_PER_CALL):
-            part = list(texts[start : start + PASSAGES_PER_CALL])
+            part = texts[start : start + PASSAGES_PER_CALL]
+            pieces = [self._pieces(text) for text in part]
             with self._lock:
-                vectors[start : start + len(part)] = self._model.encode_document(
-                    part, batch_size=BATCH, show_progress_bar=False
+                encoded: np.ndarray = self._model.encode_document(
+                    list(chain.from_iterable(pieces)), batch_size=BATCH, show_progress_bar=False
                 )
+            ends = np.cumsum([len(each) for each in pieces])
+            for row, of_text in enumerate(np.split(encoded, ends[:-1]), start=start):
+                vectors[row] = of_text[0] if len(of_text) == 1 else _mean(of_text)
             on_progress(len(part))
         return vectors
+
+    @property
+    def window(self) -> int | None:
+        """Maximum number of tokens of a text that the model reads, special tokens included; None: any number."""
+        return self._model.max_seq_length
+
+    def _pieces(self, text: str) -> list[str]:
+        """The text in windows that the model reads whole."""
+        window = self.window
+        if window is None or len(text) < window:  # a token has at least one character
+            return [text]
+        with self._lock:
+            special = self.tokenizer.num_special_tokens_to_add()
+            spans = list(token_spans(text, self.tokenizer))
+        return [text[start:end] for start, end in windows(iter(spans), window - special, 0)] or [text]
 
     def encode_question(self, question: str) -> np.ndarray:
         """Encode a question: (d,) float32."""
         with self._lock:
             vector: np.ndarray = self._model.encode_query(question, show_progress_bar=False)
         return vector
+
+
+def _mean(vectors: np.ndarray) -> np.ndarray:
+    """The mean of vectors, (n, d), scaled to their mean length, so that normalised vectors give a normalised one."""
+    mean: np.ndarray = vectors.mean(axis=0)
+    length = np.linalg.norm(mean)
+    return mean * (np.linalg.norm(vectors, axis=1).mean() / length) if length else mean
 
 
 def open_embedder(name: str, device: str | None = None, dtype: str | torch.dtype | None = None) -> TextEmbedder:
@@ -110,7 +141,7 @@ def open_embedder(name: str, device: str | None = None, dtype: str | torch.dtype
         ConfigError: there is no such device or number format.
     """
     device = usable_device(device)
-    folder = models.resolve(name, "encoder")
+    folder = models.resolve(name, "embedder")
     return TextEmbedder.load(
         folder, name=name, fingerprint=models.fingerprint(folder), device=device, dtype=parse_dtype(dtype, device)
     )

@@ -10,14 +10,14 @@ from typing import TypeVar
 import numpy as np
 
 from ragx.config import SearchOptions, checked
+from ragx.corpus.document import normalise
 from ragx.errors import REPAIR_ADVICE, IndexFolderError
 from ragx.index.dense import nearest
-from ragx.index.faiss_gpu import OnGpu, copy_to_gpus
+from ragx.index.faiss_gpu import GpuIndex, copy_to_gpus
 from ragx.index.index import Index, Shard
 from ragx.index.lexical import LexicalError
 from ragx.index.manifest import LEXICAL
 from ragx.types import Embedder, Hit, SearchMethod
-from ragx.util.text import without_surrogates
 
 RRF_CONSTANT = 60
 """Constant of reciprocal rank fusion: Cormack, Clarke and Büttcher, SIGIR 2009."""
@@ -56,6 +56,8 @@ class Retriever:
     def search(self, question: str, k: int, method: SearchMethod = "hybrid") -> SearchResults[Hit]:
         """The k best passages for the question, best first; ties come in passage order.
 
+        The question is normalised as the text of documents is (Unicode form C).
+
         Fewer when the index is smaller, or when BM25 finds fewer passages with a word of the question. Scores: inner
         product (dense), BM25, or the sum of 1 / (60 + rank) over both (hybrid).
 
@@ -63,7 +65,7 @@ class Retriever:
             ConfigError: k is not positive or the method unknown.
             IndexFolderError: dense and hybrid without the embedder that the index was built with.
         """
-        question = without_surrogates(question)
+        question = normalise(question)
         checked(SearchOptions, {"k": k, "method": method})
         depth = max(k, FUSION_DEPTH) if method == "hybrid" else k
         dense = SearchResults() if method == "bm25" else self._dense(question, depth)
@@ -106,7 +108,7 @@ class Retriever:
 
 
 def search_shard(
-    shard: Shard, vector: np.ndarray, k: int, rerank: int, gpu: OnGpu | None = None
+    shard: Shard, vector: np.ndarray, k: int, rerank: int, gpu: GpuIndex | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k rows of a shard with the largest inner product with a vector, (d,): rows in the index and scores, (k,).
 

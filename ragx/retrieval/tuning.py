@@ -10,7 +10,7 @@ import numpy as np
 
 from ragx.config import Search
 from ragx.errors import ConfigError, IndexFolderError
-from ragx.index.dense import ROWS_AT_ONCE, is_exact, set_search
+from ragx.index.dense import BATCH_ROWS, is_exact, set_search
 from ragx.index.index import Index
 from ragx.index.maintain import publish_search
 from ragx.index.vectors import as_float32
@@ -98,12 +98,12 @@ def exact_nearest(index: Index, vectors: np.ndarray, k: int, *, without: np.ndar
     rows: np.ndarray = np.empty((len(vectors), 0), np.int64)
     scores: np.ndarray = np.empty((len(vectors), 0), np.float32)
     for shard in index.shards:
-        for start in range(0, len(shard.vectors), ROWS_AT_ONCE):
-            block = as_float32(shard.vectors[start : start + ROWS_AT_ONCE])
+        for start in range(0, len(shard.vectors), BATCH_ROWS):
+            block = as_float32(shard.vectors[start : start + BATCH_ROWS])
             numbers = np.arange(len(block)) + shard.offset + start
             found = vectors @ block.T
             if shard.live is not None:
-                found[:, ~shard.live[start : start + ROWS_AT_ONCE]] = -np.inf
+                found[:, ~shard.live[start : start + BATCH_ROWS]] = -np.inf
             found[without[:, None] == numbers] = -np.inf
             scores = np.concatenate([scores, found], axis=1)
             rows = np.concatenate([rows, np.broadcast_to(numbers, found.shape)], axis=1)

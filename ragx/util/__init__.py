@@ -1,1 +1,1 @@
-"""What every room needs and no domain owns: files, devices, tokenizers, the terminal."""
+"""Helpers without a domain: files, devices, text, tokenizers, the terminal."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def default_device() -> str:
-    """`cuda` if a GPU is usable, else `cpu`."""
+    """`cuda` if a GPU is usable, otherwise `cpu`."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -39,7 +39,7 @@ def usable_device(name: str | None) -> str:
 
 
 def default_dtype(device: str) -> torch.dtype:
-    """bfloat16 where the device multiplies it natively, else float32 (CPU) or float16 (GPU)."""
+    """bfloat16 if the device multiplies it natively, otherwise float32 (CPU) or float16 (GPU)."""
     import torch
 
     if device.startswith("cuda"):
@@ -79,8 +79,8 @@ def report_oom() -> Iterator[None]:
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
-        allocation = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-        if not allocation:
+        is_allocation = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        if not is_allocation:
             raise
         raise RagxError("out of memory: reduce k, or use a smaller model or another device") from None
 
@@ -89,7 +89,7 @@ def parse_dtype(name: str | torch.dtype | None, device: str) -> torch.dtype:
     """A torch dtype, or its name; None and `auto` mean `default_dtype`.
 
     Raises:
-        ConfigError: another name.
+        ConfigError: the name is unknown.
     """
     import torch
 
@@ -106,8 +106,8 @@ def parse_dtype(name: str | torch.dtype | None, device: str) -> torch.dtype:
 def keep_freed_memory() -> None:
     """Make glibc's malloc keep freed memory for reuse, for the rest of the process; no effect with other C libraries.
 
-    By default it returns large blocks to the system, which clears each page again on its next use. That takes much of
-    a training step's time on a CPU.
+    By default it returns large blocks to the system, which clears each page before its next use. That takes much of a
+    training step's time on a CPU.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")

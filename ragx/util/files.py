@@ -1,4 +1,4 @@
-"""Atomic file writes, and the lock that admits one writer."""
+"""Atomic writes of files and folders, checksums, and a lock for a single writer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import shlex
+import shutil
 import socket
 import stat
 import sys
@@ -15,32 +16,32 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from ragx.errors import IndexFolderError
+from ragx.errors import IndexFolderError, RagxError
 from ragx.util.terminal import plain
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn an `OSError` (disk full, read-only folder, …) into an `IndexFolderError` that names the file."""
+def writing(path: Path, error_type: type[RagxError] = IndexFolderError) -> Iterator[None]:
+    """Turn an `OSError` (disk full, read-only folder, …) into an error that names the file."""
     try:
         yield
     except OSError as error:
-        reason = error.strerror or f"{error} (is the disk full?)"  # numpy gives no errno
-        named = str(error.filename or path)
-        if os.sep not in named and named != str(path):  # shutil.rmtree names only the last part
-            named = f"{path}/…/{named}"
-        raise IndexFolderError(f"cannot write {named}: {reason}") from error
+        reason = error.strerror or f"{error} (is the disk full?)"  # NumPy sets no errno
+        name = str(error.filename or path)
+        if os.sep not in name and name != str(path):  # shutil.rmtree names only the last part
+            name = f"{path}/…/{name}"
+        raise error_type(f"cannot write {name}: {reason}") from error
 
 
 @contextmanager
-def durable_file(path: Path) -> Iterator[BinaryIO]:
+def durable_file(path: Path, error_type: type[RagxError] = IndexFolderError) -> Iterator[BinaryIO]:
     """A writable file that is renamed to `path` once it is complete and on disk.
 
     Raises:
-        IndexFolderError: it cannot be written.
+        error_type: it cannot be written.
     """
     draft = path.with_name(path.name + ".tmp")
-    with writing(path):
+    with writing(path, error_type):
         try:
             with draft.open("wb") as file:
                 yield file
@@ -49,6 +50,30 @@ def durable_file(path: Path) -> Iterator[BinaryIO]:
             draft.replace(path)
         except BaseException:
             draft.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+@contextmanager
+def durable_folder(path: Path, error_type: type[RagxError] = IndexFolderError) -> Iterator[Path]:
+    """A new folder for files that is renamed to `path`, replacing it, once all of them are complete and on disk.
+
+    Raises:
+        error_type: it cannot be written.
+    """
+    draft = path.with_name(path.name + ".tmp")
+    with writing(path, error_type):
+        shutil.rmtree(draft, ignore_errors=True)  # left by a process that was killed
+        try:
+            draft.mkdir(parents=True)
+            yield draft
+            for file in draft.iterdir():
+                sync_file(file)
+            sync_folder(draft)
+            shutil.rmtree(path, ignore_errors=True)
+            draft.rename(path)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
             raise
         sync_folder(path.parent)
 
@@ -68,47 +93,47 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def read_regular(path: Path, most: int) -> bytes:
-    """The first `most` bytes of a regular file: reading a pipe or a device may never end.
+def read_regular(path: Path, size: int) -> bytes:
+    """The first `size` bytes of a regular file, refusing pipes and devices, which could block.
 
     Raises:
-        OSError: it cannot be read, or is not a regular file.
+        OSError: the file cannot be read, or is not a regular file.
     """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-        return file.read(most)
+        return file.read(size)
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """SHA-256 (hex) of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
-def writer_lock(folder: Path) -> Iterator[None]:
-    """Lock the index folder for one writer; create it if it is missing. Readers need no lock.
+def writer_lock(folder: Path, error_type: type[RagxError] = IndexFolderError) -> Iterator[None]:
+    """Lock a folder for one writer; create it if it is missing. Readers need no lock.
 
     The kernel releases the lock when its holder dies. The file names the last holder.
 
     Raises:
-        IndexFolderError: another process is writing to the folder, or the folder cannot be written.
+        error_type: another process is writing to the folder, or the folder cannot be written.
     """
     from filelock import FileLock, Timeout
 
     path = folder / "LOCK"
-    with writing(folder):
+    with writing(folder, error_type):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path, timeout=0)
         try:
             lock.acquire()
         except Timeout:
             holder = plain(path.read_text(encoding="utf-8", errors="replace").strip())
-            described = f" ({holder})" if holder else ""
-            raise IndexFolderError(f"another process{described} is writing to {folder}") from None
+            detail = f" ({holder})" if holder else ""
+            raise error_type(f"another process{detail} is writing to {folder}") from None
     try:
-        with writing(path):
+        with writing(path, error_type):
             path.write_text(_holder() + "\n", encoding="utf-8")
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal; elsewhere, such as in a log, a line every few seconds."""
+"""Progress on stderr: a bar on a terminal, or a line every few seconds in a log."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ SECONDS_PER_LINE = 5.0
 
 
 class _Lines:
-    """What tqdm writes its bar to: each state of it becomes a line of stderr."""
+    """A file for tqdm that prints each state of the bar as a line on stderr."""
 
     def write(self, text: str) -> None:
         if text.strip():
             print(text.strip(), file=sys.stderr, flush=True)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: lines are not buffered."""
 
 
 def progress(iterable: Iterable[Any] | None = None, *, quiet: bool = False, **options: Any) -> Any:
-    """A tqdm bar, or its text as lines where stderr is not a terminal, the first after `SECONDS_PER_LINE`.
+    """A tqdm bar, printed as lines if stderr is not a terminal, the first one after `SECONDS_PER_LINE`.
 
     Args:
-        iterable: as tqdm takes it.
+        iterable: as for tqdm.
         quiet: print nothing.
-        options: tqdm's, such as `total`, `desc` and `unit`.
+        options: options of tqdm such as `total`, `desc` and `unit`.
     """
     if sys.stderr.isatty():
         return tqdm(iterable, disable=quiet, dynamic_ncols=True, **options)

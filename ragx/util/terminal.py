@@ -13,26 +13,26 @@ _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud8
 def plain(text: str) -> str:
     """Return `text` with every character that could control a terminal replaced by U+FFFD.
 
-    These are the C0 and C1 controls (escape codes among them) except newline and tab, the characters that override or
-    isolate the reading direction, and lone surrogates, which cannot be printed. The length does not change.
+    These are C0 and C1 controls (including escape codes) except newline and tab, characters that override or isolate
+    the text direction, and lone surrogates, which cannot be printed. The length does not change.
     """
     return _UNSAFE.sub("\ufffd", text)
 
 
 def notice(line: str) -> None:
-    """Print one line for the user on stderr; stdout is for answers alone."""
+    """Print one line for the user on stderr; stdout is for answers only."""
     print(plain(" ".join(line.splitlines())), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
-def waiting(what: str) -> Iterator[Callable[[], None]]:
+def waiting(message: str) -> Iterator[Callable[[], None]]:
     """Show a status line on a terminal until the block ends or the yielded function is called."""
     if not sys.stderr.isatty():
         yield lambda: None
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(plain(what)) as status:
+    with Console(stderr=True).status(plain(message)) as status:
         yield status.stop
 
 

@@ -1,4 +1,4 @@
-"""Text and error messages from elsewhere, made fit to store and print."""
+"""Clean up text and error messages before storing or printing them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ def without_surrogates(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        # through UTF-16, so that a surrogate pair becomes the one character it stands for
+        # via UTF-16, so that a surrogate pair becomes its character
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text

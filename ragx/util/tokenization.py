@@ -1,6 +1,6 @@
-"""Text to token ids where text is data: no string in it becomes a control token, special or merely added.
+"""Text to token ids. Text is data: no string in it becomes a control token, special or added.
 
-Safe to use from several threads: the tokenizers' settings are fixed when they are loaded, never switched to and fro.
+Thread-safe: a tokenizer's settings never change after loading.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 _chat_lock = threading.Lock()
 _plain_backends: WeakKeyDictionary[PreTrainedTokenizerFast, Tokenizer] = WeakKeyDictionary()
-"""Of each tokenizer that `load_tokenizer` made, the backend that reads every text as plain text."""
+"""For each tokenizer from `load_tokenizer`, the backend that reads all text as plain text."""
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """The tokenizer of a model folder, set up for `chat_ids` and `plain_ids`.
 
     Raises:
-        ModelError: it cannot be read, or control tokens cannot be kept out of its text.
+        ModelError: the tokenizer cannot be read, or text could become a control token.
     """
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer
@@ -41,10 +41,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         plain.no_truncation()
         plain.no_padding()
-    except Exception as error:  # whatever a damaged folder makes of the library that reads it
+    except Exception as error:  # tokenizers raises many classes for damaged files
         raise ModelError(f"cannot load the tokenizer in {folder}: {first_line(error)}") from None
-    tokenizer.model_max_length = sys.maxsize  # readers check lengths themselves, and say so in their own words
-    # every added token of the vocabulary is control, not only those that the chat template writes
+    tokenizer.model_max_length = sys.maxsize  # no warnings: readers check lengths themselves
+    # treat every added token as control, not only those in the chat template
     control = {token.content: index for index, token in tokenizer.added_tokens_decoder.items()}
     tokenizer.chat_control_tokens = list(control)
     read_text_as_text(plain, control, tokenizer.unk_token_id)
@@ -52,21 +52,21 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     try:
         chat_ids(tokenizer, " ".join(control))
     except ValueError as error:
-        raise ModelError(f"the tokenizer in {folder} cannot keep control tokens out of a chat: {error}") from None
+        raise ModelError(f"the tokenizer in {folder} would accept control tokens in a chat: {error}") from None
     return tokenizer  # type: ignore[no-any-return]
 
 
 def plain_ids(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each text, without added tokens of any kind."""
+    """Token ids of each text, without any added tokens."""
     backend: Tokenizer = _plain_backends[tokenizer]
     encodings = backend.encode_batch([without_surrogates(text) for text in texts], add_special_tokens=False)
     return [encoding.ids for encoding in encodings]
 
 
 def chat_ids(tokenizer: PreTrainedTokenizerFast, message: str, history: Sequence[Message] = ()) -> list[int]:
-    """Token ids of a user's message, after the messages before it, up to where the answer starts.
+    """Token ids of a conversation that ends with a user's message, up to where the answer starts.
 
-    A tokenizer without a chat template (a base model's) gets the messages as they are, after its start token if any.
+    Without a chat template (a base model), the messages follow the start token, if any, unchanged.
     """
     if tokenizer.chat_template is None:
         start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
@@ -84,46 +84,47 @@ def chat_ids(tokenizer: PreTrainedTokenizerFast, message: str, history: Sequence
 
 
 def read_text_as_text(backend: Tokenizer, control: dict[str, int], unknown: int | None) -> None:
-    """Change `backend` in place so that no text gives a control token; those it adds around a text stay.
+    """Change `backend` in place so that no text yields a control token; it may still add some around the text.
 
     Args:
         backend: a tokenizer of the `tokenizers` library.
         control: ids of the control tokens by content.
-        unknown: id of the unknown token, an honest reading of a text's unknown characters.
+        unknown: id of the unknown token, which unknown characters may yield.
 
     Raises:
-        ModelError: control tokens cannot be kept out of text, which can be for an unusual kind of tokenizer.
+        ModelError: text could still become a control token, in an unusual kind of tokenizer.
     """
-    # `encode_special_tokens` spares special tokens only, so the merely added ones become special
+    # `encode_special_tokens` affects special tokens only, so make the added ones special
     backend.add_special_tokens(list(control))
     backend.encode_special_tokens = True
     if _leaks(backend, control, unknown):
         _hide(backend, control)
     if leaks := _leaks(backend, control, unknown):
-        raise ModelError(f"its tokenizer reads the text {leaks[0]!r} as a control token")
+        raise ModelError(f"the tokenizer reads the text {leaks[0]!r} as a control token")
 
 
 def _leaks(backend: Tokenizer, control: dict[str, int], unknown: int | None) -> list[str]:
     def ids(text: str) -> set[int]:
         encoding = backend.encode(text, add_special_tokens=False)
-        return {index for index, real in zip(encoding.ids, encoding.attention_mask, strict=True) if real}  # not padding
+        tokens = zip(encoding.ids, encoding.attention_mask, strict=True)
+        return {index for index, is_token in tokens if is_token}  # without padding
 
     return [content for content, index in control.items() if index != unknown and index in ids(f"a {content} b")]
 
 
 def _hide(backend: Tokenizer, control: dict[str, int]) -> None:
-    """Rename control tokens in the model's vocabulary, where a Unigram model (XLM-R, T5) finds them in text.
+    """Rename control tokens in the vocabulary, in which Unigram models (XLM-R, T5) look up text.
 
-    They keep their ids: the tokenizer itself adds them by id.
+    Their ids stay: the tokenizer adds control tokens by id.
     """
     from tokenizers import Tokenizer
 
     state = json.loads(backend.to_str())
     model = state["model"]
-    hidden = secrets.token_hex(16)  # so that no text can say it
+    secret = secrets.token_hex(16)  # no text can contain it
 
     def name(piece: str, index: int) -> str:
-        return f"{hidden} {index}" if control.get(piece) == index and piece != model.get("unk_token") else piece
+        return f"{secret} {index}" if control.get(piece) == index and piece != model.get("unk_token") else piece
 
     if isinstance(model["vocab"], list):
         model["vocab"] = [[name(piece, index), score] for index, (piece, score) in enumerate(model["vocab"])]
@@ -133,4 +134,4 @@ def _hide(backend: Tokenizer, control: dict[str, int]) -> None:
     try:
         backend.model = Tokenizer.from_str(json.dumps(state)).model
     except Exception as error:  # tokenizers raises nothing narrower
-        raise ModelError(f"control tokens cannot be kept out of its tokenizer's text: {error}") from None
+        raise ModelError(f"cannot hide the tokenizer's control tokens: {error}") from None

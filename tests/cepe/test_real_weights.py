@@ -1,4 +1,4 @@
-"""What holds for tiny random models holds for a real decoder, SmolLM2-135M, with cross-attention at work."""
+"""A real decoder, SmolLM2-135M, with active cross-attention behaves like the tiny random models."""
 
 from __future__ import annotations
 
@@ -52,24 +52,24 @@ def logits(model: CepeModel, prompt: list[int], context: Context | None) -> torc
     return model(torch.tensor([prompt]), context=context).logits[0]
 
 
-def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
-    return ((found - expected).norm() / expected.norm()).item()
+def distance(result: torch.Tensor, expected: torch.Tensor) -> float:
+    return ((result - expected).norm() / expected.norm()).item()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_with_zero_output_projections_the_logits_are_the_decoders_own(dtype: torch.dtype) -> None:
+def test_a_fresh_reader_has_its_decoders_logits(dtype: torch.dtype) -> None:
     plain = AutoModelForCausalLM.from_pretrained(resolve(DECODER), dtype=dtype)
     reader = fresh(resolve(DECODER), Placement(dtype, "cpu"), **LAYERS)
     prompt = torch.arange(100, 140)[None]
-    assert torch.equal(reader(prompt, encoder_input_ids=prompt.view(1, 4, 10)).logits, plain(prompt).logits)
+    torch.testing.assert_close(reader(prompt, encoder_input_ids=prompt.view(1, 4, 10)).logits, plain(prompt).logits)
 
 
-def test_passages_make_a_difference(model: CepeModel, ids: list[list[int]]) -> None:
+def test_passages_change_the_logits(model: CepeModel, ids: list[list[int]]) -> None:
     assert distance(logits(model, ids[-1], encoded(model, ids[:-1])), logits(model, ids[-1], None)) > 0.01
 
 
 @pytest.mark.parametrize("strategy", ["project", "latent"])
-def test_the_ways_of_attending_agree(model: CepeModel, ids: list[list[int]], strategy: str) -> None:
+def test_all_attention_strategies_agree(model: CepeModel, ids: list[list[int]], strategy: str) -> None:
     expected = logits(model, ids[-1], encoded(model, ids[:-1]))
     assert distance(logits(model, ids[-1], encoded(model, ids[:-1], strategy)), expected) < 1e-5
     step = logits(model, ids[-1][-1:], encoded(model, ids[:-1]))  # one token, as in decoding
@@ -79,28 +79,26 @@ def test_the_ways_of_attending_agree(model: CepeModel, ids: list[list[int]], str
 @pytest.mark.parametrize("strategy", ["cached", "project", "latent"])
 def test_the_order_of_passages_does_not_matter(model: CepeModel, ids: list[list[int]], strategy: str) -> None:
     expected = logits(model, ids[-1], encoded(model, ids[:-1], strategy))
-    turned = [ids[2], ids[0], ids[3], ids[1]]
-    assert distance(logits(model, ids[-1], encoded(model, turned, strategy)), expected) < 1e-5
+    shuffled = [ids[2], ids[0], ids[3], ids[1]]
+    assert distance(logits(model, ids[-1], encoded(model, shuffled, strategy)), expected) < 1e-5
 
 
-def test_questions_of_a_batch_do_not_see_one_another(model: CepeModel, ids: list[list[int]]) -> None:
+def test_questions_in_a_batch_do_not_affect_one_another(model: CepeModel, ids: list[list[int]]) -> None:
     longest = max(map(len, ids[:-1]))
     padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids[:-1]])
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in ids[:-1]])
     passages, masks = torch.stack([padded[:2], padded[2:]]), torch.stack([mask[:2], mask[2:]])
-    masks[1, 1] = 0  # the second question has one passage only
-    together = model(torch.tensor([ids[-1]] * 2), encoder_input_ids=passages, encoder_attention_mask=masks).logits
-    for row, own in zip(together, (ids[:2], ids[2:3]), strict=True):
+    masks[1, 1] = 0  # the second question has only one passage
+    batch = model(torch.tensor([ids[-1]] * 2), encoder_input_ids=passages, encoder_attention_mask=masks).logits
+    for row, own in zip(batch, (ids[:2], ids[2:3]), strict=True):
         assert distance(row, logits(model, ids[-1], encoded(model, own))) < 1e-5
 
 
 @pytest.mark.parametrize("strategy", ["cached", "project", "latent"])
-def test_passages_come_and_go_between_two_tokens(model: CepeModel, ids: list[list[int]], strategy: str) -> None:
-    two, more, three = (
-        encoded(model, ids[:2], strategy),
-        encoded(model, ids[2:3], strategy),
-        encoded(model, ids[:3], strategy),
-    )
+def test_passages_can_be_added_and_dropped_between_tokens(
+    model: CepeModel, ids: list[list[int]], strategy: str
+) -> None:
+    two, third, three = (encoded(model, passages, strategy) for passages in (ids[:2], ids[2:3], ids[:3]))
     prompt, token = torch.tensor([ids[-1][:-1]]), torch.tensor([ids[-1][-1:]])
     cache = model(prompt, context=two, use_cache=True).past_key_values
 
@@ -109,5 +107,5 @@ def test_passages_come_and_go_between_two_tokens(model: CepeModel, ids: list[lis
         cache.crop(-1)
         return logits
 
-    assert distance(step(two.add(more)), step(three)) < 1e-5
+    assert distance(step(two.add(third)), step(three)) < 1e-5
     assert distance(step(three.drop(1)), step(encoded(model, [ids[0], ids[2]], strategy))) < 1e-5

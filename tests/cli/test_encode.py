@@ -55,7 +55,7 @@ def test_encodings_that_do_not_fit_are_told_of(ragx, index: Path, trained_reader
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--model", "DECODER"), "is an untrained reader: nothing attends to its encodings"),
+        (("--model", "DECODER"), "is an untrained reader"),
         (("--encodings", "int3"), "encodings: 'int3' is not one of 'bfloat16', 'int8'"),
         (("--bits", "5"), "bits: '5' is not one of"),
         (("--index", "/nowhere"), "no index at /nowhere"),

@@ -98,7 +98,7 @@ def test_a_damaged_file_is_named_and_repaired(ragx: Callable[..., Run], index: P
         path.write_bytes(b"\0" * path.stat().st_size)
     run = ragx("search", "snow", "--index", folder)
     assert run.code == 2
-    assert "is damaged: its SHA-256 is not the manifest's: run `ragx index repair`" in run.err
+    assert "is damaged: its SHA-256" in run.err
     run = ragx("index", "repair", "--index", folder, "--json")
     assert json.loads(run.out)["repaired"] == ["lexical/meta.json", "shard-00000/faiss.index"]
     before = json.loads(ragx("search", QUESTION, "--index", index, "--json").out)

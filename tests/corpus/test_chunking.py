@@ -210,3 +210,16 @@ def test_a_passage_carries_the_metadata_of_its_document_and_no_page_where_there_
     document = Document("d", "Title", "A\fB", "/d.txt", metadata='{"author": "Ada"}')
     found = list(split_passages([document], Chunking(size=1)))
     assert [(passage.metadata, passage.page) for passage in found] == [('{"author": "Ada"}', 0)] * 2
+
+
+@given(documents_of_words, st.integers(4, 12))
+def test_no_passage_of_words_has_many_more_tokens_than_the_embedder_reads(tokenizer, document: Document, window: int):
+    chunking = Chunking(size=5)
+    passages = list(split_passages([document], chunking, tokenizer, window))
+    whole = list(split_passages([document], chunking, tokenizer))
+    assert "".join("".join(passage.text for passage in passages).split()) == "".join(document.text.split())
+    assert {(whole.start, whole.end) for whole in whole if whole.end - whole.start <= window} <= {
+        (passage.start, passage.end) for passage in passages
+    }
+    assert all(passage.end - passage.start <= 3 * window for passage in passages)
+    assert [passage.position for passage in passages] == list(range(len(passages)))

@@ -18,11 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from ragx.corpus import Document, Skipped, formats
+from ragx.corpus import Document, Skipped
 from ragx.corpus.chunking import token_spans
 from ragx.corpus.document import normalise
 from ragx.corpus.extract.parser import Parser
 from ragx.corpus.rows import read_parquet
+from ragx.util import compressed
 from tests.helpers.mutations import mutated
 
 pytestmark = pytest.mark.slow
@@ -41,6 +42,12 @@ def parquet(path: Path, **columns: object) -> Path:
 
     pyarrow.parquet.write_table(pyarrow.table(columns), path, store_schema=False)
     return path
+
+
+def zstd(data: bytes) -> bytes:
+    import pyarrow
+
+    return bytes(pyarrow.compress(data, "zstd", asbytes=True))
 
 
 @pytest.fixture
@@ -114,13 +121,13 @@ def test_damage_of_any_kind_is_read_or_skipped_in_one_line(tmp_path, read, whole
 # Bombs
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz"])
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
 @pytest.mark.parametrize("filler", [b"\n", b" "])
 def test_a_compressed_file_that_unpacks_to_far_more_than_text_does_is_given_up(
     tmp_path, read, monkeypatch, suffix, filler
 ):
-    monkeypatch.setattr(formats, "SMALL_BYTES", 1 << 20)
-    pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}[suffix]
+    monkeypatch.setattr(compressed, "SMALL_BYTES", 1 << 20)
+    pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstd}[suffix]
     path = tmp_path / f"a.jsonl{suffix}"
     path.write_bytes(pack(b'{"id": 0, "text": "snow"}\n' + filler * (4 << 20)))
     documents, (skipped,) = read(path)
@@ -133,7 +140,7 @@ def test_an_xz_file_cannot_ask_for_any_amount_of_memory(tmp_path, read, monkeypa
     path = tmp_path / "a.jsonl.xz"
     path.write_bytes(lzma.compress(b'{"id": 0, "text": "snow"}\n', preset=9))
     assert len(read(path)[0]) == 1
-    monkeypatch.setattr(formats, "MAX_DICTIONARY_BYTES", 1 << 20)
+    monkeypatch.setattr(compressed, "MAX_DICTIONARY_BYTES", 1 << 20)
     documents, (skipped,) = read(path)
     assert documents == []
     assert "Memory usage limit exceeded" in skipped.reason
@@ -143,7 +150,7 @@ def test_xz_files_of_several_streams_with_padding_are_read_whole(tmp_path):
     data = [os.urandom(300_000), b"", b"a" * 1_000_000]
     path = tmp_path / "a.xz"
     path.write_bytes(b"\0\0\0\0".join(map(lzma.compress, data)) + b"\0" * 8)
-    with formats.open_bytes(path) as file:
+    with compressed.open_bytes(path) as file:
         assert file.read() == b"".join(data)
 
 
@@ -161,7 +168,7 @@ def test_a_parquet_file_whose_rows_are_one_great_text_many_times_costs_itself(tm
 
 
 def test_parquet_rows_that_add_up_to_far_more_than_text_does_are_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "SMALL_BYTES", 1 << 20)
+    monkeypatch.setattr(compressed, "SMALL_BYTES", 1 << 20)
     path = parquet(tmp_path / "a.parquet", id=list(range(1000)), text=["snow " * 1000] * 1000)
     *documents, skipped = read_parquet(path)
     assert 200 < len(documents) < 1000

@@ -94,7 +94,7 @@ def test_articles_before_the_damage_are_read(tmp_path, read):
     documents, skipped = read(xml)
     assert [document.id for document in documents] == ["Schnee & Eis"]
     assert [entry.source for entry in skipped] == [str(xml)]
-    assert "beyond the page 'Schnee & Eis'" in skipped[0].reason
+    assert "after the page 'Schnee & Eis'" in skipped[0].reason
 
     packed = tmp_path / "dump.xml.bz2"
     packed.write_bytes(bz2.compress(whole)[:-20])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -16,7 +17,7 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'ragx[ray]'
 
 @pytest.fixture(scope="package")
 def cluster() -> Iterator[None]:
-    """A local cluster of two workers, which import what the tests import."""
+    """A local cluster with two workers that have the tests' import path."""
     from ragx.distributed import cluster
 
     paths = [ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -28,13 +29,14 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def kill_worker() -> Callable[[int], None]:
-    """Kill a process and wait until it is gone."""
+    """Kill a process and wait for its end."""
 
     def kill(pid: int) -> None:
         process = psutil.Process(pid)
         os.kill(pid, signal.SIGKILL)
         deadline = time.monotonic() + 20
-        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
-            time.sleep(0.05)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+                time.sleep(0.05)
 
     return kill

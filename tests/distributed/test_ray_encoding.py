@@ -1,4 +1,4 @@
-"""Passages that a Ray cluster encodes: what is on disk then is what this process would have put there."""
+"""A Ray cluster stores the same encodings as this process."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A reader whose cross-attention adds something."""
+    """A reader whose cross-attention has an effect."""
     folder = tmp_path_factory.mktemp("reader")
     model = fresh(tiny_decoder, Placement(torch.float32, "cpu"), output_gain=0.5)
     save_reader(model, folder, decoder=str(tiny_decoder))
@@ -51,13 +51,13 @@ def trained(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(autouse=True)
-def few_passages_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ragx.cepe.store.passages.FILL_TOKENS", 100)
 
 
 @pytest.fixture
-def opened(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], CepeReader]:
-    """The reader, whose encodings are kept in a folder of that name."""
+def open_in_folder(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], CepeReader]:
+    """Open the reader with its encodings in the folder of that name."""
     models = cache_home() / "models"
 
     def open_in(name: str) -> CepeReader:
@@ -72,37 +72,40 @@ def opened(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
 
 
 def rows(reader: CepeReader, index: Path) -> list[Tensor]:
-    """What is on disk of each passage."""
+    """The stored encodings of all passages."""
     assert reader.store
-    found = reader.store.get(reader.encoder_ids(list(Index.open(index).live_passages())))
-    return [each.values for each in found if each is not None]
+    stored = reader.store.get(reader.encoder_ids(list(Index.open(index).live_passages())))
+    return [each.values for each in stored if each is not None]
 
 
-def test_the_cluster_stores_what_this_process_would(
-    index: Path, trained: Path, opened: Callable[[str], CepeReader], run_command: Callable[..., tuple[int, str, str]]
+def test_the_cluster_stores_the_same_encodings(
+    index: Path,
+    trained: Path,
+    open_in_folder: Callable[[str], CepeReader],
+    run_command: Callable[..., tuple[int, str, str]],
 ) -> None:
-    local = opened("local")
+    local = open_in_folder("local")
     assert encode_index(index, local).encoded == NOTES
-    opened("ray")
+    open_in_folder("ray")
     command = ("index", "encode", "--index", index, "--model", trained, "--dtype", "float32", "--engine", "ray")
     code, out, err = run_command(*command)
     assert (code, out) == (0, "")
     assert f"{NOTES} passages encoded, 0 already on disk" in err
-    ours, theirs = rows(opened("ray"), index), rows(local, index)
-    assert len(ours) == len(theirs) == NOTES
-    for mine, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(mine, other)
+    remote_rows, local_rows = rows(open_in_folder("ray"), index), rows(local, index)
+    assert len(remote_rows) == len(local_rows) == NOTES
+    for remote_row, local_row in zip(remote_rows, local_rows, strict=True):
+        torch.testing.assert_close(remote_row, local_row)
     assert f"0 passages encoded, {NOTES} already on disk" in run_command(*command)[2]
 
 
-def test_build_on_the_cluster_encodes_there_too(
+def test_a_build_on_the_cluster_can_encode_too(
     trained: Path,
-    opened: Callable[[str], CepeReader],
+    open_in_folder: Callable[[str], CepeReader],
     tmp_path: Path,
     run_command: Callable[..., tuple[int, str, str]],
 ) -> None:
     (tmp_path / "snow.txt").write_text("Fresh snow reflects light.\n", encoding="utf-8")
-    opened("built")
+    open_in_folder("built")
     out = tmp_path / "index"
     options = ("--encode", "--model", trained, "--engine", "ray")
     code, _, err = run_command("index", "build", tmp_path / "snow.txt", "--index", out, *options)
@@ -110,23 +113,23 @@ def test_build_on_the_cluster_encodes_there_too(
     assert "1 passages encoded" in err
 
 
-def test_workers_take_a_reader_that_comes_with_ragx_by_its_name(
-    trained: Path, opened: Callable[[str], CepeReader], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_workers_load_a_bundled_reader_by_name_and_others_by_path(
+    trained: Path, open_in_folder: Callable[[str], CepeReader], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader = opened("named")
+    reader = open_in_folder("named")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small").mkdir()
     monkeypatch.setattr("ragx.models.local.BUNDLED", trained.parent)
-    for model, theirs in (("small", str(tmp_path / "small")), (trained.name, trained.name)):
+    for model, argument in (("small", str(tmp_path / "small")), (trained.name, trained.name)):
         (tmp_path / model).mkdir(exist_ok=True)
         (source, *_) = cluster_encoding(model, reader, device="cpu", bits=None).args  # type: ignore[attr-defined]
-        assert source.arguments[0] == theirs
+        assert source.arguments[0] == argument
 
 
 def test_a_killed_worker_loses_nothing(
     index: Path,
     trained: Path,
-    opened: Callable[[str], CepeReader],
+    open_in_folder: Callable[[str], CepeReader],
     tmp_path: Path,
     kill_worker: Callable[[int], None],
 ) -> None:
@@ -134,31 +137,31 @@ def test_a_killed_worker_loses_nothing(
     seen.mkdir()
 
     def kill() -> None:
-        while not (found := list(seen.iterdir())):
+        while not (paths := list(seen.iterdir())):
             time.sleep(0.02)
-        kill_worker(int(found[0].name.partition("-")[0]))
+        kill_worker(int(paths[0].name.partition("-")[0]))
 
-    reader = opened("killed")
+    reader = open_in_folder("killed")
     killer = threading.Thread(target=kill)
     killer.start()
-    source = distributed.Source(slow_reader, (str(trained), str(seen), 0.3))
+    source = distributed.ModelSource(slow_reader, (str(trained), str(seen), 0.3))
     encode = partial(distributed.encode_batches, source, reader.model.encoder_fingerprint(), "bfloat16")
-    done = encode_index(index, reader, encode)
+    result = encode_index(index, reader, encode)
     killer.join()
-    assert (done.encoded, done.present, done.complete) == (NOTES, 0, True)
-    assert len(list(seen.iterdir())) > NOTES / 3  # one of the batches of three twice
+    assert (result.encoded, result.present, result.complete) == (NOTES, 0, True)
+    assert len(list(seen.iterdir())) > NOTES / 3  # one batch of three was encoded twice
     assert len(rows(reader, index)) == NOTES
 
 
 def test_workers_with_another_reader_are_refused(
-    index: Path, tiny_decoder: Path, opened: Callable[[str], CepeReader], tmp_path: Path
+    index: Path, tiny_decoder: Path, open_in_folder: Callable[[str], CepeReader], tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
     model = fresh(tiny_decoder, Placement(torch.float32, "cpu"), output_gain=0.5)
     torch.nn.init.ones_(next(model.encoder.layers.parameters()))
     save_reader(model, other, decoder=str(tiny_decoder))
-    reader = opened("refused")
-    source = distributed.Source(slow_reader, (str(other), str(tmp_path), 0.0))
+    reader = open_in_folder("refused")
+    source = distributed.ModelSource(slow_reader, (str(other), str(tmp_path), 0.0))
     encode = partial(distributed.encode_batches, source, reader.model.encoder_fingerprint(), "bfloat16")
     with pytest.raises(ModelError, match=r"the reader on node .* differs from this"):
         encode_index(index, reader, encode)

@@ -1,4 +1,4 @@
-"""An update whose passages the workers of a cluster embed is the one that this process makes."""
+"""An update embedded by a Ray cluster is the same as a local one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from ragx.config import IndexSettings
 from ragx.errors import ModelError
 from ragx.index import Index, build_index, read_manifest, update_index, verify
 from ragx.indexing.build import build
-from tests.helpers.slow_embedders import BrokenEmbedder, SlowEmbedder, another
+from tests.helpers.slow_embedders import BrokenEmbedder, SlowEmbedder, other_embedder
+from tests.helpers.small_indexes import assert_same_index
 from tests.helpers.toy_embedders import WordEmbedder, passages
 
 distributed = pytest.importorskip("ragx.distributed")
@@ -24,47 +25,41 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 OLD, NEW = passages([f"snow {n}" for n in range(50)]), passages([f"soil {n}" for n in range(700)])
 
 
-def contents(folder: Path) -> dict[str, str]:
-    """The checksum of every file but the lexical index's, which tantivy names anew; all are verified first."""
-    verify(folder)
-    files = read_manifest(folder).files
-    return {name: entry.sha256 for name, entry in files.items() if not name.startswith("lexical/")}
-
-
-def test_every_file_is_that_of_a_local_update_and_only_new_passages_are_embedded(tmp_path: Path) -> None:
-    here, there, seen = (tmp_path / name for name in ("here", "there", "seen"))
+def test_an_update_is_the_same_and_embeds_only_new_passages(tmp_path: Path) -> None:
+    local, remote, seen = (tmp_path / name for name in ("local", "remote", "seen"))
     seen.mkdir()
-    for folder in (here, there):
+    for folder in (local, remote):
         build_index(OLD, folder, WordEmbedder(), IndexSettings(shard_size=400), quiet=True)
-    spread = distributed.RayEmbedder(WordEmbedder(), distributed.Source(SlowEmbedder, (str(seen), 0.0)))
+    ray_embedder = distributed.RayEmbedder(WordEmbedder(), distributed.ModelSource(SlowEmbedder, (str(seen), 0.0)))
     added = [*OLD[:10], *NEW[50:]]
-    for folder, embedder in ((here, WordEmbedder()), (there, spread)):
+    for folder, embedder in ((local, WordEmbedder()), (remote, ray_embedder)):
         assert update_index(folder, embedder, add=added, quiet=True).added == 650
-    assert contents(there) == contents(here)
-    assert len(list(seen.iterdir())) == 4  # pieces: two shards, the first of them with what was there
+    assert_same_index(remote, local)
+    assert len(list(seen.iterdir())) == 4  # pieces in two shards, the first of which has old passages too
 
 
-def test_progress_is_told_and_questions_are_embedded_here() -> None:
-    embedder = distributed.RayEmbedder(WordEmbedder(), distributed.Source(WordEmbedder))
-    told: list[int] = []
-    vectors = embedder.encode_passages(NEW, told.append)
-    assert vectors.tolist() == WordEmbedder().encode_passages(NEW, lambda _: None).tolist()
-    assert sorted(told) == [700 - 2 * 256, 256, 256]
-    assert embedder.encode_question("snow").tolist() == WordEmbedder().encode_question("snow").tolist()
-    assert embedder.encode_passages([], told.append).shape == (0, 16)
+def test_progress_is_reported_and_questions_are_embedded_here() -> None:
+    embedder = distributed.RayEmbedder(WordEmbedder(), distributed.ModelSource(WordEmbedder))
+    progress: list[int] = []
+    vectors = embedder.encode_passages(NEW, progress.append)
+    np.testing.assert_allclose(vectors, WordEmbedder().encode_passages(NEW, lambda _: None), rtol=1e-6)
+    assert sorted(progress) == [700 - 2 * 256, 256, 256]
+    np.testing.assert_allclose(embedder.encode_question("snow"), WordEmbedder().encode_question("snow"), rtol=1e-6)
+    assert embedder.encode_passages([], progress.append).shape == (0, 16)
 
 
-def test_a_workers_mistake_is_one_line_and_changes_nothing(tmp_path: Path) -> None:
+def test_a_workers_error_changes_nothing(tmp_path: Path) -> None:
     build_index(OLD, tmp_path, WordEmbedder(), IndexSettings(), quiet=True)
-    before = contents(tmp_path)
-    for load, message in ((another, "words on node .* differs from this"), (BrokenEmbedder, "not finite")):
-        embedder = distributed.RayEmbedder(WordEmbedder(), distributed.Source(load))
+    before = read_manifest(tmp_path)
+    for load, message in ((other_embedder, "on node .* differs from this"), (BrokenEmbedder, "not finite")):
+        embedder = distributed.RayEmbedder(WordEmbedder(), distributed.ModelSource(load))
         with pytest.raises(ModelError, match=message):
             update_index(tmp_path, embedder, add=NEW[50:], quiet=True)
-    assert contents(tmp_path) == before
+    assert read_manifest(tmp_path) == before
+    verify(tmp_path)
 
 
-def test_the_command_updates_as_with_the_local_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_updates_as_locally(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notes, local, ray = (tmp_path / name for name in ("notes", "local", "ray"))
     notes.mkdir()
     (notes / "snow.txt").write_text("Fresh snow reflects light.\n")
@@ -73,12 +68,9 @@ def test_the_command_updates_as_with_the_local_engine(tmp_path: Path, monkeypatc
     (notes / "soil.txt").write_text("Dark soil absorbs light.\n")
     for folder in (local, ray):
         monkeypatch.setattr(sys, "argv", ["ragx", "index", "update", "--index", str(folder), "--engine", folder.name])
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as end:
             cli.main()
-        assert not ended.value.code
-    ours, theirs = Index.open(ray), Index.open(local)
-    assert list(ours.live_passages()) == list(theirs.live_passages())
-    assert ours.total == 2
-    for mine, other in zip(ours.shards, theirs.shards, strict=True):
-        # Ray's workers compute with one thread, which may add in another order
-        np.testing.assert_allclose(mine.vectors, other.vectors, atol=1e-3)
+        assert not end.value.code
+    # Ray's workers use one thread, which may add in another order
+    assert_same_index(ray, local, atol=1e-3)
+    assert Index.open(ray).total == 2

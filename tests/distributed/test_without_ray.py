@@ -1,4 +1,4 @@
-"""Without Ray the package cannot be imported, and the error says what to install."""
+"""Without Ray the package cannot be imported, and the error names the extra to install."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 
-def test_importing_it_without_ray_is_an_import_error() -> None:
+def test_importing_without_ray_is_an_import_error() -> None:
     code = (
         "import sys\n"
         "sys.modules['ray'] = None\n"
@@ -15,5 +15,5 @@ def test_importing_it_without_ray_is_an_import_error() -> None:
         "except ImportError as error:\n"
         "    print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    assert "ragx[ray]" in done.stdout
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert "ragx[ray]" in process.stdout

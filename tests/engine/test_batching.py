@@ -138,9 +138,9 @@ def test_attention_shares_equal_those_of_an_unbatched_answer(reader: CepeReader)
     for each in (reader, batched):
         prepared = each.prepare("Why?", passages(7), prompt_passages=2, sampling=SamplingParams(max_new_tokens=9))
         assert prepared.context is not None
-        prepared.context.watch = True
+        prepared.context.record_attention = True
         list(each.stream(prepared, SamplingParams(max_new_tokens=9)))
-        shares = prepared.context.shares()
+        shares = prepared.context.attention_shares()
         assert shares is not None
         attention_shares.append(shares)
     batched.close()

@@ -139,14 +139,6 @@ def test_the_best_passages_that_fit_are_prepended_the_best_one_last(reader: Cepe
     assert retrieved.prepended_ids(reader, passages, 512 - room + 1) == (blocks[1] + blocks[0], 2)
 
 
-def test_a_passage_that_repeats_the_text_is_told_by_13_words() -> None:
-    words = [f"w{number}" for number in range(40)]
-    text = " ".join(words)
-    assert retrieved.repeats("x " + " ".join(words[5:18]).upper(), text)
-    assert not retrieved.repeats("x " + " ".join(words[5:17]) + " y", text)
-    assert not retrieved.repeats("w1 w2", text)
-
-
 def test_passages_that_repeat_the_excerpt_are_skipped(reader: CepeReader, tmp_path: Path, retriever: Retriever) -> None:
     own = retriever.index.passage(4).text
     path = tmp_path / "own.txt"

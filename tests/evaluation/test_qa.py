@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from ragx.corpus.questions import Question
 from ragx.errors import ConfigError
 from ragx.evaluation import metrics
 from ragx.evaluation.qa import SAMPLING, answer_values, gold_only, open_domain
-from ragx.evaluation.questions import Question, distractors, normalised_passages, read_questions
+from ragx.evaluation.questions import distractors, normalised_passages, read_questions
 from ragx.evaluation.results import Results
 from ragx.reader.base import Reader
 from ragx.reader.cepe import CepeReader
@@ -93,7 +94,7 @@ def test_gold_only(reader: CepeReader, four_questions: list[Question], tmp_path:
 def test_questions_too_long_for_the_window_are_left_out_and_noted(
     reader: CepeReader, four_questions: list[Question], retriever: Retriever
 ) -> None:
-    long = replace(four_questions[0], key="long", text=four_questions[0].text * 400)
+    long = replace(four_questions[0], text=four_questions[0].text * 400)
     questions, unsaved = [long, four_questions[0]], Results(None, {})
     tables = [
         open_domain(reader, questions, retriever, "bm25", unsaved, cepe_k=[1], full_k=[1], prompt_passages=1),
@@ -108,7 +109,7 @@ def test_questions_too_long_for_the_window_are_left_out_and_noted(
 def test_an_answer_is_kept_with_its_scores(reader: CepeReader, four_questions: list[Question]) -> None:
     prepared = reader.prepare(four_questions[0].text, [], prompt_passages=0, sampling=SAMPLING)
     text = reader.decode(prepared, SAMPLING)
-    gold = Question("k", four_questions[0].text, [text[:-1], text], [], [])
+    gold = Question(four_questions[0].text, [text[:-1], text], [], [])
     values = answer_values(reader, gold, prepared)
     assert (values["answer"], values["exact_match"], values["f1"]) == (text, True, 1.0)
     assert values["answers"] == [text[:-1], text]

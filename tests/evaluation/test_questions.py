@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import lzma
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ragx.corpus.questions import Question
 from ragx.errors import CorpusError
 from ragx.evaluation.metrics import contains
-from ragx.evaluation.questions import Question, distractors, normalised_passages, read_questions
+from ragx.evaluation.questions import distractors, normalised_passages, read_questions
 
 ROW = {"question": "Where?", "answers": ["Rome", "in Rome"], "title": "Italy", "context": "It is in Rome."}
 CONTEXTS = [{"title": "A", "text": "gold one", "is_gold": True}, {"text": "not gold"}, {"text": "two", "is_gold": True}]
@@ -34,13 +33,6 @@ def test_gold_is_the_context_or_what_contexts_mark_as_gold(tmp_path: Path) -> No
     assert [passage.text for passage in second.others] == ["not gold"]
     assert third.gold == third.others == []
     assert len({first.key, second.key, third.key}) == 3
-
-
-@pytest.mark.parametrize(("name", "opened"), [("q.jsonl.gz", gzip.open), ("q.jsonl.xz", lzma.open)])
-def test_compressed_files(tmp_path: Path, name: str, opened: Any) -> None:
-    with opened(tmp_path / name, "wt") as file:
-        file.write(json.dumps(ROW))
-    assert read_questions(tmp_path / name)[0].text == "Where?"
 
 
 @pytest.mark.parametrize(
@@ -64,16 +56,16 @@ def test_a_bad_row_is_named(tmp_path: Path, row: Any, message: str) -> None:
 def test_files_without_questions(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="has no question"):
         read_questions(written(tmp_path / "q.jsonl"))
-    with pytest.raises(CorpusError, match=r"cannot read .*: No such file"):
+    with pytest.raises(CorpusError, match="No such file"):
         read_questions(tmp_path / "missing.jsonl")
     (tmp_path / "bad.jsonl.xz").write_bytes(b"no xz")
-    with pytest.raises(CorpusError, match="cannot read"):
+    with pytest.raises(CorpusError, match="cannot be read"):
         read_questions(tmp_path / "bad.jsonl.xz")
 
 
 @given(st.integers(0, 12), st.integers(0, 7))
 def test_distractors(questions: Path, count: int, number: int) -> None:
-    rows = [Question(f"k{n}", "Q?", [f"word{n % 4}"], [read_questions(questions)[n % 4].gold[0]], []) for n in range(8)]
+    rows = [Question("Q?", [f"word{n % 4}"], [read_questions(questions)[n % 4].gold[0]], []) for n in range(8)]
     pool = normalised_passages(rows)
     assert len(pool) == 4
     drawn = distractors(rows[number], pool, count)
@@ -84,7 +76,7 @@ def test_distractors(questions: Path, count: int, number: int) -> None:
 
 def test_no_distractor_holds_an_answer(questions: Path) -> None:
     rows = read_questions(questions)[:4]
-    asked = Question("k", "Q?", ["the moon", "Bern"], [rows[3].gold[0]], [])
+    asked = Question("Q?", ["the moon", "Bern"], [rows[3].gold[0]], [])
     drawn = distractors(asked, normalised_passages(rows), 9)
     assert drawn == [rows[2].gold[0]]
     assert not any(contains(passage.title + passage.text, asked.answers) for passage in drawn)

@@ -1,4 +1,4 @@
-"""Random inputs of cross-attention at odd shapes, and how tests compare results."""
+"""Random cross-attention inputs of odd shapes, and a measure of error."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ def make_inputs(
     seed: int = 0,
     absent: frozenset[tuple[int, int]] = frozenset(),
 ) -> Inputs:
-    """Passages of the given lengths for each question; shorter rows are padded, `absent` (question, passage) masked."""
+    """Inputs with passages of these lengths for each question; shorter rows are padded.
+
+    `absent` holds (question, passage) pairs to mask.
+    """
     random = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
@@ -71,7 +74,7 @@ def make_inputs(
 
 @st.composite
 def inputs(draw: st.DrawFn, least_width: int = 1) -> Inputs:
-    """Batches with different numbers of passages of different lengths, none and empty ones among them."""
+    """Batches of questions with any number of passages of any length, including none and empty ones."""
     groups = draw(st.integers(1, 3))
     lengths = draw(st.lists(st.lists(st.integers(0, 9), max_size=5), min_size=1, max_size=3))
     places = [(b, k) for b, row in enumerate(lengths) for k in range(len(row))]
@@ -88,7 +91,7 @@ def inputs(draw: st.DrawFn, least_width: int = 1) -> Inputs:
 
 
 def relative_error(result: Tensor, expected: Tensor) -> float:
-    """Largest difference over the largest magnitude, or over 0.1 where terms near 1 cancel; −∞ must be met by −∞."""
+    """Largest difference over the largest magnitude, or over 0.1 where terms near 1 cancel; −∞ must match −∞."""
     assert torch.equal(result.isinf(), expected.isinf())
     finite = expected.isfinite()
     difference = (result.double() - expected.double())[finite].abs()

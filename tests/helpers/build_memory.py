@@ -1,9 +1,9 @@
-"""Peak memory of a build of synthetic passages: `make memory`; fewer in test_build_memory.py.
+"""Peak memory of a build with synthetic passages: `make memory`; test_build_memory.py uses fewer passages.
 
     python -m tests.helpers.build_memory [--passages 1000000] [--shard-size 100000] [--faiss flat] [--vectors float32]
 
-Prints one JSON object. Memory is the process's greatest resident set, mapped files included, less what it had after its
-imports: what a build takes beside Python and the model. Vectors are random; every passage has a word of its own.
+Prints a JSON object. `added_mb` is the growth of the process's peak resident set, including mapped files, since its
+imports. Vectors are random; every passage has a unique word.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from ragx.index import build_index, lexical
 from ragx.types import Passage
 
 WORDS = 100
-"""In a passage."""
+"""Words per passage."""
 VOCABULARY = [f"w{number}x" for number in range(20_000)]
 
 
-class RandomEncoder:
+class RandomEmbedder:
     name = "random"
     fingerprint = "r" * 64
 
@@ -55,7 +55,7 @@ def synthetic(number: int) -> Iterator[Passage]:
 
 
 def peak() -> int:
-    """Bytes. Not `getrusage`, which knows the parent's too."""
+    """Peak memory in bytes; not `getrusage`, which includes the parent's."""
     status = Path("/proc/self/status").read_text()
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) * 1024
 
@@ -68,20 +68,20 @@ def main() -> None:
     parser.add_argument("--faiss", default="flat")
     parser.add_argument("--vectors", default="float32")
     parser.add_argument("--heap", type=int, default=lexical.HEAP, help="bytes of words in memory")
-    given = parser.parse_args()
-    lexical.HEAP = given.heap
-    settings = IndexSettings(faiss=given.faiss, vectors=given.vectors, shard_size=given.shard_size)
+    options = parser.parse_args()
+    lexical.HEAP = options.heap
+    settings = IndexSettings(faiss=options.faiss, vectors=options.vectors, shard_size=options.shard_size)
     before = peak()
-    memory = Path("/dev/shm") if given.passages < 100_000 else None  # noqa: S108  (a disk would take minutes to sync)
+    memory = Path("/dev/shm") if options.passages < 100_000 else None  # noqa: S108  (syncing a disk would take minutes)
     with TemporaryDirectory(dir=memory if memory and os.access(memory, os.W_OK) else None) as folder:
         counts = PassageCounts()
-        passages = unique_passages(synthetic(given.passages), counts)
-        manifest = build_index(passages, Path(folder), RandomEncoder(given.dimension), settings, quiet=True)
-        assert manifest.counts.passages == given.passages
-    print(json.dumps({"passages": given.passages, "before_mb": before / 1e6, "added_mb": (peak() - before) / 1e6}))
+        passages = unique_passages(synthetic(options.passages), counts)
+        manifest = build_index(passages, Path(folder), RandomEmbedder(options.dimension), settings, quiet=True)
+        assert manifest.counts.passages == options.passages
+    print(json.dumps({"passages": options.passages, "before_mb": before / 1e6, "added_mb": (peak() - before) / 1e6}))
 
 
 if __name__ == "__main__":
     assert all((faiss, tantivy))
-    pa.array([""])  # imports pandas, where there is one
+    pa.array([""])  # imports pandas, if installed
     main()

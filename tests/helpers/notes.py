@@ -26,6 +26,7 @@ class LengthEmbedder:
     fingerprint = "l" * 64
     dimension = 2
     tokenizer = None
+    window = None
 
     def __init__(self) -> None:
         self.embedded: list[str] = []

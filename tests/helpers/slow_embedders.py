@@ -1,4 +1,4 @@
-"""An embedder and a reader that take their time, and say in which process they work."""
+"""Slow and broken embedders and readers, which leave a file for each call in a worker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.helpers.toy_embedders import WordEmbedder
 
 
 class SlowEmbedder(WordEmbedder):
-    """A WordEmbedder that leaves a file named after its process in `folder` for each piece that it has begun."""
+    """A slow WordEmbedder that creates a file in `folder`, named after its process, for each call."""
 
     def __init__(self, folder: str, seconds: float) -> None:
         super().__init__()
@@ -31,18 +31,18 @@ class SlowEmbedder(WordEmbedder):
 
 
 class BrokenEmbedder(WordEmbedder):
-    """Gives vectors that are not finite."""
+    """Returns vectors that are not finite."""
 
     def encode_passages(self, passages: Sequence[Passage], on_progress: Callable[[int], object]) -> np.ndarray:
         return np.full((len(passages), self.dimension), np.nan, np.float32)
 
 
-def another() -> WordEmbedder:
+def other_embedder() -> WordEmbedder:
     return WordEmbedder("x" * 64)
 
 
 def slow_reader(folder: str, seen: str, seconds: float) -> CepeModel:
-    """A reader that leaves a file named after its process whenever it encodes, and takes so long."""
+    """A slow reader that creates a file in `seen`, named after its process, whenever it encodes."""
     model = cepe.load(folder, dtype="float32", device="cpu")
     encode = model.encode_passages
 

@@ -1,4 +1,4 @@
-"""Small indexes: whole ones, and builds that stop on the way."""
+"""Small indexes, interrupted builds, and a comparison of indexes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from ragx.config import IndexSettings
-from ragx.index import Index, build_index
+from ragx.index import Index, build_index, verify
+from ragx.index.vectors import as_float32
 from tests.helpers.toy_embedders import WordEmbedder, passages
 
 SNOW = [f"snow {n} reflects" for n in range(7)]
@@ -25,8 +26,19 @@ def texts_of(index: Index) -> list[str]:
     return [index.passage(row).text for row in range(len(index))]
 
 
+def assert_same_index(folder: Path, other: Path, atol: float = 1e-6) -> None:
+    """Check that two indexes are intact and have the same passages in the same shards, and close vectors."""
+    verify(folder)
+    verify(other)
+    index, expected = Index.open(folder), Index.open(other)
+    assert list(index.live_passages()) == list(expected.live_passages())
+    assert index.deleted.tolist() == expected.deleted.tolist()
+    for shard, expected_shard in zip(index.shards, expected.shards, strict=True):
+        np.testing.assert_allclose(as_float32(shard.vectors), as_float32(expected_shard.vectors), atol=atol)
+
+
 class Interrupted(WordEmbedder):
-    """Stops after two shards."""
+    """Interrupts the build after two shards."""
 
     def encode_passages(self, *arguments: object) -> np.ndarray:
         if self.encoded >= 6:

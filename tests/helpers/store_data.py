@@ -1,4 +1,4 @@
-"""Passages and rows that follow from a number, so that any process can tell a wrong row."""
+"""Passages, and rows derived from their tokens, so that any process can recognize a wrong row."""
 
 from __future__ import annotations
 
@@ -12,13 +12,8 @@ from ragx.cepe.store import PassageStore
 WIDTH = 64
 
 
-def passage(number: int) -> list[int]:
-    """0 to 16 tokens."""
-    return [number, *range(number % 17)][: number % 17]
-
-
-def passage_of(number: int, length: int) -> list[int]:
-    return [number] * length
+def repeated(token: int, length: int) -> list[int]:
+    return [token] * length
 
 
 def vectors(tokens: list[int]) -> Tensor:
@@ -35,14 +30,14 @@ def put(store: PassageStore, passages: list[list[int]]) -> None:
     store.put(passages, [vectors(tokens) for tokens in passages])
 
 
-def there(store: PassageStore, passages: list[list[int]]) -> list[bool]:
-    """Which of them are stored. A wrong row is an error."""
-    found = store.get(passages)
-    for tokens, rows in zip(passages, found, strict=True):
+def is_stored(store: PassageStore, passages: list[list[int]]) -> list[bool]:
+    """Whether each passage is stored; wrong rows fail the test."""
+    stored = store.get(passages)
+    for tokens, rows in zip(passages, stored, strict=True):
         assert rows is None or torch.equal(rows.values, vectors(tokens)), f"wrong rows for {tokens}"
-    return [rows is not None for rows in found]
+    return [rows is not None for rows in stored]
 
 
 def size(folder: Path) -> int:
-    """Bytes of the database."""
+    """Size of the database in bytes."""
     return (folder / "passages.sqlite").stat().st_size

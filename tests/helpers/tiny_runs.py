@@ -18,7 +18,7 @@ WORDS = ["snow", "sun", "soil", "light", "dark", "fresh", "most", "reflects", "a
 
 
 def text(seed: int, words: int) -> str:
-    """So many words drawn from a few."""
+    """This many random words."""
     return " ".join(random.Random(seed).choices(WORDS, k=words))
 
 
@@ -34,7 +34,7 @@ def write_documents(folder: Path, count: int = 40) -> Path:
 
 
 def write_questions(folder: Path, articles: int = 12) -> Path:
-    """Four questions about each article's two paragraphs, each of which tells another word."""
+    """Four questions on two paragraphs of each article, with different answers."""
     rows = []
     for article in range(articles):
         for number in range(4):
@@ -48,19 +48,19 @@ def write_questions(folder: Path, articles: int = 12) -> Path:
 
 def tiny_settings(recipe: str, decoder: Path, data: Path, *overrides: str) -> RecipeSettings:
     """The recipe's tiny.yaml around `decoder`, on the files in `data`."""
-    given = [f"model.decoder={decoder}", f"data.folder={data}", *overrides]
-    return load_recipe(recipe, CONFIGS / recipe / "tiny.yaml", given)
+    settings = [f"model.decoder={decoder}", f"data.folder={data}", *overrides]
+    return load_recipe(recipe, CONFIGS / recipe / "tiny.yaml", settings)
 
 
 def run_recipe(recipe: str, out: Path, settings: RecipeSettings, **run: Any) -> None:
-    """Run it as the command does."""
+    """Run a recipe as its command does."""
     from importlib import import_module
 
     import_module(f"ragx_train.recipes.{recipe}").run(settings, Run(out, **run))
 
 
 def corpus_of(lengths: list[int], domains: list[str] | None = None) -> Corpus:
-    """A corpus in memory whose tokens are all different: document d's are 1000·d, 1000·d + 1, …"""
+    """A corpus in memory with distinct tokens: those of document d are 1000·d, 1000·d + 1, …"""
     names = domains or ["a"] * len(lengths)
     known = sorted(set(names))
     return Corpus(

@@ -1,4 +1,4 @@
-"""Encoders that need no model, and passages to index."""
+"""Embedders without a model, and passages to index."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def passages(texts: Sequence[str]) -> list[Passage]:
 
 
 class NumberEmbedder:
-    """The vector of a text is the numbers written in it, so that a test chooses every vector."""
+    """The vector of a text is the numbers in it, so that tests can choose any vector."""
 
     name = "numbers"
 
@@ -38,7 +38,7 @@ class NumberEmbedder:
 
 
 class WordEmbedder:
-    """The vector of a text is the sum of a random vector for each of its words."""
+    """The vector of a text is the sum of random vectors for its words."""
 
     name = "words"
 

@@ -16,7 +16,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def unfinished(tmp_path: Path) -> Path:
-    """A build of `SNOW` that stopped after two of three shards."""
+    """A build of `SNOW` that was interrupted after two of three shards."""
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "index", SNOW, Interrupted())
     return tmp_path / "index"

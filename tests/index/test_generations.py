@@ -1,4 +1,4 @@
-"""What an index folder holds: whole generations, the last two of them, and how they are removed."""
+"""An index folder holds its last two generations, and how it is removed."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from tests.helpers.small_indexes import SNOW, SOIL, build, texts_of
 from tests.helpers.toy_embedders import WordEmbedder, passage, passages
 
 
-def test_the_manifest_says_what_the_index_was_made_from(tmp_path: Path) -> None:
+def test_the_manifest_records_settings_embedder_and_counts(tmp_path: Path) -> None:
     settings = IndexSettings(sources=["notes"], shard_size=3)
-    counted = {"documents": 2, "duplicates": 1, "empty": 4, "skipped": 5}
-    manifest = build_index(passages(SNOW), tmp_path, WordEmbedder(), settings, counts=lambda: counted, quiet=True)
+    counts = {"documents": 2, "duplicates": 1, "empty": 4, "skipped": 5}
+    manifest = build_index(passages(SNOW), tmp_path, WordEmbedder(), settings, counts=lambda: counts, quiet=True)
     assert manifest == read_manifest(tmp_path) == Index.open(tmp_path).manifest
     assert manifest.settings == settings
     assert manifest.embedder.model_dump() == {"name": "words", "fingerprint": "w" * 64, "dimension": 16}
-    assert manifest.counts.model_dump() == {**counted, "passages": 7, "shards": 3}
+    assert manifest.counts.model_dump() == {**counts, "passages": 7, "shards": 3}
     assert [shard.passages for shard in manifest.shards] == [3, 3, 1]
 
 
-def test_counts_are_asked_for_when_the_passages_have_been_read(tmp_path: Path) -> None:
+def test_counts_are_read_after_the_passages(tmp_path: Path) -> None:
     read = []
 
     def stream() -> Iterator[Passage]:
@@ -42,7 +42,7 @@ def test_counts_are_asked_for_when_the_passages_have_been_read(tmp_path: Path) -
     assert manifest.counts.documents == len(SNOW)
 
 
-def test_every_file_is_in_the_manifest_and_nothing_is_pickled(folder: Path) -> None:
+def test_all_files_are_in_the_manifest_and_none_is_pickled(folder: Path) -> None:
     generation = folder / "gen-0001"
     files = {path.relative_to(generation).as_posix() for path in generation.rglob("*") if path.is_file()}
     assert files == {*read_manifest(folder).files, "manifest.json"}
@@ -51,14 +51,14 @@ def test_every_file_is_in_the_manifest_and_nothing_is_pickled(folder: Path) -> N
         assert np.load(path, allow_pickle=False).dtype.kind in "fiu"
 
 
-def test_any_text_comes_back_as_it_was(tmp_path: Path) -> None:
-    given = [
+def test_any_text_is_stored_unchanged(tmp_path: Path) -> None:
+    stored = [
         Passage("a/ü#0", "a/ü", "\n", "\0 \u2028 \U0001f600 </s> \x1b[31m", 0, 5, 23, "x" * 1000),
         Passage("", "", "", "", 2**40, 0, 0, "", '{"page": 3}'),
     ]
-    build_index(given, tmp_path, WordEmbedder(), IndexSettings(), quiet=True)
+    build_index(stored, tmp_path, WordEmbedder(), IndexSettings(), quiet=True)
     index = Index.open(tmp_path)
-    assert [index.passage(row) for row in range(2)] == given
+    assert [index.passage(row) for row in range(2)] == stored
 
 
 def test_a_reader_keeps_its_generation_while_others_are_published(folder: Path) -> None:
@@ -79,7 +79,7 @@ def test_the_current_and_the_previous_generation_are_kept(folder: Path) -> None:
         assert kept == [f"gen-{number - 1:04d}", f"gen-{number:04d}"]
 
 
-def test_a_build_that_fails_leaves_the_published_index_alone(folder: Path) -> None:
+def test_a_failed_build_does_not_change_the_published_index(folder: Path) -> None:
     def broken() -> Iterator[Passage]:
         yield passage(0, "soil")
         raise CorpusError("the corpus ends here")

@@ -1,4 +1,4 @@
-"""An index that someone else wrote, checksums and all, leads nowhere out of its folder and gives one line."""
+"""A malicious index with valid checksums cannot reach files outside its folder, and causes one-line errors."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def manifest(folder: Path) -> Path:
     return folder / "gen-0001" / "manifest.json"
 
 
-def sealed(values: dict[str, Any]) -> str:
-    """A manifest with a right checksum, as `indexes/README.md` says."""
+def with_checksum(values: dict[str, Any]) -> str:
+    """A manifest with a valid checksum, as described in `indexes/README.md`."""
     values = {key: value for key, value in values.items() if key != "checksum"}
     canonical = json.dumps(values, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
     return json.dumps(values | {"checksum": hashlib.sha256(canonical.encode()).hexdigest()})
@@ -58,47 +58,47 @@ USES: list[Callable[[Path], object]] = [
 @pytest.mark.parametrize(
     "name", ["../../victim", "/victim", "shard-00000/../../../victim", "..", ".", "", "a//b", "a\0b", ".hidden", "a\n"]
 )
-def test_no_name_in_a_manifest_leads_out_of_the_folder(folder: Path, name: str) -> None:
+def test_file_names_cannot_lead_out_of_the_folder(folder: Path, name: str) -> None:
     victim = folder.parent / "victim"
     victim.write_text("mine")
     values = json.loads(manifest(folder).read_text())
     name = str(victim) if name == "/victim" else name
     values["files"][name] = {"size": 4, "sha256": hashlib.sha256(b"mine").hexdigest()}
-    manifest(folder).write_text(sealed(values))
+    manifest(folder).write_text(with_checksum(values))
     for use in USES:
         with pytest.raises(IndexFolderError, match=f"{manifest(folder)} is damaged"):
             use(folder)
     assert victim.read_text() == "mine"
 
 
-def test_a_pipe_in_the_place_of_a_file_is_named_and_not_waited_for(folder: Path) -> None:
+def test_a_pipe_instead_of_a_file_is_refused(folder: Path) -> None:
     path = folder / "gen-0001" / "shard-00000" / "vectors.npy"
     path.unlink()
     os.mkfifo(path)
     for use in (Index.open, verify):
-        with pytest.raises(IndexFolderError, match=f"{path} is damaged: it is not a regular file"):
+        with pytest.raises(IndexFolderError, match="not a regular file"):
             use(folder)
 
 
 @pytest.mark.parametrize("name", ["CURRENT", "gen-0001/manifest.json"])
-def test_a_pipe_or_a_device_that_says_what_is_in_the_index_is_named_and_not_read(folder: Path, name: str) -> None:
+def test_a_pipe_or_device_instead_of_metadata_is_refused(folder: Path, name: str) -> None:
     path = folder / name
     path.unlink()
     os.mkfifo(path)
     for use in (Index.open, verify, read_manifest):
-        with pytest.raises(IndexFolderError, match=f"cannot read {path}: it is not a regular file"):
+        with pytest.raises(IndexFolderError, match="not a regular file"):
             use(folder)
     path.unlink()
     path.symlink_to("/dev/zero")
     for use in (Index.open, verify, read_manifest):
-        with pytest.raises(IndexFolderError, match=f"cannot read {path}: it is not a regular file"):
+        with pytest.raises(IndexFolderError, match="not a regular file"):
             use(folder)
 
 
-def test_a_manifest_cannot_ask_for_memory(folder: Path) -> None:
+def test_a_manifest_cannot_allocate_memory(folder: Path) -> None:
     values = json.loads(manifest(folder).read_text())
     values["shards"][0]["passages"] = 10**15
-    manifest(folder).write_text(sealed(values))
+    manifest(folder).write_text(with_checksum(values))
     with pytest.raises(IndexFolderError, match="do not belong together"):
         Index.open(folder)
 
@@ -112,12 +112,12 @@ JSON = st.recursive(
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path, *(found for key, each in inner for found in places(each, (*path, key)))]
+    return [path, *(place for key, each in inner for place in places(each, (*path, key)))]
 
 
 @settings(deadline=None, max_examples=200)
 @given(data=st.data(), value=JSON)
-def test_any_value_in_a_sealed_manifest_gives_an_index_or_one_line(
+def test_any_value_in_a_manifest_gives_an_index_or_a_one_line_error(
     whole: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, value: object
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "any-index"
@@ -129,20 +129,20 @@ def test_any_value_in_a_sealed_manifest_gives_an_index_or_one_line(
     for key in parents:
         inner = inner[key]
     inner[last] = value
-    manifest(folder).write_text(sealed(values))
+    manifest(folder).write_text(with_checksum(values))
     for use in (Index.open, verify):
-        said = str(folder)
+        message = str(folder)
         try:
             use(folder)
         except IndexFolderError as error:
-            said = str(error)
-        assert str(folder) in said
-        assert len(said.splitlines()) == 1
+            message = str(error)
+        assert str(folder) in message
+        assert len(message.splitlines()) == 1
 
 
 @settings(deadline=None, max_examples=100)
 @given(st.binary(max_size=40) | st.sampled_from([b"[" * 100_000, b'{"format": 2}', b'{"format": [2]}', b"1" * 5000]))
-def test_any_bytes_in_the_place_of_a_manifest_give_one_line(
+def test_any_bytes_instead_of_a_manifest_give_an_error(
     whole: Path, tmp_path_factory: pytest.TempPathFactory, data: bytes
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "any-manifest"

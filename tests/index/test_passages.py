@@ -1,4 +1,4 @@
-"""Passages on disk: read by row, whatever batches they were written in."""
+"""Passages on disk can be read by row, whatever their batches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ragx.types import Passage
 
 @settings(deadline=None)
 @given(st.integers(0, 40), st.integers(1, 12), st.data())
-def test_any_rows_are_read_as_they_were_written(count: int, per_batch: int, data: st.DataObject) -> None:
+def test_any_rows_can_be_read_back(count: int, per_batch: int, data: st.DataObject) -> None:
     written = [
         Passage(id=f"p{n}", document="d", title="t", text=f"text {n}", position=n, start=0, end=6, source="s")
         for n in range(count)

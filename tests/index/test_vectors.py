@@ -1,4 +1,4 @@
-"""Vectors stored as float32, float16 or int8: how far from the embedder's, and what a search then finds."""
+"""Vectors stored as float32, float16 or int8: their errors, and search with them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ragx.config import IndexSettings
 from ragx.errors import ModelError
 from ragx.index import Index, build_index, compact_index, read_manifest, update_index, verify
 from ragx.index.dense import factory
-from ragx.index.vectors import VectorFormat, as_float32, dimension, stored
+from ragx.index.vectors import VectorFormat, as_float32, dimension, to_format
 from ragx.retrieval import Retriever
 from tests.helpers.toy_embedders import NumberEmbedder, WordEmbedder, passages
 
@@ -26,23 +26,23 @@ some_vectors = st.tuples(st.integers(0, 5), st.integers(1, 9)).flatmap(lambda s:
 @pytest.mark.parametrize("format", FORMATS)
 @given(vectors=some_vectors)
 @example(vectors=np.array([[3.14e-43, 0], [1e-37, -1.6e-36], [1.4e-36, 1]], np.float32))
-def test_what_was_stored_is_stored_again_as_the_same_bits(format: VectorFormat, vectors: np.ndarray) -> None:
-    rows = stored(vectors, format)
-    assert stored(as_float32(rows), format).tobytes() == rows.tobytes()
+def test_storing_stored_vectors_again_gives_the_same_bits(format: VectorFormat, vectors: np.ndarray) -> None:
+    rows = to_format(vectors, format)
+    assert to_format(as_float32(rows), format).tobytes() == rows.tobytes()
     assert dimension(rows) == vectors.shape[1]
     assert as_float32(rows).dtype == np.float32
 
 
 @given(some_vectors)
-def test_int8_is_within_half_a_step_of_each_number(vectors: np.ndarray) -> None:
+def test_int8_error_is_at_most_half_a_step(vectors: np.ndarray) -> None:
     step = np.abs(vectors).max(axis=1, keepdims=True, initial=0) / 127
-    assert (np.abs(as_float32(stored(vectors, "int8")) - vectors) <= 0.502 * step + 1e-30).all()
+    assert (np.abs(as_float32(to_format(vectors, "int8")) - vectors) <= 0.502 * step + 1e-30).all()
 
 
 @given(some_vectors)
 def test_float32_is_unchanged_and_float16_is_numpys(vectors: np.ndarray) -> None:
-    assert np.array_equal(as_float32(stored(vectors, "float32")), vectors)
-    assert np.array_equal(stored(vectors, "float16"), vectors.astype(np.float16))
+    assert np.array_equal(as_float32(to_format(vectors, "float32")), vectors)
+    assert np.array_equal(to_format(vectors, "float16"), vectors.astype(np.float16))
 
 
 def random_vectors(number: int) -> np.ndarray:
@@ -57,7 +57,7 @@ def built(folder: Path, numbers: np.ndarray, **values: object) -> Retriever:
 
 
 @pytest.mark.parametrize("shard_size", [37, 300])
-def test_flat_is_exact_for_float16_as_it_is_stored(tmp_path: Path, shard_size: int) -> None:
+def test_flat_is_exact_for_stored_float16(tmp_path: Path, shard_size: int) -> None:
     vectors = np.round(random_vectors(300), 1)  # many equal scores
     retriever = built(tmp_path, vectors, faiss="flat", vectors="float16", shard_size=shard_size)
     rounded = vectors.astype(np.float16).astype(np.float64)
@@ -68,21 +68,21 @@ def test_flat_is_exact_for_float16_as_it_is_stored(tmp_path: Path, shard_size: i
 
 
 @pytest.mark.parametrize("faiss", ["flat", "hnsw", "ivfpq"])
-def test_every_kind_with_every_format_finds_most_and_scores_by_what_is_stored(tmp_path: Path, faiss: str) -> None:
+def test_all_kinds_and_formats_find_most_hits_and_score_by_stored_vectors(tmp_path: Path, faiss: str) -> None:
     vectors = random_vectors(400)
     for format in FORMATS:
         retriever = built(tmp_path / format, vectors, faiss=faiss, vectors=format, search={"rerank": 16})
-        found = 0
+        common = 0
         for question in vectors[:20]:
             ranking = retriever.nearest(question, 10)
             for row, score in ranking:
-                exact = as_float32(stored(vectors[row : row + 1], format))[0].astype(np.float64)
-                assert score == (exact * question).sum()
-            found += len({row for row, _ in ranking} & set(np.argsort(-(vectors @ question))[:10].tolist()))
-        assert found / 200 >= 0.9
+                exact = as_float32(to_format(vectors[row : row + 1], format))[0].astype(np.float64)
+                assert score == pytest.approx((exact * question).sum(), rel=1e-12)
+            common += len({row for row, _ in ranking} & set(np.argsort(-(vectors @ question))[:10].tolist()))
+        assert common / 200 >= 0.9
 
 
-def test_the_same_corpus_takes_less_room(tmp_path: Path) -> None:
+def test_smaller_formats_take_less_space(tmp_path: Path) -> None:
     sizes = []
     for format in FORMATS:
         built(tmp_path / format, random_vectors(400), vectors=format)
@@ -104,7 +104,7 @@ def test_without_reranking_the_scores_are_faisss(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_vectors_that_move_to_another_shard_keep_their_bits(tmp_path: Path, format: VectorFormat) -> None:
+def test_moved_vectors_keep_their_bits(tmp_path: Path, format: VectorFormat) -> None:
     texts = passages([f"snow {n} reflects" for n in range(11)])
     settings = IndexSettings(shard_size=4, vectors=format)
     build_index(texts, tmp_path, WordEmbedder(), settings, quiet=True)
@@ -119,7 +119,7 @@ def test_vectors_that_move_to_another_shard_keep_their_bits(tmp_path: Path, form
     }
 
 
-def test_another_format_embeds_again_what_an_unfinished_build_had(tmp_path: Path) -> None:
+def test_an_unfinished_build_in_another_format_is_embedded_again(tmp_path: Path) -> None:
     class Interrupted(WordEmbedder):
         def encode_passages(self, *arguments: object) -> np.ndarray:
             if self.encoded >= 4:
@@ -135,7 +135,7 @@ def test_another_format_embeds_again_what_an_unfinished_build_had(tmp_path: Path
     verify(tmp_path)
 
 
-def test_numbers_too_large_for_float16_are_one_line(tmp_path: Path) -> None:
+def test_numbers_too_large_for_float16_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="too large for float16"):
         built(tmp_path, np.full((3, 4), 1e6, np.float32), vectors="float16")
 
@@ -151,7 +151,7 @@ def test_numbers_too_large_for_float16_are_one_line(tmp_path: Path) -> None:
         ("IVF8,Flat", "int8", 10, 8, "IVF8,Flat"),
     ],
 )
-def test_a_kind_is_a_factory_string_for_the_size_of_a_shard(
+def test_factory_strings_depend_on_the_size_of_the_shard(
     kind: str, format: VectorFormat, number: int, dimension: int, expected: str
 ) -> None:
     assert factory(kind, format, number, dimension) == expected

@@ -1,4 +1,4 @@
-"""One writer at a time, and one line that names the path where nothing can be written."""
+"""One writer at a time, and errors that name the path that cannot be written."""
 
 from __future__ import annotations
 
@@ -20,17 +20,16 @@ from tests.helpers.small_indexes import SNOW, SOIL, build, texts_of
 from tests.helpers.toy_embedders import WordEmbedder
 
 
-def test_a_second_writer_is_told_who_the_first_is(folder: Path) -> None:
-    holder = rf"another process \(pid {os.getpid()} on .+ since 2.+: .+\) is writing to"
+def test_a_second_writer_is_refused_with_the_pid_of_the_first(folder: Path) -> None:
     with writer_lock(folder):
         for write in (lambda: build(folder, SOIL), lambda: remove(folder)):
-            with pytest.raises(IndexFolderError, match=holder):
+            with pytest.raises(IndexFolderError, match=rf"another process \(pid {os.getpid()} on"):
                 write()
         assert texts_of(Index.open(folder)) == SNOW
     build(folder, SOIL)
 
 
-def test_the_lock_holds_between_processes_and_dies_with_its_holder(folder: Path) -> None:
+def test_the_lock_works_across_processes_and_ends_with_its_holder(folder: Path) -> None:
     script = (
         "import sys, pathlib; from ragx.util.files import writer_lock\n"
         "with writer_lock(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
@@ -46,7 +45,7 @@ def test_the_lock_holds_between_processes_and_dies_with_its_holder(folder: Path)
     build(folder, SOIL)
 
 
-# Each is larger than those written before it.
+# each file is larger than those written before it
 LARGE = [" ".join(f"w{row}x{column}" for column in range(100)) for row in range(40)]
 SCRIPT = """
 import json, pathlib, resource, sys
@@ -66,12 +65,10 @@ def build_large(folder: Path) -> WordEmbedder:
 
 
 @pytest.mark.parametrize("name", ["shard-00000/passages.arrow", "shard-00000/vectors.npy", "shard-00000/faiss.index"])
-def test_a_full_disk_is_one_line_that_names_the_file_and_publishes_nothing(
-    folder: Path, tmp_path: Path, name: str
-) -> None:
-    """A limit on the size of files stands in for the disk: writes fail in the same way, whoever does them."""
-    build_large(tmp_path / "whole")
-    limit = read_manifest(tmp_path / "whole").files[name].size - 1
+def test_a_full_disk_publishes_nothing_and_names_the_file(folder: Path, tmp_path: Path, name: str) -> None:
+    """A limit on file sizes acts like a full disk: all writes fail in the same way."""
+    build_large(tmp_path / "complete")
+    limit = read_manifest(tmp_path / "complete").files[name].size - 1
     child = subprocess.run(
         [sys.executable, "-c", SCRIPT, "", str(folder), str(limit)],
         cwd=ROOT,
@@ -79,8 +76,8 @@ def test_a_full_disk_is_one_line_that_names_the_file_and_publishes_nothing(
         text=True,
         check=True,
     )
-    named = folder / "gen-building" / name
-    assert re.fullmatch(rf"cannot write {named}: (File too large|.* \(is the disk full\?\))\n", child.stdout), child
+    path = folder / "gen-building" / name
+    assert re.fullmatch(rf"cannot write {path}: (File too large|.* \(is the disk full\?\))\n", child.stdout), child
     assert (folder / "CURRENT").read_text() == "gen-0001\n"
     assert texts_of(Index.open(folder)) == SNOW
     verify(folder)
@@ -100,7 +97,7 @@ except IndexFolderError as error:
 """
 
 
-def test_a_disk_that_is_full_for_the_lexical_index_is_one_line_and_publishes_nothing(folder: Path) -> None:
+def test_a_full_disk_for_the_lexical_index_publishes_nothing(folder: Path) -> None:
     build_large(folder)
     (folder / "gen-0002" / "lexical" / "meta.json").unlink()
     child = subprocess.run(
@@ -112,20 +109,20 @@ def test_a_disk_that_is_full_for_the_lexical_index_is_one_line_and_publishes_not
     assert texts_of(Index.open(folder)) == LARGE
 
 
-def test_a_read_only_folder_can_be_read_and_not_written() -> None:
-    base = Path(mkdtemp())  # not tmp_path: others than its owner may not enter that
+def test_a_read_only_folder_can_be_read_but_not_written() -> None:
+    base = Path(mkdtemp())  # tmp_path is accessible to its owner only
     folder = base / "index"
     build(folder, SNOW)
     base.chmod(0o555)
     folder.chmod(0o555)
     user = os.geteuid()
     try:
-        if user == 0:  # who may write anywhere
+        if user == 0:  # root may write anywhere
             os.seteuid(65534)
-        with pytest.raises(IndexFolderError, match=rf"cannot write {folder}/LOCK: Permission denied"):
+        with pytest.raises(IndexFolderError, match=f"cannot write {folder}/LOCK"):
             build(folder, SOIL)
         assert texts_of(Index.open(folder)) == SNOW
-        with pytest.raises(IndexFolderError, match=rf"cannot write {folder}/new: Permission denied"):
+        with pytest.raises(IndexFolderError, match=f"cannot write {folder}/new"):
             build(folder / "new", SOIL)
     finally:
         os.seteuid(user)
@@ -134,17 +131,17 @@ def test_a_read_only_folder_can_be_read_and_not_written() -> None:
         shutil.rmtree(base)
 
 
-def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "CURRENT").write_text("MANIFEST-000004\n")
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(IndexFolderError, match="is not empty and not an index: choose another folder"):
+    with pytest.raises(IndexFolderError, match="neither empty nor an index"):
         build(tmp_path, SNOW)
     with pytest.raises(IndexFolderError, match="no index at"):
         remove(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"CURRENT", "notes.txt"}
 
 
-def test_a_file_in_the_way_is_one_line(tmp_path: Path) -> None:
+def test_a_file_instead_of_the_output_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file", tmp_path / "file" / "index"):
         with pytest.raises(IndexFolderError, match=f"cannot write {tmp_path}/file"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -190,8 +191,10 @@ def test_a_file_that_is_reached_by_two_ways_stays_as_a_build_has_it(corpus: Path
     (corpus / "link.txt").symlink_to("a.txt")
     build([corpus, corpus / "deep", corpus / "c.jsonl"], tmp_path / "index", TWO_WORDS)
     before = held(tmp_path / "index")
+    modified = (corpus / "a.txt").stat().st_mtime
     for text in ("Grey sea.", "Blue sea."):
         write(corpus, {"a.txt": text})
+        os.utime(corpus / "a.txt", (modified, modified))
         update(tmp_path / "index")
         build([corpus, corpus / "deep", corpus / "c.jsonl"], tmp_path / "anew", TWO_WORDS)
         assert held(tmp_path / "index") == held(tmp_path / "anew")
@@ -248,7 +251,7 @@ def test_a_damaged_record_is_named_and_made_again_empty(folder: Path, parsed: li
 def test_a_damaged_record_of_a_large_index_is_not_believed(
     folder: Path, parsed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ragx.index.index.READ_WHEN_OPENED", 0)
+    monkeypatch.setattr("ragx.index.index.MAX_CHECKED_BYTES", 0)
     path = generation(folder) / SOURCES
     path.write_bytes(path.read_bytes().replace(b"a.txt", b"e.txt"))
     assert update(folder).added == 0

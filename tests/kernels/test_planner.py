@@ -19,35 +19,35 @@ LLAMA3 = replace(LLAMA2, kv_heads=8)
 
 
 def test_prefill_projects_and_keeps_nothing() -> None:
-    for shape, on in ((SMOLLM2, TWO_CORES), (LLAMA2, GPU), (LLAMA3, GPU)):
-        assert choose(replace(shape, queries=1500), on, memory=PLENTY) == "project"
+    for shape, device in ((SMOLLM2, TWO_CORES), (LLAMA2, GPU), (LLAMA3, GPU)):
+        assert choose(replace(shape, queries=1500), device, memory=PLENTY) == "project"
 
 
-def test_decoding_with_few_key_value_heads_keeps_them() -> None:
+def test_decoding_with_few_key_value_heads_caches_keys_and_values() -> None:
     assert choose(SMOLLM2, TWO_CORES, memory=PLENTY, steps=64) == "cached"
 
 
-def test_decoding_with_many_key_value_heads_reads_phi() -> None:
-    """E < 2·G·D: Φ is the smaller."""
+def test_decoding_with_many_key_value_heads_is_latent() -> None:
+    """E < 2·G·D: Φ is smaller than keys and values."""
     assert choose(LLAMA2, GPU, memory=PLENTY, steps=64) == "latent"
     assert choose(LLAMA2, TWO_CORES, memory=PLENTY, steps=64) == "latent"
 
 
-def test_int8_phi_is_read_at_its_size_on_a_gpu_only() -> None:
+def test_int8_phi_reads_fewer_bytes_only_on_a_gpu() -> None:
     narrow = replace(SMOLLM2, phi_itemsize=1)
     assert choose(narrow, TWO_CORES, memory=PLENTY, steps=64) == "cached"
     assert choose(replace(narrow, on_gpu=True), GPU, memory=PLENTY, steps=1000) == "latent"
 
 
-def test_keys_and_values_that_do_not_fit_are_not_kept() -> None:
+def test_keys_and_values_that_do_not_fit_are_not_cached() -> None:
     needed = 2 * 8_040 * 192 * 2 * 30
-    assert planner.resident("cached", SMOLLM2) == needed
+    assert planner.cache_bytes("cached", SMOLLM2) == needed
     assert choose(SMOLLM2, TWO_CORES, memory=needed, steps=64) == "cached"
     assert choose(SMOLLM2, TWO_CORES, memory=needed - 1, steps=64) == "latent"
 
 
-def test_latent_costs_what_the_table_says() -> None:
-    """4·n·H·E·(M + D) operations or M·E·b bytes, whichever takes longer."""
+def test_latent_cost_matches_the_readme() -> None:
+    """4·N·H·E·(M + D) operations or M·E·b bytes, whichever takes longer."""
     compute_bound, memory_bound = DeviceProfile(1e9, 1e15), DeviceProfile(1e18, 1e9)
     assert planner.seconds("latent", SMOLLM2, compute_bound) == pytest.approx(4 * 9 * 576 * (8_040 + 64) / 1e9)
     assert planner.seconds("latent", SMOLLM2, memory_bound) == pytest.approx(8_040 * 576 * 2 / 1e9)
@@ -63,26 +63,25 @@ shapes = st.builds(
     encoder_width=st.integers(64, 2048),
     layers=st.integers(1, 80),
 )
-machines = st.builds(DeviceProfile, flops=st.floats(1e9, 1e16), bandwidth=st.floats(1e8, 1e13))
+devices = st.builds(DeviceProfile, flops=st.floats(1e9, 1e16), bandwidth=st.floats(1e8, 1e13))
 
 
-@given(shape=shapes, on=machines, steps=st.integers(1, 1000), memory=st.floats(0, 1e13))
-def test_the_choice_fits_and_nothing_that_fits_is_faster(
-    shape: Shape, on: DeviceProfile, steps: int, memory: float
-) -> None:
-    choice = choose(shape, on, memory=memory, steps=steps)
-    assert planner.resident(choice, shape) <= memory
+@given(shape=shapes, device=devices, steps=st.integers(1, 1000), memory=st.floats(0, 1e13))
+def test_the_choice_is_the_fastest_that_fits(shape: Shape, device: DeviceProfile, steps: int, memory: float) -> None:
+    choice = choose(shape, device, memory=memory, steps=steps)
+    assert planner.cache_bytes(choice, shape) <= memory
+    fastest = planner.seconds(choice, shape, device, steps=steps)
     for strategy in planner.STRATEGIES:
-        if planner.resident(strategy, shape) <= memory:
-            assert planner.seconds(choice, shape, on, steps=steps) <= planner.seconds(strategy, shape, on, steps=steps)
+        if planner.cache_bytes(strategy, shape) <= memory:
+            assert fastest <= planner.seconds(strategy, shape, device, steps=steps)
 
 
-@given(shape=shapes, on=machines)
-def test_without_memory_nothing_is_kept(shape: Shape, on: DeviceProfile) -> None:
-    assert choose(shape, on, memory=0, steps=1000) != "cached"
+@given(shape=shapes, device=devices)
+def test_without_memory_nothing_is_cached(shape: Shape, device: DeviceProfile) -> None:
+    assert choose(shape, device, memory=0, steps=1000) != "cached"
 
 
-def test_a_device_is_measured_once_a_process() -> None:
+def test_a_device_is_measured_once_per_process() -> None:
     first = device_profile("cpu", torch.float32)
     assert first.flops > 1e8
     assert first.bandwidth > 1e8

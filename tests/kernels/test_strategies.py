@@ -1,7 +1,8 @@
-"""The three strategies give what naive.py defines."""
+"""The three strategies agree with naive.py."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -10,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ragx_kernels.cross_attention import (
     AttentionStrategy,
+    attention_shares,
     cross_attention,
     dequantize,
     naive,
     project_keys_values,
     quantize,
-    shares,
 )
 from torch import Tensor
 
@@ -31,32 +32,32 @@ def attend(
 ) -> tuple[Tensor, Tensor | None]:
     phi_scale = options.get("phi_scale")
     assert phi_scale is None or isinstance(phi_scale, Tensor)
-    kept = None
+    keys_values = None
     if strategy == "cached":
         _, phi, key_weight, value_weight = given.tensors
-        kept = project_keys_values(phi, key_weight, value_weight, head_dim=given.head_dim, phi_scale=phi_scale)
+        keys_values = project_keys_values(phi, key_weight, value_weight, head_dim=given.head_dim, phi_scale=phi_scale)
     offsets = given.offsets if lse else None
     return cross_attention(
-        *given.tensors, strategy=strategy, keys_values=kept, mask=given.mask, offsets=offsets, **options
+        *given.tensors, strategy=strategy, keys_values=keys_values, mask=given.mask, offsets=offsets, **options
     )
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @settings(deadline=None, max_examples=60)
 @given(given=inputs())
-def test_each_way_agrees_with_the_definition(strategy: AttentionStrategy, given: Inputs) -> None:
+def test_each_strategy_agrees_with_the_definition(strategy: AttentionStrategy, given: Inputs) -> None:
     output, lse = given.expected()
     result, result_lse = attend(strategy, given)
     assert relative_error(result, output) < 1e-5
     assert result_lse is not None
     assert relative_error(result_lse, lse) < 1e-5
-    plain, none = attend(strategy, given, lse=False)
-    assert relative_error(plain, output) < 1e-5
-    assert none is None
+    without_lse, no_lse = attend(strategy, given, lse=False)
+    assert relative_error(without_lse, output) < 1e-5
+    assert no_lse is None
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_many_queries_are_taken_in_blocks(strategy: AttentionStrategy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_queries_run_in_blocks(strategy: AttentionStrategy, monkeypatch: pytest.MonkeyPatch) -> None:
     given = make_inputs(LENGTHS, queries=150, absent=ABSENT)
     monkeypatch.setattr("ragx_kernels.cross_attention.cached.CPU_BLOCK_BYTES", 1)  # blocks of 32 rows
     output, lse = given.expected()
@@ -72,16 +73,13 @@ def test_many_queries_are_taken_in_blocks(strategy: AttentionStrategy, monkeypat
 def test_gradients_agree_with_the_definition(strategy: AttentionStrategy, given: Inputs) -> None:
     def gradients(run: object) -> list[Tensor]:
         leaves = [tensor.double().requires_grad_() for tensor in given.tensors]
-        moved = Inputs(*leaves, mask=given.mask, offsets=given.offsets)
-        output = run(moved)  # type: ignore[operator]
+        output = run(Inputs(*leaves, mask=given.mask, offsets=given.offsets))  # type: ignore[operator]
         weights = torch.linspace(-1, 1, max(1, output.numel()), dtype=torch.double)[: output.numel()]
-        found = torch.autograd.grad(
-            (output.flatten() * weights).sum() + sum((leaf * 0).sum() for leaf in leaves), leaves
-        )
-        return list(found)
+        unused = sum((leaf * 0).sum() for leaf in leaves)  # every leaf gets a gradient
+        return list(torch.autograd.grad((output.flatten() * weights).sum() + unused, leaves))
 
-    expected = gradients(lambda moved: moved.expected()[0])
-    result = gradients(lambda moved: attend(strategy, moved, lse=False)[0])
+    expected = gradients(lambda inputs: inputs.expected()[0])
+    result = gradients(lambda inputs: attend(strategy, inputs, lse=False)[0])
     for ours, theirs in zip(result, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-9)
 
@@ -89,7 +87,7 @@ def test_gradients_agree_with_the_definition(strategy: AttentionStrategy, given:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("queries", [1, 70])
-def test_half_precision_errs_at_most_twice_as_much_as_plain_pytorch(
+def test_half_precision_error_is_at_most_twice_that_of_plain_pytorch(
     strategy: AttentionStrategy, dtype: torch.dtype, queries: int
 ) -> None:
     given = make_inputs([[130, 120, 97]], head_dim=64, width=96, heads=4, queries=queries).to(dtype)
@@ -108,22 +106,21 @@ def test_half_precision_errs_at_most_twice_as_much_as_plain_pytorch(
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("queries", [1, 40])
-def test_int8_phi_gives_what_its_widened_rows_give(
+def test_int8_phi_agrees_with_its_dequantized_rows(
     strategy: AttentionStrategy, queries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ragx_kernels.cross_attention.latent.PART_ROWS", 4)
     given = make_inputs(LENGTHS, queries=queries, absent=ABSENT)
     phi8, scale = quantize(given.phi)
-    widened = Inputs(given.query, dequantize(phi8, scale, torch.float32), *given.tensors[2:], given.mask, given.offsets)
-    output, lse = widened.expected()
-    narrow = Inputs(given.query, phi8, *given.tensors[2:], given.mask, given.offsets)
-    result, result_lse = attend(strategy, narrow, phi_scale=scale)
+    dequantized = replace(given, phi=dequantize(phi8, scale, torch.float32))
+    output, lse = dequantized.expected()
+    result, result_lse = attend(strategy, replace(given, phi=phi8), phi_scale=scale)
     assert relative_error(result, output) < 1e-5
     assert result_lse is not None
     assert relative_error(result_lse, lse) < 1e-5
 
 
-def test_an_int8_row_is_off_by_at_most_half_a_step() -> None:
+def test_int8_error_is_at_most_half_a_step() -> None:
     phi = torch.randn(3, 7, 20) * torch.logspace(-4, 3, 7)[:, None]
     phi[1, 2] = 0
     phi8, scale = quantize(phi)
@@ -151,9 +148,9 @@ def test_the_order_of_passages_does_not_matter(strategy: AttentionStrategy) -> N
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_question_alone_gets_what_it_gets_in_a_batch(strategy: AttentionStrategy) -> None:
+def test_batching_does_not_change_the_output(strategy: AttentionStrategy) -> None:
     given = make_inputs(LENGTHS, absent=ABSENT)
-    together, _ = attend(strategy, given)
+    batched, _ = attend(strategy, given)
     assert given.mask is not None
     for b in range(len(LENGTHS)):
         length = given.offsets[b][-1]
@@ -164,21 +161,15 @@ def test_a_question_alone_gets_what_it_gets_in_a_batch(strategy: AttentionStrate
             given.mask[b : b + 1, :length],
             [given.offsets[b]],
         )
-        torch.testing.assert_close(attend(strategy, alone)[0][0], together[b], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(attend(strategy, alone)[0][0], batched[b], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_masked_passage_counts_as_absent(strategy: AttentionStrategy) -> None:
-    with_it = make_inputs([[5, 9, 3]], absent=frozenset({(0, 1)}))
-    without = Inputs(
-        with_it.query,
-        torch.cat([with_it.phi[:, :5], with_it.phi[:, 14:]], dim=1),
-        *with_it.tensors[2:],
-        None,
-        [[0, 5, 8]],
-    )
-    output, lse = attend(strategy, with_it)
-    expected, expected_lse = attend(strategy, without)
+    masked = make_inputs([[5, 9, 3]], absent=frozenset({(0, 1)}))
+    phi = torch.cat([masked.phi[:, :5], masked.phi[:, 14:]], dim=1)
+    output, lse = attend(strategy, masked)
+    expected, expected_lse = attend(strategy, replace(masked, phi=phi, mask=None, offsets=[[0, 5, 8]]))
     assert lse is not None
     assert expected_lse is not None
     torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-6)
@@ -187,29 +178,28 @@ def test_a_masked_passage_counts_as_absent(strategy: AttentionStrategy) -> None:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_nothing_to_attend_to_adds_nothing(strategy: AttentionStrategy) -> None:
+def test_without_tokens_the_output_is_zero(strategy: AttentionStrategy) -> None:
     for empty in (make_inputs([[0, 0]]), make_inputs([[]]), make_inputs([[4]], absent=frozenset({(0, 0)}))):
         output, lse = attend(strategy, empty)
         assert output.shape == empty.query.shape
         assert lse is not None
         assert not output.any()
         assert (lse == -torch.inf).all()
-        assert not shares(lse).any()
+        assert not attention_shares(lse).any()
 
 
 @settings(deadline=None, max_examples=40)
 @given(given=inputs(), strategy=st.sampled_from(STRATEGIES))
-def test_log_sum_exps_of_passages_add_up_and_shares_sum_to_one(given: Inputs, strategy: AttentionStrategy) -> None:
+def test_log_sum_exps_of_passages_add_up_and_shares_sum_to_1(given: Inputs, strategy: AttentionStrategy) -> None:
     whole = naive.cross_attention(*given.tensors, mask=given.mask)[1]  # all in one passage
     lse = attend(strategy, given)[1]
     assert lse is not None
     assert relative_error(lse.logsumexp(dim=3, keepdim=True) if lse.shape[3] else whole, whole) < 1e-5
-    total = shares(lse).sum(dim=3)
+    total = attention_shares(lse).sum(dim=3)
     assert torch.allclose(total, (lse > -torch.inf).any(dim=3).to(total.dtype))
 
 
-def test_a_share_is_the_attention_a_passage_receives() -> None:
-    """The output is the mean of the passages' own outputs, weighted by their shares."""
+def test_the_output_is_the_mean_of_the_passages_outputs_weighted_by_their_shares() -> None:
     given = make_inputs([[5, 9, 3]])
     output, lse = attend("project", given)
     assert lse is not None
@@ -218,31 +208,31 @@ def test_a_share_is_the_attention_a_passage_receives() -> None:
         naive.cross_attention(given.query, given.phi[:, start:stop], *given.tensors[2:])[0]
         for start, stop in pairwise(bounds)
     ]
-    mixed = (torch.stack(parts, dim=3) * shares(lse)[..., None]).sum(dim=3)
+    mixed = (torch.stack(parts, dim=3) * attention_shares(lse)[..., None]).sum(dim=3)
     torch.testing.assert_close(output, mixed, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_scores_can_be_scaled_otherwise(strategy: AttentionStrategy) -> None:
+def test_the_scale_can_be_set(strategy: AttentionStrategy) -> None:
     given = make_inputs([[5, 9]])
     expected, _ = naive.cross_attention(*given.tensors, scale=0.7)
     assert relative_error(attend(strategy, given, scale=0.7)[0], expected) < 1e-5
 
 
-def test_auto_takes_kept_keys_and_values_or_the_cheaper_of_the_others() -> None:
+def test_auto_uses_cached_keys_and_values_if_given() -> None:
     given = make_inputs([[5, 9]])
     zeros = (torch.zeros(1, 2, 14, 8), torch.zeros(1, 2, 14, 8))
     assert not cross_attention(*given.tensors, keys_values=zeros)[0].any()
     assert relative_error(cross_attention(*given.tensors)[0], given.expected()[0]) < 1e-5
 
 
-def test_cached_without_keys_and_values_is_refused() -> None:
+def test_cached_needs_keys_and_values() -> None:
     with pytest.raises(ValueError, match="needs keys_values"):
         cross_attention(*make_inputs([[3]]).tensors, strategy="cached")
 
 
 @pytest.mark.parametrize("offsets", [[[0, 9]], [[1, 3]], [[0, 3, 2]], [[]], [[0, 3], [0, 3]]])
-def test_offsets_that_do_not_fit_are_refused(offsets: list[list[int]]) -> None:
+def test_invalid_offsets_are_refused(offsets: list[list[int]]) -> None:
     with pytest.raises(ValueError, match="offsets must"):
         cross_attention(*make_inputs([[3]]).tensors, offsets=offsets)
 

@@ -1,4 +1,4 @@
-"""The Triton kernels compile for NVIDIA GPUs, within their shared memory; Triton needs no GPU for that."""
+"""The Triton kernels compile for NVIDIA GPUs within their shared memory; Triton can do that without a GPU."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ merge = dict(partial="fp32", split_lse="fp32", output="bf16")
 compile(kernel._merge_kernel, merge, dict(BLOCK=triton.next_power_of_2(width)))
 """
 SHARED_MEMORY = {80: 163 * 1024, 89: 99 * 1024, 90: 227 * 1024}
-"""Bytes a block of threads may use, by compute capability (A100, L4/RTX 40, H100)."""
+"""Bytes per thread block, by compute capability (A100, L4/RTX 40, H100)."""
 
 
 @pytest.mark.parametrize(
     ("capability", "width", "phi"), [(80, 1024, "bf16"), (89, 1024, "i8"), (90, 576, "bf16"), (90, 384, "i8")]
 )
-def test_it_compiles_within_the_shared_memory(capability: int, width: int, phi: str) -> None:
+def test_kernels_compile_within_shared_memory(capability: int, width: int, phi: str) -> None:
     limit = SHARED_MEMORY[capability]
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     words = [str(capability), str(limit), str(width), phi]

@@ -1,8 +1,9 @@
-"""Latent decoding in Triton: on the GPU where there is one, else through Triton's interpreter."""
+"""Latent decoding in Triton: on a GPU if available, otherwise in Triton's interpreter."""
 
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,13 +18,13 @@ from tests.helpers.attention_inputs import Inputs, inputs, make_inputs, relative
 
 kernel = pytest.importorskip("ragx_kernels.cross_attention.triton", reason="Triton is not installed")
 
-pytestmark = pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")  # log(0), which -inf is right for
+pytestmark = pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")  # log(0) = -inf is intended
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @pytest.fixture(autouse=True)
-def unwritten_memory_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the kernels are given to write to holds NaN."""
+def nan_in_empty_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fill output tensors with NaN, so that an unwritten element shows."""
     for name in ("empty", "empty_like"):
         make = getattr(torch, name)
 
@@ -35,7 +36,7 @@ def unwritten_memory_shows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def triton_for_every_latent_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def triton_for_all_latent_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latent, "_runs_in_triton", lambda *_: True)
 
 
@@ -50,22 +51,22 @@ def attend(given: Inputs, *, lse: bool = True, **options: Any) -> tuple[Tensor, 
 
 @settings(deadline=None, max_examples=15)
 @given(given=inputs(least_width=16), splits=st.integers(1, 6))
-def test_it_agrees_with_the_definition(given: Inputs, splits: int) -> None:
+def test_agrees_with_the_definition(given: Inputs, splits: int) -> None:
     output, lse = given.expected()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernel, "attend_to_phi", functools.partial(kernel.attend_to_phi, splits=splits))
         result, result_lse = attend(given)
-        plain, none = attend(given, lse=False)
+        without_lse, no_lse = attend(given, lse=False)
     assert relative_error(result, output) < 1e-5
     assert result_lse is not None
     assert relative_error(result_lse, lse) < 1e-5
-    assert relative_error(plain, output) < 1e-5
-    assert none is None
+    assert relative_error(without_lse, output) < 1e-5
+    assert no_lse is None
 
 
 @pytest.mark.parametrize("width", [384, 400, 576, 768, 1000, 1024])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_it_errs_at_most_twice_as_much_as_plain_pytorch(width: int, dtype: torch.dtype) -> None:
+def test_error_is_at_most_twice_that_of_plain_pytorch(width: int, dtype: torch.dtype) -> None:
     lengths = [[70, 128, 5]]
     given = make_inputs(lengths, heads=9, groups=3, head_dim=64, width=width, queries=1).to(dtype)
     exact, exact_lse = naive.cross_attention(*(tensor.double() for tensor in given.tensors), offsets=given.offsets)
@@ -87,21 +88,19 @@ def test_it_errs_at_most_twice_as_much_as_plain_pytorch(width: int, dtype: torch
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("heads", [4, 32, 36])
-def test_int8_phi_gives_what_its_widened_rows_give(heads: int, dtype: torch.dtype) -> None:
+def test_int8_phi_agrees_with_its_dequantized_rows(heads: int, dtype: torch.dtype) -> None:
     absent = frozenset({(0, 1)})
     given = make_inputs([[33, 20, 0, 40], [70]], heads=heads, groups=4, width=400, queries=1, absent=absent).to(dtype)
     phi8, scale = quantize(given.phi)
-    widened = Inputs(given.query, dequantize(phi8, scale, torch.float32), *given.tensors[2:], given.mask, given.offsets)
-    output, lse = widened.expected()
-    narrow = Inputs(given.query, phi8, *given.tensors[2:], given.mask, given.offsets)
-    result, result_lse = attend(narrow, phi_scale=scale)
+    output, lse = replace(given, phi=dequantize(phi8, scale, torch.float32)).expected()
+    result, result_lse = attend(replace(given, phi=phi8), phi_scale=scale)
     tolerance = 1e-5 if dtype == torch.float32 else 0.02
     assert relative_error(result, output) < tolerance
     assert result_lse is not None
     assert relative_error(result_lse, lse) < tolerance
 
 
-def test_tokens_beyond_the_last_passage_are_attended_to() -> None:
+def test_tokens_after_the_last_offset_are_attended_to() -> None:
     given = make_inputs([[40, 30, 9]], width=32)
     output, lse = given.expected()
     given.offsets[0].pop()
@@ -111,7 +110,7 @@ def test_tokens_beyond_the_last_passage_are_attended_to() -> None:
     assert relative_error(result_lse, lse[..., :2]) < 1e-5
 
 
-def test_passages_are_cut_only_where_longer_than_a_split() -> None:
+def test_only_passages_longer_than_a_split_are_divided() -> None:
     plan = split(((0, 4, 8, 8, 40, 43),), 4, keep_passages=True, device=torch.device("cpu"))
     assert plan.runs[0].tolist() == [[0, 4], [4, 8], [8, 18], [18, 29], [29, 40], [40, 43]]
     assert plan.passage[0].tolist() == [0, 1, 3, 3, 3, 4]
@@ -122,12 +121,12 @@ def test_passages_are_cut_only_where_longer_than_a_split() -> None:
 
 @given(
     lengths=st.lists(st.lists(st.integers(0, 50), max_size=8), min_size=1, max_size=3),
-    wanted=st.integers(1, 9),
+    count=st.integers(1, 9),
     keep=st.booleans(),
 )
-def test_splits_read_every_token_once(lengths: list[list[int]], wanted: int, keep: bool) -> None:
+def test_splits_read_every_token_once(lengths: list[list[int]], count: int, keep: bool) -> None:
     offsets = tuple(tuple(row) for row in make_inputs(lengths).offsets)
-    plan = split(offsets, wanted, keep_passages=keep, device=torch.device("cpu"))
+    plan = split(offsets, count, keep_passages=keep, device=torch.device("cpu"))
     for starts, runs, firsts, passages in zip(offsets, plan.runs, plan.first_run, plan.passage, strict=True):
         last = int(firsts[-1])
         assert firsts[0] == 0

@@ -215,7 +215,7 @@ def test_mistakes_are_one_line_and_change_nothing(store: RagxVectorStore, tmp_pa
         with pytest.raises(IndexFolderError, match="was built with embedder CountedEmbeddings"):
             use()
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(IndexFolderError, match="is not empty and not an index"):
+    with pytest.raises(IndexFolderError, match="neither empty nor an index"):
         RagxVectorStore(tmp_path, CountedEmbeddings()).add_texts(["foo"])
     assert len(store.similarity_search("foo", k=9)) == 3
 

@@ -1,6 +1,6 @@
-"""A small Hub on this machine, tiny models, and a fresh process to use them from.
+"""A small local Hub, tiny models, and new processes that use them.
 
-The process is real because what is tested is set by environment variables that libraries read when they are imported.
+The processes are real because libraries read the environment variables under test when they are imported.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Repository:
-    """Files that the Hub of the tests serves; `sha256` is what it claims where that is not the truth."""
+    """Files that the test Hub serves; `sha256` holds false checksums that it reports."""
 
     files: dict[str, bytes]
     sha256: dict[str, str] = field(default_factory=dict)
 
 
 class Hub:
-    """The endpoints of the Hub that huggingface_hub uses to fetch a model."""
+    """The Hub's endpoints that huggingface_hub uses to download a model."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
         self.requests: list[str] = []
         self.tokens: list[str | None] = []
         self.stall = threading.Event()
-        """Cleared: answers wait. `stalled_path` limits that to one file, of which half is sent first."""
+        """If cleared, answers wait. `stalled_path` limits this to one file, after half of it is sent."""
         self.stall.set()
         self.stalled_path: str | None = None
         self.reached_stall = threading.Event()
@@ -46,7 +46,7 @@ class Hub:
         """The connection breaks in the middle of this file."""
         self.gated = False
         self.nonsense = False
-        """It answers everything with a web page, as the sign-in of a public network does."""
+        """Answer all requests with a web page, like the sign-in page of a public network."""
         handler = type("BoundHandler", (Handler,), {"hub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
@@ -168,13 +168,13 @@ def hub() -> Iterator[Hub]:
 
 @dataclass
 class Outcome:
-    """What a call of `ragx.models` gave in a fresh process."""
+    """Result of a call of `ragx.models` in a new process."""
 
     value: Any
     error: str | None
     seconds: float
     notices: list[str]
-    """Lines on stderr, progress bars left out."""
+    """Lines on stderr, without progress bars."""
 
 
 Calls = Callable[..., subprocess.Popen[str]]
@@ -205,7 +205,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def stored(home: Path) -> Callable[[], list[str]]:
-    """Say what is in the cache, locks left out."""
+    """List the contents of the cache, without locks."""
 
     def stored() -> list[str]:
         paths = home.glob("[!l]*/*")
@@ -244,7 +244,7 @@ def wait_for(process: subprocess.Popen[str]) -> Outcome:
 
 @pytest.fixture
 def finished() -> Callable[[subprocess.Popen[str]], Outcome]:
-    """Wait for a process that `start` gave."""
+    """Wait for a process from `start`."""
     return wait_for
 
 
@@ -256,7 +256,7 @@ def run(start: Calls) -> Callable[..., Outcome]:
 
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random BERT encoder with its tokenizer, as `save_pretrained` writes it."""
+    """A random BERT model with its tokenizer, written by `save_pretrained`."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, set_seed
 
@@ -283,7 +283,7 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def pickled_bert(tiny_bert: Path, tmp_path: Path) -> Path:
-    """The same model as published models of some years ago are: its weights in pytorch_model.bin alone."""
+    """The same model with its weights only in pytorch_model.bin, like older published models."""
     import shutil
 
     import torch

@@ -1,4 +1,4 @@
-"""The reader that comes with ragx: it is small, and reads what stands in its encoder alone."""
+"""The bundled reader is small and reads facts that only its encoder sees."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ FACTS = [
         "Lommish",
     ),
 ]
-"""Title, passage, question, answer: none of it is true, so it can only be read."""
+"""Title, passage, question, answer. All are invented, so they must be read."""
 
 
 @cache
@@ -56,18 +56,18 @@ def passage(title: str, text: str) -> Passage:
     return Passage(id=title, document=title, title=title, text=text, position=0, start=0, end=len(text), source="")
 
 
-def answers(read: Callable[[Passage], list[Passage]]) -> list[bool]:
-    """Which of the facts are answered, with these passages for each in the encoder and none in the prompt."""
-    right = []
+def correct_answers(choose: Callable[[Passage], list[Passage]]) -> int:
+    """Number of correct answers, with the chosen passages in the encoder and none in the prompt."""
+    correct = 0
+    sampling = SamplingParams(max_new_tokens=24)
     for title, text, question, answer in FACTS:
-        generation = SamplingParams(max_new_tokens=24)
-        passages = read(passage(title, text))
-        reading = reader().prepare(question, passages, prompt_passages=0, sampling=generation)
-        right.append(contains("".join(reader().stream(reading, generation)), [answer]))
-    return right
+        passages = choose(passage(title, text))
+        prepared = reader().prepare(question, passages, prompt_passages=0, sampling=sampling)
+        correct += contains("".join(reader().stream(prepared, sampling)), [answer])
+    return correct
 
 
-def test_its_weights_are_few_and_it_says_what_it_can_do() -> None:
+def test_the_reader_is_small_and_has_a_model_card() -> None:
     folder = models.resolve(NAME)
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 36 * 2**20
     card = (folder / "README.md").read_text(encoding="utf-8")
@@ -75,7 +75,7 @@ def test_its_weights_are_few_and_it_says_what_it_can_do() -> None:
         assert heading in card
 
 
-def test_it_is_listed_as_what_comes_with_ragx() -> None:
+def test_the_reader_is_listed_as_bundled() -> None:
     (row,) = [row for row in models.list_models() if row.name == NAME]
     assert (row.kind, row.sources, row.cached) == ("reader", ["ragx"], True)
 
@@ -84,32 +84,34 @@ def test_text_in_the_encoder_is_copied() -> None:
     text = " ".join(sentence for _, sentence, _, _ in FACTS)
     ids = plain_ids(reader().tokenizer, [text])[0]
     chunks = [ids[start : start + 64] for start in range(0, len(ids), 64)]
-    read, unread = (score(reader().model, ids, given, last=len(ids) - 1)["nll"] for given in (chunks, []))
-    assert read < 0.35 * unread
+    with_passages, without = (
+        score(reader().model, ids, passages, last=len(ids) - 1)["nll"] for passages in (chunks, [])
+    )
+    assert with_passages < 0.35 * without
 
 
-def test_answers_are_read_from_the_encoder_alone() -> None:
-    assert sum(answers(lambda _: [])) == 0
-    assert sum(answers(lambda told: [told])) >= 3
-    everything = [passage(title, text) for title, text, _, _ in FACTS]
-    assert sum(answers(lambda _: everything)) >= 4
+def test_answers_are_read_from_the_encoder() -> None:
+    assert correct_answers(lambda _: []) == 0
+    assert correct_answers(lambda fact: [fact]) >= 3
+    facts = [passage(title, text) for title, text, _, _ in FACTS]
+    assert correct_answers(lambda _: facts) >= 4
 
 
 def test_the_order_of_passages_changes_nothing() -> None:
-    everything = [passage(title, text) for title, text, _, _ in FACTS]
+    facts = [passage(title, text) for title, text, _, _ in FACTS]
     logits = []
-    for read in (everything, everything[::-1]):
-        reading = reader().prepare(FACTS[0][2], read, prompt_passages=0, sampling=SamplingParams())
-        ids = torch.tensor([reading.prompt.ids])
+    for passages in (facts, facts[::-1]):
+        prepared = reader().prepare(FACTS[0][2], passages, prompt_passages=0, sampling=SamplingParams())
+        ids = torch.tensor([prepared.prompt.ids])
         with torch.inference_mode():
-            logits.append(reader().model(ids, context=reading.context).logits)
+            logits.append(reader().model(ids, context=prepared.context).logits)
     torch.testing.assert_close(*logits, rtol=1e-3, atol=1e-3)
     with torch.inference_mode():
-        alone = reader().model(ids).logits
-    assert float((alone - logits[0]).abs().max()) > 1
+        without = reader().model(ids).logits
+    assert float((without - logits[0]).abs().max()) > 1
 
 
-def test_the_card_s_figures_are_those_of_the_results() -> None:
+def test_the_model_cards_figures_are_in_the_results() -> None:
     card = (models.resolve(NAME) / "README.md").read_text(encoding="utf-8")
     results = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
     figures = re.findall(r"\d+\.\d+ \(\d+\.\d+–\d+\.\d+\)", card)

@@ -1,4 +1,4 @@
-"""A model is data: what would run code, or lead out of its folder, is refused in one line."""
+"""A model is data: settings that would run code or leave its folder are refused in one line."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def bert(tiny_bert: Path, home: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_bert, tmp_path / "bert"))
 
 
-def refused(folder: Path) -> str:
-    with pytest.raises(ModelError) as caught:
-        models.resolve(str(folder), "encoder")
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+def refusal(folder: Path) -> str:
+    with pytest.raises(ModelError) as error:
+        models.resolve(str(folder), "embedder")
+    assert "\n" not in str(error.value)
+    return str(error.value)
 
 
 def edit(path: Path, **values: object) -> None:
@@ -42,32 +42,32 @@ def edit(path: Path, **values: object) -> None:
 )
 def test_compiled_code_from_the_hub_is_refused(bert: Path, values: dict[str, object]) -> None:
     edit(bert / "config.json", **values)
-    assert "needs code of its own (config.json: " in refused(bert)
+    assert "needs its own code (config.json: " in refusal(bert)
 
 
-def test_an_attention_of_transformers_own_is_none(bert: Path) -> None:
+def test_built_in_attention_is_accepted(bert: Path) -> None:
     edit(bert / "config.json", attn_implementation="sdpa")
-    assert models.resolve(str(bert), "encoder") == bert
+    assert models.resolve(str(bert), "embedder") == bert
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json", "generation_config.json"])
-def test_code_that_comes_with_a_model_is_refused(bert: Path, file: str) -> None:
+def test_a_models_own_code_is_refused(bert: Path, file: str) -> None:
     (bert / file).write_text(json.dumps({"model_type": "bert", "auto_map": {"AutoModel": "own.Model"}}))
-    assert f"needs code of its own ({file}: auto_map)" in refused(bert)
+    assert f"({file}: auto_map)" in refusal(bert)
 
 
 def test_an_adapter_is_refused(bert: Path) -> None:
     (bert / "adapter_config.json").write_text('{"base_model_name_or_path": "someone/other"}')
-    assert "is an adapter (adapter_config.json)" in refused(bert)
+    assert "is an adapter" in refusal(bert)
 
 
 @pytest.mark.parametrize("path", ["../outside", "/tmp", "1_Pooling/../../outside"])  # noqa: S108
-def test_a_module_outside_of_the_folder_is_refused(bert: Path, tmp_path: Path, path: str) -> None:
+def test_a_module_outside_the_folder_is_refused(bert: Path, tmp_path: Path, path: str) -> None:
     (tmp_path / "outside").mkdir()
     (bert / "1_Pooling").mkdir(exist_ok=True)
     modules = [{"path": path, "type": "sentence_transformers.models.Pooling"}]
     (bert / "modules.json").write_text(json.dumps(modules))
-    assert f"modules.json names the folder {path}, which is not the model's own" in refused(bert)
+    assert "outside the model folder" in refusal(bert)
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "config.json", "vocab.txt"])
@@ -78,26 +78,26 @@ def test_a_link_out_of_the_folder_is_refused(bert: Path, tmp_path: Path, file: s
     else:
         target.write_text("a secret")
     (bert / file).symlink_to(target)
-    assert f"{file} is a link out of the model's folder" in refused(bert)
+    assert f"{file} is a link out" in refusal(bert)
 
 
-def test_a_linked_folder_of_a_module_is_refused(bert: Path, tmp_path: Path) -> None:
+def test_a_link_to_a_module_folder_is_refused(bert: Path, tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (bert / "9_Dense").symlink_to(tmp_path / "outside")
-    assert "9_Dense is a link out of the model's folder" in refused(bert)
+    assert "9_Dense is a link out" in refusal(bert)
 
 
-def test_links_inside_and_those_of_the_hubs_own_cache_are_followed(bert: Path, tmp_path: Path) -> None:
+def test_links_within_the_folder_and_the_hubs_cache_are_followed(bert: Path, tmp_path: Path) -> None:
     (bert / "tokenizer.json").rename(bert / "real.json")
     (bert / "tokenizer.json").symlink_to("real.json")
-    assert models.resolve(str(bert), "encoder") == bert
+    assert models.resolve(str(bert), "embedder") == bert
     repository = tmp_path / "models--tiny--bert"
     (repository / "snapshots").mkdir(parents=True)
     (repository / "blobs").mkdir()
     snapshot = Path(shutil.move(bert, repository / "snapshots" / "0123"))
     (snapshot / "model.safetensors").rename(repository / "blobs" / "abc")
     (snapshot / "model.safetensors").symlink_to("../../blobs/abc")
-    assert models.resolve(str(snapshot), "encoder") == snapshot
+    assert models.resolve(str(snapshot), "embedder") == snapshot
 
 
 JSON = st.recursive(
@@ -110,7 +110,7 @@ KEYS = ["architectures", "model_type", "decoder", "encoder_config", "auto_map", 
 
 @settings(deadline=None, max_examples=60)
 @given(config=st.dictionaries(st.sampled_from(KEYS), JSON) | JSON, modules=JSON)
-def test_any_settings_give_a_kind_or_one_line(
+def test_any_settings_give_a_kind_or_an_error(
     tmp_path_factory: pytest.TempPathFactory, config: object, modules: object
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "any-model"
@@ -118,13 +118,13 @@ def test_any_settings_give_a_kind_or_one_line(
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "modules.json").write_text(json.dumps(modules))
     try:
-        found: str = models.check.settings(folder, "any", None)
+        result: str = models.check.settings(folder, "any", None)
     except ModelError as error:
-        found = str(error)
-    assert found in ("decoder", "encoder", "reader") or found.startswith("any")
+        result = str(error)
+    assert result in ("decoder", "embedder", "reader") or result.startswith("any")
 
 
-RECORD = cache.Record(name="a/b", kind="encoder", source="hub", files={"f": cache.FileRecord(size=1, sha256="0")})
+RECORD = cache.Record(name="a/b", kind="embedder", source="hub", files={"f": cache.FileRecord(size=1, sha256="0")})
 
 
 @settings(deadline=None, max_examples=60)
@@ -137,11 +137,11 @@ RECORD = cache.Record(name="a/b", kind="encoder", source="hub", files={"f": cach
         ),
     )
 )
-def test_any_record_of_the_cache_is_read_or_damaged(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+def test_any_cache_record_is_valid_or_damaged(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     folder = tmp_path_factory.getbasetemp() / "any-record"
     folder.mkdir(exist_ok=True)
     (folder / cache.RECORD).write_bytes(data)
-    assert cache.damage(folder, deep=True)  # its files are not there
+    assert cache.damage(folder, deep=True)  # its files are missing
     assert cache.read_record(folder) is None or isinstance(cache.read_record(folder), cache.Record)
 
 
@@ -150,13 +150,12 @@ REGISTRY = (Path(registry.__file__).with_name("registry.toml")).read_bytes()
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, len(REGISTRY)), st.integers(0, 20), st.binary(max_size=4))
-def test_a_damaged_registry_is_read_or_one_line(
+def test_any_registry_is_valid_or_damaged(
     tmp_path_factory: pytest.TempPathFactory, at: int, removed: int, added: bytes
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "any-registry.toml"
     path.write_bytes(REGISTRY[:at] + added + REGISTRY[at + removed :])
     try:
-        found: object = registry.parse(path)
+        assert isinstance(registry.parse(path), tuple)
     except ModelError as error:
-        found = str(error)
-    assert isinstance(found, tuple) or found == f"{path} is damaged: install ragx again"
+        assert "is damaged" in str(error)  # noqa: PT017

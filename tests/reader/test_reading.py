@@ -147,15 +147,15 @@ def test_shares_of_the_attention(tiny_decoder: Path) -> None:
     with torch.no_grad():
         for layer in model.model.layers:
             layer.cross_attn.o_proj.weight.normal_()
-    silent = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=SAMPLING)
-    watched = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=SAMPLING)
-    assert silent.context is not None
-    assert watched.context is not None
-    watched.context.watch = True
-    expected = "".join(reader.stream(silent, SAMPLING))
-    assert "".join(reader.stream(watched, SAMPLING)) == expected  # watching changes nothing
-    assert silent.context.shares() is None
-    shares = watched.context.shares()
+    plain = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=SAMPLING)
+    recorded = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=SAMPLING)
+    assert plain.context is not None
+    assert recorded.context is not None
+    recorded.context.record_attention = True
+    expected = "".join(reader.stream(plain, SAMPLING))
+    assert "".join(reader.stream(recorded, SAMPLING)) == expected  # recording changes nothing
+    assert plain.context.attention_shares() is None
+    shares = recorded.context.attention_shares()
     assert shares is not None
     assert shares.shape == (1, len(PASSAGES))
     assert shares.sum().item() == pytest.approx(1.0)

@@ -14,6 +14,7 @@ from sentence_transformers import SentenceTransformer
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from ragx.corpus.chunking import token_spans, windows
 from ragx.errors import ModelError
 from ragx.models import fingerprint, resolve
 from ragx.retrieval import TextEmbedder
@@ -75,7 +76,7 @@ def embedder(folder: Path) -> TextEmbedder:
 
 @pytest.fixture(scope="module")
 def minilm() -> TextEmbedder:
-    folder = resolve("all-minilm-l6-v2", "encoder")
+    folder = resolve("all-minilm-l6-v2", "embedder")
     return TextEmbedder.load(folder, name="all-minilm-l6-v2", fingerprint=fingerprint(folder))
 
 
@@ -105,7 +106,7 @@ def test_vectors_come_in_the_order_of_the_passages_whatever_their_lengths(embedd
     vectors = embedder.encode_passages(passages(texts), done.append)
     assert vectors.shape == (len(texts), embedder.dimension) == (600, 32)
     assert vectors.dtype == np.float32
-    np.testing.assert_allclose(vectors, [embedder.encode_question(text) for text in TEXTS] * 120, atol=1e-5)
+    np.testing.assert_allclose(vectors, [embedder.embed_texts([text])[0] for text in TEXTS] * 120, atol=1e-5)
     assert sum(done) == len(texts)
     assert len(done) > 1
 
@@ -115,7 +116,7 @@ def test_no_passages_give_no_vectors(embedder: TextEmbedder) -> None:
 
 
 def test_bfloat16_vectors_are_near_float32s_and_normalised_ones_have_length_one(minilm: TextEmbedder) -> None:
-    folder = resolve("all-minilm-l6-v2", "encoder")
+    folder = resolve("all-minilm-l6-v2", "embedder")
     low, high = (
         TextEmbedder.load(folder, name="m", fingerprint="m", dtype=dtype).encode_passages(passages(TEXTS))
         for dtype in (torch.bfloat16, torch.float32)
@@ -200,7 +201,7 @@ def test_a_tokenizer_that_cannot_tell_text_from_control_is_refused() -> None:
     pieces = [*SPECIAL, *LETTERS, "[C", "[CL", "[CLS", *"CLS"]
     merges = [("[", "C"), ("[C", "L"), ("[CL", "S"), ("[CLS", "]")]
     backend = Tokenizer(models.BPE({piece: n for n, piece in enumerate(pieces)}, merges, unk_token="[UNK]"))
-    with pytest.raises(ModelError, match="control tokens cannot be kept out of its tokenizer's text"):
+    with pytest.raises(ModelError, match="cannot hide"):
         read_text_as_text(tokenizer(backend))
 
 
@@ -224,3 +225,23 @@ def test_a_damaged_folder_is_one_line(folder: Path, tmp_path: Path, damage: str)
 def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot load embedder empty"):
         TextEmbedder.load(tmp_path, name="empty", fingerprint="e")
+
+
+def test_a_text_longer_than_the_model_reads_has_the_mean_of_its_windows(minilm: TextEmbedder) -> None:
+    assert minilm.window == 256
+    words = [f"word{number % 97}" for number in range(600)]
+    text = " ".join(words)
+    vector, beginning = minilm.embed_texts([text, " ".join(words[:50])])
+    spans = token_spans(text, minilm.tokenizer)
+    pieces = [text[start:end] for start, end in windows(spans, 254, 0)]
+    mean = minilm.embed_texts(pieces).mean(axis=0)
+    assert len(pieces) > 3
+    np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=0.02)
+    assert not np.allclose(vector, beginning, atol=0.02)
+
+
+def test_the_end_of_a_long_text_counts(minilm: TextEmbedder) -> None:
+    noise = " ".join(f"{number * 7919:x}" for number in range(300))
+    texts = [noise, f"{noise} The keeper of the lighthouse is Morag Bain."]
+    plain, answer = minilm.embed_texts(texts) @ minilm.encode_question("Who is the keeper of the lighthouse?")
+    assert answer > plain + 0.01

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -86,3 +87,10 @@ def test_arguments_out_of_range_are_refused(retriever: Retriever) -> None:
         retriever.search("fox", 0)
     with pytest.raises(ConfigError, match="'sparse' is not one of"):
         retriever.search("fox", 1, "sparse")  # type: ignore[arg-type]
+
+
+def test_a_question_is_normalised_as_documents_are(tmp_path: Path) -> None:
+    build_index(passages(["x", "한글 창제"]), tmp_path, WordEmbedder(), IndexSettings(), quiet=True)
+    retriever = Retriever(Index.open(tmp_path), WordEmbedder())
+    decomposed = unicodedata.normalize("NFD", "한글 창제")
+    assert list(retriever.search(decomposed, 2)) == list(retriever.search("한글 창제", 2))

@@ -16,7 +16,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def decoder(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`tiny_decoder` with an output matrix of some size: with a frozen one near zero, no reader could learn a thing."""
+    """`tiny_decoder` with a larger output matrix: with one near zero, a reader could not learn anything."""
     folder = tmp_path_factory.mktemp("decoder")
     shutil.copytree(tiny_decoder, folder, dirs_exist_ok=True)
     model = AutoModelForCausalLM.from_pretrained(tiny_decoder)

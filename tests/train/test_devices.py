@@ -1,4 +1,4 @@
-"""Two processes learn what one does, whether each holds all weights or a part of them."""
+"""Two processes learn what one does, with replicated or sharded weights."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 
 from tests.helpers import ROOT
 from tests.helpers.tiny_runs import run_recipe, tiny_settings, write_documents
+
+pytestmark = pytest.mark.slow
 
 
 def two_processes(recipe: str, decoder: Path, folder: Path, *settings: str) -> None:
@@ -52,13 +54,13 @@ def test_two_processes_learn_what_one_does_and_resume(shard: str, decoder: Path,
 
 
 @pytest.mark.parametrize("shard", ["false", "true"])
-def test_a_process_may_have_nothing_to_read(shard: str, decoder: Path, tmp_path: Path) -> None:
+def test_a_process_may_have_no_passages(shard: str, decoder: Path, tmp_path: Path) -> None:
     write_documents(tmp_path)
-    masked = ["chunk=32", "masking={chunk: 0.6, whole: 1}"]  # of one passage each
+    masked = ["chunk=32", "masking={chunk: 0.6, whole: 1}"]  # examples have one passage
     short = ["loop.steps=4", "loop.batch_size=2", "loop.micro_batch=1", *masked]
     run_recipe("cepe", tmp_path / "one", tiny_settings("cepe", decoder, tmp_path, *short))
     log = [each for each in record.read(tmp_path / "one") if "loss" in each]
-    assert [each["encoder_tokens"] for each in log] == [64, 96, 128, 128], "both read, one, one, none"
+    assert [each["encoder_tokens"] for each in log] == [64, 96, 128, 128], "of 2, 1, 1 and 0 examples"
     two_processes("cepe", decoder, tmp_path, *short, f"loop.shard={shard}")
-    found = [each["loss"] for each in record.read(tmp_path / "two") if "loss" in each]
-    assert found == pytest.approx([each["loss"] for each in log], rel=1e-4)
+    losses = [each["loss"] for each in record.read(tmp_path / "two") if "loss" in each]
+    assert losses == pytest.approx([each["loss"] for each in log], rel=1e-4)

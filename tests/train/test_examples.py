@@ -1,4 +1,4 @@
-"""What a step's examples become: labels, chunks, batches."""
+"""Labels, chunks and batches of examples."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ragx_train.data.example import (
     attention,
     chunks,
     collate,
-    following,
     micro_batches,
+    next_tokens,
     side_by_side,
 )
 
 TOKENS = st.lists(st.integers(1, 99), min_size=1, max_size=20)
 EXAMPLES = st.lists(
     st.builds(
-        lambda ids, passages: Example(ids, following(ids), passages, str(ids)), TOKENS, st.lists(TOKENS, max_size=4)
+        lambda ids, passages: Example(ids, next_tokens(ids), passages, str(ids)), TOKENS, st.lists(TOKENS, max_size=4)
     ),
     min_size=1,
     max_size=8,
@@ -28,16 +28,16 @@ EXAMPLES = st.lists(
 
 
 @given(TOKENS, st.integers(0, 20))
-def test_each_label_is_the_next_token_from_a_position_on(ids: list[int], first: int) -> None:
-    labels = following(ids, first)
+def test_each_label_is_the_next_token_from_a_position(ids: list[int], first: int) -> None:
+    labels = next_tokens(ids, first)
     assert labels == [IGNORE] * min(first, len(ids)) + [*ids[1:], IGNORE][first:]
 
 
 @given(TOKENS, st.integers(1, 9))
 def test_chunks_are_the_tokens(ids: list[int], size: int) -> None:
-    cut = chunks(ids, size)
-    assert [token for chunk in cut for token in chunk] == ids
-    assert all(len(chunk) == size for chunk in cut[:-1])
+    passages = chunks(ids, size)
+    assert [token for passage in passages for token in passage] == ids
+    assert all(len(passage) == size for passage in passages[:-1])
 
 
 @given(EXAMPLES)
@@ -57,7 +57,7 @@ def test_a_batch_holds_its_examples(examples: list[Example]) -> None:
 
 
 @given(EXAMPLES, st.integers(1, 4))
-def test_micro_batches_hold_each_example_once_with_little_padding(examples: list[Example], size: int) -> None:
+def test_micro_batches_hold_each_example_once_sorted_by_length(examples: list[Example], size: int) -> None:
     batches = micro_batches(examples, size)
     assert sorted(origin for batch in batches for origin in batch.origins) == sorted(each.origin for each in examples)
     assert all(len(batch.origins) <= size for batch in batches)
@@ -71,7 +71,7 @@ ANSWER = st.lists(st.integers(4, 9), min_size=1, max_size=3)
 
 
 @given(PROMPTS, st.data())
-def test_each_of_several_answers_sees_its_own_prompt_alone(prompts: list[list[int]], data: st.DataObject) -> None:
+def test_an_answer_sees_only_its_own_prompt(prompts: list[list[int]], data: st.DataObject) -> None:
     answers = [data.draw(ANSWER) for _ in prompts]
     row = side_by_side(prompts, answers, "here")
     mask, positions = attention(torch.tensor([row.segments]))
@@ -84,7 +84,7 @@ def test_each_of_several_answers_sees_its_own_prompt_alone(prompts: list[list[in
         assert labels[seen].tolist() == [IGNORE] * (len(prompt) - 1) + answer
 
 
-def test_what_all_prompts_begin_with_stands_there_once() -> None:
+def test_the_common_prefix_of_prompts_is_not_repeated() -> None:
     row = side_by_side([[1, 2, 3, 4], [1, 2, 5]], [[8], [9]], "here")
     assert row.ids == [1, 2, 3, 4, 5]
     assert row.segments == [0, 0, 1, 1, 2]

@@ -1,4 +1,4 @@
-"""Losses in blocks of rows against the plain computation with all logits at once."""
+"""Losses in blocks of rows against the plain computation with all logits."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_top_kl_is_the_plain_one(shape: tuple[int, int, int, int], top: int) -> 
     assert_same(top_kl(hidden, weight, ids, probabilities), plain, hidden, weight)
 
 
-def test_top_kl_of_all_tokens_is_the_divergence_and_0_for_equal_distributions() -> None:
+def test_top_kl_over_all_tokens_is_the_kl_divergence() -> None:
     hidden, weight, random = inputs(5, 4, 7, 0)
     ids = torch.arange(7).expand(5, 7)
     student = (hidden @ weight.T).softmax(dim=-1)
@@ -62,17 +62,17 @@ def test_top_kl_of_all_tokens_is_the_divergence_and_0_for_equal_distributions() 
     assert float(top_kl(hidden, weight, ids, student.detach()).detach()) == pytest.approx(0, abs=1e-12)
 
 
-def test_top_kl_is_defined_where_one_token_has_all_mass() -> None:
+def test_top_kl_is_defined_if_one_token_has_probability_1() -> None:
     hidden = torch.tensor([[100.0], [-100.0]], requires_grad=True)
     weight = torch.tensor([[1.0], [0.0], [-1.0]])
     certain = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     loss = top_kl(hidden, weight, torch.tensor([[0, 1], [0, 1]]), certain)
     (gradient,) = torch.autograd.grad(loss, hidden)
-    assert float(loss.detach()) == pytest.approx(200.0)  # nothing for the first row, log q = -200 in the second
+    assert float(loss.detach()) == pytest.approx(200.0)  # 0 for the first row, log q = -200 in the second
     torch.testing.assert_close(gradient, torch.tensor([[0.0], [-2.0]]))
 
 
-def test_probabilities_may_be_stored_in_16_bits_and_ids_in_32() -> None:
+def test_probabilities_may_have_16_bits_and_ids_32() -> None:
     hidden, weight, random = inputs(6, 4, 11, 1)
     probabilities, ids = torch.rand(6, 11, generator=random).softmax(dim=-1).topk(3)
     stored = top_kl(hidden, weight, ids.int(), probabilities.half())
@@ -87,7 +87,7 @@ def test_no_rows_give_0() -> None:
     assert hidden.grad is not None
 
 
-def test_in_bf16_the_error_is_no_more_than_twice_the_plain_one() -> None:
+def test_in_bf16_the_error_is_at_most_twice_the_plain_one() -> None:
     exact, weight, random = inputs(300, 64, 500, 2)
     labels = torch.randint(500, (300,), generator=random)
     reference = F.cross_entropy(exact @ weight.T, labels, reduction="sum")

@@ -1,3 +1,5 @@
+"""Interleaved sources: in order, and in proportion to their weights."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -10,7 +12,7 @@ WEIGHTS = st.lists(st.integers(0, 9), min_size=1, max_size=4).filter(any)
 
 
 @given(WEIGHTS, st.integers(0, 30))
-def test_each_source_is_gone_through_in_order_and_in_proportion(weights: list[int], rounds: int) -> None:
+def test_each_source_is_read_in_order_and_in_proportion(weights: list[int], rounds: int) -> None:
     seen: Counter[int] = Counter()
     for position in range(rounds * sum(weights)):
         source, index = pick(weights, position)

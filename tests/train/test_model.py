@@ -1,4 +1,4 @@
-"""Which reader a stage trains, and which of its weights."""
+"""Which reader a stage starts from, and which of its weights are trained."""
 
 from __future__ import annotations
 
@@ -25,45 +25,45 @@ def reader(decoder: Path, loop: LoopSettings = LOOP, **changes: object) -> CepeM
     return reader_to_train(ModelSettings.model_validate({"decoder": str(decoder), **layers}), loop)[0]
 
 
-def test_encoder_and_cross_attention_are_trained_and_the_decoder_is_not(decoder: Path) -> None:
+def test_only_encoder_and_cross_attention_are_trained(decoder: Path) -> None:
     model = reader(decoder)
-    assert {name for name, _ in model.named_parameters()} - set(trained(model)) == {
-        name for name, _ in model.named_parameters() if not name.startswith(("encoder.", *CROSS))
+    assert set(trained(model)) == {
+        name for name, _ in model.named_parameters() if name.startswith(("encoder.", *CROSS))
     }
 
 
-def test_layers_of_the_encoder_may_stay_as_they_are(decoder: Path) -> None:
+def test_first_layers_of_the_encoder_can_be_frozen(decoder: Path) -> None:
     names = set(trained(reader(decoder, frozen_encoder_layers=1)))
-    assert {name for name in names if name.startswith("encoder.layers.0.")} == set()
+    assert not any(name.startswith("encoder.layers.0.") for name in names)
     assert {"encoder.norm.weight", "encoder.layers.1.mlp.up_proj.weight"} <= names
 
 
-def test_a_frozen_encoder_is_wholly_frozen(decoder: Path) -> None:
+def test_the_whole_encoder_can_be_frozen(decoder: Path) -> None:
     assert all(name.startswith(tuple(CROSS)) for name in trained(reader(decoder, frozen_encoder=True)))
 
 
-def test_a_random_encoder_has_nothing_of_the_decoder_s(decoder: Path) -> None:
-    usual, random, again = reader(decoder), reader(decoder, random_encoder=True), reader(decoder, random_encoder=True)
-    for name, weight in trained(usual).items():
+def test_a_random_encoder_shares_no_weights_with_the_decoder(decoder: Path) -> None:
+    copied, random, again = reader(decoder), reader(decoder, random_encoder=True), reader(decoder, random_encoder=True)
+    for name, weight in trained(copied).items():
         other = trained(random)[name]
-        assert torch.equal(other, trained(again)[name])
+        torch.testing.assert_close(other, trained(again)[name])
         if name.startswith("encoder.layers.") and weight.ndim == 2:
             assert not torch.isclose(weight, other).any(dim=1).all()
         elif ".cross_attn." in name:
-            assert torch.equal(weight, other)
+            torch.testing.assert_close(weight, other)
 
 
-def test_in_bf16_only_what_is_trained_is_in_fp32(decoder: Path) -> None:
+def test_in_bf16_only_trained_weights_are_in_fp32(decoder: Path) -> None:
     model = reader(decoder, LOOP.model_copy(update={"precision": "bf16"}))
     assert {parameter.dtype for parameter in model.parameters() if parameter.requires_grad} == {torch.float32}
     assert {parameter.dtype for parameter in model.parameters() if not parameter.requires_grad} == {torch.bfloat16}
 
 
-def test_checkpointed_activations_give_the_same_gradients(decoder: Path) -> None:
+def test_activation_checkpointing_gives_the_same_gradients(decoder: Path) -> None:
     ids = torch.arange(12)[None]
     gradients = []
-    for wanted in (False, True):
-        model = reader(decoder, LOOP.model_copy(update={"activation_checkpointing": wanted}), output_gain=0.5)
+    for checkpointing in (False, True):
+        model = reader(decoder, LOOP.model_copy(update={"activation_checkpointing": checkpointing}), output_gain=0.5)
         context = model.encode(ids.view(1, 3, 4))
         hidden = model.model(input_ids=ids, context=context, use_cache=False).last_hidden_state
         hidden.square().sum().backward()
@@ -81,16 +81,16 @@ def earlier(decoder: Path, tmp_path: Path) -> Path:
     return tmp_path / "earlier"
 
 
-def test_a_stage_starts_from_the_exact_weights_of_the_one_before(decoder: Path, earlier: Path) -> None:
+def test_a_stage_starts_from_the_fp32_weights_of_the_previous_one(decoder: Path, earlier: Path) -> None:
     stored = cepe.load(str(earlier / "reader"), dtype="float32", device="cpu").state_dict()
     loop = LOOP.model_copy(update={"precision": "bf16"})
     for folder in (earlier, earlier / "reader"):
         model = reader(decoder, loop, init_from=str(folder), encoder_layers=[0])
         for name, weight in trained(model).items():
-            assert torch.equal(weight, stored[name])
+            torch.testing.assert_close(weight, stored[name], rtol=1e-6, atol=0)  # bf16 would be off by 2e-3
 
 
-def test_a_stage_starts_from_a_named_reader_in_int8(
+def test_a_stage_can_start_from_a_named_int8_reader(
     decoder: Path, earlier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quantize_reader(earlier / "reader", tmp_path / "carried" / "small")
@@ -99,36 +99,38 @@ def test_a_stage_starts_from_a_named_reader_in_int8(
     weights = trained(reader(decoder, init_from="small", encoder_layers=[0]))
     assert {weight.dtype for weight in weights.values()} == {torch.float32}
     for name, weight in weights.items():
-        assert torch.equal(weight, stored[name])
+        torch.testing.assert_close(weight, stored[name])
 
 
-def test_a_start_that_does_not_fit_is_said(decoder: Path, earlier: Path, tiny_decoder: Path, tmp_path: Path) -> None:
+def test_an_unsuitable_initial_reader_is_refused(
+    decoder: Path, earlier: Path, tiny_decoder: Path, tmp_path: Path
+) -> None:
     for start in (str(tmp_path), "runs/untrained", "smollm2-135m-instruct"):
-        with pytest.raises(ConfigError, match="holds no reader"):
+        with pytest.raises(ConfigError, match="is not a reader"):
             reader(decoder, init_from=start)
     with pytest.raises(ConfigError, match="number of encoder_layers"):
         reader(decoder, init_from=str(earlier))
     with pytest.raises(ConfigError, match="cross_attention_layers"):
         reader(decoder, init_from=str(earlier), encoder_layers=[0], cross_attention_layers=[1])
-    with pytest.raises(ConfigError, match="init_from: decoder is"):
+    with pytest.raises(ConfigError, match="decoder is"):
         reader(tiny_decoder, init_from=str(earlier), encoder_layers=[0])
 
 
-OWN = {"layers": 2, "width": 16, "heads": 2, "intermediate_size": 24}
+STANDALONE = {"layers": 2, "width": 16, "heads": 2, "intermediate_size": 24}
 
 
 @pytest.fixture
 def pretrained(decoder: Path, tmp_path: Path) -> Path:
-    """The out folder of a pre-trained encoder that has embeddings of its own."""
+    """The out folder of a pre-trained standalone encoder."""
     write_documents(tmp_path)
-    given = ["model.encoder_layers=[]", f"model.encoder={OWN}", "model.output_gain=0", "loop.steps=2"]
+    given = ["model.encoder_layers=[]", f"model.encoder={STANDALONE}", "model.output_gain=0", "loop.steps=2"]
     run_recipe("mlm", tmp_path / "mlm", tiny_settings("mlm", decoder, tmp_path, *given))
     return tmp_path / "mlm"
 
 
 @pytest.fixture
 def chat(decoder: Path, tmp_path: Path) -> Path:
-    """`decoder` tuned further."""
+    """`decoder`, fine-tuned."""
     model = AutoModelForCausalLM.from_pretrained(decoder)
     with torch.no_grad():
         for weight in model.model.layers.parameters():
@@ -139,31 +141,31 @@ def chat(decoder: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_pretrained_encoder_goes_on_around_another_decoder(
+def test_a_pretrained_encoder_can_get_another_decoder(
     precision: str, pretrained: Path, chat: Path, decoder: Path
 ) -> None:
     loop = LOOP.model_copy(update={"precision": precision})
-    encoder: dict[str, object] = {"encoder_layers": [], "encoder": OWN, "cross_attention_layers": [1]}
+    encoder: dict[str, object] = {"encoder_layers": [], "encoder": STANDALONE, "cross_attention_layers": [1]}
     model = reader(chat, loop, init_from=str(pretrained), **encoder)
     fresh = reader(chat, loop, **encoder).state_dict()
     stored = cepe.load(str(pretrained / "reader"), dtype="float32", device="cpu").state_dict()
     for name, weight in model.state_dict().items():
-        assert torch.equal(weight, (stored if name.startswith("encoder.") else fresh)[name]), name
+        torch.testing.assert_close(weight, (stored if name.startswith("encoder.") else fresh)[name])
     assert str(model.name_or_path) == str(chat)
 
 
-def test_another_decoder_has_the_vocabulary_that_the_encoder_reads(pretrained: Path, chat: Path) -> None:
+def test_the_other_decoder_must_have_the_vocabulary_of_the_encoder(pretrained: Path, chat: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(chat)
     tokenizer.add_tokens(["moonlight"])
     tokenizer.save_pretrained(chat)
-    with pytest.raises(ConfigError, match=r"the encoder of .*mlm reads the tokens of .*chat are others"):
-        reader(chat, init_from=str(pretrained), encoder_layers=[], encoder=OWN)
+    with pytest.raises(ConfigError, match="vocabulary"):
+        reader(chat, init_from=str(pretrained), encoder_layers=[], encoder=STANDALONE)
 
 
-def test_trained_cross_attention_stays_with_its_decoder(
+def test_trained_cross_attention_cannot_get_another_decoder(
     pretrained: Path, chat: Path, decoder: Path, tmp_path: Path
 ) -> None:
-    given = ["model.encoder_layers=[]", f"model.encoder={OWN}", f"model.init_from={pretrained}", "loop.steps=1"]
+    given = ["model.encoder_layers=[]", f"model.encoder={STANDALONE}", f"model.init_from={pretrained}", "loop.steps=1"]
     run_recipe("warmup", tmp_path / "warmup", tiny_settings("warmup", decoder, tmp_path, *given))
-    with pytest.raises(ConfigError, match="init_from: decoder is"):
-        reader(chat, init_from=str(tmp_path / "warmup"), encoder_layers=[], encoder=OWN)
+    with pytest.raises(ConfigError, match="decoder is"):
+        reader(chat, init_from=str(tmp_path / "warmup"), encoder_layers=[], encoder=STANDALONE)

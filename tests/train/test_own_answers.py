@@ -1,4 +1,4 @@
-"""The decoder's own right answers, as questions for `qa`."""
+"""The decoder's own correct answers, as questions for `qa`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from typing import Any
 
 import pytest
 import torch
-from ragx_train.data import own_answers
-from ragx_train.data.own_answers import answer, telling, write_own_answers
-from ragx_train.data.questions import gold_passages
+from ragx_train.data.own_answers import answer, answer_sentence, write_own_answers
+from ragx_train.errors import Interrupted, OutputError
 from ragx_train.recipes.qa import QaSettings
-from ragx_train.signals import Interrupted
 from transformers import AutoModelForCausalLM
 
+from ragx.corpus.questions import parse_question
 from ragx.errors import ConfigError, CorpusError
 from ragx.models import resolve
 from ragx.reader.prompt import build_prompt
@@ -31,7 +30,7 @@ SAID = " most of the light."
 
 @pytest.fixture(scope="module")
 def reciting(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A decoder that says `SAID` and ends, whatever it reads: each token's embedding points to the token after it."""
+    """A decoder that always answers `SAID`: the embedding of each token points to the next token."""
     folder = tmp_path_factory.mktemp("reciting")
     shutil.copytree(tiny_decoder, folder, dirs_exist_ok=True)
     model = AutoModelForCausalLM.from_pretrained(tiny_decoder)
@@ -51,7 +50,7 @@ def reciting(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def rows() -> list[dict[str, Any]]:
-    """Five questions, of which `SAID` answers two."""
+    """Five questions; `SAID` answers two of them."""
     text = "Snow is cold. It reflects most of the light. Soil does not."
     passage = {"title": "Snow", "context": text}
     return [
@@ -65,74 +64,62 @@ def rows() -> list[dict[str, Any]]:
 
 def settings(decoder: Path, folder: Path, *overrides: str) -> QaSettings:
     write_rows(folder / "questions.jsonl", rows())
-    told = tiny_settings("qa", decoder, folder, *overrides)
-    assert isinstance(told, QaSettings)
-    return told
+    settings = tiny_settings("qa", decoder, folder, *overrides)
+    assert isinstance(settings, QaSettings)
+    return settings
 
 
-def test_rows_that_the_decoder_answers_rightly_are_kept_with_its_answer(
-    reciting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(own_answers, "TOGETHER", 3)
+def test_rows_that_the_decoder_answers_correctly_are_written_with_its_answer(reciting: Path, tmp_path: Path) -> None:
     out = tmp_path / "own.jsonl"
-    assert write_own_answers(settings(reciting, tmp_path), out) == (2, 4), "a row without a gold passage is not asked"
+    assert write_own_answers(settings(reciting, tmp_path), out, batch_size=3) == (2, 4), "one has no gold passage"
     written = [json.loads(line) for line in out.read_text().splitlines()]
     expected = [{**row, "answers": [SAID.strip()]} for row in (rows()[0], rows()[2])]
     assert sorted(written, key=str) == sorted(expected, key=str)
 
 
-def test_a_question_too_long_for_a_prompt_is_left_out_and_said(
+def test_a_question_too_long_for_a_prompt_is_left_out_with_a_notice(
     reciting: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = settings(reciting, tmp_path)
+    of_qa = settings(reciting, tmp_path)
     write_rows(tmp_path / "questions.jsonl", [*rows(), {**rows()[0], "question": "What does it reflect? " * 400}])
-    assert write_own_answers(told, tmp_path / "own.jsonl") == (2, 4)
-    assert "1 questions are too long for data.max_prompt_tokens and are left out" in capsys.readouterr().err
+    assert write_own_answers(of_qa, tmp_path / "own.jsonl") == (2, 4)
+    assert "max_prompt_tokens" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_keeps_the_answers_up_to_then(
-    number: signal.Signals, reciting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*arguments: Any) -> list[str | None]:
-        os.kill(os.getpid(), number)
-        return answer(*arguments)
-
-    monkeypatch.setattr(own_answers, "answer", interrupted)
-    monkeypatch.setattr(own_answers, "TOGETHER", 3)
+def test_a_signal_keeps_the_answers_so_far(number: signal.Signals, reciting: Path, tmp_path: Path) -> None:
     out = tmp_path / "own.jsonl"
-    with pytest.raises(Interrupted, match=r"stopped by a signal: 2 right answers to 3 questions in .*own\.jsonl"):
-        write_own_answers(settings(reciting, tmp_path), out)
+    with pytest.raises(Interrupted, match="2 correct answers to 3 questions"):
+        write_own_answers(
+            settings(reciting, tmp_path), out, batch_size=3, on_progress=lambda _: os.kill(os.getpid(), number)
+        )
     assert [json.loads(line)["answers"] for line in out.read_text().splitlines()] == [[SAID.strip()]] * 2
 
 
-def test_an_answer_that_does_not_end_is_none(reciting: Path, tmp_path: Path) -> None:
+def test_an_answer_that_does_not_end_is_left_out(reciting: Path, tmp_path: Path) -> None:
     tokenizer = load_tokenizer(reciting)
     needed = len(plain_ids(tokenizer, [SAID])[0]) + 1
     out = tmp_path / "own.jsonl"
-    with pytest.raises(CorpusError, match="none of the decoder's answers to 4 questions is right"):
+    with pytest.raises(CorpusError, match="4 questions"):
         write_own_answers(settings(reciting, tmp_path, f"data.max_answer_tokens={needed - 1}"), out)
     assert not out.exists()
     assert write_own_answers(settings(reciting, tmp_path, f"data.max_answer_tokens={needed}"), out)[0] == 2
 
 
-def test_what_cannot_be_done_is_one_line_and_loses_nothing(reciting: Path, tmp_path: Path) -> None:
-    told, out = settings(reciting, tmp_path), tmp_path / "own.jsonl"
-    with pytest.raises(CorpusError, match="none of the decoder's answers to 0 questions is right"):
-        write_own_answers(told, out, deadline=time.monotonic())
+def test_an_error_replaces_no_file(reciting: Path, tmp_path: Path) -> None:
+    of_qa, out = settings(reciting, tmp_path), tmp_path / "own.jsonl"
+    with pytest.raises(CorpusError, match="0 questions"):
+        write_own_answers(of_qa, out, deadline=time.monotonic())
     out.write_text("mine")
-    with pytest.raises(ConfigError, match="exists already"):
-        write_own_answers(told, out)
+    with pytest.raises(OutputError, match="exists"):
+        write_own_answers(of_qa, out)
     assert out.read_text() == "mine"
     write_rows(tmp_path / "questions.jsonl", [{"question": "How much?", "answers": [3], "context": "Snow."}])
-    with pytest.raises(CorpusError, match=r"questions\.jsonl:1 is no question"):
-        write_own_answers(told, tmp_path / "other.jsonl")
-    write_rows(tmp_path / "questions.jsonl", [{"question": "How much?", "answers": ["most"], "ctxs": [None]}])
-    with pytest.raises(CorpusError, match=r"questions\.jsonl:1: `ctxs` is not a list of passages"):
-        write_own_answers(told, tmp_path / "other.jsonl")
+    with pytest.raises(CorpusError, match=r"questions\.jsonl:1"):
+        write_own_answers(of_qa, tmp_path / "other.jsonl")
     (tmp_path / "questions.jsonl").unlink()
-    with pytest.raises(ConfigError, match=r"data\.files: there is no"):
-        write_own_answers(told, tmp_path / "other.jsonl")
+    with pytest.raises(ConfigError, match=r"data\.files"):
+        write_own_answers(of_qa, tmp_path / "other.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -146,15 +133,17 @@ def test_what_cannot_be_done_is_one_line_and_loses_nothing(reciting: Path, tmp_p
         ("Snow is cold.", ["absent"], "Snow is cold."),
     ],
 )
-def test_the_sentence_that_tells(text: str, answers: list[str], expected: str) -> None:
-    assert telling(text, answers) == expected
+def test_the_sentence_with_an_answer(text: str, answers: list[str], expected: str) -> None:
+    assert answer_sentence(text, answers) == expected
 
 
-def test_questions_answered_together_are_answered_as_alone() -> None:
+@pytest.mark.slow
+def test_questions_answered_in_a_batch_are_answered_as_if_alone() -> None:
     folder = resolve("smollm2-135m-instruct", "decoder")
     tokenizer = load_tokenizer(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    passages = gold_passages({"title": "Angola", "context": "The capital of Angola is Luanda."}, "here")
+    row = {"question": "Where?", "answers": [], "title": "Angola", "context": "The capital of Angola is Luanda."}
+    passages = parse_question(row).gold
     prompts = [
         build_prompt(tokenizer, question, passages[:count], max_tokens=512).ids
         for question, count in (("What is the capital of Angola?", 1), ("What is the capital of France?", 0))

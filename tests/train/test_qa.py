@@ -1,4 +1,4 @@
-"""Questions asked side by side, and passages encoded once for all who read them: the same losses as one by one."""
+"""Questions in one row, with passages encoded once for all of them, have the losses of single questions."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 import torch
 from ragx_train.data.example import IGNORE, Example, collate
 from ragx_train.data.questions import load_questions
-from ragx_train.engine.attention import gold_attention_loss, watching_gold
+from ragx_train.engine.attention import gold_attention_loss, gold_shares
 from ragx_train.engine.losses import labelled_states, next_token_loss
 from ragx_train.engine.model import reader_to_train, trained
-from ragx_train.recipes.qa import QaSettings, answering, examples
+from ragx_train.recipes.qa import QaSettings, answer_loss, examples
 from torch import Tensor
 
 from ragx.cepe.model import CepeModel
@@ -23,17 +23,17 @@ from ragx.util.tokenization import load_tokenizer
 from tests.helpers.tiny_runs import text, tiny_settings, write_rows
 
 
-def made(
+def tiny_examples(
     decoder: Path, folder: Path, *overrides: str, passages: str = "[3,4]"
 ) -> tuple[CepeModel, list[Example], list[Example]]:
-    """A tiny reader, eight examples, and the questions in them one by one."""
+    """A tiny reader, eight examples, and each of their questions as an example of its own."""
     rows = []
     for article in range(6):
         for paragraph in range(2):
-            said = text(2 * article + paragraph, 12)
-            for number, word in enumerate(said.split()[:3]):
+            context = text(2 * article + paragraph, 12)
+            for number, word in enumerate(context.split()[:3]):
                 question = f"What is word {number}?"
-                rows.append({"question": question, "answers": [word], "title": f"Part {article}", "context": said})
+                rows.append({"question": question, "answers": [word], "title": f"Part {article}", "context": context})
     write_rows(folder / "questions.jsonl", rows)
     settings = tiny_settings("qa", decoder, folder, f"data.passages={passages}", "data.same_article=2", *overrides)
     model, tokenizer = reader_to_train(settings.model, settings.loop)
@@ -56,14 +56,15 @@ def loss_and_gradients(model: CepeModel, batches: list[list[Example]]) -> tuple[
     model.zero_grad()
     losses = [next_token_loss(model, collate(batch))["loss"] for batch in batches]
     sum(losses).backward()  # type: ignore[union-attr]
-    return float(sum(losses)), [weight.grad.clone() for weight in trained(model).values() if weight.grad is not None]
+    gradients = [weight.grad.clone() for weight in trained(model).values() if weight.grad is not None]
+    return sum(float(loss.detach()) for loss in losses), gradients
 
 
 @pytest.mark.parametrize("passages_in_prompt", ["[0,0]", "[1,2]"])
-def test_questions_side_by_side_have_the_loss_and_gradients_of_single_ones(
+def test_questions_in_one_row_have_the_loss_and_gradients_of_single_ones(
     passages_in_prompt: str, decoder: Path, tmp_path: Path
 ) -> None:
-    model, together, alone = made(decoder, tmp_path, f"data.prompt_passages={passages_in_prompt}")
+    model, together, alone = tiny_examples(decoder, tmp_path, f"data.prompt_passages={passages_in_prompt}")
     assert len(alone) > 5 * len(together)
     loss, gradients = loss_and_gradients(model, [together[:4], together[4:]])
     expected, expected_gradients = loss_and_gradients(model, [[each] for each in alone])
@@ -73,14 +74,14 @@ def test_questions_side_by_side_have_the_loss_and_gradients_of_single_ones(
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
 
 
-def test_an_epoch_asks_every_question_once(decoder: Path, tmp_path: Path) -> None:
-    _, together, alone = made(decoder, tmp_path, "data.test=0", passages="[4,4]")
-    asked = {(tuple(each.passages[each.gold[0][0]]), tuple(each.ids)) for each in alone[:36]}
-    assert sum(len(each.gold) for each in together[:3]) == len(asked) == 36
+def test_an_epoch_has_every_question_once(decoder: Path, tmp_path: Path) -> None:
+    _, together, alone = tiny_examples(decoder, tmp_path, "data.test=0", passages="[4,4]")
+    questions = {(tuple(each.passages[each.gold[0][0]]), tuple(each.ids)) for each in alone[:36]}
+    assert sum(len(each.gold) for each in together[:3]) == len(questions) == 36
 
 
-def test_two_passages_of_an_article_are_asked_about_one_after_the_other(decoder: Path, tmp_path: Path) -> None:
-    made(decoder, tmp_path)
+def test_two_passages_of_an_article_are_adjacent(decoder: Path, tmp_path: Path) -> None:
+    tiny_examples(decoder, tmp_path)
     settings = tiny_settings("qa", decoder, tmp_path, "data.test=0")
     assert isinstance(settings, QaSettings)
     ((questions,), _) = load_questions(settings.data, load_tokenizer(decoder))
@@ -91,55 +92,55 @@ def test_two_passages_of_an_article_are_asked_about_one_after_the_other(decoder:
     assert titles[::2] != sorted(titles[::2])
 
 
-def test_at_most_so_many_questions_stand_side_by_side(decoder: Path, tmp_path: Path) -> None:
-    _, together, alone = made(decoder, tmp_path, "data.questions=2")
+def test_the_number_of_questions_in_an_example_is_limited(decoder: Path, tmp_path: Path) -> None:
+    _, together, alone = tiny_examples(decoder, tmp_path, "data.questions=2")
     assert [len(each.gold) for each in together] == [2] * 8
     assert len(alone) == 16
 
 
-def test_the_gold_passage_s_share_of_the_attention_is_that_of_the_definition(decoder: Path, tmp_path: Path) -> None:
-    model, together, alone = made(decoder, tmp_path)
+def test_the_gold_passages_share_is_the_one_that_the_reader_reports(decoder: Path, tmp_path: Path) -> None:
+    model, together, alone = tiny_examples(decoder, tmp_path)
     with torch.no_grad():
-        with watching_gold(model, batch := collate(together[:4])) as shares:
+        with gold_shares(model, batch := collate(together[:4])) as shares:
             labelled_states(model, batch)
         expected = []
         for each in alone[: sum(len(each.gold) for each in together[:4])]:
             context = model.encode_passages(each.passages)
-            context.watch = True  # of the last token
+            context.watch = True  # notes the shares of the last token
             lengths = [place + 1 for place, label in enumerate(each.labels) if label != IGNORE]
             for length in lengths:
                 seen = replace(context, _seen=[])
                 model.model(input_ids=torch.tensor([each.ids[:length]]), context=seen, use_cache=False)
                 expected.append(float(seen.shares()[0, each.gold[0]].sum()))  # averaged over heads and layers
     assert len(shares) == len(model.config.cross_attention_layers)
-    found = torch.stack(shares).mean(dim=(0, 2))
-    assert sorted(found.tolist()) == pytest.approx(sorted(expected), abs=1e-5)
+    mean = torch.stack(shares).mean(dim=(0, 2))
+    assert sorted(mean.tolist()) == pytest.approx(sorted(expected), abs=1e-5)
     assert float(gold_attention_loss(shares)) == pytest.approx(-sum(map(math.log, expected)), rel=1e-4)
 
 
-def test_attention_learns_to_fall_on_the_gold_passages(decoder: Path, tmp_path: Path) -> None:
-    model, together, _ = made(decoder, tmp_path)
+def test_attention_to_the_gold_passages_is_learned(decoder: Path, tmp_path: Path) -> None:
+    model, together, _ = tiny_examples(decoder, tmp_path)
     batch = collate(together[:4])
     optimizer = torch.optim.Adam(trained(model).values(), lr=0.01)
-    found = []
+    history = []
     for _ in range(30):
-        losses = answering(1e3)(model, batch)
+        losses = answer_loss(1e3)(model, batch)
         losses["loss"].backward()
         optimizer.step()
         optimizer.zero_grad()
-        found.append(float(losses["attention"]))
-    assert found[-1] < 0.8 * found[0]
+        history.append(float(losses["attention"]))
+    assert history[-1] < 0.8 * history[0]
 
 
-def test_in_validation_the_loss_is_of_the_answers_alone(decoder: Path, tmp_path: Path) -> None:
-    model, together, _ = made(decoder, tmp_path)
+def test_in_validation_the_loss_is_that_of_the_answers(decoder: Path, tmp_path: Path) -> None:
+    model, together, _ = tiny_examples(decoder, tmp_path)
     batch = collate(together[:4])
-    trained_on = {name: float(loss.detach()) for name, loss in answering(0.5)(model.train(), batch).items()}
-    held_out = {name: float(loss.detach()) for name, loss in answering(0.5)(model.eval(), batch).items()}
+    trained_on = {name: float(loss.detach()) for name, loss in answer_loss(0.5)(model.train(), batch).items()}
+    held_out = {name: float(loss.detach()) for name, loss in answer_loss(0.5)(model.eval(), batch).items()}
     assert held_out["loss"] == pytest.approx(float(next_token_loss(model, batch)["loss"].detach()))
     assert trained_on["loss"] == pytest.approx(trained_on["answers"] + 0.5 * trained_on["attention"])
 
 
-def test_attention_is_not_watched_where_activations_are_made_again(decoder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"attention needs loop\.activation_checkpointing=false"):
+def test_the_loss_on_attention_excludes_activation_checkpointing(decoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="activation_checkpointing"):
         tiny_settings("qa", decoder, tmp_path, "attention=1", "loop.activation_checkpointing=true")

@@ -1,7 +1,8 @@
-"""Questions: splits by article, passages around the gold ones, and prompts as `ragx ask` writes them."""
+"""Questions: splits by article, gold passages and distractors, and the prompts of `ragx ask`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ragx_train.data.example import IGNORE, Example
-from ragx_train.data.questions import Question, QuestionSet, QuestionSettings, load_questions
-from ragx_train.recipes.qa import asked
+from ragx_train.data.questions import QuestionSet, QuestionSettings, TrainingQuestion, load_questions
+from ragx_train.recipes.qa import question_example
 
 from ragx.errors import ConfigError, CorpusError
 from ragx.reader.prompt import build_prompt, passage_text
@@ -32,87 +33,90 @@ ROW = {
 }
 
 
-def told(folder: Path, **changes: object) -> QuestionSettings:
+def settings_for(folder: Path, **changes: object) -> QuestionSettings:
     values = {"folder": str(folder), "files": [{"path": "questions.jsonl"}], "test": 0, **changes}
     return QuestionSettings.model_validate(values)
 
 
 def loaded(decoder: Path, settings: QuestionSettings) -> QuestionSet:
-    ((among,), _) = load_questions(settings, load_tokenizer(decoder))
-    return among
+    ((questions,), _) = load_questions(settings, load_tokenizer(decoder))
+    return questions
 
 
-def example(decoder: Path, settings: QuestionSettings, groups: list[list[Question]], seed: int) -> Example:
-    return asked(groups, settings, load_tokenizer(decoder), np.random.default_rng(seed))
+def example(
+    decoder: Path, settings: QuestionSettings, groups: Sequence[Sequence[TrainingQuestion]], seed: int
+) -> Example:
+    return question_example(groups, settings, load_tokenizer(decoder), np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_the_loss_is_on_the_answer_and_the_end_of_the_turn(seed: int, decoder: Path, tmp_path: Path) -> None:
     write_questions(tmp_path)
-    settings = told(tmp_path)
-    question = loaded(decoder, settings).questions[seed]
-    made = example(decoder, settings, [[question]], seed)
-    labels = [label for label in made.labels if label != IGNORE]
-    assert labels == [*question.answers[0], END]
-    prompt = len(made.labels) - len(labels) + 1
-    assert made.ids[prompt:] == labels[:-1]
+    settings = settings_for(tmp_path)
+    question = [each for group in loaded(decoder, settings).groups for each in group][seed]
+    row = example(decoder, settings, [[question]], seed)
+    labels = [label for label in row.labels if label != IGNORE]
+    assert labels == [*question.answer_ids[0], END]
+    prompt = len(row.labels) - len(labels) + 1
+    assert row.ids[prompt:] == labels[:-1]
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_prompt_is_the_one_of_ask(seed: int, decoder: Path, tmp_path: Path) -> None:
+def test_the_prompt_is_that_of_ask(seed: int, decoder: Path, tmp_path: Path) -> None:
     write_rows(tmp_path / "questions.jsonl", [{**ROW, "ctxs": [each for each in ROW["ctxs"] if each["is_gold"]]}])
-    settings = told(tmp_path, prompt_passages=(2, 2), passages=(4, 4))
-    among, tokenizer = loaded(decoder, settings), load_tokenizer(decoder)
-    made, gold = example(decoder, settings, among.groups, seed), among.questions[0].gold
+    settings = settings_for(tmp_path, prompt_passages=(2, 2), passages=(4, 4))
+    groups, tokenizer = loaded(decoder, settings).groups, load_tokenizer(decoder)
+    row, gold = example(decoder, settings, groups, seed), groups[0][0].gold
     prompts = [build_prompt(tokenizer, ROW["question"], order, max_tokens=1024).ids for order in (gold, gold[::-1])]
-    answer = [label for label in made.labels if label != IGNORE]
-    assert made.ids[: len(made.ids) - len(answer) + 1] in prompts
+    answer = [label for label in row.labels if label != IGNORE]
+    assert row.ids[: len(row.ids) - len(answer) + 1] in prompts
     assert answer[:-1] in plain_ids(tokenizer, ROW["answers"])
 
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 999), least=st.integers(0, 3), more=st.integers(0, 5))
-def test_the_encoder_reads_what_each_question_is_about_and_nothing_twice(
+def test_the_encoder_reads_the_passage_of_each_question_and_none_twice(
     seed: int, least: int, more: int, decoder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("questions")
     write_questions(folder)
-    settings = told(folder, passages=(least, least + more), questions=5)
-    among = loaded(decoder, settings)
-    groups = [among.groups[place] for place in among.order(2, np.random.default_rng(seed))]
-    made = example(decoder, settings, groups, seed)
-    read = [tuple(ids) for ids in made.passages]
+    settings = settings_for(folder, passages=(least, least + more), questions=5)
+    questions = loaded(decoder, settings)
+    groups = [questions.groups[place] for place in questions.order(2, np.random.default_rng(seed))]
+    row = example(decoder, settings, groups, seed)
+    read = [tuple(ids) for ids in row.passages]
     assert len(set(read)) == len(read)
     assert max(1, least) <= len(read) <= max(1, least + more)
-    assert max(made.segments) == len(made.gold) == min(5, sum(len(group) for group in groups[: len(read)]))
+    assert max(row.segments) == len(row.gold) == min(5, sum(len(group) for group in groups[: len(read)]))
     tokenizer = load_tokenizer(decoder)
-    about = [(each.text, plain_ids(tokenizer, [passage_text(each.gold[0])])[0]) for each in among.questions]
-    for segment, gold in enumerate(made.gold, start=1):
-        own = [token for token, of in zip(made.ids, made.segments, strict=True) if of in (0, segment)]
+    about = [(each.text, plain_ids(tokenizer, [passage_text(each.gold[0])])[0]) for group in groups for each in group]
+    for segment, gold in enumerate(row.gold, start=1):
+        own = [token for token, of in zip(row.ids, row.segments, strict=True) if of in (0, segment)]
         assert len(gold) == 1
-        assert made.passages[gold[0]] in [passage for question, passage in about if question in tokenizer.decode(own)]
+        assert row.passages[gold[0]] in [passage for question, passage in about if question in tokenizer.decode(own)]
 
 
-def test_as_many_passages_stand_in_the_prompt_as_were_asked_for(decoder: Path, tmp_path: Path) -> None:
+def test_the_prompt_has_as_many_passages_as_the_settings_say(decoder: Path, tmp_path: Path) -> None:
     write_questions(tmp_path)
-    settings, tokenizer = told(tmp_path, prompt_passages=(1, 3), passages=(4, 4)), load_tokenizer(decoder)
-    among = loaded(decoder, settings)
-    texts = [group[0].gold[0].text for group in among.groups[:4]]
+    settings, tokenizer = settings_for(tmp_path, prompt_passages=(1, 3), passages=(4, 4)), load_tokenizer(decoder)
+    groups = loaded(decoder, settings).groups
+    texts = [group[0].gold[0].text for group in groups[:4]]
     seen = set()
     for seed in range(30):
-        start = tokenizer.decode(example(decoder, settings, among.groups, seed).ids)
-        seen.add(sum(start.count(each) for each in texts))
+        prompt = tokenizer.decode(example(decoder, settings, groups, seed).ids)
+        seen.add(sum(prompt.count(each) for each in texts))
     assert seen == {1, 2, 3}
 
 
 def test_questions_about_passages_of_the_prompt_come_first(decoder: Path, tmp_path: Path) -> None:
     write_questions(tmp_path)
-    settings, tokenizer = told(tmp_path, prompt_passages=(2, 2), passages=(4, 4), questions=2), load_tokenizer(decoder)
-    among = loaded(decoder, settings)
+    settings = settings_for(tmp_path, prompt_passages=(2, 2), passages=(4, 4), questions=2)
+    tokenizer = load_tokenizer(decoder)
+    groups = loaded(decoder, settings).groups
     for seed in range(10):
-        made = example(decoder, settings, among.groups, seed)
-        prompt = tokenizer.decode(made.ids)
-        about = [tokenizer.decode(made.passages[place]).partition("\n")[2] for (place,) in made.gold]
+        row = example(decoder, settings, groups, seed)
+        prompt = tokenizer.decode(row.ids)
+        about = [tokenizer.decode(row.passages[place]).partition("\n")[2] for (place,) in row.gold]
         assert len(about) == 2
         assert all(text in prompt for text in about)
 
@@ -120,47 +124,42 @@ def test_questions_about_passages_of_the_prompt_come_first(decoder: Path, tmp_pa
 @pytest.mark.parametrize(("room", "read"), [(2, {"A", "B"}), (3, {"A", "B", "?"}), (9, {"A", "B", "C", "D"})])
 def test_a_row_s_own_distractors_fill_the_room(room: int, read: set[str], decoder: Path, tmp_path: Path) -> None:
     write_rows(tmp_path / "questions.jsonl", [ROW])
-    settings = told(tmp_path, passages=(room, room))
-    made = example(decoder, settings, loaded(decoder, settings).groups, 0)
-    titles = {load_tokenizer(decoder).decode(passage[:3])[0] for passage in made.passages}
-    assert len(made.passages) == len(read)
+    settings = settings_for(tmp_path, passages=(room, room))
+    row = example(decoder, settings, loaded(decoder, settings).groups, 0)
+    titles = {load_tokenizer(decoder).decode(passage[:3])[0] for passage in row.passages}
+    assert len(row.passages) == len(read)
     assert titles == read or ("?" in read and {"A", "B"} < titles)
-    assert len(made.gold[0]) == 2
+    assert len(row.gold[0]) == 2
 
 
-def test_articles_are_in_one_split_each(decoder: Path, tmp_path: Path) -> None:
+def test_an_article_is_in_one_split(decoder: Path, tmp_path: Path) -> None:
     write_questions(tmp_path, articles=40)
-    training, held_out = load_questions(told(tmp_path, test=0.3), load_tokenizer(decoder))
-    titles = [{question.gold[0].title for question in each[0].questions} for each in (training, held_out)]
+    training, held_out = load_questions(settings_for(tmp_path, test=0.3), load_tokenizer(decoder))
+    titles = [{group[0].gold[0].title for group in each[0].groups} for each in (training, held_out)]
     assert not titles[0] & titles[1]
     assert len(titles[0] | titles[1]) == 40
     assert len(titles[1]) == pytest.approx(12, abs=8)
-    assert sum(len(each[0].questions) for each in (training, held_out)) == 160
+    assert sum(len(group) for each in (training, held_out) for group in each[0].groups) == 160
 
 
-def test_rows_without_passage_short_answer_or_short_question_are_left_out_and_counted(
+def test_questions_that_are_too_long_or_without_passage_are_left_out_with_a_notice(
     decoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     long = [{**ROW, "answers": ["snow " * 100]}, {**ROW, "question": "Why is it snow? " * 400}]
     write_rows(tmp_path / "questions.jsonl", [ROW, {"question": "Why?", "answers": ["sun"], "context": ""}, *long])
-    ((among,), _) = load_questions(told(tmp_path), load_tokenizer(decoder))
-    assert len(among.questions) == 1
-    assert "3 rows without a passage, a short answer or a short question are left out" in capsys.readouterr().err
+    ((group,),) = [loaded(decoder, settings_for(tmp_path)).groups]
+    assert len(group) == 1
+    assert "3 questions left out" in capsys.readouterr().err
 
 
-def test_bad_files_are_one_line(decoder: Path, tmp_path: Path) -> None:
+def test_a_bad_file_is_named(decoder: Path, tmp_path: Path) -> None:
     tokenizer = load_tokenizer(decoder)
-    with pytest.raises(ConfigError, match=r"data\.files: there is no .*questions\.jsonl"):
-        load_questions(told(tmp_path), tokenizer)
-    write_rows(tmp_path / "questions.jsonl", [{"question": "Why?", "answers": "sun"}])
-    with pytest.raises(CorpusError, match=r"questions\.jsonl:1 is no question"):
-        load_questions(told(tmp_path), tokenizer)
-    write_rows(tmp_path / "questions.jsonl", [{**ROW, "ctxs": [{"title": "A", "is_gold": True}]}])
-    with pytest.raises(CorpusError, match=r"questions\.jsonl:1 has a passage without a text"):
-        load_questions(told(tmp_path), tokenizer)
-    write_rows(tmp_path / "questions.jsonl", [{**ROW, "ctxs": ["It is snow."]}])
-    with pytest.raises(CorpusError, match=r"questions\.jsonl:1: `ctxs` is not a list of passages"):
-        load_questions(told(tmp_path), tokenizer)
+    with pytest.raises(ConfigError, match=r"data\.files"):
+        load_questions(settings_for(tmp_path), tokenizer)
+    for row in ({"question": "Why?", "answers": "sun"}, {**ROW, "ctxs": [{"title": "A", "is_gold": True}]}):
+        write_rows(tmp_path / "questions.jsonl", [row])
+        with pytest.raises(CorpusError, match=r"questions\.jsonl:1"):
+            load_questions(settings_for(tmp_path), tokenizer)
     write_rows(tmp_path / "questions.jsonl", [])
-    with pytest.raises(CorpusError, match="has no question to train on"):
-        load_questions(told(tmp_path), tokenizer)
+    with pytest.raises(CorpusError, match="no question"):
+        load_questions(settings_for(tmp_path), tokenizer)

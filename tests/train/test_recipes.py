@@ -1,4 +1,4 @@
-"""A tiny run of every recipe: it learns, and leaves what a run is to leave."""
+"""A tiny run of every recipe learns, and writes all its outputs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def test_a_recipe_learns(recipe: str, start: float, end: float, decoder: Path, t
     out = tmp_path / "out"
     run_recipe(recipe, out, tiny_settings(recipe, decoder, tmp_path))
     losses = [each["loss"] for each in record.read(out) if "loss" in each]
-    found = [each["validation_loss"] for each in record.read(out) if "validation_loss" in each]
+    validation = [each["validation_loss"] for each in record.read(out) if "validation_loss" in each]
     reader = cepe.load(str(out / "reader"), dtype="float32", device="cpu")
     assert reader.is_trained
     assert (out / "loss.png").stat().st_size > 1000
     assert len(losses) == 30
-    assert len(found) == 3
+    assert len(validation) == 3
     assert losses[0] == pytest.approx(start, abs=0.05)
     assert losses[-1] == pytest.approx(end, abs=0.2)
-    assert found[-1] < found[0]
+    assert validation[-1] < validation[0]

@@ -1,4 +1,4 @@
-"""Sequences: inside documents or over joined ones, each known by its position."""
+"""Sequences within or across documents, each a function of its position."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def all_documents(lengths: list[int]) -> np.ndarray:
 
 @settings(deadline=None)
 @given(LENGTHS, st.integers(1, 20), st.integers(0, 99), st.integers(0, 3))
-def test_filter_cuts_whole_sequences_inside_documents(lengths: list[int], size: int, seed: int, epoch: int) -> None:
+def test_filter_yields_sequences_within_documents(lengths: list[int], size: int, seed: int, epoch: int) -> None:
     part = Filter(corpus_of(lengths), all_documents(lengths), size, seed)
     assert part.size == sum(length // size for length in lengths)
     seen = [part[epoch * part.size + place][0] for place in range(part.size)]
@@ -37,7 +37,7 @@ def test_filter_cuts_whole_sequences_inside_documents(lengths: list[int], size: 
         document = ids[0] // 1000
         assert ids[-1] < 1000 * document + lengths[document - 1]
     tokens = [token for ids in seen for token in ids]
-    assert len(tokens) == len(set(tokens)), "no token comes twice in an epoch"
+    assert len(tokens) == len(set(tokens)), "no token is repeated in an epoch"
 
 
 @settings(deadline=None)
@@ -62,7 +62,7 @@ def test_cat_joins_documents_by_the_separator(lengths: list[int], size: int, see
     assert set(counts.values()) <= {1}
 
 
-def test_epochs_differ_in_order_and_cuts() -> None:
+def test_epochs_differ_in_order_and_boundaries() -> None:
     lengths = [95, 77, 60]
     for part in (
         Filter(corpus_of(lengths), all_documents(lengths), 10, 0),
@@ -73,37 +73,37 @@ def test_epochs_differ_in_order_and_cuts() -> None:
         assert sorted(first) != sorted(second)
 
 
-def test_a_position_is_the_same_from_anywhere_and_in_the_paper_s_ratio(decoder: Path) -> None:
+def test_a_sequence_depends_on_its_position_alone_and_the_ratio_is_the_paper_s(decoder: Path) -> None:
     tokenizer = load_tokenizer(decoder)
     corpus = corpus_of([50, 30, 40, 25], ["long", "short", "long", "short"])
-    told = DocumentSettings(sources=["x"], filter_domains=["long"], test=0)
-    one, other = (Sequences(corpus, told, tokenizer, length=10, split="train", seed=3) for _ in range(2))
+    settings = DocumentSettings(sources=["x"], filter_domains=["long"], test=0)
+    one, other = (Sequences(corpus, settings, tokenizer, length=10, split="train", seed=3) for _ in range(2))
     in_order = [one[position] for position in range(60)]
     backwards = [other[position] for position in reversed(range(60))]
     assert in_order == backwards[::-1]
     assert in_order != [
-        Sequences(corpus, told, tokenizer, length=10, split="train", seed=4)[position] for position in range(60)
+        Sequences(corpus, settings, tokenizer, length=10, split="train", seed=4)[position] for position in range(60)
     ]
     single = sum(origin.startswith("long") and "," not in origin for _, origin in in_order)
-    assert single >= 40  # two of three come from `filter`, which has the long ones alone
+    assert single >= 40  # two of three are from `filter`, which has only the long ones
 
 
 @pytest.mark.parametrize("mix", [Mixture(filter=1, cat=0), Mixture(filter=0, cat=1)])
 def test_filter_only_and_cat_only(mix: Mixture, decoder: Path) -> None:
-    told = DocumentSettings(sources=["x"], mix=mix, test=0)
-    sequences = Sequences(corpus_of([25, 25]), told, load_tokenizer(decoder), length=20, split="train", seed=0)
+    settings = DocumentSettings(sources=["x"], mix=mix, test=0)
+    sequences = Sequences(corpus_of([25, 25]), settings, load_tokenizer(decoder), length=20, split="train", seed=0)
     ids = [token for position in range(8) for token in sequences[position][0]]
-    assert (2 in ids) == (mix.cat == 1), "the separator is in joined documents alone"
+    assert (2 in ids) == (mix.cat == 1), "only joined documents have the separator"
     assert sequences.size == 2
 
 
-def test_what_is_too_short_or_unknown_is_said(decoder: Path) -> None:
+def test_too_little_text_and_unknown_domains_are_named(decoder: Path) -> None:
     tokenizer = load_tokenizer(decoder)
-    with pytest.raises(CorpusError, match=r"train split \(2 documents\) has no sequence of 50 tokens for filter"):
+    with pytest.raises(CorpusError, match="no sequence of 50 tokens"):
         Sequences(
             corpus_of([20, 30]), DocumentSettings(sources=["x"], test=0), tokenizer, length=50, split="train", seed=0
         )
-    with pytest.raises(CorpusError, match="no document is of the domain 'books'; there are a"):
+    with pytest.raises(CorpusError, match="unknown domain 'books'"):
         Sequences(
             corpus_of([20]),
             DocumentSettings(sources=["x"], filter_domains=["books"], test=0),

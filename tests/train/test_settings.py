@@ -1,4 +1,4 @@
-"""Every YAML that ships, and the command's manners."""
+"""The shipped YAML files, the settings they must satisfy, and the commands."""
 
 from __future__ import annotations
 
@@ -35,41 +35,41 @@ def test_every_yaml_loads(path: Path) -> None:
     assert settings.loop.batch_size % settings.loop.micro_batch == 0
 
 
-def test_every_recipe_has_its_three_yamls() -> None:
+def test_every_recipe_has_three_yaml_files() -> None:
     shipped = {str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml")}
     sizes = {f"{recipe}/{size}.yaml" for recipe in RECIPES for size in ("tiny", "smollm2-135m", "paper")}
-    assert shipped == {*sizes, "qa/smollm2-135m-own.yaml"}, "and the default reader's last stage its own"
+    assert shipped == {*sizes, "qa/smollm2-135m-own.yaml"}, "and one for the last stage of the default reader"
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS)))
-def test_a_stage_starts_from_a_reader_around_its_decoder(path: Path) -> None:
+def test_a_stage_starts_from_a_reader_with_its_decoder(path: Path) -> None:
     model = load_recipe(path.parent.name, path, []).model
     earlier = model.init_from and CONFIGS / model.init_from.removeprefix("runs/") / path.name
-    if earlier and earlier.is_file():  # else the yaml says how its start is trained
+    if earlier and earlier.is_file():  # otherwise the YAML file says how to train it
         assert load_recipe(earlier.parent.name, earlier, []).model.decoder == model.decoder
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_what_a_document_tells_to_run_can_be_run(path: Path) -> None:
+def test_documented_commands_have_valid_settings(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     for name in re.findall(r"\bconfigs/[\w./-]+\.yaml", text):
         assert (ROOT / "train" / name).is_file(), name
-    made = {model.name for model in list_models() if model.kind == "reader"}
+    readers = {model.name for model in list_models() if model.kind == "reader"}
     for line in re.findall(r"^ragx train .*--config .*$", text, re.MULTILINE):
         _, _, recipe, *arguments = shlex.split(line, comments=True)
-        named = dict(pairwise(arguments))
+        options = dict(pairwise(arguments))
         settings = {"split": "retdoc", "answers": "qa"}.get(recipe, recipe)
         overrides = [each for each in arguments if each.startswith("--") and "=" in each]
-        start = load_recipe(settings, ROOT / named["--config"], overrides).model.init_from
-        assert recipe not in RECIPES or start is None or start in made, f"nothing makes {start}: {line}"
-        made.add(named["--out"])
+        start = load_recipe(settings, ROOT / options["--config"], overrides).model.init_from
+        assert recipe not in RECIPES or start is None or start in readers, f"nothing creates {start}: {line}"
+        readers.add(options["--out"])
 
 
 def test_the_readme_lists_every_file() -> None:
-    told = re.findall(r"\w+\.py", (ROOT / "train" / "README.md").read_text(encoding="utf-8").partition("## Files")[2])
+    listed = re.findall(r"\w+\.py", (ROOT / "train" / "README.md").read_text(encoding="utf-8").partition("## Files")[2])
     package = ROOT / "train" / "ragx_train"
-    assert set(told) == {path.name for path in package.rglob("*.py")} - {"__init__.py"}
-    assert len(told) == len(set(told))
+    assert set(listed) == {path.name for path in package.rglob("*.py")} - {"__init__.py"}
+    assert len(listed) == len(set(listed))
 
 
 def test_the_paper_s_numbers() -> None:
@@ -85,23 +85,23 @@ def test_the_paper_s_numbers() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("loop.step=3", "unknown setting 'loop.step'"),
-        ("data.mix={filter: 0, cat: 0}", "data.mix: filter and cat cannot both be 0"),
-        ("data.test=1", "data: test and retrieval leave no document to train on"),
-        ("model.frozen_encoder_layers=2", "model: frozen_encoder_layers is 2 of 1"),
-        ("model.cross_attention_layers=[1, 1]", "cross_attention_layers names a layer twice"),
+        ("loop.step=3", "loop.step"),
+        ("data.mix={filter: 0, cat: 0}", "data.mix"),
+        ("data.test=1", "test and retrieval"),
+        ("model.frozen_encoder_layers=2", "frozen_encoder_layers"),
+        ("model.cross_attention_layers=[1, 1]", "cross_attention_layers"),
         ("loop.precision=fp8", "loop.precision"),
         ("loop.betas=[2,0.9]", "loop.betas.0"),
     ],
 )
-def test_a_setting_that_cannot_be_is_one_line(override: str, message: str, decoder: Path, tmp_path: Path) -> None:
+def test_an_invalid_setting_is_named(override: str, message: str, decoder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"tiny\.yaml") as refused:
         tiny_settings("warmup", decoder, tmp_path, override)
     assert message in str(refused.value)
 
 
-def test_the_ablation_of_a_random_encoder_needs_a_fresh_one(decoder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"model\.init_from must be null"):
+def test_a_random_encoder_excludes_an_initial_reader(decoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.init_from"):
         tiny_settings("cepe", decoder, tmp_path, "model.init_from=runs/warmup", "model.random_encoder=true")
 
 
@@ -111,14 +111,14 @@ def test_durations(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "45", "m", "0s", "1.5h", "-3m", "5m2h"])
-def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(ConfigError, match="is not a time such as"):
+def test_invalid_durations(text: str) -> None:
+    with pytest.raises(ConfigError, match="not a duration"):
         parse_duration(text)
 
 
 @pytest.fixture
 def app() -> typer.Typer:
-    """The command as ragx's entry point adds it."""
+    """The commands as the entry point of ragx adds them."""
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["ragx.commands"]["train"]
     app = typer.Typer()
     app.command("other")(lambda: None)
@@ -126,64 +126,69 @@ def app() -> typer.Typer:
     return app
 
 
-def test_the_command_runs_a_recipe_and_goes_on_with_it(app: typer.Typer, decoder: Path, tmp_path: Path) -> None:
+def test_a_command_runs_a_recipe_and_resumes_it(app: typer.Typer, decoder: Path, tmp_path: Path) -> None:
     write_documents(tmp_path)
     out = ["--out", str(tmp_path / "out")]
-    given = ["--config", str(CONFIGS / "warmup" / "tiny.yaml"), f"--model.decoder={decoder}"]
-    given += [f"--data.folder={tmp_path}", "--loop.steps=2", "--time-limit", "10m"]
-    CliRunner().invoke(app, ["train", "warmup", *given, *out], catch_exceptions=False)
+    arguments = ["--config", str(CONFIGS / "warmup" / "tiny.yaml"), f"--model.decoder={decoder}"]
+    arguments += [f"--data.folder={tmp_path}", "--loop.steps=2", "--time-limit", "10m"]
+    CliRunner().invoke(app, ["train", "warmup", *arguments, *out], catch_exceptions=False)
     assert (tmp_path / "out" / "reader" / "config.json").exists()
     CliRunner().invoke(app, ["train", "warmup", "--resume", *out], catch_exceptions=False)  # with its own settings
-    with pytest.raises(ConfigError, match="holds a run"):
-        CliRunner().invoke(app, ["train", "warmup", *given, *out], catch_exceptions=False)
+    with pytest.raises(ConfigError, match="--resume"):
+        CliRunner().invoke(app, ["train", "warmup", *arguments, *out], catch_exceptions=False)
 
 
 def test_the_split_is_written_by_the_settings_of_retdoc(app: typer.Typer, tmp_path: Path) -> None:
     write_documents(tmp_path)
     out = tmp_path / "retrieval.jsonl"
-    given = ["--config", str(CONFIGS / "retdoc" / "tiny.yaml"), f"--data.folder={tmp_path}", "--out", str(out)]
-    done = CliRunner().invoke(app, ["train", "split", *given], catch_exceptions=False)
-    assert done.stderr.endswith(f"{len(out.read_text().splitlines())} documents in {out}\n")
+    arguments = ["--config", str(CONFIGS / "retdoc" / "tiny.yaml"), f"--data.folder={tmp_path}", "--out", str(out)]
+    result = CliRunner().invoke(app, ["train", "split", *arguments], catch_exceptions=False)
+    assert result.stderr.endswith(f"{len(out.read_text().splitlines())} documents in {out}\n")
+
+
+def test_every_command_explains_itself(app: typer.Typer) -> None:
+    listed = CliRunner().invoke(app, ["train", "--help"]).stdout
+    for command in (*RECIPES, "split", "answers"):
+        assert re.search(rf"\b{command} +[A-Z]", listed)
+        assert "--config" in CliRunner().invoke(app, ["train", command, "--help"]).stdout
+
+
+@pytest.mark.parametrize("arguments", [["dance", "--out", "x"], ["warmup"], ["split", "--out", "x"], ["answers"]])
+def test_typer_reports_unknown_commands_and_missing_options(arguments: list[str], app: typer.Typer) -> None:
+    result = CliRunner().invoke(app, ["train", *arguments])
+    assert result.exit_code == 2
+    assert "dance" in result.stderr or "Missing option" in result.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            ["dance", "--out", "x"],
-            "there is no recipe 'dance'; choose one of mlm, warmup, cepe, ceped, retdoc, qa, split or answers",
-        ),
-        (["warmup"], "--out is missing"),
-        (["split"], "split takes --out, the file to write"),
-        (["split", "--out", "x"], "split takes --out, the file to write"),
-        (["split", "--out", "x", "--resume"], "split takes --out, the file to write"),
-        (["warmup", "--out", "x", "--bogus"], "unknown argument --bogus"),
-        (["warmup", "--out", "x", "loop.steps=3"], "unknown argument loop.steps=3"),
-        (["warmup", "--out", "x", "--time-limit", "soon"], "'soon' is not a time"),
-        (["warmup", "--out", "x", "--config", "nowhere.yaml"], "cannot read nowhere.yaml"),
-        (["warmup", "--out", "x"], "--config is missing: a YAML file of settings"),
-        (["warmup", "--out", "x", "--loop.steps=3"], "model: Field required"),
+        (["--bogus"], "--bogus"),
+        (["--time-limit", "soon"], "soon"),
+        (["--config", "nowhere.yaml"], "cannot read nowhere.yaml"),
+        ([], "--config is missing"),
+        (["--loop.steps=3"], "model: Field required"),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], message: str, app: typer.Typer) -> None:
     with pytest.raises(ConfigError) as refused:
-        CliRunner().invoke(app, ["train", *arguments], catch_exceptions=False)
+        CliRunner().invoke(app, ["train", "warmup", "--out", "x", *arguments], catch_exceptions=False)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("below", ["", "runs/mine"])
-def test_a_file_is_no_out_folder_which_is_said_before_anything_is_read(
+def test_an_out_folder_that_is_a_file_is_reported_before_data_is_read(
     below: str, app: typer.Typer, tmp_path: Path
 ) -> None:
     file = tmp_path / "notes"
     file.write_text("mine")
-    given = ["--config", str(CONFIGS / "warmup" / "tiny.yaml"), "--data.folder=nowhere", "--out", str(file / below)]
-    with pytest.raises(ConfigError, match=rf"--out .* cannot be a folder: {file} is a file"):
-        CliRunner().invoke(app, ["train", "warmup", *given], catch_exceptions=False)
+    arguments = ["--config", str(CONFIGS / "warmup" / "tiny.yaml"), "--data.folder=x", "--out", str(file / below)]
+    with pytest.raises(ConfigError, match=f"{file} is a file"):
+        CliRunner().invoke(app, ["train", "warmup", *arguments], catch_exceptions=False)
 
 
-def test_the_command_is_added_without_the_heavy_libraries() -> None:
+def test_the_commands_are_added_without_heavy_imports() -> None:
     code = "import sys, ragx_train.cli; print({'torch', 'transformers', 'accelerate'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "set()"

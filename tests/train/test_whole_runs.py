@@ -1,4 +1,4 @@
-"""What may be changed about how a recipe is run without changing what it learns, and what its reader says of itself."""
+"""How a recipe is run does not change what it learns; the reader records its context length."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from safetensors.torch import load_file
 from ragx import cepe
 from tests.helpers.tiny_runs import run_recipe, tiny_settings, write_documents
 
+pytestmark = pytest.mark.slow
 SHORT = ("loop.steps=6", "loop.validate_every=3", "loop.validation_examples=2")
 
 
 def run(recipe: str, decoder: Path, out: Path, *overrides: str, resume: bool = False, stop: bool = False) -> None:
-    """A short run on the documents beside `out`; with `stop` its time is over after one step."""
+    """A short run on the documents beside `out`; with `stop` its time limit is reached after one step."""
     settings = tiny_settings(recipe, decoder, out.parent, *SHORT, *overrides)
     run_recipe(recipe, out, settings, resume=resume, deadline=time.monotonic() if stop else None)
 
 
 def assert_same(one: Path, other: Path, *, rel: float = 1e-5) -> None:
-    """Same data in every step, and close in losses and weights."""
+    """The same data in every step, and close losses and weights."""
     logs = [record.read(out) for out in (one, other)]
-    for mine, its in zip(*logs, strict=True):
-        assert mine.keys() == its.keys()
-        for name in mine.keys() & {"step", "tokens"}:
-            assert mine[name] == its[name]
-        if "encoder_tokens" in mine:  # a passage that several examples of a micro-batch read is encoded once
-            assert mine["encoder_tokens"] == pytest.approx(its["encoder_tokens"], rel=0.05)
-        for name in mine:
+    for ours, theirs in zip(*logs, strict=True):
+        assert ours.keys() == theirs.keys()
+        for name in ours.keys() & {"step", "tokens"}:
+            assert ours[name] == theirs[name]
+        if "encoder_tokens" in ours:  # a passage that several examples of a micro-batch read is encoded once
+            assert ours["encoder_tokens"] == pytest.approx(theirs["encoder_tokens"], rel=0.05)
+        for name in ours:
             if "loss" in name or name.endswith(("kl", "cross_entropy")):
-                assert mine[name] == pytest.approx(its[name], rel=rel), name
-    weights, its_weights = (load_file(out / "reader" / "model.safetensors") for out in (one, other))
+                assert ours[name] == pytest.approx(theirs[name], rel=rel), name
+    weights, expected = (load_file(out / "reader" / "model.safetensors") for out in (one, other))
     for name, weight in weights.items():
-        torch.testing.assert_close(weight, its_weights[name], rtol=1e-3, atol=max(1e-4, rel))
+        torch.testing.assert_close(weight, expected[name], rtol=1e-3, atol=max(1e-4, rel))
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +50,7 @@ def _documents(tmp_path: Path) -> None:
     ("recipe", "overrides"),
     [("mlm", ["loop.workers=2"]), ("cepe", ["loop.workers=2"]), ("ceped", []), ("ceped", ["teacher.store=true"])],
 )
-def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     recipe: str, overrides: list[str], decoder: Path, tmp_path: Path
 ) -> None:
     run(recipe, decoder, tmp_path / "whole", *(each for each in overrides if "workers" not in each))
@@ -68,15 +69,15 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
         ("teacher.store=true", 2e-3),  # probabilities in fp16
     ],
 )
-def test_distilling_is_the_same_however_it_is_run(override: str, rel: float, decoder: Path, tmp_path: Path) -> None:
+def test_distillation_is_the_same_however_it_is_run(override: str, rel: float, decoder: Path, tmp_path: Path) -> None:
     run("ceped", decoder, tmp_path / "plain")
     run("ceped", decoder, tmp_path / "other", override)
     assert_same(tmp_path / "other", tmp_path / "plain", rel=rel)
-    kept = list((tmp_path / "ragx-home").glob("teacher/*/*/*.safetensors"))
-    assert len(kept) == (6 * 8 + 2 if "store" in override else 0), "one for each text, those of validation too"
+    stored = list((tmp_path / "ragx-home").glob("teacher/*/*/*.safetensors"))
+    assert len(stored) == (6 * 8 + 2 if "store" in override else 0), "one for each text, validation included"
 
 
-def test_distilling_logs_its_two_losses_apart(decoder: Path, tmp_path: Path) -> None:
+def test_distillation_logs_both_losses(decoder: Path, tmp_path: Path) -> None:
     run("ceped", decoder, tmp_path / "out", "kl=2", "cross_entropy=0.5")
     log = record.read(tmp_path / "out")
     for each in log:
@@ -98,9 +99,9 @@ def trained_context(out: Path) -> int | None:
     return getattr(reader.config, "trained_context_tokens", None)
 
 
-def test_a_reader_carries_the_longest_context_of_all_its_stages(decoder: Path, tmp_path: Path) -> None:
+def test_a_reader_records_the_longest_context_of_all_its_stages(decoder: Path, tmp_path: Path) -> None:
     run("mlm", decoder, tmp_path / "mlm")
-    assert trained_context(tmp_path / "mlm") is None, "its cross-attention has read nothing"
+    assert trained_context(tmp_path / "mlm") is None, "its cross-attention has not been trained"
     run("warmup", decoder, tmp_path / "warmup", f"model.init_from={tmp_path / 'mlm'}")
     assert trained_context(tmp_path / "warmup") == 32
     unmasked = ["masking.chunk=0", f"model.init_from={tmp_path / 'warmup'}"]
@@ -111,11 +112,11 @@ def test_a_reader_carries_the_longest_context_of_all_its_stages(decoder: Path, t
     assert trained_context(tmp_path / "short") == 32
 
 
-def test_training_beyond_an_earlier_stage_s_contexts_scales_no_score(decoder: Path, tmp_path: Path) -> None:
+def test_contexts_longer_than_in_an_earlier_stage_scale_no_scores(decoder: Path, tmp_path: Path) -> None:
     run("warmup", decoder, tmp_path / "warmup")
-    start = f"model.init_from={tmp_path / 'warmup'}"
-    run("cepe", decoder, tmp_path / "one", start)
+    initial = f"model.init_from={tmp_path / 'warmup'}"
+    run("cepe", decoder, tmp_path / "one", initial)
     path = tmp_path / "warmup" / "reader" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"trained_context_tokens": 2}))
-    run("cepe", decoder, tmp_path / "other", start)
+    run("cepe", decoder, tmp_path / "other", initial)
     assert_same(tmp_path / "one", tmp_path / "other")

@@ -17,17 +17,17 @@ def test_number_formats_by_name() -> None:
     assert parse_dtype("float16", "cpu") is torch.float16
     assert parse_dtype(torch.bfloat16, "cpu") is torch.bfloat16
     assert parse_dtype("auto", "cpu") == parse_dtype(None, "cpu") == default_dtype("cpu")
-    with pytest.raises(ConfigError, match="dtype 'int3' is not one of auto, bfloat16, float16, float32"):
+    with pytest.raises(ConfigError, match="'int3' is not one of"):
         parse_dtype("int3", "cpu")
 
 
 @pytest.mark.parametrize("name", ["owl", "cuda:99", ""])
-def test_a_device_that_is_not_there_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="not available on this machine"):
+def test_an_unavailable_device_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="not available"):
         usable_device(name)
 
 
-def test_a_failed_allocation_is_one_line_and_other_errors_pass() -> None:
+def test_failed_allocations_are_reported_and_other_errors_pass() -> None:
     with pytest.raises(RagxError, match="out of memory"), report_oom():
         torch.empty(2**60, dtype=torch.uint8)
     with pytest.raises(RuntimeError, match="shape"), report_oom():
@@ -35,7 +35,7 @@ def test_a_failed_allocation_is_one_line_and_other_errors_pass() -> None:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another malloc")
-def test_memory_that_is_kept_is_not_cleared_by_the_system_again() -> None:
+def test_keeping_freed_memory_avoids_page_faults() -> None:
     script = """
 import resource, sys
 from ragx.util.device import keep_freed_memory
@@ -46,7 +46,7 @@ for _ in range(20):
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 """
     faults = {}
-    for how in ("keep", "give back"):
-        done = subprocess.run([sys.executable, "-c", script, how], check=True, capture_output=True, text=True)
-        faults[how] = int(done.stdout)
-    assert faults["keep"] < faults["give back"] / 2
+    for setting in ("keep", "default"):
+        process = subprocess.run([sys.executable, "-c", script, setting], check=True, capture_output=True, text=True)
+        faults[setting] = int(process.stdout)
+    assert faults["keep"] < faults["default"] / 2

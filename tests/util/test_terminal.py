@@ -1,4 +1,4 @@
-"""Text that comes from documents and models must not control the terminal it is printed on."""
+"""Text from documents and models cannot control the terminal."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def is_unsafe(character: str) -> bool:
 
 
 @given(ANY_TEXT)
-def test_unsafe_characters_become_replacement_characters_and_all_others_stay(text: str) -> None:
+def test_only_unsafe_characters_are_replaced(text: str) -> None:
     assert plain(text) == "".join("\ufffd" if is_unsafe(character) else character for character in text)
 
 
 @given(ANY_TEXT)
-def test_plain_text_can_be_printed_and_stays_as_it_is(text: str) -> None:
+def test_plain_text_is_printable_and_unchanged(text: str) -> None:
     once = plain(text)
     once.encode("utf-8")
     assert plain(once) == once
@@ -34,7 +34,7 @@ def test_plain_text_can_be_printed_and_stays_as_it_is(text: str) -> None:
 @pytest.mark.parametrize(
     "attack", ["\x1b[2J", "\x1b]0;title\x07", "\x9b31m", "a\rb", "\u202eabc", "\u2066x\u2069", "\x00"]
 )
-def test_escape_codes_and_direction_overrides_are_disarmed(attack: str) -> None:
+def test_escape_codes_and_direction_overrides_are_removed(attack: str) -> None:
     assert not any(is_unsafe(character) for character in plain(attack))
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, taken as a wish to stop at the next good moment."""
+"""SIGINT (Ctrl-C) and SIGTERM as requests to stop when the work so far can be saved."""
 
 from __future__ import annotations
 
@@ -7,42 +7,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from ragx.errors import RagxError
-
-
-class Interrupted(RagxError):
-    """A signal has stopped a command, after it has saved what it had."""
-
-    exit_code = 130
-
 
 class Stop:
-    """The signal that asked for a stop, if any."""
+    """Whether a signal has requested a stop."""
 
-    signal: signal.Signals | None = None
-
-    @property
-    def requested(self) -> bool:
-        """Whether a signal has come."""
-        return self.signal is not None
+    requested = False
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Note the first SIGINT or SIGTERM instead of dying of it; a second one ends the process at once."""
+    """Record the first SIGINT or SIGTERM instead of ending the process; a second one ends it at once."""
     stop = Stop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def restore() -> None:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
-    def note(number: int, _: FrameType | None) -> None:
-        stop.signal = signal.Signals(number)
+    def request(_number: int, _frame: FrameType | None) -> None:
+        stop.requested = True
         restore()
 
-    for number in before:
-        signal.signal(number, note)
+    for number in handlers:
+        signal.signal(number, request)
     try:
         yield stop
     finally:

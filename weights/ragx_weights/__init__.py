@@ -1,1 +1,1 @@
-"""Trained readers that come with ragx: data, found by `ragx.models`."""
+"""Readers bundled with ragx, as data for `ragx.models`."""

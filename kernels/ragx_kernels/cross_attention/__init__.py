@@ -1,15 +1,16 @@
-"""Cross-attention to encoded passages, three exact strategies behind one function. README.md has the mathematics.
+"""Cross-attention to encoded passages: three exact strategies behind one function. README.md has the mathematics.
 
 | file | |
 |---|---|
 | naive.py | the definition |
-| project.py | keys and values made from Φ, used, dropped |
-| cached.py | keys and values kept |
-| latent.py, triton.py | attention to Φ itself |
-| planner.py | which strategy is cheapest |
-| lse.py | log-sum-exp and share of each passage |
+| project.py | project keys and values from Φ for one call |
+| cached.py | attend to cached keys and values |
+| latent.py, triton.py | attend to Φ itself |
+| planner.py | choose the cheapest strategy |
+| lse.py | log-sum-exp and attention share of each passage |
 | int8.py | Φ in int8 |
-| splits.py, matmul.py | how triton.py divides the tokens; a matrix product |
+| splits.py | how triton.py divides the tokens |
+| matmul.py | the matrix product |
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch import Tensor
 from ragx_kernels.cross_attention.cached import attend_cached
 from ragx_kernels.cross_attention.int8 import dequantize, quantize
 from ragx_kernels.cross_attention.latent import attend_latent
-from ragx_kernels.cross_attention.lse import as_offsets, shares
+from ragx_kernels.cross_attention.lse import as_offsets, attention_shares
 from ragx_kernels.cross_attention.planner import AttentionStrategy, DeviceProfile, Shape, choose, device_profile
 from ragx_kernels.cross_attention.project import attend_projected, project_keys_values
 
@@ -31,13 +32,13 @@ __all__ = [
     "AttentionStrategy",
     "DeviceProfile",
     "Shape",
+    "attention_shares",
     "choose",
     "cross_attention",
     "dequantize",
     "device_profile",
     "project_keys_values",
     "quantize",
-    "shares",
 ]
 
 
@@ -61,17 +62,17 @@ def cross_attention(
         phi: (B, M, E), floating point, or int8 with `phi_scale`.
         key_weight: (G·D, E); query head h reads group h // (H/G).
         value_weight: (G·D, E).
-        strategy: how; `auto` is `cached` where keys and values are given, else the cheaper of the others by `choose`.
-        keys_values: what `project_keys_values` returned for this Φ and these weights; `cached` needs it.
-        phi_scale: (B, M), what a row of int8 Φ is multiplied with.
-        mask: (B, M), true where a token may be attended to; None: everywhere.
-        offsets: to get log-sum-exps: for each question the K+1 ascending token positions, from 0 on, at which passages
-            begin and the last one ends. Tokens beyond belong to no passage.
-        scale: of the scores; None: 1/√D.
+        strategy: `auto` is `cached` if `keys_values` are given, else the cheaper of the others by `choose`.
+        keys_values: result of `project_keys_values` for this Φ and these weights; required by `cached`.
+        phi_scale: (B, M), the factor of each row of int8 Φ.
+        mask: (B, M), true for tokens that may be attended to; None: all.
+        offsets: returns log-sum-exps as well: for each question K+1 ascending token positions from 0, the starts of the
+            passages and the end of the last one. Tokens after it belong to no passage.
+        scale: factor of the scores; None: 1/√D.
 
     Returns:
-        output (B, H, N, D), zeros where a question has nothing to attend to; and with `offsets` the log-sum-exp of the
-        scores of each passage (B, H, N, K), −∞ for one without an unmasked token, else None.
+        output (B, H, N, D), zeros if a question has nothing to attend to; and, with `offsets`, the log-sum-exp of each
+        passage's scores (B, H, N, K), −∞ for a passage without unmasked tokens, else None.
 
     Raises:
         ValueError: `strategy` is `cached` without `keys_values`, or the offsets do not fit.
@@ -82,11 +83,11 @@ def cross_attention(
         empty = None if rows is None else query.new_full((*query.shape[:3], len(rows[0]) - 1), -torch.inf).float()
         return torch.zeros_like(query), empty
     if strategy == "auto":
-        strategy = "cached" if keys_values is not None else _cheaper(query, phi, key_weight)
-    nothing = None
-    if mask is not None:  # a softmax over nothing is undefined: attend to anything and forget it
-        nothing = ~mask.any(dim=1)  # (B)
-        mask = mask | nothing[:, None]
+        strategy = "cached" if keys_values is not None else _cheapest(query, phi, key_weight)
+    empty_rows = None
+    if mask is not None:  # a softmax over nothing is undefined: attend to all tokens and discard the result
+        empty_rows = ~mask.any(dim=1)  # (B)
+        mask = mask | empty_rows[:, None]
     scale = head_dim**-0.5 if scale is None else scale
     if strategy == "cached":
         if keys_values is None:
@@ -97,13 +98,13 @@ def cross_attention(
         output, lse = attend(
             query, phi, key_weight, value_weight, scale=scale, phi_scale=phi_scale, mask=mask, offsets=rows
         )
-    if nothing is not None:
-        output = output.masked_fill(nothing[:, None, None, None], 0.0)
-        lse = None if lse is None else lse.masked_fill(nothing[:, None, None, None], -torch.inf)
+    if empty_rows is not None:
+        output = output.masked_fill(empty_rows[:, None, None, None], 0.0)
+        lse = None if lse is None else lse.masked_fill(empty_rows[:, None, None, None], -torch.inf)
     return output, lse
 
 
-def _cheaper(query: Tensor, phi: Tensor, key_weight: Tensor) -> AttentionStrategy:
+def _cheapest(query: Tensor, phi: Tensor, key_weight: Tensor) -> AttentionStrategy:
     batch, heads, tokens, head_dim = query.shape
     shape = Shape(
         queries=tokens,

@@ -1,4 +1,4 @@
-"""Φ in int8: one scale a row, so that a token's encoding is quantised by nothing but itself."""
+"""Φ in int8, with one scale per row: quantizing one token never depends on the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Latent attention: attend to Φ itself. W_k moves into the query and W_v behind the weighted sum (see README.md)."""
+"""Latent attention: attend to Φ itself, with W_k absorbed into the query and W_v applied to the sum (see README.md)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ragx_kernels.cross_attention.int8 import dequantize
 from ragx_kernels.cross_attention.lse import Offsets, passages_lse
 from ragx_kernels.cross_attention.matmul import times_transposed
 
-DECODING_ROWS = 128
-"""Queries of all heads up to which a step is bound by reading Φ."""
+MAX_DECODING_ROWS = 128
+"""Queries (of all heads) up to which reading Φ dominates a step."""
 PART_ROWS = 8192
-"""Rows of Φ that a CPU's last cache holds while they serve as keys and as values."""
+"""Rows of Φ read at once on a CPU: its last-level cache keeps them between their use as keys and as values."""
 
 
 def attend_latent(
@@ -30,10 +30,10 @@ def attend_latent(
     mask: Tensor | None = None,
     offsets: Offsets | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """As `attend_projected`, without ever making keys or values.
+    """As `attend_projected`, without computing keys or values.
 
     Returns:
-        output (B, H, N, D), and the log-sum-exp of each passage (B, H, N, K) where `offsets` are given.
+        output (B, H, N, D), and with `offsets` the log-sum-exp of each passage (B, H, N, K), else None.
     """
     batch, heads, tokens, head_dim = query.shape
     groups = key_weight.shape[0] // head_dim
@@ -60,10 +60,10 @@ def _attend_to_phi(
         from ragx_kernels.cross_attention.triton import attend_to_phi
 
         return attend_to_phi(absorbed, phi, phi_scale=phi_scale, scale=scale, mask=mask, offsets=offsets)
-    if absorbed.shape[1] <= DECODING_ROWS and not _wants_grad(absorbed, phi):
+    if absorbed.shape[1] <= MAX_DECODING_ROWS and not _wants_grad(absorbed, phi):
         return _attend_in_parts(absorbed, phi, phi_scale, scale, mask, offsets)
     phi = phi.to(absorbed.dtype) if phi_scale is None else dequantize(phi, phi_scale, absorbed.dtype)
-    shared = phi.unsqueeze(1)  # (B, 1, M, E): keys and values of one group that all heads share
+    shared = phi.unsqueeze(1)  # (B, 1, M, E): keys and values of a single group, shared by all heads
     output, lse = attend(absorbed.unsqueeze(1), shared, shared, scale=scale, mask=mask, offsets=offsets)
     return output.squeeze(1), None if lse is None else lse.squeeze(1)
 
@@ -76,28 +76,29 @@ def _attend_in_parts(
     mask: Tensor | None,
     offsets: Offsets | None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Each part of Φ is read once, for keys and values; the parts are weighted by their log-sum-exps.
+    """Read each part of Φ once, as keys and as values; the log-sum-exps weight the parts.
 
-    The scale of an int8 row multiplies its score and its weight, so that widening to `absorbed`'s type is exact.
+    An int8 row's scale multiplies its score and its weight, not its elements, so that widening to `absorbed`'s type is
+    exact.
     """
     dtype = absorbed.dtype
     outputs, sums, scores = [], [], []
     for start in range(0, phi.shape[1], PART_ROWS):
         part = slice(start, start + PART_ROWS)
         rows = phi[:, part].to(dtype)  # (B, m, E)
-        of_part = times_transposed(absorbed, rows, scale)  # (B, X, m)
+        part_scores = times_transposed(absorbed, rows, scale)  # (B, X, m)
         if phi_scale is not None:
-            of_part = of_part * phi_scale[:, None, part]
+            part_scores = part_scores * phi_scale[:, None, part]
         if mask is not None:
-            of_part = of_part.masked_fill(~mask[:, None, part], -torch.inf)
-        weights = of_part.softmax(dim=2)
+            part_scores = part_scores.masked_fill(~mask[:, None, part], -torch.inf)
+        weights = part_scores.softmax(dim=2)
         if mask is not None:
-            weights = weights.nan_to_num(nan=0.0)  # a part may be masked throughout
+            weights = weights.nan_to_num(nan=0.0)  # the mask may cover a whole part
         if phi_scale is not None:
             weights = (weights * phi_scale[:, None, part]).to(dtype)
         outputs.append(times_transposed(weights, rows.transpose(1, 2)))  # (B, X, E)
-        sums.append(of_part.logsumexp(dim=2))  # (B, X)
-        scores.append(of_part)
+        sums.append(part_scores.logsumexp(dim=2))  # (B, X)
+        scores.append(part_scores)
     lse = None if offsets is None else passages_lse(torch.cat(scores, dim=2), offsets)
     if len(outputs) == 1:
         return outputs[0], lse
@@ -106,7 +107,7 @@ def _attend_in_parts(
 
 
 def _runs_in_triton(absorbed: Tensor, phi: Tensor) -> bool:
-    if not absorbed.is_cuda or absorbed.shape[1] > DECODING_ROWS or _wants_grad(absorbed, phi) or not _has_triton():
+    if not absorbed.is_cuda or absorbed.shape[1] > MAX_DECODING_ROWS or _wants_grad(absorbed, phi) or not _has_triton():
         return False
     from ragx_kernels.cross_attention.triton import fits
 

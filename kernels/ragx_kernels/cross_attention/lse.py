@@ -1,4 +1,4 @@
-"""How much of the attention each passage receives: a log-sum-exp of scores per passage."""
+"""How much of the attention each passage receives: the log-sum-exp of its scores."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ import torch
 from torch import Tensor
 
 Offsets = tuple[tuple[int, ...], ...]
-"""K+1 ascending token positions a question: passage k is the tokens from offset k up to offset k + 1."""
+"""For each question K+1 ascending token positions: passage k starts at offset k and ends before offset k + 1."""
 
 
 def as_offsets(offsets: Sequence[Sequence[int]] | Tensor, batch: int, tokens: int) -> Offsets:
-    """Checked and hashable; questions with fewer passages than others gain empty ones at the end.
+    """Check offsets and make them hashable; empty passages pad questions with fewer passages than others.
 
     Raises:
-        ValueError: not one ascending row from 0 to at most M a question.
+        ValueError: there is not one row per question, or a row does not ascend from 0 to at most M.
     """
     if isinstance(offsets, Tensor):
         offsets = offsets.tolist()
     if len(offsets) != batch:
-        raise ValueError(f"offsets must hold one row for each of {batch} questions, not {len(offsets)}")
+        raise ValueError(f"offsets must have one row per question ({batch}), got {len(offsets)}")
     longest = max(len(row) for row in offsets)
     rows = []
     for row in offsets:
         if not row or row[0] != 0 or row[-1] > tokens or any(a > b for a, b in pairwise(row)):
-            raise ValueError(f"offsets must ascend from 0 to at most M={tokens} in each row, not {list(row)}")
+            raise ValueError(f"offsets must ascend from 0 to at most M={tokens}, got {list(row)}")
         rows.append((*row, *(row[-1],) * (longest - len(row))))
     return tuple(rows)
 
 
 def passages_lse(scores: Tensor, offsets: Offsets) -> Tensor:
     """Log-sum-exp of each passage's scores: (B, ..., M) -> (B, ..., K) in at least float32."""
-    return torch.stack([_of_question(rows, starts) for rows, starts in zip(scores, offsets, strict=True)])
+    return torch.stack([_question_lse(rows, starts) for rows, starts in zip(scores, offsets, strict=True)])
 
 
-def shares(lse: Tensor) -> Tensor:
-    """Each passage's share of a query's attention: (..., K) -> (..., K), which sums to 1, or to 0 without passages."""
+def attention_shares(lse: Tensor) -> Tensor:
+    """Log-sum-exps (..., K) -> each passage's share of the attention (..., K); sums to 1, or to 0 without tokens."""
     return lse.softmax(dim=-1).nan_to_num(nan=0.0)
 
 
-def _of_question(scores: Tensor, starts: tuple[int, ...]) -> Tensor:
+def _question_lse(scores: Tensor, starts: tuple[int, ...]) -> Tensor:
     """(..., M) -> (..., K)."""
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     if starts[-1] == 0:
@@ -53,9 +53,9 @@ def _of_question(scores: Tensor, starts: tuple[int, ...]) -> Tensor:
     return lse
 
 
-@lru_cache(maxsize=64)  # the layers of a model ask for the same rows at every step
+@lru_cache(maxsize=64)  # all layers need the same columns at every step
 def _columns(starts: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token positions of the passages side by side (K, L), L the longest, and which of them are theirs."""
+    """Each passage's token positions (K, L), padded to the longest passage, and a mask that is true for real tokens."""
     bounds = torch.tensor(starts, device=device)
     lengths = bounds.diff()
     steps = torch.arange(int(lengths.max()), device=device)

@@ -27,16 +27,16 @@ def cross_attention(
         phi: (B, M, E), floating point, or int8 with `phi_scale`.
         key_weight: (G·D, E); query head h reads group h // (H/G).
         value_weight: (G·D, E).
-        phi_scale: (B, M), what a row of int8 Φ is multiplied with.
-        mask: (B, M), true where a token may be attended to; None: everywhere.
-        offsets: K+1 ascending token positions a question; passage k is the tokens from `offsets[b][k]` up to
+        phi_scale: (B, M), the factor of each row of int8 Φ.
+        mask: (B, M), true for tokens that may be attended to; None: all.
+        offsets: for each question K+1 ascending token positions; passage k starts at `offsets[b][k]` and ends before
             `offsets[b][k + 1]`. None: one passage.
-        scale: of the scores; None: 1/√D.
+        scale: factor of the scores; None: 1/√D.
 
     Returns:
-        output (B, H, N, D), zeros where there is nothing to attend to, and the log-sum-exp of the scores of each
-        passage (B, H, N, K), −∞ for a passage without an unmasked token; both in float32, or in the type of `query`
-        where that is wider.
+        output (B, H, N, D), zeros if a question has nothing to attend to, and the log-sum-exp of each passage's scores
+        (B, H, N, K), −∞ for a passage without unmasked tokens; both in float32, or in the type of `query` if that is
+        wider.
     """
     dtype = torch.promote_types(query.dtype, torch.float32)
     batch, heads, tokens, head_dim = query.shape
@@ -50,9 +50,9 @@ def cross_attention(
     lse = query.new_zeros((batch, heads, tokens, len(starts[0]) - 1), dtype=dtype)
     for b in range(batch):
         for h in range(heads):
-            of_group = slice(h * groups // heads * head_dim, (h * groups // heads + 1) * head_dim)
-            key = rows[b] @ key_weight[of_group].to(dtype).T  # (M, D)
-            value = rows[b] @ value_weight[of_group].to(dtype).T  # (M, D)
+            group = slice(h * groups // heads * head_dim, (h * groups // heads + 1) * head_dim)
+            key = rows[b] @ key_weight[group].to(dtype).T  # (M, D)
+            value = rows[b] @ value_weight[group].to(dtype).T  # (M, D)
             scores = (query[b, h].to(dtype) @ key.T * scale).masked_fill(~keep[b], -torch.inf)  # (N, M)
             output[b, h] = scores[:, keep[b]].softmax(dim=1) @ value[keep[b]]  # zeros from an empty sum
             for k, (start, stop) in enumerate(pairwise(starts[b])):

@@ -1,4 +1,4 @@
-"""Re-projection: K = Φ W_kᵀ and V = Φ W_vᵀ are made, used once and dropped. For training and prefill."""
+"""Re-projection for training and prefill: K = Φ W_kᵀ and V = Φ W_vᵀ are computed, used once and discarded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ragx_kernels.cross_attention.matmul import times_transposed
 def project_keys_values(
     phi: Tensor, key_weight: Tensor, value_weight: Tensor, *, head_dim: int, phi_scale: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Keys and values of one layer, to use once or to keep.
+    """Keys and values of one layer.
 
     Args:
         phi: (B, M, E), floating point, or int8 with `phi_scale` (B, M).
@@ -23,8 +23,8 @@ def project_keys_values(
         phi_scale: (B, M).
 
     Returns:
-        K and V (B, G, M, D) in the type of the weights. On CPU, V lies in memory as (B, G, D, M): both products of
-        attention then run over adjacent elements.
+        K and V (B, G, M, D) in the type of the weights. On CPU, V is stored as (B, G, D, M), so that both products of
+        attention read adjacent elements.
     """
     dtype = key_weight.dtype
     phi = phi.to(dtype) if phi_scale is None else dequantize(phi, phi_scale, dtype)
@@ -47,6 +47,6 @@ def attend_projected(
     mask: Tensor | None = None,
     offsets: Offsets | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """As `attend_cached`, with keys and values made from Φ (B, M, E) for this call."""
+    """As `attend_cached`, with keys and values projected from Φ (B, M, E) for this call."""
     keys, values = project_keys_values(phi, key_weight, value_weight, head_dim=query.shape[3], phi_scale=phi_scale)
     return attend_cached(query, keys, values, scale=scale, mask=mask, offsets=offsets)

@@ -1,10 +1,10 @@
-"""Latent decoding on a GPU: every tile of Φ is read once and serves as keys and as values of all heads.
+"""Latent decoding on a GPU: every tile of Φ is read once, as keys and as values of all heads.
 
-Φ is split over M where passages end; a merge combines the splits by their log-sum-exps. Inference only. The same code
-runs on CPU, slowly, when TRITON_INTERPRET=1 is set before this module is imported.
+Φ is split over M where passages end; a second kernel merges the splits by their log-sum-exps. Inference only. With
+TRITON_INTERPRET=1 set before this module is imported, the same code runs on a CPU, slowly.
 """
 
-# ruff: noqa: N803 -- compile-time arguments in capitals, as is usual in Triton
+# ruff: noqa: N803 -- Triton's convention is compile-time arguments in capitals
 # mypy: disable-error-code="import-untyped,import-not-found,untyped-decorator,no-untyped-def"
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ragx_kernels.cross_attention.splits import split
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
-SPLITS_A_PROCESSOR = 2
+SPLITS_PER_PROCESSOR = 2
 
 
 def attend_to_phi(
@@ -39,15 +39,15 @@ def attend_to_phi(
     Args:
         query: (B, X, E), queries of all heads with W_k absorbed.
         phi: (B, M, E) in the type of `query`, or int8 with `phi_scale`.
-        scale: of the scores.
+        scale: factor of the scores.
         phi_scale: (B, M).
-        mask: (B, M), true where a token may be attended to.
-        offsets: of the passages, to get their log-sum-exps; None: one passage.
-        splits: how many to aim at for each question; None: enough to fill the GPU.
+        mask: (B, M), true for tokens that may be attended to.
+        offsets: passage offsets, to return log-sum-exps; None: one passage.
+        splits: target number of splits per question; None: enough to fill the GPU.
 
     Returns:
-        output (B, X, E) in the type of `query`, zeros where all is masked, and log-sum-exps (B, X, K) in float32 or
-        None.
+        output (B, X, E) in the type of `query`, zeros if all tokens are masked, and with `offsets` log-sum-exps
+        (B, X, K) in float32, else None.
 
     Raises:
         ValueError: E is below 16, or the GPU's shared memory is too small for rows of E elements.
@@ -61,7 +61,7 @@ def attend_to_phi(
         raise ValueError(f"rows of {width} elements do not fit into the shared memory of {query.device}")
     row_blocks = triton.cdiv(rows, blocks["BLOCK_ROWS"])
     if splits is None:
-        splits = max(1, _processors(query.device) * SPLITS_A_PROCESSOR // (batch * row_blocks))
+        splits = max(1, _processors(query.device) * SPLITS_PER_PROCESSOR // (batch * row_blocks))
     passages = _covering(offsets, batch, phi.shape[1])
     plan = split(passages, splits, keep_passages=offsets is not None, device=query.device)
     split_count, run_count = plan.first_run.shape[1] - 1, plan.runs.shape[1]
@@ -70,7 +70,7 @@ def attend_to_phi(
     split_lse = _empty((batch, split_count, rows), query.device)
     run_lse = _empty((batch, run_count, rows) if offsets else (0,), query.device)
     output = torch.empty_like(query)
-    # the interpreter multiplies no bfloat16; float32 holds the same values and tensor cores sum in float32 too
+    # the interpreter cannot multiply bfloat16; float32 holds the same values, and tensor cores sum in float32 too
     dot = tl.float32 if triton.knobs.runtime.interpret else getattr(tl, str(query.dtype).removeprefix("torch."))
     with _on(query.device):
         _split_kernel[(split_count, row_blocks, batch)](
@@ -110,15 +110,15 @@ def attend_to_phi(
 
 
 def block_sizes(rows: int, width: int, itemsize: int, shared_memory: int) -> dict[str, int] | None:
-    """The kernel's sizes for rows of E elements, or None where no tile fits a processor's shared memory (bytes).
+    """The kernel's block sizes for rows of E elements, or None if no tile fits into `shared_memory` bytes.
 
-    E is handled as WIDE + REST columns because a block's sides must be powers of two, and 16 at least.
+    E is handled as WIDE + REST columns because the sides of a block must be powers of two, at least 16.
     """
     if width < 16:
         return None
     wide = 1 << (width.bit_length() - 1)  # the largest power of two up to E
     rest = max(16, triton.next_power_of_2(width - wide)) if width > wide else 0
-    for block_rows in (32, 16) if rows > 16 else (16,):  # 16: the least that tensor cores take
+    for block_rows in (32, 16) if rows > 16 else (16,):  # 16: the minimum for tensor cores
         for tokens in (64, 32, 16):
             elements = (block_rows + tokens) * (wide + rest)  # queries and a tile of Φ
             if tokens * (wide + rest) <= 32 * 1024 and elements * itemsize + 2048 <= shared_memory:
@@ -127,12 +127,12 @@ def block_sizes(rows: int, width: int, itemsize: int, shared_memory: int) -> dic
 
 
 def fits(query: Tensor) -> bool:
-    """Whether `attend_to_phi` can run for queries (B, X, E) where they are."""
+    """Whether `attend_to_phi` can run for queries (B, X, E) on their device."""
     return block_sizes(query.shape[1], query.shape[2], query.element_size(), _shared_memory(query.device)) is not None
 
 
 def _covering(offsets: Offsets | None, batch: int, tokens: int) -> Offsets:
-    """Passages that cover all M tokens: what follows the last offset becomes one more, whose log-sum-exp is dropped."""
+    """Offsets that cover all M tokens: those after the last offset become a passage whose log-sum-exp is dropped."""
     if offsets is None:
         return ((0, tokens),) * batch
     return tuple((*starts, tokens) for starts in offsets) if any(row[-1] < tokens for row in offsets) else offsets
@@ -141,7 +141,7 @@ def _covering(offsets: Offsets | None, batch: int, tokens: int) -> Offsets:
 def _lse_of_passages(run_lse: Tensor, passage: Tensor, count: int) -> Tensor:
     """(B, R, X) -> (B, X, K): a long passage has several runs."""
     index = passage[:, :, None].expand_as(run_lse)  # (B, R, X)
-    shape = (run_lse.shape[0], count + 1, run_lse.shape[2])  # one more for the padding
+    shape = (run_lse.shape[0], count + 1, run_lse.shape[2])  # the last one collects the padding
     top = run_lse.new_full(shape, -torch.inf).scatter_reduce(1, index, run_lse, "amax")  # (B, K + 1, X)
     top = top.masked_fill(top == -torch.inf, 0.0)
     total = run_lse.new_zeros(shape).scatter_add(1, index, (run_lse - top.gather(1, index)).exp())
@@ -153,7 +153,7 @@ def _empty(shape: tuple[int, ...], device: torch.device) -> Tensor:
 
 
 def _on(device: torch.device) -> AbstractContextManager[object]:
-    """Triton launches on the current GPU, which need not be the one that holds the tensors."""
+    """Make `device` the current GPU, on which Triton launches."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
@@ -163,7 +163,7 @@ def _processors(device: torch.device) -> int:
 
 def _shared_memory(device: torch.device) -> int:
     if device.type != "cuda":
-        return 160 * 1024  # interpreted, without a limit: as much as a GPU has
+        return 160 * 1024  # the interpreter has no limit: assume a GPU's
     properties = torch.cuda.get_device_properties(device)
     return int(getattr(properties, "shared_memory_per_block_optin", properties.shared_memory_per_block))
 
@@ -183,7 +183,7 @@ def _split_kernel(
     width,
     run_count,
     split_count,
-    scale,  # times log2(e): the kernel works with powers of two
+    scale,  # times log2(e): the kernel uses powers of two
     phi_of_question,
     phi_of_token,
     scale_of_question,
@@ -234,7 +234,7 @@ def _split_kernel(
                 phi_rest = phi_rest.to(DOT)
                 scores += tl.dot(q_rest, tl.trans(phi_rest), input_precision=PRECISION)
             scores *= scale
-            if HAS_SCALE:  # a row's scale goes to its score and its weight instead of its E elements
+            if HAS_SCALE:  # scale a row's score and weight instead of its E elements
                 of_row = tl.load(phi_scale + b * scale_of_question + token, mask=is_token, other=0.0)
                 scores *= of_row[None, :]
             allowed = is_token
@@ -275,7 +275,7 @@ def _split_kernel(
 
 @triton.jit
 def _merge_kernel(partial, split_lse, output, rows, width, split_count, BLOCK: tl.constexpr):
-    """Mean of a row's splits, weighted by the exponentials of their log-sum-exps."""
+    """The mean of a row's splits, weighted by the exponentials of their log-sum-exps."""
     row = tl.program_id(0)
     b = tl.program_id(1).to(tl.int64)
     column = tl.arange(0, BLOCK)

@@ -1,4 +1,4 @@
-"""Encode passages once: stored rows are read, the others are encoded and stored."""
+"""PassageStore: read stored encodings, encode and store the missing ones."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
     from ragx.cepe.model import CepeModel
 
 FILL_TOKENS = 16_384
-"""Tokens that `fill` encodes in one batch."""
+"""Tokens per batch in `fill`."""
 
 Passages = Sequence[Sequence[int]]
 """Token ids of each passage."""
 EncodeBatches = Callable[[Iterable[Passages]], Iterable[tuple[Passages, Rows]]]
-"""Yields each batch of passages with all their rows, in any order; see `encode_rows`."""
+"""Takes batches of passages and yields each with all its rows, in any order; see `encode_rows`."""
 
 
 @dataclass(frozen=True)
 class Stats:
-    """Counts of passages requested since the store was opened."""
+    """Numbers of passages requested since the store was opened."""
 
     hits: int
     misses: int
     dropped: int
-    """Damaged encodings, which are among the misses."""
+    """Damaged encodings; the misses include them."""
 
 
 @dataclass(frozen=True)
-class Filled:
-    """What `PassageStore.fill` did."""
+class FillResult:
+    """Result of `PassageStore.fill`."""
 
     encoded: int
     present: int
@@ -52,8 +52,8 @@ class Filled:
 class PassageStore:
     """Encodings of passages by token ids, for one reader.
 
-    Several processes and threads may share a folder, and so may several readers: a row is found again only under the
-    fingerprint, width and format it was stored with. What the disk refuses is encoded instead, never an error.
+    Processes, threads and readers may share a folder: a store finds only rows of its own fingerprint, width and format.
+    Disk errors are never raised; passages that cannot be read are encoded instead.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class PassageStore:
         """Open the store in `folder`, creating it if necessary.
 
         Args:
-            folder: the encodings of all readers.
+            folder: holds the encodings of all readers.
             fingerprint: identifies the encoder, tokenizer and number format.
-            width: E of the encoder.
-            format: how rows are stored; see `rows`.
-            max_bytes: bound on the database's size; the least recently used passages are evicted. 0 writes nothing.
+            width: the encoder's E.
+            format: number format of stored rows.
+            max_bytes: maximum size of the database; the least recently used passages are evicted. 0 writes nothing.
         """
         self.width = width
         self.format: Format = format
@@ -84,7 +84,7 @@ class PassageStore:
         self._records.close()
 
     def get(self, passages: Passages) -> list[Rows | None]:
-        """The stored rows (L, E) of each passage, or None where it is not stored."""
+        """The rows (L, E) of each passage, or None if it is not stored."""
         payloads = self._records.read([self._key(passage) for passage in passages])
         missing = payloads.count(None)
         self._misses += missing
@@ -98,18 +98,17 @@ class PassageStore:
         """Store the encoder's last hidden states (L, E) of each passage.
 
         Raises:
-            ValueError: their shape is not that of the passage.
+            ValueError: a shape does not match its passage.
         """
         self._put(passages, [pack(states, self.format) for states in vectors])
 
     def encode(self, model: CepeModel, passages: Passages) -> Context:
         """Φ (1, M, E) of one question's passages, in the model's number format, or int8 from an int8 store.
 
-        Missing passages are encoded in one batch and stored. They are used in the stored format, so that the answer is
-        the same whether a passage was stored before or not.
+        Missing passages are encoded in one batch and stored. They are used in the stored format, so that answers do not
+        depend on whether a passage was stored before.
         """
-        found = self.get(passages)
-        rows = {tuple(passage): stored for passage, stored in zip(passages, found, strict=True)}
+        rows = {tuple(passage): stored for passage, stored in zip(passages, self.get(passages), strict=True)}
         missing = [passage for passage, stored in rows.items() if stored is None]
         rows.update(zip(missing, self._encode(model, missing), strict=True))
         pieces = [piece for passage in passages if (piece := rows[tuple(passage)]) is not None]  # none is missing now
@@ -129,14 +128,14 @@ class PassageStore:
         passages: Iterable[Sequence[int]],
         on_progress: Callable[[int], object] = lambda _: None,
         encode: EncodeBatches | None = None,
-    ) -> Filled:
-        """Encode and store the missing passages; stop when the cache cannot keep more.
+    ) -> FillResult:
+        """Encode and store missing passages until the cache is full.
 
         Args:
-            model: the reader with this `fingerprint`.
-            passages: token ids of each; any number of passages, read as needed.
-            on_progress: called with the number of passages just finished.
-            encode: encodes batches, in any order; None: `model` does.
+            model: the reader with this store's fingerprint.
+            passages: token ids of any number of passages, read as needed.
+            on_progress: called with the number of passages just processed.
+            encode: encodes batches, in any order; None: with `model`, in this process.
         """
         encoded = present = size = 0
         complete = True
@@ -145,8 +144,8 @@ class PassageStore:
             nonlocal present, size, complete
             for batch in _batches(passages):
                 size += sum(record_bytes(len(passage) * row_bytes(self.width, self.format)) for passage in batch)
-                # beyond this, new passages would evict those stored before
-                complete = self._records.writable and size <= self._records.kept_bytes
+                # beyond this size, new passages would evict earlier ones
+                complete = self._records.writable and size <= self._records.protected_bytes
                 if not complete:
                     return
                 keys = {self._key(passage): passage for passage in batch}
@@ -158,14 +157,14 @@ class PassageStore:
                 if new:
                     yield new
 
-        def here(batches: Iterable[Passages]) -> Iterator[tuple[Passages, Rows]]:
+        def encode_here(batches: Iterable[Passages]) -> Iterator[tuple[Passages, Rows]]:
             return ((batch, encode_rows(model, batch, self.format)) for batch in batches)
 
-        for batch, rows in (encode or here)(missing()):
+        for batch, rows in (encode or encode_here)(missing()):
             self._put(batch, rows.split([len(passage) for passage in batch]))
             encoded += len(batch)
             on_progress(len(batch))
-        return Filled(encoded, present, complete and self._records.writable)
+        return FillResult(encoded, present, complete and self._records.writable)
 
     def _key(self, passage: Sequence[int]) -> bytes:
         return hashlib.sha256(self._name + np.asarray(passage, "<i8").tobytes()).digest()
@@ -178,14 +177,14 @@ class PassageStore:
         return rows
 
     def _put(self, passages: Passages, rows: Sequence[Rows]) -> None:
-        for passage, kept in zip(passages, rows, strict=True):
-            if kept.values.shape != (len(passage), self.width):
-                raise ValueError(f"rows of shape {tuple(kept.values.shape)} for {len(passage)} tokens of {self.width}")
-        self._records.write((self._key(passage), kept.tobytes()) for passage, kept in zip(passages, rows, strict=True))
+        for passage, row in zip(passages, rows, strict=True):
+            if row.values.shape != (len(passage), self.width):
+                raise ValueError(f"rows must be {(len(passage), self.width)}, got {tuple(row.values.shape)}")
+        self._records.write((self._key(passage), row.tobytes()) for passage, row in zip(passages, rows, strict=True))
 
 
 def encode_rows(model: CepeModel, passages: Passages, format: Format) -> Rows:
-    """The rows of all passages (M, E) in the stored format, concatenated; encoded in one batch."""
+    """Encode passages in one batch: their concatenated rows (M, E) in the stored format."""
     with torch.no_grad():
         phi = model.encode_passages([list(passage) for passage in passages]).phi[0]  # (M, E)
     return pack(phi, format)

@@ -1,9 +1,8 @@
-"""Payloads by key in one SQLite database, `passages.sqlite`, that processes and threads share.
+"""Payloads by key in one SQLite database, `passages.sqlite`, shared by processes and threads.
 
-It is a cache: whatever is lost is encoded again. Nothing waits for the disk (`synchronous = OFF`), so a killed process
-leaves the database whole while a power cut may damage it. A record carries a CRC-32 of its key and payload; a damaged
-record is dropped, a damaged database is deleted and started anew. Files of the former layout in the same folder
-(`*.segment`, `index.sqlite`, `index.lock`) are not read and may be deleted.
+It is a cache: passages that it loses are encoded again. It does not wait for the disk (`synchronous = OFF`): a killed
+process leaves the database intact, a power cut may damage it. Each record has a CRC-32 of its key and payload; damaged
+records are dropped, and a damaged database is replaced by an empty one.
 """
 
 from __future__ import annotations
@@ -16,54 +15,29 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from ragx.cepe.store.database import FAILURES, PAGE_BYTES, connect, is_damage
 from ragx.util.terminal import notice
 
-LOCK_SECONDS = 5.0
-PAGE_BYTES = 16_384
-"""Measured with payloads of 150 kB: smaller pages are slower to read, larger ones slower to write."""
 COMMIT_BYTES = 1 << 20
-"""Payloads written in one transaction; more would hold the lock for long."""
-MAX_EVICTED = 64 << 20
-"""Bytes evicted beyond what the next record needs."""
+"""Payload bytes per transaction; more would hold the lock too long."""
+EVICTION_BYTES = 64 << 20
+"""Maximum number of bytes evicted beyond those that the next record needs."""
 OVERHEAD = 256
-"""Bytes of a record's entries in the tables and indexes besides its payload."""
-SCHEMA = (
-    "CREATE TABLE payloads(id INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, payload BLOB NOT NULL)",
-    # apart from the payloads: marking a record as used must not rewrite its payload
-    "CREATE TABLE records(key BLOB PRIMARY KEY, id INTEGER NOT NULL, size INTEGER NOT NULL, used INTEGER NOT NULL)"
-    " WITHOUT ROWID",
-    "CREATE INDEX by_use ON records(used, size)",
-)
-FAILURES = (sqlite3.Error, UnicodeDecodeError, OverflowError)
-"""What any statement may raise; the others where a damaged database gives SQLite or Python impossible values."""
-ENVIRONMENT = {
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_INTERRUPT,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_PROTOCOL,
-    sqlite3.SQLITE_NOLFS,
-}
-"""Result codes that are about the disk or other processes rather than damage."""
+"""Bytes of a record's entries in tables and indexes, besides its payload."""
 Record = tuple[bytes, bytes]
 """Key and payload."""
 MIN_BYTES = 16 * PAGE_BYTES
-"""A smaller database has no room for records beside its own pages: nothing is kept."""
+"""A smaller database has no room for records beside its own pages, and stores none."""
 
 
 class RecordStore:
-    """Payloads by key. The disk never makes a method raise.
+    """Payloads by key. Disk errors never make a method raise.
 
-    What cannot be read counts as absent. When something cannot be written, one notice says so and writing stops.
+    Unreadable records count as absent. If writing fails, one notice says so and writing stops.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        """Open the database in `folder`, creating both; evict what exceeds `max_bytes` (its journal not counted)."""
+        """Open the database in `folder`, creating both; evict records beyond `max_bytes` (not counting its journal)."""
         self.folder = folder.absolute()
         self.max_bytes = max_bytes if max_bytes >= MIN_BYTES else 0
         self.writable = self.max_bytes > 0
@@ -82,14 +56,14 @@ class RecordStore:
             self._database.close()
 
     def read(self, keys: Sequence[bytes]) -> list[bytearray | None]:
-        """The payload of each key after checking it; None where it is absent or damaged, and then dropped."""
+        """The payload of each key; None for records that are absent, or damaged and therefore dropped."""
         query = "SELECT checksum, payload FROM records LEFT JOIN payloads USING (id) WHERE key = ?"
         payloads: dict[bytes, bytearray] = {}
         damaged = []
         with self._lock:
             try:
                 with self._database:
-                    self._database.execute("BEGIN")  # one lock for all of them
+                    self._database.execute("BEGIN")  # one lock for all keys
                     for key in keys:
                         if (row := self._database.execute(query, (key,)).fetchone()) is None:
                             continue
@@ -107,7 +81,7 @@ class RecordStore:
             return [payloads.get(key) for key in keys]
 
     def touch(self, keys: Sequence[bytes]) -> set[bytes]:
-        """The keys that are stored, which count as used now; their payloads are not read."""
+        """Mark records as used and return the keys that are stored, without reading payloads."""
         query = "SELECT 1 FROM records WHERE key = ?"
         with self._lock:
             try:
@@ -119,7 +93,7 @@ class RecordStore:
             return present
 
     def write(self, records: Iterable[Record]) -> None:
-        """Add records. If this process is killed, at most the last `COMMIT_BYTES` of them are lost."""
+        """Add records. A killed process loses at most the last `COMMIT_BYTES`."""
         batch: list[Record] = []
         size = 0
         with self._lock:
@@ -133,8 +107,8 @@ class RecordStore:
                 self._try_writing(lambda: self._insert(batch))
 
     @property
-    def kept_bytes(self) -> int:
-        """The most recently used records of this total size, by `record_bytes`, are never evicted."""
+    def protected_bytes(self) -> int:
+        """The most recently used records up to this total size, by `record_bytes`, are never evicted."""
         return self.max_bytes * 3 // 4
 
     def _mark_used(self, keys: Iterable[bytes]) -> None:
@@ -146,7 +120,7 @@ class RecordStore:
                 self._database.execute("BEGIN IMMEDIATE")
                 self._database.executemany(query, [(used, key) for used, key in enumerate(keys, self._now())])
         except FAILURES as error:
-            if _is_damage(error):  # otherwise read-only or busy: only the order of use is lost
+            if is_damage(error):  # otherwise read-only or busy, which only loses the order of use
                 self._failed(error)
 
     def _drop(self, key: bytes) -> None:
@@ -157,7 +131,7 @@ class RecordStore:
         except FAILURES as error:
             self._failed(error)
         self.dropped += 1
-        self._notice(f"damaged passage encodings in {self.folder} were dropped; they are encoded again when needed")
+        self._notice(f"dropped damaged passage encodings in {self.folder}; they are encoded again when needed")
 
     def _insert(self, records: Sequence[Record]) -> None:
         with self._database:
@@ -166,7 +140,7 @@ class RecordStore:
                 size = record_bytes(len(payload))
                 if size > self.max_bytes // 16:
                     self._notice(
-                        f"a cache of {self.max_bytes} bytes is too small to keep passage encodings of {size} bytes"
+                        f"a cache of {self.max_bytes:,} bytes is too small for passage encodings of {size:,} bytes"
                     )
                     continue
                 if self._database.execute("SELECT 1 FROM records WHERE key = ?", (key,)).fetchone():
@@ -181,39 +155,39 @@ class RecordStore:
         return self._number("SELECT coalesce(max(used), 0) FROM records WHERE used < 1 << 62") + 1
 
     def _make_room(self, size: int) -> None:
-        """Evict the least recently used records until `size` bytes fit; within a transaction."""
-        wanted = size + min(self.max_bytes // 16, MAX_EVICTED)
+        """Evict the least recently used records until `size` bytes fit; call it within a transaction."""
+        target = size + min(self.max_bytes // 16, EVICTION_BYTES)
         oldest = "SELECT used, sum(size) OVER (ORDER BY used) AS total FROM records ORDER BY used"
         query = f"SELECT used FROM ({oldest}) WHERE total >= ? LIMIT 1"  # noqa: S608
         while self._used_bytes() + size > self.max_bytes:
-            last = self._database.execute(query, (wanted,)).fetchone()
+            last = self._database.execute(query, (target,)).fetchone()
             if not self._delete("used <= ?", *(last or (1 << 62,))):
-                raise sqlite3.DatabaseError("the database holds more than its records")
+                raise sqlite3.DatabaseError("no records are left to evict")
 
     def _delete(self, condition: str, *values: object) -> int:
-        """Delete the records that meet `condition` and return their number; within a transaction."""
-        chosen = f"FROM records WHERE {condition}"
-        self._database.execute(f"DELETE FROM payloads WHERE id IN (SELECT id {chosen})", values)  # noqa: S608
-        return self._database.execute(f"DELETE {chosen}", values).rowcount
+        """Delete the records that meet `condition` and return their number; call it within a transaction."""
+        records = f"FROM records WHERE {condition}"
+        self._database.execute(f"DELETE FROM payloads WHERE id IN (SELECT id {records})", values)  # noqa: S608
+        return self._database.execute(f"DELETE {records}", values).rowcount
 
     def _shrink(self) -> None:
-        """Bring a database that was allowed to grow larger within the bound."""
+        """Shrink a database whose earlier limit was larger."""
         excess = self._number("PRAGMA page_count") - self.max_bytes // PAGE_BYTES
         if excess > 0:
             with self._database:
                 self._database.execute("BEGIN IMMEDIATE")
                 self._make_room(0)
-            self._database.executescript(f"PRAGMA incremental_vacuum({excess})")  # execute() stops after a page
+            self._database.executescript(f"PRAGMA incremental_vacuum({excess})")  # execute() frees a single page
 
     def _used_bytes(self) -> int:
-        """Bytes of the file that are not free, and a few pages for what the next record adds to the indexes."""
+        """Bytes of the file that are in use, plus a few pages for the next record's index entries."""
         return (self._number("PRAGMA page_count") - self._number("PRAGMA freelist_count") + 4) * PAGE_BYTES
 
     def _number(self, query: str) -> int:
         return int(self._database.execute(query).fetchone()[0])
 
     def _try_writing(self, step: Callable[[], None]) -> None:
-        for _ in range(2):  # again if the database was damaged and could be replaced
+        for _ in range(2):  # retry after replacing a damaged database
             if not self.writable:
                 return
             try:
@@ -225,43 +199,43 @@ class RecordStore:
             else:
                 return
 
-    def _opened(self, connect: Callable[[], sqlite3.Connection]) -> sqlite3.Connection:
-        """The database, or an empty one in memory if the folder can hold none."""
+    def _opened(self, open_database: Callable[[], sqlite3.Connection]) -> sqlite3.Connection:
+        """The database, or an empty one in memory if the folder is unusable."""
         try:
-            return connect()
+            return open_database()
         except (OSError, *FAILURES) as error:
             self._stop_writing(error)
-            return _connect(":memory:")
+            return connect(":memory:")
 
     def _open(self) -> sqlite3.Connection:
         try:
             return self._connect()
         except FAILURES as error:
-            if not _is_damage(error):
+            if not is_damage(error):
                 raise
         return self._replace()
 
     def _replace(self) -> sqlite3.Connection:
-        """Start anew after damage or deletion, unless another process has just done so."""
+        """Replace a damaged or deleted database by an empty one, unless another process has already done so."""
         with FileLock(self.folder / "passages.lock"):
             if self._path.exists() and self._path.stat().st_ino == self._inode:
                 self._path.unlink()
                 self._path.with_name(self._path.name + "-journal").unlink(missing_ok=True)
-                self._notice(f"the database of passage encodings in {self.folder} was damaged and is started anew")
+                self._notice(f"replaced the damaged database of passage encodings in {self.folder} by an empty one")
             return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
         if not self.max_bytes:
-            return _connect(f"{self._path.as_uri()}?mode=ro")
+            return connect(f"{self._path.as_uri()}?mode=ro")
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._path.exists():
             self._inode = self._path.stat().st_ino
-        database = _connect(self._path.as_uri())
+        database = connect(self._path.as_uri())
         self._inode = self._path.stat().st_ino
         return database
 
     def _failed(self, error: Exception) -> None:
-        if _is_damage(error):
+        if is_damage(error):
             self._database.close()
             self._database = self._opened(self._replace)
         else:
@@ -280,7 +254,7 @@ class RecordStore:
 
 
 def record_bytes(payload_bytes: int) -> int:
-    """Bytes that a record takes in the database, at most: small payloads share a page, large ones fill several."""
+    """Maximum size of a record in the database, in bytes: small payloads share a page, large ones fill several."""
     if payload_bytes < PAGE_BYTES:
         return PAGE_BYTES // max(1, PAGE_BYTES // (payload_bytes + 32)) + OVERHEAD
     return -(-payload_bytes // PAGE_BYTES) * PAGE_BYTES + PAGE_BYTES // 8 + OVERHEAD
@@ -288,39 +262,3 @@ def record_bytes(payload_bytes: int) -> int:
 
 def _checksum(key: bytes, payload: bytes) -> int:
     return zlib.crc32(payload, zlib.crc32(key))
-
-
-def _connect(uri: str) -> sqlite3.Connection:
-    """Open the database at `uri`, creating its tables.
-
-    Raises:
-        FAILURES: it cannot be opened or is damaged; see `_is_damage`.
-    """
-    database = sqlite3.connect(uri, uri=True, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False)
-    try:
-        database.execute("PRAGMA synchronous = OFF")
-        if not _schema(database):
-            database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-            database.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            with database:
-                database.execute("BEGIN IMMEDIATE")
-                if not _schema(database):  # another process may have been faster
-                    for statement in SCHEMA:
-                        database.execute(statement)
-        if _schema(database) != SCHEMA:  # SQLite would accept one that a flipped bit has turned into another
-            raise sqlite3.DatabaseError("the tables are not those of this version")
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def _schema(database: sqlite3.Connection) -> tuple[str, ...]:
-    rows = database.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid").fetchall()
-    return tuple(sql for (sql,) in rows)
-
-
-def _is_damage(error: Exception) -> bool:
-    """Whether starting anew helps: the database is damaged, or no longer the one at its path."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)  # not set on errors that Python finds
-    return code == sqlite3.SQLITE_READONLY_DBMOVED or code & 0xFF not in ENVIRONMENT

@@ -1,4 +1,4 @@
-"""The number formats of stored rows: bfloat16, or int8 with one scale a row. A row is one token's vector."""
+"""Number formats of stored rows: bfloat16, or int8 with one scale per row. A row is one token's vector."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Rows(NamedTuple):
 
     @property
     def bits(self) -> torch.dtype:
-        """The type NumPy views the values as: it has no bfloat16."""
+        """The type in which NumPy views the values, because it has no bfloat16."""
         return torch.int16 if self.scale is None else torch.int8
 
     def tobytes(self) -> bytes:
@@ -33,7 +33,7 @@ class Rows(NamedTuple):
         return b"".join(tensor.contiguous().numpy().data for tensor in tensors if tensor.numel())
 
     def split(self, lengths: Sequence[int]) -> list[Rows]:
-        """The rows of each of several concatenated passages."""
+        """The rows of each passage, if these are the rows of several."""
         scales = [None] * len(lengths) if self.scale is None else self.scale.split(list(lengths))
         return [Rows(*pair) for pair in zip(self.values.split(list(lengths)), scales, strict=True)]
 
@@ -63,8 +63,8 @@ def unpack(buffer: bytearray, length: int, width: int, number_format: Format) ->
 
 def concatenate(rows: Sequence[Rows], width: int, number_format: Format) -> Rows:
     """The rows of all passages, (M, E), in one copy."""
-    start = pack(torch.empty(0, width), number_format)  # determines the type if there are no passages
-    # NumPy copies on one thread: torch's threads gain nothing here and wait for one another on a busy machine.
+    start = pack(torch.empty(0, width), number_format)  # sets the type if there are no passages
+    # NumPy copies on one thread; torch's threads are no faster here and wait for one another on a busy machine
     values = np.concatenate([piece.values.view(start.bits).numpy() for piece in (start, *rows)])
     scales = [piece.scale.numpy() for piece in (start, *rows) if piece.scale is not None]
     scale = torch.from_numpy(np.concatenate(scales)) if scales else None

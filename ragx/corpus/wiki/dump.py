@@ -1,4 +1,4 @@
-"""MediaWiki XML dumps: the articles of a wiki, streamed."""
+"""Stream the articles of a MediaWiki XML dump."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragx.corpus.document import Skipped, one_line
-from ragx.corpus.formats import UNREADABLE, open_bytes
 from ragx.corpus.wiki.wikitext import MEDIA_NAMESPACES
+from ragx.util.compressed import UNREADABLE, open_bytes
 
 if TYPE_CHECKING:
     from lxml import etree
 
 _REDIRECT = re.compile(r"\s*#\s*redirect\b", re.IGNORECASE)
 _MEDIA_KEYS = {"-2", "6", "14"}
-"""Namespace numbers of media, files and categories in every wiki; their names depend on its language."""
+"""Namespace numbers of media, files and categories in all wikis; their names depend on the language."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An article, with its markup."""
+    """An article in wiki markup."""
 
     title: str
     wikitext: str
@@ -30,7 +30,7 @@ class Page:
 
 
 def read_pages(path: Path) -> Iterator[Page | Skipped]:
-    """The articles of a dump. Only XML's own entities are resolved, and nothing outside the dump is read."""
+    """The articles of a dump. Only XML's predefined entities are resolved, and no other files are read."""
     from lxml import etree
 
     media = set(MEDIA_NAMESPACES)
@@ -57,7 +57,7 @@ def read_pages(path: Path) -> Iterator[Page | Skipped]:
                 if wikitext is not None:
                     yield Page(title, wikitext, sorted(media))
     except (etree.XMLSyntaxError, *UNREADABLE) as error:
-        where = f" beyond the page {title!r}" if title else ""
+        where = f" after the page {title!r}" if title else ""
         yield Skipped(str(path), f"cannot be read{where}: {one_line(str(error))}", unreadable=True)
 
 
@@ -74,7 +74,7 @@ def _article(page: etree._Element) -> str | None:
 
 
 def _release(page: etree._Element) -> None:
-    """Free the tree of the pages read so far."""
+    """Free the XML tree of the pages read so far."""
     page.clear()
     while page.getprevious() is not None:
         del page.getparent()[0]

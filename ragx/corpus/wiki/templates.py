@@ -1,4 +1,4 @@
-"""The MediaWiki templates that stand for text, and what they read like. Every other template is dropped."""
+"""MediaWiki templates that represent text, and their text. Other templates are dropped."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ _MULTIPLES = {"e3": "thousand ", "e6": "million ", "e9": "billion ", "e12": "tri
 
 
 def superscript(text: str) -> str:
-    """An exponent in raised characters, so that 10<sup>6</sup> does not become 106; words ("2nd") stay as they are."""
+    """An exponent in superscript characters, so that 10<sup>6</sup> does not become 106; not words ("2nd")."""
     return text.translate(_SUPERSCRIPT) if re.fullmatch(r"[\d+\-−()n]+", text) else text
 
 
 def template_text(name: str, values: list[str], named: dict[str, str]) -> str:
-    """What a template reads like, "" for one that is dropped. `values` are its unnamed arguments, all as plain text."""
+    """The text of a template, or "" to drop it. `values` are its unnamed arguments; all arguments are plain text."""
     name = name.strip().lower().replace("_", " ")
     if name in _LITERAL:
         return _LITERAL[name]
@@ -83,7 +83,7 @@ def template_text(name: str, values: list[str], named: dict[str, str]) -> str:
         return values[-1]
     if name in _SHIPS:
         return f"{name.upper()} {values[0]}"
-    return _WRITTEN[name](values, named) if name in _WRITTEN else ""
+    return _RENDERERS[name](values, named) if name in _RENDERERS else ""
 
 
 def _convert(values: list[str], named: dict[str, str]) -> str:
@@ -138,7 +138,7 @@ def _nihongo(values: list[str], named: dict[str, str]) -> str:
     return f"{values[0]} ({rest})" if rest else values[0]
 
 
-_WRITTEN: dict[str, Callable[[list[str], dict[str, str]], str]] = {
+_RENDERERS: dict[str, Callable[[list[str], dict[str, str]], str]] = {
     "convert": _convert,
     "cvt": _convert,
     "val": _quantity,

@@ -1,6 +1,6 @@
-"""MediaWiki markup -> plain text that reads like the rendered page.
+"""Convert MediaWiki markup to plain text that reads like the rendered page.
 
-Dropped: references, tables, galleries, images, categories, and templates other than those of `wiki_templates`.
+References, tables, galleries, images, categories, and templates that `templates.py` does not know are dropped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mwparserfromhell.wikicode import Wikicode
 
 MEDIA_NAMESPACES = frozenset({"file", "image", "media", "category"})
-"""Links to these show a picture or nothing. A wiki in another language has its own names for them as well."""
+"""Links to these show a picture or nothing. Wikis in other languages have additional names for them."""
 
 _DROPPED_TAGS = frozenset(
     {"ref", "references", "gallery", "table", "timeline", "imagemap", "score", "style", "script", "templatestyles"}
@@ -25,11 +25,11 @@ _DROPPED_TAGS = frozenset(
 _VERBATIM_TAGS = frozenset({"math", "chem", "nowiki", "pre", "source", "syntaxhighlight"})
 _BLOCK_TAGS = frozenset({"p", "div", "blockquote", "center", "poem", "pre", "source", "syntaxhighlight", "ul", "ol"})
 _HEADING = "\x01"
-"""Starts the line of a heading, once a level; XML cannot contain it."""
+"""Marks the line of a heading, once per level; it cannot occur in XML."""
 
 
 def plain_text(wikitext: str, media_namespaces: frozenset[str] = MEDIA_NAMESPACES) -> str:
-    """The text of a page: a paragraph, list item or heading a line, an empty line between paragraphs.
+    """The text of a page: one line per paragraph, list item or heading, with empty lines between paragraphs.
 
     `media_namespaces`: lower-case names of the namespaces whose links are dropped.
 
@@ -105,19 +105,19 @@ def _tag(tag: Tag, media: frozenset[str]) -> str:
 
 def _tidy(text: str) -> str:
     text = re.sub(r"[^\S\n]+", " ", text)
-    # what a dropped template or reference leaves behind: "( ; from Latin)", "word ."
+    # remove leftovers of dropped templates and references: "( ; from Latin)", "word ."
     text = re.sub(r"\(\s*[;,:][\s;,:]*", "(", text)
     text = re.sub(r"(?<![\s;,:])[\s;,:]*[;,:]\s*\)", ")", text)
     text = re.sub(r" ?\( *\)", "", text)
     text = re.sub(r" +(?=[,.;:)](?:\s|$))", "", text)
     lines = [line.strip() for line in text.split("\n")]
-    # markup of tables that were opened and closed by templates, and list items that held only dropped markup
+    # remove markup of tables opened and closed by templates, and list items with only dropped markup
     lines = ["" if re.match(r"\{\||\|", line) or not re.search(r"\w", line) else line for line in lines]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(_without_empty_sections(lines))).strip()
 
 
 def _without_empty_sections(lines: list[str]) -> list[str]:
-    """Headings lose their mark, and go if no text follows before the next heading of the same or a higher level."""
+    """Unmark headings, and drop those without text before the next heading of the same or a higher level."""
     kept: list[str] = []
     next_level = 1
     for line in reversed(lines):

@@ -1,4 +1,4 @@
-"""Steps that fail, as on a disk that is full or breaks."""
+"""Failing writes, as on a full or broken disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.helpers.torture.steps import count_steps, watched
 
 
 def faults(work: Path, stride: int) -> dict[str, int]:
-    """Steps that fail, once (EIO) or from then on (ENOSPC: no file can be written, but files can be deleted)."""
+    """Fail one step (EIO), or all writes from that step on (ENOSPC; deleting still works)."""
     figures: Counter[str] = Counter(faults=0, refused=0, half_published=0, lost_or_doubled=0, tracebacks=0, unnamed=0)
     folder = work / "index"
     turn = 0

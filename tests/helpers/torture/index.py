@@ -1,4 +1,4 @@
-"""What is tortured: small indexes, what is done to them, and what they must then hold."""
+"""Small indexes to test, actions on them, and their expected contents."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def build(folder: Path, texts: list[str]) -> None:
 
 
 def update(folder: Path) -> None:
-    """Deletes a passage of the first shard, which stays, and replaces the one of the second."""
+    """Delete a passage of the first shard, which is kept, and replace the only one of the second."""
     new = [passage(3, "cloud 3 reflects")]
     update_index(folder, WordEmbedder(), add=new, delete=["doc1#0"], sources=lambda: [b"updated\n"], quiet=True)
 
@@ -37,7 +37,7 @@ def thin(folder: Path) -> None:
 
 
 def starts(work: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
-    """By name: a folder to start from, and what is done to a copy of it."""
+    """By name: a folder to start from, and an action on a copy of it."""
     empty, old, new, thinned = (work / name for name in ("empty", "old", "new", "thinned"))
     empty.mkdir()
     forked(lambda: build(old, OLD))
@@ -54,7 +54,7 @@ def starts(work: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
 
 
 def contents(folder: Path) -> Any:
-    """What an index holds and answers, or None where there is none."""
+    """The contents and answers of an index, or None if there is none."""
     if not (folder / "CURRENT").exists():
         return None
     verify(folder)
@@ -80,14 +80,14 @@ def copy(start: Path, folder: Path) -> Path:
 
 
 def forked(action: Callable[[], object]) -> Any:
-    """The result of an action in a process of its own, or the signal that ended it, negative."""
+    """The result of an action in a forked process, or the negated signal that ended it."""
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
         try:
             os.close(reading)
-            said = json.dumps(action(), default=str).encode()
+            result = json.dumps(action(), default=str).encode()
             with os.fdopen(writing, "wb") as pipe:
-                pipe.write(said)
+                pipe.write(result)
             os._exit(0)
         except BaseException:
             traceback.print_exc()
@@ -95,8 +95,8 @@ def forked(action: Callable[[], object]) -> Any:
             os._exit(1)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
-        said = pipe.read()
+        result = pipe.read()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code > 0:
         raise RuntimeError("a process failed: see above")
-    return json.loads(said) if code == 0 else code
+    return json.loads(result) if code == 0 else code

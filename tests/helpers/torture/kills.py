@@ -1,4 +1,4 @@
-"""kill -9 at random steps of whatever writes to an index."""
+"""kill -9 at random steps of writers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.helpers.torture.steps import count_steps, watched
 
 
 def kills(work: Path, number: int, rng: random.Random) -> dict[str, int]:
-    """kill -9 at random steps of random actions; then the action is run again."""
+    """kill -9 at random steps of random actions, which then run again."""
     figures: Counter[str] = Counter(kills=0, damaged=0, lost_or_doubled=0, orphans=0)
     folder = work / "index"
     plans = []

@@ -1,4 +1,4 @@
-"""Files that are damaged: each kind of file of an index."""
+"""Damage to each kind of file in an index."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tests.helpers.torture.index import NEW, answer, build, thin
 
 
 def mutations(work: Path, number: int, rng: random.Random) -> dict[str, int]:
-    """Bytes flipped, cut off, added or overwritten in each kind of file.
+    """Flip, cut off, add or overwrite bytes in each kind of file.
 
-    The index is searched as it is, and as one that is too large to be read when it is opened: that one may answer
-    otherwise, but must not crash.
+    The index is searched as it is, and as if it were too large to be checked on opening; then wrong answers are
+    allowed, but no crash.
     """
     figures: Counter[str] = Counter(mutations=0, undetected=0, silently_wrong=0, wrong_when_large=0, tracebacks=0)
-    small = index.READ_WHEN_OPENED
+    small = index.MAX_CHECKED_BYTES
     folder = work / "index"
     build(folder, NEW)
     thin(folder)
-    right = answer(Index.open(folder))
+    expected = answer(Index.open(folder))
     generation = folder / (folder / "CURRENT").read_text().strip()
     kinds = {Path(name).name: generation / name for name in [*read_manifest(folder).files, "manifest.json"]}
     figures["kinds"] = len(kinds)
@@ -43,22 +43,22 @@ def mutations(work: Path, number: int, rng: random.Random) -> dict[str, int]:
             except IndexFolderError:
                 pass
             for read, wrong in ((small, "silently_wrong"), (0, "wrong_when_large")):
-                index.READ_WHEN_OPENED = read
+                index.MAX_CHECKED_BYTES = read
                 try:
-                    figures[wrong] += answer(Index.open(folder)) != right
+                    figures[wrong] += answer(Index.open(folder)) != expected
                 except IndexFolderError:
                     pass
                 except Exception:
                     traceback.print_exc()
                     figures["tracebacks"] += 1
-                index.READ_WHEN_OPENED = small
+                index.MAX_CHECKED_BYTES = small
         path.unlink()
         path.write_bytes(whole)
     return dict(figures)
 
 
 def same_values(one: bytes, other: bytes) -> bool:
-    """Whether they are the same JSON but for white space."""
+    """Whether they are the same JSON, except for white space."""
     try:
         return bool(json.loads(one) == json.loads(other))
     except ValueError:

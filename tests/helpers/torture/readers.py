@@ -20,7 +20,7 @@ READERS = 8
 
 
 def readers(work: Path, updates: int, queries: int) -> dict[str, int]:
-    """Processes that open and search an index while all its passages are replaced by another edition, and again."""
+    """Search an index in several processes while all its passages are replaced again and again by another edition."""
     folder, done = work / "index", work / "updated"
 
     def edition(number: int) -> list[Any]:
@@ -57,8 +57,8 @@ def readers(work: Path, updates: int, queries: int) -> dict[str, int]:
     done.touch()
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     total: Counter[str] = Counter(readers=READERS, updates=updates, died=sum(code != 0 for code in codes))
-    found = [json.loads((work / f"reader-{seed}").read_text()) for seed in range(READERS)]
-    for figures in found:
+    results = [json.loads((work / f"reader-{seed}").read_text()) for seed in range(READERS)]
+    for figures in results:
         total.update({name: count for name, count in figures.items() if name != "editions"})
-    total["editions_seen_by_one_reader"] = max(figures["editions"] for figures in found)
+    total["editions_seen_by_one_reader"] = max(figures["editions"] for figures in results)
     return dict(total)

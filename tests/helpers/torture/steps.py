@@ -1,6 +1,6 @@
-"""The steps that a writer takes in a folder, each announced before it is taken.
+"""Observe the steps of a writer in a folder.
 
-A step is a write, an fsync, or the opening for writing, renaming, linking, creating or deleting of a file or folder.
+A step is a write, an fsync, or opening for writing, renaming, linking, creating or deleting a file or folder.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 from tests.helpers.torture.index import copy
 
 Step = Callable[[str, object], None]
-"""Told the kind of a step and its path."""
+"""Called with the kind of a step and its path."""
 
 
 class WatchedFile:
-    """A file whose writes are steps, whichever library does them: it is none of those that NumPy writes to itself."""
+    """A file whose writes are steps in any library; NumPy writes directly only to its own kinds of file."""
 
     def __init__(self, file: Any, path: object, step: Step) -> None:
         self._file, self._path, self._step = file, path, step
@@ -55,15 +55,15 @@ def audit(event: str, arguments: tuple[Any, ...]) -> None:
     hooks[0](event, arguments[0])
 
 
-sys.addaudithook(audit)  # there is no way to remove one
+sys.addaudithook(audit)  # cannot be removed
 
 
 @contextmanager
 def watched(folder: Path, step: Step) -> Iterator[None]:
-    """Call `step` with its kind and path before each step that is taken in a folder."""
+    """Call `step` before each step in a folder."""
 
     def ours(kind: str, path: object) -> None:
-        # shutil.rmtree names files relative to a folder that it holds open
+        # shutil.rmtree gives names relative to an open folder
         if str(path).startswith(str(folder)) or (kind in ("os.remove", "os.rmdir") and "/" not in str(path)):
             step(kind, path)
 

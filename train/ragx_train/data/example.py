@@ -1,7 +1,7 @@
-"""What a recipe makes of its data, and what the model is given: one example, and a padded batch of them.
+"""One training example, and a padded batch of them.
 
-Two things are done once for many: a passage that several rows of a batch read is encoded once, and continuations that
-share their start (questions to the same passages) stand in one row behind it, each unseen by the others.
+Shared work is done once: a passage that several rows of a batch read is encoded once, and continuations of the same
+prefix (questions about the same passages) follow it in one row, each masked from the others.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from torch import Tensor
 IGNORE = -100
 """Label of a position without a loss."""
 MULTIPLE = 8
-"""Decoder rows are padded to a multiple of this, as matrix units like it."""
+"""Decoder rows are padded to a multiple of this, which matrix units need to be fast."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One question, or one sequence: what decoder and encoder read and what is to be predicted."""
+    """What decoder and encoder read, and the labels."""
 
     ids: list[int]
     """(N,), the decoder's tokens."""
     labels: list[int]
-    """(N,), the token that is to follow each of `ids`, or `IGNORE`."""
+    """(N,), the token to predict after each of `ids`, or `IGNORE`."""
     passages: list[list[int]]
-    """(K, L), what the encoder reads; none of them is empty."""
+    """(K, L), what the encoder reads; none is empty."""
     origin: str
-    """Where it came from, for messages."""
+    """Where it comes from, for messages."""
     before: list[int] = field(default_factory=list)
-    """What stands before `ids` in the text, whole, for a teacher that reads both; empty where there is none."""
+    """The text before `ids`, unmasked, for a teacher that reads both; empty without one."""
     segments: list[int] = field(default_factory=list)
-    """(N,), 0 in the shared start, then 1, 2, … in each continuation of it; empty: one text. See `attention`."""
+    """(N,), 0 in the shared prefix, then 1, 2, … in its continuations; empty: one text. See `attention`."""
     gold: list[list[int]] = field(default_factory=list)
-    """Of each continuation: which of `passages` hold its answer, where that is known."""
+    """For each continuation the indices of the `passages` that hold its answer, if known."""
 
 
 @dataclass(frozen=True)
@@ -48,35 +48,35 @@ class Batch:
     labels: Tensor
     """(B, N)."""
     segments: Tensor | None
-    """(B, N), see `Example`; None where every row is one text."""
+    """(B, N), see `Example`; None if every row is one text."""
     passages: Tensor
-    """(P, L), each once."""
+    """(P, L), the distinct passages."""
     passage_mask: Tensor
-    """(P, L), true where a token is."""
+    """(P, L), true at tokens."""
     reads: tuple[tuple[int, ...], ...]
-    """Which of the P passages each row reads."""
+    """Indices of the P passages that each row reads."""
     gold: tuple[list[list[int]], ...]
-    """See `Example`, for each row."""
+    """See `Example`, one for each row."""
     origins: tuple[str, ...]
     tokens: int
     """Decoder tokens without padding."""
     before: Tensor
-    """(B, T), the same number in every row."""
+    """(B, T), of the same length in every row."""
 
     @property
     def encoder_tokens(self) -> int:
-        """How many tokens the encoder reads."""
+        """Number of tokens that the encoder reads."""
         return int(self.passage_mask.sum())
 
     @property
     def context_tokens(self) -> int:
-        """M, of the row that reads most."""
+        """M of the row that reads most."""
         lengths: list[int] = self.passage_mask.sum(dim=1).tolist()
         return max(sum(lengths[place] for place in row) for row in self.reads)
 
     @property
     def predictions(self) -> int:
-        """How many tokens are to be predicted."""
+        """Number of tokens to predict."""
         return int((self.labels != IGNORE).sum())
 
     def to(self, device: torch.device) -> Batch:
@@ -92,48 +92,49 @@ class Batch:
         )
 
 
-def following(ids: Sequence[int], first: int = 0) -> list[int]:
-    """The labels (N,) of language modelling: at each position the next token, from position `first` on."""
+def next_tokens(ids: Sequence[int], first: int = 0) -> list[int]:
+    """The labels (N,) of language modelling: the next token at each position from `first`, `IGNORE` before."""
     return [IGNORE if position < first else token for position, token in enumerate([*ids[1:], IGNORE])]
 
 
 def chunks(ids: Sequence[int], size: int) -> list[list[int]]:
-    """`ids` cut into passages of `size` tokens, the last maybe shorter."""
+    """`ids` as passages of `size` tokens; the last may be shorter."""
     return [list(ids[start : start + size]) for start in range(0, len(ids), size)]
 
 
 def side_by_side(prompts: Sequence[list[int]], answers: Sequence[list[int]], origin: str) -> Example:
-    """Prompts and the answers to them in one row, what all prompts begin with only once; the loss is on the answers.
+    """Prompts with their answers in one row, after the prefix that all prompts share; the loss is on the answers.
 
-    No answer's last token is among `ids`, as nothing follows it.
+    The last token of an answer is not among `ids`, because nothing follows it.
     """
-    columns = zip(*(prompt[:-1] for prompt in prompts), strict=False)  # an answer follows a token of its own segment
+    # the token before an answer belongs to the answer's segment
+    columns = zip(*(prompt[:-1] for prompt in prompts), strict=False)
     shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
     ids, labels, segments = prompts[0][:shared], [IGNORE] * shared, [0] * shared
     for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True), start=1):
         whole = [*prompt, *answer]
         ids += whole[shared:-1]
-        labels += following(whole, first=len(prompt) - 1)[shared:-1]
+        labels += next_tokens(whole, first=len(prompt) - 1)[shared:-1]
         segments += [number] * (len(whole) - 1 - shared)
     return Example(ids, labels, passages=[], origin=origin, segments=segments)
 
 
 def attention(segments: Tensor) -> tuple[Tensor, Tensor]:
-    """Who sees whom where continuations share a start: what each would see if it stood behind the start alone.
+    """The causal mask of rows whose continuations share a prefix: each continuation sees the prefix and itself.
 
     Args:
-        segments: (B, N), 0 in the shared start, and a number of its own in each continuation.
+        segments: (B, N), 0 in the shared prefix, and a number of its own in each continuation.
 
     Returns:
         A mask (B, 1, N, N), true where a token (row) sees another (column), and positions (B, N).
     """
-    start, same = segments[:, None, :] == 0, segments[:, :, None] == segments[:, None, :]
-    seen = (start | same).tril()  # (B, N, N)
+    prefix, same = segments[:, None, :] == 0, segments[:, :, None] == segments[:, None, :]
+    seen = (prefix | same).tril()  # (B, N, N)
     return seen[:, None], seen.sum(dim=2) - 1
 
 
 def collate(examples: Sequence[Example]) -> Batch:
-    """Examples as one batch. Decoder rows are padded at the end, where causal attention never looks."""
+    """Examples as one batch. Decoder rows are padded at the end, which causal attention does not see."""
     longest = max(len(example.ids) for example in examples)
     width = -(-longest // MULTIPLE) * MULTIPLE
     ids = torch.zeros(len(examples), width, dtype=torch.long)
@@ -167,6 +168,6 @@ def collate(examples: Sequence[Example]) -> Batch:
 
 
 def micro_batches(examples: Sequence[Example], size: int) -> list[Batch]:
-    """A step's examples as batches of at most `size`, those of like length together to pad little."""
+    """A step's examples as batches of at most `size`, sorted by length to need little padding."""
     ordered = sorted(examples, key=lambda each: (len(each.ids), sum(map(len, each.passages))))
     return [collate(ordered[start : start + size]) for start in range(0, len(ordered), size)]

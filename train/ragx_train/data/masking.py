@@ -1,4 +1,4 @@
-"""Context masking (paper A.2): noise on what the encoder reads, so that passages of any length and number are seen."""
+"""Context masking (paper A.2): drop parts of what the encoder reads, so that it learns from any number of tokens."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ class MaskingSettings(Settings):
     """Paper A.2; `chunk: 0` masks nothing."""
 
     chunk: Share = 0.3
-    """Chance that a chunk is masked at all."""
+    """Probability that a chunk is masked."""
     whole: Share = 0.1
-    """Of the masked, chance that the whole chunk is; else a suffix of it, of a length drawn uniformly."""
+    """Probability that a masked chunk is dropped whole; otherwise a suffix of uniformly random length is."""
 
 
 def mask(passages: list[list[int]], settings: MaskingSettings, random: np.random.Generator) -> list[list[int]]:
-    """`passages` less what is masked: what the encoder does not see might as well not be there.
+    """`passages` without their masked tokens: removing what the encoder may not see is exact.
 
-    Each chunk C is masked with chance `settings.chunk`; then it goes as a whole with chance `settings.whole`, else it
-    loses its last t tokens, t ~ U(1, |C|). None is left when all go.
+    Each chunk C is masked with probability `settings.chunk`. It is then dropped with probability `settings.whole`, or
+    else loses its last t tokens, t ~ U(1, |C|). The result is empty if all are dropped.
     """
     kept = []
     for passage in passages:

@@ -1,29 +1,26 @@
-"""Questions with their gold passages, and splits by article.
-
-A row is `{question, answers, title, context}`, or has `ctxs: [{title, text, is_gold}]` with distractors of its own.
-"""
+"""Questions to train on, grouped by their gold passages and split by article."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from ragx.config import Settings
+from ragx.corpus.questions import Question, parse_questions
 from ragx.errors import ConfigError, CorpusError
-from ragx.evaluation.questions import own_passages
 from ragx.reader.prompt import question_fits
 from ragx.types import Passage
 from ragx.util.files import sha256
 from ragx.util.terminal import notice
 from ragx.util.tokenization import plain_ids
 from ragx_train.data.documents import text_key
-from ragx_train.data.sources import rows
 from ragx_train.settings import Share
 
 if TYPE_CHECKING:
@@ -34,78 +31,70 @@ class QuestionFile(Settings):
     """One file of questions."""
 
     path: str
-    """JSON lines, also `.gz`, `.xz` or `.zst`; a relative path starts from `data.folder`."""
+    """JSON lines, compressed or not; a relative path starts from `data.folder`."""
     weight: int = Field(default=1, ge=1)
-    """So many of its questions come for `weight` ones of another file."""
+    """Relative sampling weight."""
 
 
 class QuestionSettings(Settings):
-    """Which questions, and how many passages around their gold ones."""
+    """Which questions to ask, and which passages to read for them."""
 
     folder: str = "."
     files: list[QuestionFile] = Field(min_length=1)
     test: Share = 0.05
-    """Share of the articles kept for validation, by the SHA-256 of their title (of their text where they have none)."""
+    """Share of the articles reserved for validation, by the SHA-256 of their title (without a title, of their text)."""
     questions: int = Field(default=32, ge=1)
-    """At most so many questions make up an example; those about passages of the prompt come first, then others."""
+    """Maximum questions in an example; those about passages of the prompt are chosen first."""
     passages: tuple[int, int] = (4, 24)
-    """Least and most passages in the encoder. Each is what some question is about, or a row's own distractor."""
+    """Minimum and maximum of passages in the encoder: gold passages of questions, and distractors from their rows."""
     same_article: int = Field(default=4, ge=1)
-    """So many passages of one article come together, each other's nearest distractors."""
+    """Passages of one article that are read together, as close distractors for one another."""
     prompt_passages: tuple[int, int] = (0, 3)
-    """Least and most of these passages that stand in the prompt too."""
+    """Minimum and maximum of those passages that also stand in the prompt."""
     max_prompt_tokens: int = Field(default=1024, ge=1)
-    """Passages that do not fit beside the question are left out, and a question that does not fit alone is too."""
+    """Passages that do not fit beside the question are left out, and so are questions that do not fit alone."""
     max_passage_tokens: int = Field(default=384, ge=1)
-    """What is beyond in a passage is cut off for the encoder."""
+    """Longer passages are truncated for the encoder."""
     max_answer_tokens: int = Field(default=64, ge=1)
-    """Questions with a longer first answer are left out."""
+    """Longer answers are left out."""
 
     @model_validator(mode="after")
     def _ranges_ascend(self) -> QuestionSettings:
         for name, (least, most) in (("passages", self.passages), ("prompt_passages", self.prompt_passages)):
             if not 0 <= least <= most:
-                raise ValueError(f"{name} must be two ascending numbers, not {least} and {most}")
+                raise ValueError(f"{name} must be two ascending numbers, got {least} and {most}")
         return self
+
+    def paths(self) -> list[Path]:
+        """Where the files are.
+
+        Raises:
+            ConfigError: one of them does not exist.
+        """
+        paths = [Path(self.folder, file.path).expanduser() for file in self.files]
+        if missing := next((path for path in paths if not path.is_file()), None):
+            raise ConfigError(f"data.files: {missing} does not exist")
+        return paths
 
 
 @dataclass(frozen=True)
-class Question:
-    """One question that a passage answers."""
+class TrainingQuestion(Question):
+    """A question with its answers as tokens."""
 
-    text: str
-    answers: list[list[int]]
-    """Token ids of each answer that is short enough; there is at least one."""
-    gold: list[Passage]
-    distractors: list[Passage]
-    """The row's own."""
-    origin: str
+    answer_ids: list[list[int]] = field(kw_only=True)
+    """Token ids of each answer that is short enough; at least one."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class QuestionSet:
-    """A file's questions of one split."""
+    """The questions of a file that are in one split."""
 
     weight: int
-    groups: list[list[Question]] = field(default_factory=list)
-    """The questions, those about the same gold passages together."""
-    _groups: dict[tuple[Passage, ...], list[Question]] = field(default_factory=dict)
-
-    def add(self, question: Question) -> None:
-        """Take in a question."""
-        gold = tuple(question.gold)
-        if gold not in self._groups:
-            self._groups[gold] = []
-            self.groups.append(self._groups[gold])
-        self._groups[gold].append(question)
-
-    @property
-    def questions(self) -> list[Question]:
-        """All of them."""
-        return [question for group in self.groups for question in group]
+    groups: Sequence[Sequence[TrainingQuestion]]
+    """Questions about the same gold passages form a group."""
 
     def order(self, same_article: int, random: np.random.Generator) -> list[int]:
-        """Places of `groups`, shuffled, but up to `same_article` of one article side by side."""
+        """A random order of `groups` in which up to `same_article` of one article are adjacent."""
         articles = defaultdict(list)
         for place in random.permutation(len(self.groups)).tolist():
             articles[self.groups[place][0].gold[0].title].append(place)
@@ -120,83 +109,47 @@ class QuestionSet:
 def load_questions(
     settings: QuestionSettings, tokenizer: PreTrainedTokenizerFast
 ) -> tuple[list[QuestionSet], list[QuestionSet]]:
-    """The questions of each file for training, and those of other articles for validation (maybe of fewer files).
+    """The questions of each file to train on, and those about other articles for validation (possibly fewer files).
 
     Raises:
-        ConfigError: a file is not there.
+        ConfigError: a file does not exist.
         CorpusError: a file cannot be read, or has no question to train on.
     """
     training, held_out = [], []
-    for file in settings.files:
-        path = Path(settings.folder, file.path).expanduser()
-        if not path.is_file():
-            raise ConfigError(f"data.files: there is no {path}")
-        train, test = QuestionSet(file.weight), QuestionSet(file.weight)
+    for path, file in zip(settings.paths(), settings.files, strict=True):
+        train: dict[tuple[Passage, ...], list[TrainingQuestion]] = defaultdict(list)
+        test: dict[tuple[Passage, ...], list[TrainingQuestion]] = defaultdict(list)
         left_out = 0
-        for number, row in rows(path):
-            question = _question(row, f"{path}:{number}", settings, tokenizer)
+        for row in parse_questions(path):
+            question = _training_question(row, settings, tokenizer)
             if question is None:
                 left_out += 1
                 continue
             article = question.gold[0].title or question.gold[0].text
-            (test if text_key(article) / 2.0**64 < settings.test else train).add(question)
+            (test if text_key(article) / 2.0**64 < settings.test else train)[tuple(question.gold)].append(question)
         if left_out:
-            notice(f"{path.name}: {left_out} rows without a passage, a short answer or a short question are left out")
-        if not train.groups:
+            notice(f"{path.name}: {left_out} questions left out, without a gold passage or too long")
+        if not train:
             raise CorpusError(f"{path} has no question to train on")
-        training.append(train)
-        if test.groups:
-            held_out.append(test)
+        training.append(QuestionSet(file.weight, list(train.values())))
+        if test:
+            held_out.append(QuestionSet(file.weight, list(test.values())))
     return training, held_out
 
 
 def questions_fingerprint(settings: QuestionSettings) -> str:
     """SHA-256 (hex) of the files."""
-    digests = [sha256(Path(settings.folder, file.path).expanduser()) for file in settings.files]
+    digests = [sha256(path) for path in settings.paths()]
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
-def _question(
-    row: dict[str, Any], where: str, settings: QuestionSettings, tokenizer: PreTrainedTokenizerFast
-) -> Question | None:
-    """The row's question, or None where it has no gold passage, or no answer or question that is short enough."""
-    text, answers = question_and_answers(row, where)
-    gold = gold_passages(row, where)
-    ids = [each for each in plain_ids(tokenizer, answers) if 0 < len(each) <= settings.max_answer_tokens]
-    if not gold or not ids or not text.strip():
+def _training_question(
+    row: Question, settings: QuestionSettings, tokenizer: PreTrainedTokenizerFast
+) -> TrainingQuestion | None:
+    """The question with its short enough answers, or None if it has none, no gold passage or does not fit."""
+    answers = [ids for ids in plain_ids(tokenizer, row.answers) if 0 < len(ids) <= settings.max_answer_tokens]
+    if not row.gold or not answers:
         return None
-    if not question_fits(tokenizer, text, max_tokens=settings.max_prompt_tokens):
+    if not question_fits(tokenizer, row.text, max_tokens=settings.max_prompt_tokens):
         return None
-    distractors = [_passage(each, where) for each in own_passages(row, where) if not each.get("is_gold")]
-    return Question(text, ids, gold, distractors, where)
-
-
-def question_and_answers(row: dict[str, Any], where: str) -> tuple[str, list[str]]:
-    """A row's question and its answers; `where` the row stands is for messages.
-
-    Raises:
-        CorpusError: it has none.
-    """
-    text, answers = row.get("question"), row.get("answers")
-    if not isinstance(text, str) or not isinstance(answers, list) or not all(isinstance(each, str) for each in answers):
-        raise CorpusError(f"{where} is no question: it needs a `question` and a list of `answers`")
-    return text, answers
-
-
-def gold_passages(row: dict[str, Any], where: str) -> list[Passage]:
-    """The passages that answer a row's question; `where` the row stands is for messages.
-
-    Raises:
-        CorpusError: one of them has no text, or its `ctxs` are no list of passages.
-    """
-    gold = [_passage(each, where) for each in own_passages(row, where) if each.get("is_gold")]
-    if not gold and row.get("context"):
-        gold = [_passage({"title": row.get("title"), "text": row["context"]}, where)]
-    return gold
-
-
-def _passage(row: dict[str, Any], where: str) -> Passage:
-    title, text = row.get("title") or "", row.get("text")
-    if not isinstance(title, str) or not isinstance(text, str):
-        raise CorpusError(f"{where} has a passage without a text")
-    return Passage(id="", document=title, title=title, text=text, position=0, start=0, end=len(text), source="")
+    return TrainingQuestion(**vars(row), answer_ids=answers)

@@ -1,8 +1,8 @@
-"""Training sequences of T tokens cut from documents, each known by its position alone.
+"""Training sequences of T tokens, each a function of its position alone.
 
-`filter` cuts inside single documents of at least T tokens; `cat` cuts documents joined by the end-of-text token
-(paper 2.2). An epoch shows every sequence of a part once, in an order drawn from the seed; in the next the cuts fall
-elsewhere. Nothing is remembered between positions, so training can go on from any step and with any number of workers.
+`filter` takes them from single documents of at least T tokens, `cat` from documents joined by the end-of-text token
+(paper 2.2). An epoch yields every sequence of a part once, in random order; the next epoch has other boundaries. There
+is no state between positions, so training can resume at any step and with any number of workers.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from numpy.typing import NDArray
 from ragx.errors import CorpusError
 from ragx_train.data.documents import Corpus, Split
 from ragx_train.data.mixing import pick
-from ragx_train.settings import DocumentSettings
+from ragx_train.settings import DocumentSettings, LoopSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 Sequence = tuple[list[int], str]
-"""T token ids, and the documents they are from, for messages."""
+"""T token ids, and the names of their documents, for messages."""
+SPLITS: tuple[Split, Split] = ("train", "test")
 
 
 class Part(ABC):
-    """One way of cutting sequences."""
+    """One way to take sequences from documents."""
 
     def __init__(self, corpus: Corpus, documents: NDArray[np.int64], length: int, seed: int) -> None:
         self.corpus, self.documents, self.length, self.seed = corpus, documents, length, seed
@@ -35,18 +36,18 @@ class Part(ABC):
         self._order = lru_cache(maxsize=2)(self._make_order)
 
     size: int
-    """Sequences in an epoch."""
+    """Number of sequences in an epoch."""
 
     @abstractmethod
-    def cut(self, epoch: int, number: int) -> Sequence:
-        """The sequence `number` of an epoch, as the text has them."""
+    def sequence(self, epoch: int, number: int) -> Sequence:
+        """A sequence of an epoch, numbered in text order."""
 
     def __getitem__(self, index: int) -> Sequence:
         epoch, place = divmod(index, self.size)
-        return self.cut(epoch, int(self._order(epoch)[place]))
+        return self.sequence(epoch, int(self._order(epoch)[place]))
 
     def random(self, *numbers: int) -> np.random.Generator:
-        """Randomness that depends on the seed and `numbers` alone."""
+        """A generator seeded by the seed and `numbers`."""
         return np.random.default_rng([self.seed, *numbers])
 
     def _make_order(self, epoch: int) -> NDArray[np.int64]:
@@ -54,14 +55,14 @@ class Part(ABC):
 
 
 class Filter(Part):
-    """Sequences inside documents of at least T tokens."""
+    """Sequences within documents of at least T tokens."""
 
     def __init__(self, corpus: Corpus, documents: NDArray[np.int64], length: int, seed: int) -> None:
         super().__init__(corpus, documents[corpus.lengths[documents] >= length], length, seed)
         self.ends = np.cumsum(self.lengths // length)
         self.size = int(self.ends[-1]) if len(self.ends) else 0
 
-    def cut(self, epoch: int, number: int) -> Sequence:
+    def sequence(self, epoch: int, number: int) -> Sequence:
         place = int(np.searchsorted(self.ends, number, side="right"))
         length = int(self.lengths[place])
         earlier = number - (int(self.ends[place - 1]) if place else 0)
@@ -72,7 +73,7 @@ class Filter(Part):
 
 
 class Cat(Part):
-    """Sequences of documents one after another, in an order of their own in every epoch."""
+    """Sequences across joined documents, in another order each epoch."""
 
     def __init__(self, corpus: Corpus, documents: NDArray[np.int64], length: int, seed: int, separator: int) -> None:
         super().__init__(corpus, documents, length, seed)
@@ -81,7 +82,7 @@ class Cat(Part):
         self.size = self.total // length
         self._joined = lru_cache(maxsize=2)(self._join)
 
-    def cut(self, epoch: int, number: int) -> Sequence:
+    def sequence(self, epoch: int, number: int) -> Sequence:
         order, ends, shift = self._joined(epoch)
         start = shift + number * self.length
         place = int(np.searchsorted(ends, start, side="right"))
@@ -107,7 +108,7 @@ class Cat(Part):
 
 
 class Sequences:
-    """`filter` and `cat` mixed in a ratio."""
+    """`filter` and `cat`, interleaved in a ratio."""
 
     def __init__(
         self,
@@ -119,7 +120,8 @@ class Sequences:
         split: Split,
         seed: int,
     ) -> None:
-        """
+        """Prepare the sequences of a split.
+
         Raises:
             CorpusError: the split has too little text for a sequence of `length` tokens.
         """
@@ -128,7 +130,7 @@ class Sequences:
         long = corpus.of_domains(documents, settings.filter_domains) if settings.filter_domains else documents
         eos = tokenizer.eos_token_id
         if not isinstance(eos, int):
-            raise CorpusError("the decoder's tokenizer has no end-of-text token to join documents with")
+            raise CorpusError("the decoder's tokenizer has no end-of-text token, which joins documents")
         self.parts: tuple[Part, Part] = (
             Filter(corpus, long, length, seed),
             Cat(corpus, documents, length, seed, separator=eos),
@@ -136,15 +138,29 @@ class Sequences:
         for name, weight, part in zip(("filter", "cat"), self.weights, self.parts, strict=True):
             if weight and not part.size:
                 raise CorpusError(
-                    f"the {split} split ({len(documents)} documents) has no sequence of {length} tokens for {name}"
+                    f"{name}: the {split} split of {len(documents)} documents has no sequence of {length} tokens"
                 )
 
     @property
     def size(self) -> int:
-        """From position 0 on, so many sequences come before one comes again."""
+        """Number of positions before a sequence is repeated."""
         total = sum(self.weights)
         return min(part.size * total // weight for part, weight in zip(self.parts, self.weights, strict=True) if weight)
 
     def __getitem__(self, position: int) -> Sequence:
         source, index = pick(self.weights, position)
         return self.parts[source][index]
+
+
+def train_and_test(
+    corpus: Corpus, data: DocumentSettings, loop: LoopSettings, tokenizer: PreTrainedTokenizerFast, *, length: int
+) -> tuple[Sequences, list[Sequence]]:
+    """The sequences of the training split, and the first `loop.validation_examples` of the test split.
+
+    Raises:
+        CorpusError: a split has too little text for a sequence of `length` tokens.
+    """
+    training, test = (
+        Sequences(corpus, data, tokenizer, length=length, split=split, seed=loop.seed) for split in SPLITS
+    )
+    return training, [test[position] for position in range(min(loop.validation_examples, test.size))]

@@ -1,4 +1,4 @@
-"""`ragx train split`: the documents kept to retrieve from, as JSON lines that `ragx index build` reads."""
+"""`ragx train split`: the documents reserved for retrieval, as JSON lines that `ragx index build` reads."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from ragx.errors import ConfigError, CorpusError
 from ragx.util.files import durable_file
 from ragx_train.data.documents import in_split, text_key
 from ragx_train.data.sources import documents, expand
+from ragx_train.errors import OutputError, check_new
 from ragx_train.settings import DocumentSettings
 
 
 def write_retrieval_split(settings: DocumentSettings, out: Path) -> int:
-    """Write the retrieval split of `settings.sources` to `out`, a line `{"id", "domain", "text"}` each.
+    """Write the retrieval split of `settings.sources` to `out`, one `{"id", "domain", "text"}` a line.
 
     Returns:
-        How many documents it has.
+        The number of documents written.
 
     Raises:
-        ConfigError: `settings.retrieval` is 0, `out` exists, or a source is not there.
+        ConfigError: `settings.retrieval` is 0, or a source does not exist.
         CorpusError: a source cannot be read, or no document is in the split.
-        IndexFolderError: `out` cannot be written.
+        OutputError: `out` exists or cannot be written.
     """
     if not settings.retrieval:
-        raise ConfigError("data.retrieval is 0: no document is kept to retrieve from")
-    if out.exists():
-        raise ConfigError(f"{out} exists already: give --out another name")
-    sources = [each for source in settings.sources for each in expand(settings.folder, source)]
+        raise ConfigError("data.retrieval is 0: set the share of documents to reserve for retrieval")
+    check_new(out)
+    sources = [file for source in settings.sources for file in expand(settings.folder, source)]
     written = 0
-    with durable_file(out) as file, tqdm(desc=f"writing {out.name}", unit=" documents") as progress:
+    progress = tqdm(desc=f"writing {out.name}", unit=" documents")
+    with durable_file(out, OutputError) as file, progress:
         for source in sources:
             for text, domain in documents(source):
                 key = np.array([text_key(text)], dtype=np.uint64)
@@ -42,5 +43,5 @@ def write_retrieval_split(settings: DocumentSettings, out: Path) -> int:
                     written += 1
                 progress.update()
         if not written:
-            raise CorpusError(f"none of {progress.n} documents is in the retrieval split: make data.retrieval larger")
+            raise CorpusError(f"none of {progress.n} documents is in the retrieval split: increase data.retrieval")
     return written

@@ -1,7 +1,7 @@
-"""How much of the cross-attention falls on the passages that hold the answer, as a loss.
+"""The share of the cross-attention that gold passages receive, as a loss.
 
-Which passage a question is about is known in training. That the decoder is to look there is a far stronger hint than
-the answer's tokens alone, and it makes each passage's share of the attention tell where an answer was found.
+Training knows which passages a question is about. That the decoder should attend to them is a far stronger signal than
+the tokens of the answer alone, and it makes a passage's share of the attention indicate where an answer was found.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from ragx_kernels.cross_attention import attention_shares, cross_attention
 from torch import Tensor
 
 from ragx.cepe.cross_attention import CrossAttention
@@ -19,44 +20,52 @@ from ragx_train.data.example import IGNORE, Batch
 
 
 @contextmanager
-def watching_gold(model: CepeModel, batch: Batch) -> Iterator[list[Tensor]]:
-    """While it is open, a forward pass adds for each cross-attention layer the gold passages' shares, (rows, H).
+def gold_shares(model: CepeModel, batch: Batch) -> Iterator[list[Tensor]]:
+    """Within the context, a forward pass appends the gold passages' shares, (rows, H), for each cross-attention layer.
 
-    A row is a labelled token. Rows whose passages are all gold have a share of 1.
+    A row is a labelled token.
     """
     labelled = batch.labels != IGNORE
     segments = torch.ones_like(batch.ids) if batch.segments is None else batch.segments
-    shares: list[Tensor] = []
+    gold = []  # (rows, K) of each example
+    for row, passages in enumerate(batch.gold):
+        is_gold = torch.zeros(len(passages), len(batch.reads[row]), device=batch.ids.device)
+        for question, places in enumerate(passages):
+            is_gold[question, places] = 1
+        gold.append(is_gold[segments[row, labelled[row]] - 1])
+    layers: list[Tensor] = []
 
+    # The forward pass keeps no scores. Log-sum-exps from it would need the scores of all tokens, not just of labels.
     def watch(module: Any, inputs: tuple[Any, ...], _: Tensor) -> None:
         hidden, context = inputs
-        keys = module.k_proj(context.phi).unflatten(-1, (-1, module.head_dim))  # (B, M, G, D)
-        found = []
-        for row, starts in enumerate(context.offsets):
-            gold = torch.zeros(len(batch.gold[row]), starts[-1], dtype=torch.bool, device=hidden.device)
-            for question, places in enumerate(batch.gold[row]):
-                for place in places:
-                    gold[question, starts[place] : starts[place + 1]] = True
-            gold = gold[segments[row, labelled[row]] - 1]  # (rows, M)
-            query = module.q_proj(module.layernorm(hidden[row, labelled[row]]))
-            grouped = query.unflatten(-1, (keys.shape[2], -1, module.head_dim))  # (rows, G, H/G, D)
-            scores = torch.einsum("ngrd,mgd->ngrm", grouped, keys[row, : starts[-1]]).float()
-            scores = scores.flatten(1, 2) * context.scale(module.head_dim)  # (rows, H, M)
-            there = scores.masked_fill(~gold[:, None], float("-inf")).logsumexp(dim=-1)
-            found.append((there - scores.logsumexp(dim=-1)).exp())
-        shares.append(torch.cat(found))
+        of_examples = []
+        for row, is_gold in enumerate(gold):
+            states = module.q_proj(module.layernorm(hidden[row, labelled[row]]))
+            query = states.unflatten(-1, (-1, module.head_dim)).transpose(0, 1)  # (H, rows, D)
+            lse = cross_attention(
+                query[None],
+                context.phi[row : row + 1],
+                module.k_proj.weight,
+                module.v_proj.weight,
+                strategy="project",
+                offsets=[context.offsets[row]],
+                scale=context.scale(module.head_dim),
+            )[1]
+            of_passages = attention_shares(lse[0])  # type: ignore[index]  # not None: there are offsets
+            of_examples.append((of_passages * is_gold).sum(dim=-1).T)  # (H, rows, K) -> (rows, H)
+        layers.append(torch.cat(of_examples))
 
     hooks = [module.register_forward_hook(watch) for module in model.modules() if isinstance(module, CrossAttention)]
     try:
-        yield shares
+        yield layers
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def gold_attention_loss(shares: list[Tensor]) -> Tensor:
+def gold_attention_loss(gold: list[Tensor]) -> Tensor:
     """Σ over labelled tokens of −log of the gold passages' share, averaged over layers and heads.
 
-    The average leaves it to the heads which of them look there.
+    Averaging first leaves open which heads attend to them.
     """
-    return -torch.stack(shares).mean(dim=(0, 2)).clamp_min(1e-6).log().sum()
+    return -torch.stack(gold).mean(dim=(0, 2)).clamp_min(1e-6).log().sum()

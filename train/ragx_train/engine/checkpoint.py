@@ -1,16 +1,14 @@
-"""Checkpoints: folders that appear whole or not at all.
+"""Checkpoints: folders written atomically.
 
 checkpoints/step-00000200/
-  weights.safetensors     what is trained, fp32
+  weights.safetensors     trained weights, fp32
   optimizer.safetensors   the optimizer's moments, `<weight>.<moment>`
-  state.json              step, tokens seen, randomness, settings, SHA-256 of what they name and of the two files
+  state.json              progress, random state, settings, and SHA-256 of inputs and of the two files
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -22,10 +20,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ragx.errors import ConfigError, RagxError
+from ragx.errors import ConfigError
+from ragx.util.files import durable_folder, sha256
 from ragx.util.terminal import notice
 from ragx.util.text import first_line
 from ragx_train.engine.sharding import part_like, whole
+from ragx_train.errors import CheckpointError, OutputError
 from ragx_train.settings import FREE_TO_CHANGE, RecipeSettings
 
 VERSION = 2
@@ -34,23 +34,19 @@ FOLDER = "checkpoints"
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
 
 
-class CheckpointError(RagxError):
-    """There are checkpoints, but none that can be gone on from."""
-
-
 @dataclass
 class Progress:
-    """How far a run has come."""
+    """The progress of a run."""
 
     step: int = 0
     """Steps done."""
     tokens: int = 0
-    """Decoder tokens seen."""
+    """Decoder tokens read."""
     encoder_tokens: int = 0
     context_tokens: int = 0
-    """M, of the longest example so far."""
+    """M of the longest example so far."""
     seconds: float = 0.0
-    """Of training, with the preparation of its data, over all resumed runs."""
+    """Time spent on training and its data, over all resumed runs."""
 
 
 def save(
@@ -63,45 +59,37 @@ def save(
     *,
     main: bool = True,
 ) -> None:
-    """Write a checkpoint under `out`, then remove all but the last two. All processes call it, `main` writes.
+    """Write a checkpoint under `out`, then remove all but the last two. All processes call it; only `main` writes.
 
-    `fingerprint` has the SHA-256 of data and models, by the settings that name them.
+    `fingerprint` maps the settings that name data and models to their SHA-256.
 
     Raises:
-        RagxError: it cannot be written; the last two stay.
+        OutputError: it cannot be written; earlier checkpoints are kept.
     """
-    values = {name: _plain(weight) for name, weight in weights.items()}
+    values = {name: _on_cpu(weight) for name, weight in weights.items()}
     moments = {
-        f"{name}.{key}": _plain(value)
+        f"{name}.{key}": _on_cpu(value)
         for name, weight in weights.items()
         for key, value in optimizer.state.get(weight, {}).items()
     }
     if not main:
         return
     folder = out / FOLDER / f"step-{progress.step:08d}"
-    draft = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(draft, ignore_errors=True)
     try:
-        draft.mkdir(parents=True)
-        save_file(values, draft / WEIGHTS)
-        save_file(moments, draft / OPTIMIZER)
-        state = {
-            "version": VERSION,
-            "progress": asdict(progress),
-            "random": torch.get_rng_state().numpy().tobytes().hex(),
-            "settings": settings.model_dump(mode="json"),
-            "fingerprint": dict(fingerprint),
-            "sha256": {name: _sha256(draft / name) for name in (WEIGHTS, OPTIMIZER)},
-        }
-        (draft / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
-        for file in draft.iterdir():
-            _sync(file)
-    except (OSError, SafetensorError) as error:  # the disk is full, as a rule
-        shutil.rmtree(draft, ignore_errors=True)
-        raise RagxError(f"cannot write {folder}: {error}; make room, and --resume goes on") from None
-    shutil.rmtree(folder, ignore_errors=True)  # a damaged one that this run has gone back behind
-    draft.rename(folder)
-    _sync(folder.parent)
+        with durable_folder(folder, OutputError) as draft:
+            save_file(values, draft / WEIGHTS)
+            save_file(moments, draft / OPTIMIZER)
+            state = {
+                "version": VERSION,
+                "progress": asdict(progress),
+                "random": torch.get_rng_state().numpy().tobytes().hex(),
+                "settings": settings.model_dump(mode="json"),
+                "fingerprint": dict(fingerprint),
+                "sha256": {name: sha256(draft / name) for name in (WEIGHTS, OPTIMIZER)},
+            }
+            (draft / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
+    except (OutputError, SafetensorError) as error:
+        raise OutputError(f"no checkpoint {folder}: {error}; free disk space and continue with --resume") from None
     for old in _folders(out)[KEPT:]:
         shutil.rmtree(old)
 
@@ -113,65 +101,64 @@ def restore(
     weights: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
 ) -> Progress:
-    """Put the newest whole checkpoint under `out` into weights and optimizer; where there is none, it is step 0.
+    """Load the newest intact checkpoint under `out` into weights and optimizer; without checkpoints, step 0.
 
     Raises:
-        ConfigError: it was made with other settings, of those that may not change in a run, or other data or models.
-        CheckpointError: there are checkpoints, and all are damaged.
+        ConfigError: it was made with other data, models, or settings that must not change within a run.
+        CheckpointError: all checkpoints are damaged.
     """
     folders = _folders(out)
     for folder in folders:
         try:
             state, values, moments = _read(folder)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
-            notice(f"{folder} is damaged ({first_line(error)}): going back to the one before")
+            notice(f"{folder} is damaged ({first_line(error)}): trying the previous one")
             continue
         _compare(settings, state["settings"], folder)
         for key, digest in state["fingerprint"].items():
             if fingerprint.get(key) != digest:
                 raise ConfigError(
-                    f"what {key} names has changed since {folder} was made: put it back as it was, or start anew with"
-                    " another --out"
+                    f"{key}: its content has changed since {folder} was saved: restore it, or start anew with another"
+                    " --out"
                 )
         with torch.no_grad():
             for name, weight in weights.items():
                 weight.copy_(part_like(values[name], weight))
-        kept: dict[int, dict[str, Tensor]] = {}
+        optimizer_state: dict[int, dict[str, Tensor]] = {}
         for number, (name, weight) in enumerate(weights.items()):
             prefix = f"{name}."
-            found = {
+            of_weight = {
                 key.removeprefix(prefix): part_like(value, weight) if value.shape == weight.shape else value
                 for key, value in moments.items()
                 if key.startswith(prefix)
             }
-            if found:
-                kept[number] = found
-        optimizer.load_state_dict({"state": kept, "param_groups": optimizer.state_dict()["param_groups"]})
+            if of_weight:
+                optimizer_state[number] = of_weight
+        optimizer.load_state_dict({"state": optimizer_state, "param_groups": optimizer.state_dict()["param_groups"]})
         torch.set_rng_state(torch.frombuffer(bytearray.fromhex(state["random"]), dtype=torch.uint8))
         return Progress(**state["progress"])
     if folders:
-        raise CheckpointError(f"no checkpoint in {out / FOLDER} is whole; start anew in another folder")
+        raise CheckpointError(f"every checkpoint in {out / FOLDER} is damaged: start anew with another --out")
     return Progress()
 
 
 def any_in(out: Path) -> bool:
-    """Whether a run has left checkpoints there."""
+    """Whether `out` has checkpoints."""
     return bool(_folders(out))
 
 
 def _folders(out: Path) -> list[Path]:
-    """The newest first."""
-    found = (out / FOLDER).glob("step-*")
-    return sorted((folder for folder in found if not folder.name.endswith(".partial")), reverse=True)
+    """Newest first; without drafts."""
+    return sorted((out / FOLDER).glob(f"step-{'[0-9]' * 8}"), reverse=True)
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     if state["version"] != VERSION:
-        raise ValueError(f"its format is version {state['version']}, not {VERSION}")
+        raise ValueError(f"its format version is {state['version']}, not {VERSION}")
     for name, digest in state["sha256"].items():
-        if _sha256(folder / name) != digest:
-            raise ValueError(f"{name} is not as it was written")
+        if sha256(folder / name) != digest:
+            raise ValueError(f"{name} has another checksum")
     return state, load_file(folder / WEIGHTS), load_file(folder / OPTIMIZER)
 
 
@@ -179,7 +166,7 @@ def _compare(settings: RecipeSettings, before: dict[str, Any], folder: Path) -> 
     now, then = _flat(settings.model_dump(mode="json")), _flat(before)
     for key in sorted(now.keys() | then.keys()):
         if key not in FREE_TO_CHANGE and now.get(key) != then.get(key):
-            raise ConfigError(f"{key} is {now.get(key)}, but {folder} was made with {then.get(key)}")
+            raise ConfigError(f"{key} is {now.get(key)}, but {folder} was saved with {then.get(key)}")
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -189,18 +176,5 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _plain(tensor: Tensor) -> Tensor:
+def _on_cpu(tensor: Tensor) -> Tensor:
     return whole(tensor.detach()).cpu().contiguous()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""What a run leaves to read: `log.jsonl`, TensorBoard's events where that is installed, and `loss.png`."""
+"""The record of a run: `log.jsonl`, TensorBoard events if that is installed, and `loss.png`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ragx.util.files import durable_file
 from ragx.util.terminal import notice
+from ragx_train.errors import OutputError
 
 
 class Log:
-    """Records of numbers, each with its step: lines of `log.jsonl`, and scalars in TensorBoard."""
+    """Writes numbers by step, as lines of `log.jsonl` and scalars in TensorBoard."""
 
     def __init__(self, out: Path | None) -> None:
         self._file = None if out is None else (out / "log.jsonl").open("a", encoding="utf-8")
@@ -30,7 +32,7 @@ class Log:
                 self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Finish both files."""
+        """Close both."""
         if self._file is not None:
             self._file.close()
         if self._board is not None:
@@ -39,14 +41,14 @@ class Log:
 
 @contextmanager
 def logging(out: Path | None, after: int) -> Iterator[Log]:
-    """A log that goes on after step `after`: what a run that died wrote beyond its last checkpoint is dropped.
+    """A log that continues after step `after`: later lines, from a run that was killed, are removed.
 
-    Of several devices' processes one keeps a log; `out` is None in the others, whose records go nowhere.
+    With several devices only the main process writes a log; `out` is None in the others.
     """
     if out is not None and (out / "log.jsonl").exists():
-        draft = out / "log.jsonl.partial"
-        draft.write_text("".join(json.dumps(each) + "\n" for each in read(out) if each["step"] <= after))
-        draft.replace(out / "log.jsonl")
+        lines = "".join(json.dumps(record) + "\n" for record in read(out) if record["step"] <= after)
+        with durable_file(out / "log.jsonl", OutputError) as file:
+            file.write(lines.encode())
     log = Log(out)
     try:
         yield log
@@ -55,7 +57,7 @@ def logging(out: Path | None, after: int) -> Iterator[Log]:
 
 
 def read(out: Path) -> list[dict[str, Any]]:
-    """The records of a run's log; a line that was being written when the run died is left out."""
+    """The records of a run's log, without a line that was cut off when the run was killed."""
     records = []
     for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines():
         try:
@@ -66,12 +68,12 @@ def read(out: Path) -> list[dict[str, Any]]:
 
 
 def plot(out: Path) -> None:
-    """Draw `loss.png`, training and validation loss over steps, where matplotlib is installed."""
+    """Draw `loss.png`, training and validation loss by step, if matplotlib is installed."""
     os.environ.setdefault("MPLBACKEND", "Agg")
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        notice("no loss.png: it needs `pip install 'ragx[train]'`")
+        notice("loss.png not drawn: pip install 'ragx[train]'")
         return
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()

@@ -1,7 +1,7 @@
 """The training loop of all recipes: `train` takes a model and a function from a position to an example.
 
-The examples of step s (from 0 on) are those at positions s · batch_size to (s + 1) · batch_size − 1. A resumed run, one
-with more devices, or one with smaller micro-batches sees the same ones in the same steps.
+Step s, counted from 0, reads the examples at positions s · batch_size to (s + 1) · batch_size − 1. A resumed run, more
+devices or smaller micro-batches do not change that.
 """
 
 from __future__ import annotations
@@ -33,19 +33,21 @@ from ragx_train.engine.checkpoint import Progress
 from ragx_train.engine.losses import next_token_loss
 from ragx_train.engine.model import READER, fingerprints, trained
 from ragx_train.engine.sharding import shard, whole_state
-from ragx_train.engine.step import Loss, NotFiniteError, Objective, batches_of_steps, total, update, validate
+from ragx_train.engine.step import Loss, Objective, batches_of_steps, total, update, validate
+from ragx_train.errors import Interrupted, NotFiniteError, OutputError
 from ragx_train.settings import LoopSettings, RecipeSettings
-from ragx_train.signals import Interrupted, stop_on_signals
+from ragx_train.signals import stop_on_signals
 
 
 @dataclass(frozen=True)
 class Run:
-    """Where a recipe leaves what it makes, and how long it may take."""
+    """Where a run is stored, and how long it may take."""
 
     out: Path
     resume: bool = False
     deadline: float | None = None
-    """By `time.monotonic`; the run ends before it, with a checkpoint."""
+    """In seconds of `clock`; the run saves a checkpoint and ends before it."""
+    clock: Callable[[], float] = time.monotonic
 
 
 def train(
@@ -57,26 +59,27 @@ def train(
     fingerprint: Mapping[str, str],
     loss: Loss = next_token_loss,
 ) -> None:
-    """Train what wants gradients in `model`, and leave checkpoints, log, plot and reader in `run.out`.
+    """Train the weights of `model` that require gradients; write checkpoints, log, plot and reader to `run.out`.
 
     Args:
         settings: of the recipe.
-        run: where and how long.
+        run: the output folder and the time limit.
         model: in training mode; see `reader_to_train`.
-        example: the example at a position, always the same for the same position.
+        example: returns the example at a position, always the same for the same position.
         validation: examples that are not trained on.
-        fingerprint: a digest of the data that examples are made of, by the setting that names them.
+        fingerprint: digests of the data, by the setting that names them.
         loss: see `Loss`.
 
     Raises:
-        ConfigError: `run.out` holds a run that is not to be resumed, or was made with other settings, data or models;
-            accelerate is to use FSDP; or the processes cannot each have as many of a step's micro-batches.
-        IndexFolderError: another run is writing to `run.out`, or it cannot be written.
+        ConfigError: `run.out` has a run that is not being resumed, or was made with other settings, data or models;
+            accelerate is configured for FSDP; or the processes cannot share a step's micro-batches equally.
+        OutputError: another run is writing to `run.out`, or it cannot be written.
+        CheckpointError: all checkpoints are damaged.
         NotFiniteError: a loss or gradient is infinite or undefined; names the step and the batch.
-        Interrupted: Ctrl-C or SIGTERM came; a checkpoint has been saved.
+        Interrupted: SIGINT or SIGTERM was received; a checkpoint has been saved.
     """
-    accelerator = Accelerator(mixed_precision="no")  # the objective sees to it
-    with writer_lock(run.out) if accelerator.is_main_process else nullcontext():
+    accelerator = Accelerator(mixed_precision="no")  # `Objective` does autocast
+    with writer_lock(run.out, OutputError) if accelerator.is_main_process else nullcontext():
         _train(accelerator, settings, run, model, example, validation, fingerprint, loss)
 
 
@@ -93,12 +96,12 @@ def _train(
     loop = settings.loop
     if accelerator.device.type == "cpu":
         keep_freed_memory()
-    if accelerator.distributed_type == DistributedType.FSDP:  # accelerate would wrap what is not a layer
-        raise ConfigError("launch without accelerate's FSDP: --loop.shard=true spreads the weights over the GPUs")
+    if accelerator.distributed_type == DistributedType.FSDP:  # accelerate would wrap modules other than layers
+        raise ConfigError("launch without accelerate's FSDP: --loop.shard=true shards the weights")
     if -(-loop.batch_size // loop.micro_batch) % accelerator.num_processes:
         raise ConfigError(
-            f"a step's {loop.batch_size} examples in micro-batches of {loop.micro_batch} cannot be shared out to"
-            f" {accelerator.num_processes} processes: change loop.batch_size or loop.micro_batch"
+            f"{accelerator.num_processes} processes cannot share {loop.batch_size} examples in micro-batches of"
+            f" {loop.micro_batch} equally: change loop.batch_size or loop.micro_batch"
         )
     objective = Objective(model, loss, loop.precision)
     if loop.shard and accelerator.num_processes > 1:
@@ -110,7 +113,7 @@ def _train(
         weights.values(), loop.learning_rate, loop.betas, loop.epsilon, loop.weight_decay, fused=True
     )
     earlier_context = getattr(model.config, "trained_context_tokens", None) or 0
-    model.config.trained_context_tokens = None  # nothing that is trained on lies beyond training
+    model.config.trained_context_tokens = None  # no scores are sharpened in training
     held_out = micro_batches(validation, loop.micro_batch)
     fingerprint = {**fingerprints(settings.model), **fingerprint}
     progress = _open(run, settings, fingerprint, weights, optimizer, main=accelerator.is_main_process)
@@ -120,80 +123,79 @@ def _train(
 
     def save() -> None:
         nonlocal saved, longest_save
-        began = time.monotonic()
+        began = run.clock()
         if progress.step > saved:
             checkpoint.save(run.out, progress, settings, fingerprint, weights, optimizer, main=main)
         saved = progress.step
-        longest_save = max(longest_save, time.monotonic() - began)
+        longest_save = max(longest_save, run.clock() - began)
 
-    def agreed(wish: bool) -> bool:  # one device's wish is all devices'
-        return bool(total(accelerator, torch.tensor(wish)))
+    def on_any_device(condition: bool) -> bool:
+        return bool(total(accelerator, torch.tensor(condition)))
 
     bar = tqdm(total=loop.steps, initial=progress.step, unit="step")
     if not main:
-        bar.disable = True  # given as an argument, it would outdo TQDM_DISABLE
+        bar.disable = True  # as an argument it would override TQDM_DISABLE
     logging = record.logging(run.out if main else None, progress.step)
     with stop_on_signals() as stop, logging as log, bar:
-        began = time.monotonic()
+        began = run.clock()
         for batches in batches_of_steps(example, loop, accelerator, first=progress.step):
             rate = learning_rate(progress.step, loop)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            with _naming_the_step(progress.step + 1):
-                done = update(accelerator, objective, optimizer, batches, stop, max_grad_norm=loop.max_grad_norm)
-            if done is None:
+            with _errors_name_step(progress.step + 1):
+                result = update(accelerator, objective, optimizer, batches, stop, max_grad_norm=loop.max_grad_norm)
+            if result is None:
                 break
-            seconds = time.monotonic() - began
+            seconds = run.clock() - began
             progress.step += 1
-            progress.tokens += done.tokens
-            progress.encoder_tokens += done.encoder_tokens
-            progress.context_tokens = max(progress.context_tokens, done.context_tokens)
+            progress.tokens += result.tokens
+            progress.encoder_tokens += result.encoder_tokens
+            progress.context_tokens = max(progress.context_tokens, result.context_tokens)
             progress.seconds += seconds
             log.write(
                 progress.step,
-                **done.losses,
+                **result.losses,
                 learning_rate=rate,
-                gradient_norm=done.gradient_norm,
+                gradient_norm=result.gradient_norm,
                 tokens=progress.tokens,
                 encoder_tokens=progress.encoder_tokens,
-                tokens_per_second=done.tokens / seconds,
+                tokens_per_second=result.tokens / seconds,
                 seconds=progress.seconds,
             )
             bar.update()
-            bar.set_postfix_str(f"loss {done.losses['loss']:.3f}, {done.tokens / seconds:,.0f} tokens/s")
+            bar.set_postfix_str(f"loss {result.losses['loss']:.3f}, {result.tokens / seconds:,.0f} tokens/s")
             last = progress.step == loop.steps
-            if agreed(stop.requested):
+            if on_any_device(stop.requested):
                 break
             if held_out and (last or progress.step % loop.validate_every == 0):
-                found = validate(accelerator, objective, held_out)
-                held_out_loss = found["loss"]
+                losses = validate(accelerator, objective, held_out)
                 log.write(
                     progress.step,
-                    **{f"validation_{name}": value for name, value in found.items()},
-                    validation_perplexity=math.exp(min(held_out_loss, 700)),
+                    **{f"validation_{name}": value for name, value in losses.items()},
+                    validation_perplexity=math.exp(min(losses["loss"], 700)),
                 )
                 if main:
-                    bar.write(f"step {progress.step}: validation loss {held_out_loss:.3f}", file=sys.stderr)
-            longest_step = max(longest_step, time.monotonic() - began)
+                    bar.write(f"step {progress.step}: validation loss {losses['loss']:.3f}", file=sys.stderr)
+            longest_step = max(longest_step, run.clock() - began)
             if progress.step % loop.checkpoint_every == 0:
                 save()
-            began = time.monotonic()
+            began = run.clock()
             reserve = longest_step + longest_save
-            if not last and agreed(run.deadline is not None and began + reserve > run.deadline):
+            if not last and on_any_device(run.deadline is not None and began + reserve > run.deadline):
                 if main:
-                    notice(f"out of time after step {progress.step} of {loop.steps}: --resume goes on from there")
+                    notice(f"time limit reached after step {progress.step} of {loop.steps}: continue with --resume")
                 break
         save()
-        if agreed(stop.requested):
-            raise Interrupted(f"stopped by a signal after step {progress.step}: --resume goes on from there")
-    if any(".cross_attn." in name for name in weights):  # what the encoder alone reads is no context
+        if on_any_device(stop.requested):
+            raise Interrupted(f"stopped by a signal after step {progress.step}: continue with --resume")
+    if any(".cross_attn." in name for name in weights):  # an encoder trained alone has read no context
         model.config.trained_context_tokens = max(earlier_context, progress.context_tokens)
     added = whole_state(model)
     if main:
         record.plot(run.out)
         save_reader(model, run.out / READER, decoder=settings.model.decoder, added=added)
-    # What holds the process group besides torch must let go of it first: as its last holder, DDP's reducer would wait
-    # for gloo's threads with Python's lock held, and one of them may wait for that lock.
+    # Release all other references to the process group first: if DDP's reducer held the last one, it would wait for
+    # gloo's threads while holding the GIL, which one of them may need.
     del objective
     accelerator.free_memory()
     gc.collect()
@@ -201,7 +203,7 @@ def _train(
 
 
 def learning_rate(step: int, loop: LoopSettings) -> float:
-    """The rate of a step, from 0 on: a linear rise over `warmup` of all steps, then a cosine down to 0."""
+    """The learning rate of a step, counted from 0: a linear rise over the share `warmup`, then a cosine to 0."""
     rise = max(1, round(loop.warmup * loop.steps))
     if step < rise:
         return loop.learning_rate * (step + 1) / rise
@@ -217,9 +219,9 @@ def _open(
     *,
     main: bool,
 ) -> Progress:
-    """Begin in the out folder, or go on from the last checkpoint in it."""
+    """Start a run in the out folder, or restore its last checkpoint."""
     if not run.resume and checkpoint.any_in(run.out):
-        raise ConfigError(f"{run.out} holds a run: --resume goes on with it, another --out starts anew")
+        raise ConfigError(f"{run.out} has a run: continue it with --resume, or give another --out")
     progress = checkpoint.restore(run.out, settings, fingerprint, weights, optimizer)
     if main:
         text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
@@ -228,14 +230,14 @@ def _open(
 
 
 @contextmanager
-def _naming_the_step(step: int) -> Iterator[None]:
+def _errors_name_step(step: int) -> Iterator[None]:
     try:
         yield
     except NotFiniteError as error:
         raise NotFiniteError(f"step {step}: {error}") from None
-    except (MemoryError, RuntimeError) as error:  # torch has a class of its own for GPUs alone
+    except (MemoryError, RuntimeError) as error:  # torch has its own class only on GPUs
         allocation = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
         if not allocation:
             raise
-        advice = "use a smaller loop.micro_batch, or loop.activation_checkpointing=true"
+        advice = "reduce loop.micro_batch, or set loop.activation_checkpointing=true"
         raise RagxError(f"step {step}: out of memory; {advice}") from None

@@ -1,10 +1,10 @@
 """Losses over a large vocabulary, from hidden states and the output matrix, a block of rows at a time.
 
 Full logits are (rows, V): for a sequence of 4,096 tokens and V = 32,000 half a gigabyte in fp32, and as much again for
-their gradient. Here the logits of `ROWS` tokens are there at once, and the gradient with respect to the hidden states
-is computed with them in the forward pass, so that they need be neither kept nor computed again.
+their gradient. Here only the logits of `ROWS` tokens exist at a time. The forward pass computes the gradients from them
+too, so that they are neither kept nor recomputed.
 
-Every loss is a sum; whoever calls divides by the number of predictions of the whole step.
+Every loss is a sum; the caller divides by the number of predictions of the whole step.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from ragx_train.data.example import IGNORE, Batch, attention
 
 ROWS = 256
 Losses = dict[str, Tensor]
-"""Summed losses of a batch by name: `loss` is the one to be made small, others are its parts, for the log."""
+"""Summed losses of a batch by name: `loss` is minimised; others are its parts, for the log."""
 
 
 def next_token_loss(model: CepeModel, batch: Batch) -> Losses:
-    """Cross-entropy of the labelled tokens, summed, with the batch's passages in the encoder (paper 2.3)."""
+    """Summed cross-entropy of the labels, with the batch's passages in the encoder (paper 2.3)."""
     states, labels = labelled_states(model, batch), batch.labels[batch.labels != IGNORE]
     return {"loss": cross_entropy(states, model.lm_head.weight, labels)}
 
 
 def labelled_states(model: CepeModel, batch: Batch) -> Tensor:
-    """The last hidden states (rows, W) of the tokens that have a label, with the batch's passages in the encoder."""
+    """The last hidden states (rows, W) of the labelled tokens, with the batch's passages in the encoder."""
     mask, positions = (None, None) if batch.segments is None else attention(batch.segments)
     hidden: Tensor = model.model(
         input_ids=batch.ids,
         attention_mask=mask,
         position_ids=positions,
-        context=read(model, batch),
+        context=encode(model, batch),
         use_cache=False,
     ).last_hidden_state  # (B, N, W)
     return hidden[batch.labels != IGNORE]
 
 
-def read(model: CepeModel, batch: Batch) -> Context:
-    """Each row's passages, encoded: Φ (B, M, E). A passage that several rows read is encoded once.
+def encode(model: CepeModel, batch: Batch) -> Context:
+    """Φ (B, M, E) of each row's passages. A passage that several rows read is encoded once.
 
-    Where there is nothing to read, a token is read to no effect: with several devices, each waits for the others in
-    every layer and for every weight's gradient, so all must go the same way.
+    Without any passage, a token is encoded and has no effect: several devices wait for one another in every layer and
+    for the gradient of every weight, so all must run the same operations.
     """
     mask, reads, gain = batch.passage_mask, batch.reads, 1.0
     if not mask.any():
@@ -57,20 +57,20 @@ def read(model: CepeModel, batch: Batch) -> Context:
     encoded = model.encode(batch.passages[None], mask[None])
     passages = encoded.phi[0, : encoded.offsets[0][-1]].split([b - a for a, b in pairwise(encoded.offsets[0])])
     rows = [[passages[place] for place in row] for row in reads]
-    nothing = encoded.phi[0, :0]
-    padded = pad([torch.cat([nothing, *row]) for row in rows], [[len(each) for each in row] for row in rows])
+    empty = encoded.phi[0, :0]
+    padded = pad([torch.cat([empty, *row]) for row in rows], [[len(each) for each in row] for row in rows])
     padded.gain = gain
     return model.ready(padded)
 
 
 @torch.no_grad()
 def top_probabilities(hidden: Tensor, weight: Tensor, top: int) -> tuple[Tensor, Tensor]:
-    """The likeliest tokens and their shares of the whole vocabulary, as `top_kl` takes them from a teacher.
+    """The most likely tokens of a teacher and their probabilities, as `top_kl` needs them.
 
     Args:
         hidden: (rows, W), the teacher's.
-        weight: (V, W).
-        top: how many; all V when there are fewer.
+        weight: (V, W), the output matrix.
+        top: number of tokens, at most V.
 
     Returns:
         Token ids, (rows, top), and probabilities in at least fp32, (rows, top).
@@ -93,29 +93,29 @@ def cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     Args:
         hidden: (rows, W).
         weight: (V, W), the output matrix.
-        labels: (rows,); those that are `IGNORE` add nothing.
+        labels: (rows,); `IGNORE` adds nothing.
 
     Returns:
-        A scalar in at least fp32, with gradients to `hidden` and `weight` where they want one.
+        A scalar in at least fp32, differentiable by `hidden` and `weight`.
     """
     loss: Tensor = _CrossEntropy.apply(hidden, weight, labels)  # type: ignore[no-untyped-call]
     return loss
 
 
 def top_kl(hidden: Tensor, weight: Tensor, ids: Tensor, probabilities: Tensor) -> Tensor:
-    """Σ p · (log p − log q) over the teacher's likeliest tokens (paper 2.4, A.3).
+    """Σ p · (log p − log q) over the teacher's most likely tokens (paper 2.4, A.3).
 
-    p are the teacher's probabilities of them and q the student's, both as shares of the whole vocabulary. What mass is
-    left to other tokens does not enter, so the loss is defined where none is; a token with p = 0 adds nothing.
+    p and q are their probabilities for teacher and student, normalised over the whole vocabulary. Other tokens are
+    ignored, so the loss is defined even if they have no probability; a token with p = 0 adds nothing.
 
     Args:
         hidden: (rows, W), the student's.
-        weight: (V, W).
-        ids: (rows, top), the teacher's likeliest tokens.
+        weight: (V, W), the output matrix.
+        ids: (rows, top), the teacher's most likely tokens.
         probabilities: (rows, top), the teacher's.
 
     Returns:
-        A scalar in at least fp32, with gradients to `hidden` and `weight` where they want one.
+        A scalar in at least fp32, differentiable by `hidden` and `weight`.
     """
     loss: Tensor = _TopKl.apply(hidden, weight, ids, probabilities)  # type: ignore[no-untyped-call]
     return loss
@@ -160,10 +160,10 @@ class _TopKl(torch.autograd.Function):
 
 
 def _in_blocks(ctx: Any, hidden: Tensor, weight: Tensor, block: Any) -> Tensor:
-    """Sum `block(logits, rows)`'s losses and turn its gradients at the logits into those at `hidden` and `weight`."""
-    wants_hidden, wants_weight = ctx.needs_input_grad[:2]
-    at_hidden = torch.empty_like(hidden) if wants_hidden else None
-    at_weight = torch.zeros_like(weight) if wants_weight else None
+    """Sum the losses of `block(logits, rows)`, and save the gradients by `hidden` and `weight`."""
+    needs_hidden, needs_weight = ctx.needs_input_grad[:2]
+    at_hidden = torch.empty_like(hidden) if needs_hidden else None
+    at_weight = torch.zeros_like(weight) if needs_weight else None
     dtype = torch.promote_types(weight.dtype, torch.float32)
     total = torch.zeros((), dtype=dtype, device=hidden.device)
     with torch.autocast(hidden.device.type, enabled=False):
@@ -182,4 +182,4 @@ def _in_blocks(ctx: Any, hidden: Tensor, weight: Tensor, block: Any) -> Tensor:
 
 
 def _scaled(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-    return tuple(None if found is None else found * upstream.to(found.dtype) for found in ctx.saved_tensors)
+    return tuple(None if saved is None else saved * upstream.to(saved.dtype) for saved in ctx.saved_tensors)

@@ -1,4 +1,4 @@
-"""Weights, gradients and the optimizer's moments spread over the devices (FSDP2): a layer is whole while it is used."""
+"""Weights, gradients and optimizer moments sharded over devices (FSDP2); a layer is gathered while it is used."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from ragx.cepe.model import CepeModel
 
 
 def shard(objective: nn.Module, model: CepeModel) -> None:
-    """Spread `model`, which is part of `objective`, over the processes, a layer at a time."""
+    """Shard `model`, which is part of `objective`, over the processes, layer by layer."""
     for layer in (*model.model.layers, *model.encoder.layers):
         fully_shard(layer)
     fully_shard(objective)
 
 
 def whole_state(model: CepeModel) -> dict[str, Tensor]:
-    """The state dict of what a reader adds to its decoder; every process calls it."""
+    """The state dict of the weights that a reader adds to its decoder; every process must call it."""
     return {key: whole(tensor) for key, tensor in model.state_dict().items() if is_added(key, model.config)}
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor of which a device may hold a part; every process has to ask."""
+    """A tensor gathered from all devices; every process must call it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def part_like(tensor: Tensor, weight: Tensor) -> Tensor:
-    """The part of a whole tensor that this device holds of `weight`."""
+    """The part of a whole tensor that matches this device's part of `weight`."""
     if not isinstance(weight, DTensor):
         return tensor
     return distribute_tensor(tensor.to(weight.device), weight.device_mesh, weight.placements)

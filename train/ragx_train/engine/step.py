@@ -1,4 +1,4 @@
-"""One step: its batches, the update they make, and the same without an update for validation."""
+"""One step: its batches, the update they give, and validation, which does not update."""
 
 from __future__ import annotations
 
@@ -15,38 +15,34 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ragx.cepe.model import CepeModel
-from ragx.errors import RagxError
 from ragx_train.data.example import Batch, Example, micro_batches
 from ragx_train.engine.losses import Losses
 from ragx_train.engine.sharding import whole
+from ragx_train.errors import NotFiniteError
 from ragx_train.settings import LoopSettings
 from ragx_train.signals import Stop
 
 Loss = Callable[[CepeModel, Batch], Losses]
-"""The summed losses of a batch; they are divided by the predictions of the whole step."""
-
-
-class NotFiniteError(RagxError):
-    """A loss or gradient became infinite or undefined."""
+"""Computes the summed losses of a batch; they are divided by the predictions of the whole step."""
 
 
 @dataclass(frozen=True)
 class Update:
-    """What a step did, over all devices."""
+    """The result of a step, over all devices."""
 
     losses: dict[str, float]
     """Per predicted token; see `Losses`."""
     gradient_norm: float
-    """Before it was clipped."""
+    """Before clipping."""
     tokens: int
-    """Decoder tokens, padding not counted."""
+    """Decoder tokens, without padding."""
     encoder_tokens: int
     context_tokens: int
-    """M, of the longest example."""
+    """M of the longest example."""
 
 
 class Objective(nn.Module):
-    """A batch's loss as a module, which is what accelerate spreads over devices."""
+    """A batch's loss as a module, which accelerate can distribute over devices."""
 
     def __init__(self, model: CepeModel, loss: Loss, precision: Literal["bf16", "fp32"]) -> None:
         super().__init__()
@@ -60,14 +56,14 @@ class Objective(nn.Module):
 def batches_of_steps(
     example: Callable[[int], Example], loop: LoopSettings, accelerator: Accelerator, first: int
 ) -> Iterable[list[Batch]]:
-    """From step `first` on, this device's share of each step's batches, the same ones with any number of workers."""
+    """The batches of each step for this device, from step `first`; the number of workers does not change them."""
     steps = _Steps(example, loop, accelerator.process_index, accelerator.num_processes)
     return DataLoader(
         steps,
         batch_size=None,
         sampler=range(first, loop.steps),
         num_workers=loop.workers,
-        multiprocessing_context="fork" if loop.workers else None,  # mapped files and tokenizer are shared as they are
+        multiprocessing_context="fork" if loop.workers else None,  # shares memory-mapped files and tokenizer
         worker_init_fn=_leave_ctrl_c_to_the_parent,
     )
 
@@ -96,10 +92,10 @@ def update(
     *,
     max_grad_norm: float,
 ) -> Update | None:
-    """Change the optimizer's weights by the gradient of a step's mean loss; None when a signal came before that.
+    """Update the weights by the gradient of a step's mean loss; None if a signal was received before.
 
     Raises:
-        NotFiniteError: the loss or the gradient is infinite or undefined; names the batch. Nothing has been changed.
+        NotFiniteError: the loss or the gradient is infinite or undefined; names the batch. No weight has changed.
     """
     counts = [[batch.predictions, batch.tokens, batch.encoder_tokens] for batch in batches]
     predictions, tokens, encoder_tokens = total(accelerator, torch.tensor(counts).sum(dim=0)).tolist()
@@ -109,17 +105,17 @@ def update(
             optimizer.zero_grad()
             return None
         with accelerator.no_sync(objective) if number < len(batches) else nullcontext():
-            found: Losses = objective(batch.to(accelerator.device))
-            loss = found["loss"]
-            losses.append({name: value.detach() for name, value in found.items()})
-            # the devices' gradients are averaged, and are meant to be summed
+            batch_losses: Losses = objective(batch.to(accelerator.device))
+            loss = batch_losses["loss"]
+            losses.append({name: value.detach() for name, value in batch_losses.items()})
+            # gradients are averaged over devices, but should be summed
             accelerator.backward(loss * (accelerator.num_processes / max(1, predictions)))
-    for batch, found in zip(batches, losses, strict=True):
-        _require_finite("loss", found["loss"], [batch])
+    for batch, batch_losses in zip(batches, losses, strict=True):
+        _require_finite("loss", batch_losses["loss"], [batch])
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     norm = whole(accelerator.clip_grad_norm_(weights, max_grad_norm))
     _require_finite("gradient", norm, batches)
-    if encoder_tokens:  # else masking has left nothing in the whole step, and there is nothing to learn
+    if encoder_tokens:  # otherwise masking has left no passage in the whole step, so there is nothing to learn
         optimizer.step()
     optimizer.zero_grad()
     longest = torch.tensor(max(batch.context_tokens for batch in batches))
@@ -136,23 +132,23 @@ def validate(accelerator: Accelerator, objective: nn.Module, batches: Sequence[B
     with torch.no_grad():
         for first in range(0, len(batches), accelerator.num_processes):
             place = first + accelerator.process_index
-            counted = int(place < len(batches))  # a device without a batch of its own goes through one for naught
+            weight = int(place < len(batches))  # a device without a batch must still take part: it repeats one
             batch = batches[place % len(batches)]
-            found: Losses = objective(batch.to(accelerator.device))
-            losses.append({name: counted * value for name, value in found.items()})
-            predictions += counted * batch.predictions
+            batch_losses: Losses = objective(batch.to(accelerator.device))
+            losses.append({name: weight * value for name, value in batch_losses.items()})
+            predictions += weight * batch.predictions
     objective.train()
     return _means(accelerator, losses, int(total(accelerator, torch.tensor(predictions))))
 
 
 def _means(accelerator: Accelerator, losses: Sequence[Losses], predictions: int) -> dict[str, float]:
-    """Each loss, summed over all devices and divided by the predictions of all."""
-    summed = {name: torch.stack([found[name].double() for found in losses]).sum() for name in losses[0]}
+    """Each loss, summed over devices and divided by their predictions."""
+    summed = {name: torch.stack([each[name].double() for each in losses]).sum() for name in losses[0]}
     return {name: float(total(accelerator, value)) / max(1, predictions) for name, value in summed.items()}
 
 
 def total(accelerator: Accelerator, number: Tensor) -> Tensor:
-    """The sum of all devices' numbers."""
+    """The sum of the devices' numbers."""
     summed: Tensor = accelerator.reduce(number.double().to(accelerator.device), reduction="sum")
     return summed
 
@@ -160,4 +156,4 @@ def total(accelerator: Accelerator, number: Tensor) -> Tensor:
 def _require_finite(what: str, value: Tensor, batches: list[Batch]) -> None:
     if not math.isfinite(value):
         origins = "; ".join(origin for batch in batches for origin in batch.origins)
-        raise NotFiniteError(f"the {what} is {float(value)} in the batch of {origins}")
+        raise NotFiniteError(f"the {what} is {float(value)} in the batch from {origins}")

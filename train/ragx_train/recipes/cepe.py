@@ -1,4 +1,4 @@
-"""CEPE: the last half of a sequence in the decoder, the first half as chunks in the encoder (paper 2.3, A.2)."""
+"""CEPE: the first half of a sequence goes to the encoder in chunks, the second to the decoder (paper 2.3, A.2)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from ragx_train.data.documents import Corpus, Split, open_corpus
-from ragx_train.data.example import Example, chunks, following
+from ragx_train.data.documents import Corpus, open_corpus
+from ragx_train.data.example import Example, chunks, next_tokens
 from ragx_train.data.masking import MaskingSettings, mask
-from ragx_train.data.sequences import Sequences
+from ragx_train.data.sequences import train_and_test
 from ragx_train.engine.loop import Run, train
 from ragx_train.engine.model import reader_to_train
 from ragx_train.settings import DocumentSettings, RecipeSettings
@@ -26,16 +26,16 @@ class CepeSettings(RecipeSettings):
 
     data: DocumentSettings
     encoder_tokens: int = Field(default=4096, ge=1)
-    """The first so many tokens of a sequence are for the encoder (m in the paper)."""
+    """Tokens of the first part of a sequence, for the encoder (m in the paper)."""
     decoder_tokens: int = Field(default=4096, ge=2)
-    """The tokens after them are for the decoder (n in the paper)."""
+    """Tokens of the second part, for the decoder (n in the paper)."""
     chunk: int = Field(default=256, ge=1)
-    """Tokens of a passage of the encoder."""
+    """Tokens in a passage of the encoder."""
     masking: MaskingSettings = MaskingSettings()
 
 
 def run(settings: CepeSettings, run: Run) -> None:
-    """Train a reader to continue text with the help of what came before it."""
+    """Train a reader to continue a text whose beginning the encoder reads."""
     model, tokenizer = reader_to_train(settings.model, settings.loop)
     corpus = open_corpus(settings.data, tokenizer)
     example, validation = examples(settings, corpus, tokenizer)
@@ -45,21 +45,18 @@ def run(settings: CepeSettings, run: Run) -> None:
 def examples(
     settings: CepeSettings, corpus: Corpus, tokenizer: PreTrainedTokenizerFast
 ) -> tuple[Callable[[int], Example], list[Example]]:
-    """The example at a position, with its passages masked, and those for validation, with nothing masked."""
+    """A function from a position to an example with masked passages, and unmasked examples for validation."""
+    length = settings.encoder_tokens + settings.decoder_tokens
+    training, test = train_and_test(corpus, settings.data, settings.loop, tokenizer, length=length)
 
-    def sequences(split: Split) -> Sequences:
-        length, seed = settings.encoder_tokens + settings.decoder_tokens, settings.loop.seed
-        return Sequences(corpus, settings.data, tokenizer, length=length, split=split, seed=seed)
-
-    def halves(cut: tuple[list[int], str]) -> Example:
-        ids, origin = cut
+    def halves(sequence: tuple[list[int], str]) -> Example:
+        ids, origin = sequence
         before, after = ids[: settings.encoder_tokens], ids[settings.encoder_tokens :]
-        return Example(after, following(after), chunks(before, settings.chunk), origin, before)
+        return Example(after, next_tokens(after), chunks(before, settings.chunk), origin, before)
 
     def example(position: int) -> Example:
         whole = halves(training[position])
         random = np.random.default_rng([settings.loop.seed, position])
         return replace(whole, passages=mask(whole.passages, settings.masking, random))
 
-    training, held_out = sequences("train"), sequences("test")
-    return example, [halves(held_out[n]) for n in range(min(settings.loop.validation_examples, held_out.size))]
+    return example, list(map(halves, test))

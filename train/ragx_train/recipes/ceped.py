@@ -1,7 +1,7 @@
 """CEPED: distil the decoder that reads context and text in one row (paper 2.4, A.3).
 
-The teacher is the untouched decoder over concat(C, X), C before it is masked. The student has C in the encoder and X in
-the decoder, as in `cepe`, and learns the text and the teacher's opinion of it.
+The teacher is the unmodified decoder on concat(C, X), with C unmasked. The student has C in the encoder and X in the
+decoder, as in `cepe`, and learns both the text and the teacher's predictions.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ragx_train.recipes.cepe import CepeSettings, examples
 
 
 class TeacherSettings(Settings):
-    """What is asked of the teacher."""
+    """What the teacher predicts, and whether it is stored."""
 
     top: int = Field(default=50, ge=1)
-    """Its likeliest tokens, at each position."""
+    """Number of most likely tokens for each position."""
     store: bool = False
-    """Keep what it says on the disk, 6 bytes a token of `top`, for later epochs and runs; or ask anew every time."""
+    """Store predictions for later epochs and runs, 6 bytes for each of the `top` tokens."""
 
 
 class CepedSettings(CepeSettings):
@@ -37,7 +37,7 @@ class CepedSettings(CepeSettings):
     encoder_tokens: int = Field(default=2048, ge=1)
     decoder_tokens: int = Field(default=2048, ge=2)
     kl: float = Field(default=2.0, ge=0)
-    """Coefficient of the divergence from the teacher; 0 and 1 are ablations (paper Table 14)."""
+    """Coefficient of the KL divergence from the teacher; 0 and 1 are ablations (paper Table 14)."""
     cross_entropy: float = Field(default=1.0, ge=0)
     """Coefficient of the cross-entropy."""
     teacher: TeacherSettings = TeacherSettings()
@@ -50,7 +50,7 @@ class CepedSettings(CepeSettings):
 
 
 def run(settings: CepedSettings, run: Run) -> None:
-    """Train a reader to say with passages in the encoder what its decoder says with them in the prompt."""
+    """Train a reader to predict with passages in the encoder what its decoder predicts with them in the prompt."""
     model, tokenizer = reader_to_train(settings.model, settings.loop)
     corpus = open_corpus(settings.data, tokenizer)
     example, validation = examples(settings, corpus, tokenizer)
@@ -63,9 +63,9 @@ def run(settings: CepedSettings, run: Run) -> None:
 
 
 def distillation(settings: CepedSettings, teacher: Teacher) -> Loss:
-    """The summed loss of a batch: divergence and cross-entropy with their coefficients, and without them for the log.
+    """The loss: KL divergence and cross-entropy, weighted; its parts are unweighted.
 
-    In validation the loss is the cross-entropy alone, which compares over recipes and coefficients.
+    In validation the loss is the cross-entropy alone, which is comparable between recipes and coefficients.
     """
 
     def loss(model: CepeModel, batch: Batch) -> Losses:

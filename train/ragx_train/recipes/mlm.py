@@ -1,7 +1,7 @@
-"""Masked language modelling: pre-train the encoder alone, before the decoder reads from it (paper 2.3, A.1).
+"""Masked language modelling: pre-train the encoder alone, before the decoder attends to it (paper 2.3, A.1).
 
-Of each sequence 30 % of the tokens are replaced by the mask token, and the encoder is to say what they were. Its states
-are read by the decoder's output matrix, which stays as it is, or by its own embeddings where it has some.
+30 % of the tokens of each sequence are replaced by the mask token, and the encoder predicts them. The output matrix is
+the decoder's, frozen, or the encoder's own embeddings if it has any.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pydantic import Field, model_validator
 
 from ragx.cepe.model import CepeModel
 from ragx.errors import ConfigError
-from ragx_train.data.documents import Split, open_corpus
+from ragx_train.data.documents import open_corpus
 from ragx_train.data.example import IGNORE, Batch, Example
-from ragx_train.data.sequences import Sequences
+from ragx_train.data.sequences import train_and_test
 from ragx_train.engine.loop import Run, train
-from ragx_train.engine.losses import Losses, cross_entropy, read
+from ragx_train.engine.losses import Losses, cross_entropy, encode
 from ragx_train.engine.model import reader_to_train
 from ragx_train.settings import DocumentSettings, RecipeSettings
 
@@ -30,72 +30,68 @@ class MlmSettings(RecipeSettings):
 
     data: DocumentSettings
     tokens: int = Field(default=512, ge=2)
-    """In a sequence, which is one passage of the encoder."""
+    """Tokens in a sequence, one passage of the encoder."""
     masked: float = Field(default=0.3, gt=0, lt=1)
-    """Share of a sequence's tokens that are masked."""
+    """Share of the tokens that are masked."""
     mask_token: str | None = None
-    """What stands for a masked token; null: the tokenizer's mask token, or else its unknown or padding token."""
+    """Replacement for masked tokens; null: the tokenizer's mask token, or else its unknown or padding token."""
 
     @model_validator(mode="after")
-    def _the_encoder_is_trained(self) -> MlmSettings:
+    def _encoder_is_trained(self) -> MlmSettings:
         if self.model.frozen_encoder:
-            raise ValueError("mlm trains the encoder alone, so model.frozen_encoder must be false")
+            raise ValueError("mlm trains only the encoder: model.frozen_encoder must be false")
         return self
 
 
 def run(settings: MlmSettings, run: Run) -> None:
-    """Train a reader's encoder, and leave its cross-attention as it starts."""
+    """Train the encoder of a reader; its cross-attention keeps its initial weights."""
     model, tokenizer = reader_to_train(settings.model, settings.loop)
     model.model.requires_grad_(False)
     mask = mask_id(settings.mask_token, tokenizer)
     corpus = open_corpus(settings.data, tokenizer)
     seed = settings.loop.seed
-
-    def sequences(split: Split) -> Sequences:
-        return Sequences(corpus, settings.data, tokenizer, length=settings.tokens, split=split, seed=seed)
-
-    training, held_out = sequences("train"), sequences("test")
+    training, test = train_and_test(corpus, settings.data, settings.loop, tokenizer, length=settings.tokens)
 
     def example(position: int) -> Example:
         return masked(training[position], settings.masked, mask, np.random.default_rng([seed, 0, position]))
 
     validation = [
-        masked(held_out[n], settings.masked, mask, np.random.default_rng([seed, 1, n]))
-        for n in range(min(settings.loop.validation_examples, held_out.size))
+        masked(sequence, settings.masked, mask, np.random.default_rng([seed, 1, number]))
+        for number, sequence in enumerate(test)
     ]
     fingerprint = {"data.sources": corpus.fingerprint()}
     train(settings, run, model, example, validation, fingerprint, masked_token_loss)
 
 
 def masked(sequence: tuple[list[int], str], share: float, mask: int, random: np.random.Generator) -> Example:
-    """A sequence with this share of its tokens, one at least, replaced by `mask`; they are its labels."""
+    """A sequence with a share of its tokens, at least one, replaced by `mask` and used as labels."""
     ids, origin = sequence
-    read, labels = list(ids), [IGNORE] * len(ids)
+    masked_ids, labels = list(ids), [IGNORE] * len(ids)
     for place in random.choice(len(ids), max(1, round(share * len(ids))), replace=False):
-        read[place], labels[place] = mask, ids[place]
-    return Example(ids=read, labels=labels, passages=[read], origin=origin)
+        masked_ids[place], labels[place] = mask, ids[place]
+    return Example(masked_ids, labels, [masked_ids], origin)
 
 
 def masked_token_loss(model: CepeModel, batch: Batch) -> Losses:
-    """Cross-entropy of the masked tokens, summed."""
-    states = read(model, batch).phi  # (B, L, E)
-    labels = batch.labels[:, : states.shape[1]]  # (B, L), less the padding of the decoder's rows
+    """Summed cross-entropy of the masked tokens."""
+    states = encode(model, batch).phi  # (B, L, E)
+    labels = batch.labels[:, : states.shape[1]]  # (B, L), without the padding of decoder rows
     labelled = labels != IGNORE
     output = model.encoder.embed_tokens or model.lm_head
     return {"loss": cross_entropy(states[labelled], output.weight, labels[labelled])}
 
 
 def mask_id(token: str | None, tokenizer: PreTrainedTokenizerFast) -> int:
-    """The id of the mask token: of `token`, or else of the tokenizer's mask, unknown or padding token.
+    """The id of `token`, or else of the tokenizer's mask, unknown or padding token.
 
     Raises:
-        ConfigError: the vocabulary has no such token, or none is named and the tokenizer has none of the three.
+        ConfigError: `token` is not in the vocabulary, or it is None and the tokenizer has none of the three.
     """
     if token is not None:
         if token not in tokenizer.get_vocab():
             raise ConfigError(f"mask_token: {token!r} is not in the decoder's vocabulary")
         return int(tokenizer.convert_tokens_to_ids(token))  # type: ignore[arg-type]  # one token, one id
-    for found in (tokenizer.mask_token_id, tokenizer.unk_token_id, tokenizer.pad_token_id):
-        if isinstance(found, int):
-            return found
-    raise ConfigError("mask_token is missing: the decoder's tokenizer has no mask, unknown or padding token")
+    for token_id in (tokenizer.mask_token_id, tokenizer.unk_token_id, tokenizer.pad_token_id):
+        if isinstance(token_id, int):
+            return token_id
+    raise ConfigError("set mask_token: the decoder's tokenizer has no mask, unknown or padding token")

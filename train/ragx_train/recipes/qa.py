@@ -1,10 +1,10 @@
-"""Questions: many passages in the encoder, questions about each of them in the decoder's chat, the loss on the answers.
+"""Questions: passages in the encoder, questions about them in the decoder's chat, the loss on the answers.
 
-This recipe is not the paper's. All passages are in the encoder, and few or none of them in the prompt too, which is
-that of `ragx ask`. An answer that stands only in the encoder can be given by whoever finds it there.
+This recipe is not from the paper. All passages are in the encoder, and few or none in the prompt, which is that of
+`ragx ask`. Answers that only the encoder holds teach the reader to find them there.
 
-Reading the passages is most of the cost of a question. So an example asks questions about all of its passages side by
-side, and to each of them the passages that the others are about are distractors.
+Encoding passages is most of the cost. So an example asks questions about all of its passages at once; for each question
+the passages of the others are distractors.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ragx.types import Passage
 from ragx.util.tokenization import plain_ids
 from ragx_train.data.example import Batch, Example, side_by_side
 from ragx_train.data.mixing import pick
-from ragx_train.data.questions import Question, QuestionSettings, load_questions, questions_fingerprint
-from ragx_train.engine.attention import gold_attention_loss, watching_gold
+from ragx_train.data.questions import QuestionSettings, TrainingQuestion, load_questions, questions_fingerprint
+from ragx_train.engine.attention import gold_attention_loss, gold_shares
 from ragx_train.engine.loop import Run, train
 from ragx_train.engine.losses import Losses, next_token_loss
 from ragx_train.engine.model import reader_to_train
@@ -42,17 +42,17 @@ class QaSettings(RecipeSettings):
 
     data: QuestionSettings
     attention: float = Field(default=0.0, ge=0)
-    """Coefficient of the loss on attention that falls beside the gold passages; see attention.py."""
+    """Coefficient of the loss on attention outside the gold passages; see attention.py."""
 
     @model_validator(mode="after")
-    def _attention_is_seen_once(self) -> QaSettings:
+    def _attention_is_not_recomputed(self) -> QaSettings:
         if self.attention and self.loop.activation_checkpointing:
-            raise ValueError("attention needs loop.activation_checkpointing=false: it is watched in the forward pass")
+            raise ValueError("attention needs loop.activation_checkpointing=false: it is observed in the forward pass")
         return self
 
 
 def run(settings: QaSettings, run: Run) -> None:
-    """Train a reader to answer from what the encoder reads."""
+    """Train a reader to answer from passages in the encoder."""
     model, tokenizer = reader_to_train(settings.model, settings.loop)
     example, validation = examples(settings, tokenizer)
     train(
@@ -62,19 +62,19 @@ def run(settings: QaSettings, run: Run) -> None:
         example,
         validation,
         {"data.files": questions_fingerprint(settings.data)},
-        answering(settings.attention) if settings.attention else next_token_loss,
+        answer_loss(settings.attention) if settings.attention else next_token_loss,
     )
 
 
-def answering(attention: float) -> Loss:
-    """The summed loss of a batch: cross-entropy of the answers, and in training of the attention too."""
+def answer_loss(attention: float) -> Loss:
+    """The loss: cross-entropy of the answers, and in training also of the attention, with this coefficient."""
 
     def loss(model: CepeModel, batch: Batch) -> Losses:
-        with watching_gold(model, batch) as shares:
+        with gold_shares(model, batch) as gold:
             answers = next_token_loss(model, batch)["loss"]
-        beside = gold_attention_loss(shares)
-        total = answers + attention * beside if model.training else answers
-        return {"loss": total, "answers": answers.detach(), "attention": beside.detach()}
+        on_attention = gold_attention_loss(gold)
+        total = answers + attention * on_attention if model.training else answers
+        return {"loss": total, "answers": answers.detach(), "attention": on_attention.detach()}
 
     return loss
 
@@ -82,7 +82,7 @@ def answering(attention: float) -> Loss:
 def examples(
     settings: QaSettings, tokenizer: PreTrainedTokenizerFast
 ) -> tuple[Callable[[int], Example], list[Example]]:
-    """The example at a position, and those for validation, which ask what only the encoder can tell."""
+    """A function from a position to an example, and examples for validation, without passages in the prompt."""
     training, held_out = load_questions(settings.data, tokenizer)
     seed, most, near = settings.loop.seed, max(1, settings.data.passages[1]), settings.data.same_article
 
@@ -91,55 +91,55 @@ def examples(
         return training[file].order(near, np.random.default_rng([seed, file, epoch]))
 
     def example(position: int) -> Example:
-        file, index = pick([each.weight for each in training], position)
-        epoch, place = divmod(index, -(-len(training[file].groups) // most))
-        places = order(file, epoch)[place * most : (place + 1) * most]
+        file, index = pick([questions.weight for questions in training], position)
+        epoch, number = divmod(index, -(-len(training[file].groups) // most))
+        places = order(file, epoch)[number * most : (number + 1) * most]
         groups = [training[file].groups[place] for place in places]
-        return asked(groups, settings.data, tokenizer, np.random.default_rng([seed, 0, position]))
+        return question_example(groups, settings.data, tokenizer, np.random.default_rng([seed, 0, position]))
 
-    unseen = settings.data.model_copy(update={"prompt_passages": (0, 0)})
+    without_prompt = settings.data.model_copy(update={"prompt_passages": (0, 0)})
     validation = []
     for position in range(settings.loop.validation_examples if held_out else 0):
-        among, random = held_out[position % len(held_out)], np.random.default_rng([seed, 1, position])
-        groups = [among.groups[place] for place in among.order(near, random)[:most]]
-        validation.append(asked(groups, unseen, tokenizer, random))
+        questions, random = held_out[position % len(held_out)], np.random.default_rng([seed, 1, position])
+        groups = [questions.groups[place] for place in questions.order(near, random)[:most]]
+        validation.append(question_example(groups, without_prompt, tokenizer, random))
     return example, validation
 
 
-def asked(
-    groups: Sequence[Sequence[Question]],
+def question_example(
+    groups: Sequence[Sequence[TrainingQuestion]],
     settings: QuestionSettings,
     tokenizer: PreTrainedTokenizerFast,
     random: np.random.Generator,
 ) -> Example:
-    """Questions about the passages of as many groups as there is room for, in an order that tells nothing."""
+    """Questions about the passages of as many groups as there is room for; passages are in random order."""
     room = int(random.integers(settings.passages[0], settings.passages[1] + 1))
-    read: list[Passage] = []
-    candidates: list[Question] = []
+    passages: list[Passage] = []
+    candidates: list[TrainingQuestion] = []
     for group in groups:
-        gold = [passage for passage in group[0].gold if passage not in read]
-        if read and len(read) + len(gold) > room:
+        gold = [passage for passage in group[0].gold if passage not in passages]
+        if passages and len(passages) + len(gold) > room:
             break
-        read += gold
-        others = [passage for passage in group[0].distractors if passage not in read and passage_text(passage)]
-        read += _shuffled(others, random)[: max(0, room - len(read))]
+        passages += gold
+        others = [passage for passage in group[0].others if passage not in passages and passage_text(passage)]
+        passages += _shuffled(others, random)[: max(0, room - len(passages))]
         candidates += group
-    read = _shuffled(read, random)
+    passages = _shuffled(passages, random)
     count = int(random.integers(settings.prompt_passages[0], settings.prompt_passages[1] + 1))
-    in_prompt = _shuffled(read, random)[:count]
-    # retrieval puts what tells the answer into the prompt more often than not
+    in_prompt = _shuffled(passages, random)[:count]
+    # in use, retrieval usually puts the gold passages into the prompt
     prompt_first = sorted(_shuffled(candidates, random), key=lambda each: each.gold[0] not in in_prompt)
     questions = prompt_first[: settings.questions]
     prompts, answers = [], []
     for question in questions:
         prompts.append(build_prompt(tokenizer, question.text, in_prompt, max_tokens=settings.max_prompt_tokens).ids)
-        answer = question.answers[int(random.integers(len(question.answers)))]
+        answer = question.answer_ids[int(random.integers(len(question.answer_ids)))]
         answers.append([*answer, tokenizer.eos_token_id])
-    ids = plain_ids(tokenizer, [passage_text(passage) for passage in read])
+    ids = plain_ids(tokenizer, [passage_text(passage) for passage in passages])
     return replace(
-        side_by_side(prompts, answers, origin=questions[0].origin),
+        side_by_side(prompts, answers, origin=questions[0].where),
         passages=[passage[: settings.max_passage_tokens] for passage in ids],
-        gold=[[place for place, passage in enumerate(read) if passage in question.gold] for question in questions],
+        gold=[[place for place, passage in enumerate(passages) if passage in each.gold] for each in questions],
     )
 
 

@@ -1,16 +1,16 @@
-"""Warm-up: copy the decoder's own tokens from the encoder, through cross-attention (paper 2.3, A.2).
+"""Warm-up: learn to copy from the encoder through cross-attention (paper 2.3, A.2).
 
-Encoder and decoder read the same 256 tokens, the encoder as 4 chunks of 64. To predict the next token it is enough to
-find the present one in the chunks and to look behind it.
+Encoder and decoder read the same 256 tokens, the encoder as 4 chunks of 64. To predict the next token, find the current
+one in the chunks and take its successor.
 """
 
 from __future__ import annotations
 
 from pydantic import Field
 
-from ragx_train.data.documents import Split, open_corpus
-from ragx_train.data.example import Example, chunks, following
-from ragx_train.data.sequences import Sequences
+from ragx_train.data.documents import open_corpus
+from ragx_train.data.example import Example, chunks, next_tokens
+from ragx_train.data.sequences import train_and_test
 from ragx_train.engine.loop import Run, train
 from ragx_train.engine.model import reader_to_train
 from ragx_train.settings import DocumentSettings, RecipeSettings
@@ -21,25 +21,20 @@ class WarmupSettings(RecipeSettings):
 
     data: DocumentSettings
     tokens: int = Field(default=256, ge=2)
-    """In a sequence."""
+    """Tokens in a sequence."""
     chunk: int = Field(default=64, ge=1)
-    """Tokens of a passage of the encoder."""
+    """Tokens in a passage of the encoder."""
 
 
 def run(settings: WarmupSettings, run: Run) -> None:
     """Train a reader to copy."""
     model, tokenizer = reader_to_train(settings.model, settings.loop)
     corpus = open_corpus(settings.data, tokenizer)
+    training, test = train_and_test(corpus, settings.data, settings.loop, tokenizer, length=settings.tokens)
 
-    def sequences(split: Split) -> Sequences:
-        seed = settings.loop.seed
-        return Sequences(corpus, settings.data, tokenizer, length=settings.tokens, split=split, seed=seed)
+    def copying(sequence: tuple[list[int], str]) -> Example:
+        ids, origin = sequence
+        return Example(ids, next_tokens(ids), chunks(ids, settings.chunk), origin)
 
-    def copying(cut: tuple[list[int], str]) -> Example:
-        ids, origin = cut
-        return Example(ids=ids, labels=following(ids), passages=chunks(ids, settings.chunk), origin=origin)
-
-    training, held_out = sequences("train"), sequences("test")
-    validation = [copying(held_out[n]) for n in range(min(settings.loop.validation_examples, held_out.size))]
     fingerprint = {"data.sources": corpus.fingerprint()}
-    train(settings, run, model, lambda position: copying(training[position]), validation, fingerprint)
+    train(settings, run, model, lambda position: copying(training[position]), list(map(copying, test)), fingerprint)
