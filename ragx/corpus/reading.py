@@ -18,7 +18,7 @@ from ragx.config import DatasetSource
 from ragx.corpus.document import Document, Skipped
 from ragx.corpus.extract.parser import MAX_MEMORY_BYTES, MAX_SECONDS, Parser
 from ragx.corpus.formats import EXTRACTED
-from ragx.corpus.rows import read_dpr, read_jsonl
+from ragx.corpus.rows import read_csv, read_dpr, read_jsonl
 from ragx.corpus.sources import Entry, SourceFile, find_files, unreadable
 from ragx.corpus.text import read_text
 from ragx.corpus.wiki.dump import Page
@@ -122,6 +122,8 @@ class FileReader:
             match file.format:
                 case "jsonl":
                     yield from read_jsonl(file.path)
+                case "csv":
+                    yield from read_csv(file.path)
                 case "dpr":
                     yield from read_dpr(file.path)
                 case "parquet":
@@ -132,7 +134,8 @@ class FileReader:
                 case "mediawiki":
                     yield from self._wiki_articles(file.path)
                 case _:
-                    yield _dated(read_text(file.path, file.id), file.path)
+                    for entry in read_text(file.path, file.id):
+                        yield _dated(entry, file.path)
         except UNREADABLE as error:
             yield unreadable(file.path, error)
 

@@ -66,11 +66,12 @@ def _read(package: Package, book: Any, folder: str) -> Parsed:
         if name not in package:
             missing.append(f"chapter {name} is missing")
             continue
-        page = parse_markup(decode(package.read(name)), whole=True)
+        decoded = decode(package.read(name))
+        page = parse_markup(decoded.text, whole=True)
         if page.text and not page.headings and name in titles:
             text.heading(titles[name], 1)
         text.add_page(page)
-        missing += [f"chapter {name}: {reason}" for reason in page.missing]
+        missing += [f"chapter {name}: {reason}" for reason in (*decoded.notices, *page.missing)]
     title, metadata = _properties(child(book, "metadata"))
     return Parsed(text.text, title, text.headings, metadata=metadata, missing=missing)
 

@@ -6,11 +6,12 @@ import codecs
 import re
 from pathlib import Path
 
+from ragx.corpus.encoding import BINARY, Decoded
+from ragx.corpus.encoding import decode as decode_text
 from ragx.corpus.extract.main_region import main_regions
 from ragx.corpus.extract.page_metadata import page_metadata, page_title
 from ragx.corpus.extract.page_text import write_text
-from ragx.corpus.extract.parsed import Parsed, TextBuilder
-from ragx.corpus.text import detect_encoding
+from ragx.corpus.extract.parsed import Parsed, TextBuilder, UnreadableError
 
 _HEAD_CHARS = 4096
 _XHTML = re.compile(r"<\?xml|www\.w3\.org/1999/xhtml", re.IGNORECASE)
@@ -19,14 +20,23 @@ _SELF_CLOSED = re.compile(r"<(?!(?:area|base|br|col|hr|img|input|link|meta|wbr)[
 _CHARSET = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([\w.:-]{2,40})""", re.IGNORECASE)
 _MULTIBYTE = ("iso2022", "gb", "big5", "shift", "cp932", "euc", "hz", "cp949", "johab")
 """Encodings whose bytes may be valid UTF-8 by chance."""
-_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")
 """Soft hyphens and spaces of no width, which only say where a line may break."""
 
 
 def parse(path: Path) -> Parsed:
-    """The main text of a page."""
-    return parse_markup(decode(path.read_bytes()))
+    """The main text of a page.
+
+    Raises:
+        UnreadableError: it is a binary file.
+    """
+    decoded = decode(path.read_bytes())
+    if BINARY in decoded.notices:
+        raise UnreadableError(BINARY)
+    page = parse_markup(decoded.text)
+    page.missing += decoded.notices
+    return page
 
 
 def parse_markup(markup: str, *, whole: bool = False) -> Parsed:
@@ -55,23 +65,21 @@ def parse_markup(markup: str, *, whole: bool = False) -> Parsed:
     return Parsed(text.text, page_title(page), text.headings, metadata=metadata, missing=missing)
 
 
-def decode(data: bytes, declared: str = "") -> str:
-    """The markup in the encoding of its mark, UTF-8 if valid, the encoding it declares, or the best guess.
+def decode(data: bytes, declared: str = "") -> Decoded:
+    """Markup in the encoding of its mark, UTF-8 if valid, the encoding it declares, or the best guess.
 
     `declared`: the name of an encoding; otherwise the markup is searched for one.
     """
-    for mark, encoding in _MARKS.items():
-        if data.startswith(mark):
-            return data[len(mark) :].decode(encoding, errors="replace")
-    if not declared and (found := _CHARSET.search(data, 0, _HEAD_CHARS)):
-        declared = found[1].decode()
-    name = _known_encoding(declared)
-    for encoding in (name, "utf-8") if name.startswith(_MULTIBYTE) else ("utf-8", name):
-        try:
-            return data.decode(encoding or "utf-8")
-        except UnicodeDecodeError:
-            continue
-    return data.decode(name or detect_encoding(data) or "utf-8", errors="replace")
+    if not data.startswith(_MARKS):
+        if not declared and (found := _CHARSET.search(data, 0, _HEAD_CHARS)):
+            declared = found[1].decode()
+        name = _known_encoding(declared)
+        for encoding in (name, "utf-8") if name.startswith(_MULTIBYTE) else ("utf-8", name):
+            try:
+                return Decoded(data.decode(encoding or "utf-8"), encoding or "utf-8")
+            except UnicodeDecodeError:
+                continue
+    return decode_text(data) or Decoded(data.decode("utf-8", errors="replace"), "utf-8", (BINARY,))
 
 
 def _known_encoding(label: str) -> str:

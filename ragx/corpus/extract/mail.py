@@ -89,7 +89,7 @@ def header(message: Message, name: str) -> str:
     """The text of a header, in one line."""
     value = next((str(value) for key, value in message.raw_items() if key.lower() == name), "")[:_HEADER_CHARS]
     if not value.isascii():  # bytes that are not ASCII, as many programs write
-        value = decode(value.encode(errors="surrogateescape"), "cp1252")
+        value = decode(value.encode(errors="surrogateescape"), "cp1252").text
     try:
         text = str(make_header(decode_header(value)))
     except (MessageError, LookupError, ValueError):
@@ -121,7 +121,8 @@ def _read_parts(message: Message, mail: Mail) -> None:
         for part in _parts(message):
             _read_parts(part, mail)
     elif kind in ("text/plain", "text/html") and message.get_content_disposition() != "attachment":
-        text = _text(message)
+        text, notices = _text(message)
+        mail.unread += notices
         mail.bodies.append(best_body("", text) if kind == "text/html" else Parsed(text))
     elif kind not in _SIGNATURES and not (kind.startswith("image/") and _is_inline(message)):
         mail.attachments.append(_file_name(message))
@@ -148,14 +149,16 @@ def _parts(message: Message) -> list[Message]:
     return [part for part in payload if isinstance(part, Message)] if isinstance(payload, list) else []
 
 
-def _text(part: Message) -> str:
-    """The text of a part in its character set, or in the one that its bytes suggest."""
+def _text(part: Message) -> tuple[str, tuple[str, ...]]:
+    """The text of a part in its character set, or in the one that its bytes suggest, and what could not be decoded."""
     data = part.get_payload(decode=True)
     if not isinstance(data, bytes):
-        return ""
-    text = decode(data, str(part.get_content_charset("")))
-    flowed = str(part.get_param("format", "")).lower() == "flowed"
-    return "\n".join(_unflowed(text, str(part.get_param("delsp", "")).lower() == "yes")) if flowed else text
+        return "", ()
+    decoded = decode(data, str(part.get_content_charset("")))
+    if str(part.get_param("format", "")).lower() != "flowed":
+        return decoded.text, decoded.notices
+    delete_space = str(part.get_param("delsp", "")).lower() == "yes"
+    return "\n".join(_unflowed(decoded.text, delete_space)), decoded.notices
 
 
 def _unflowed(text: str, delete_space: bool) -> Iterator[str]:

@@ -63,7 +63,7 @@ def _text(file: Any, property: str, folder: str = "") -> str:
     if data := _bytes(file, property, "001F", folder):
         return data.decode("utf-16-le", errors="replace").rstrip("\0")
     data = _bytes(file, property, "001E", folder) or _bytes(file, property, "0102", folder)
-    return decode(data.rstrip(b"\0"), "" if b"charset" in data[:_HEAD_BYTES] else "cp1252")
+    return decode(data.rstrip(b"\0"), "" if b"charset" in data[:_HEAD_BYTES] else "cp1252").text
 
 
 def _bytes(file: Any, property: str, type: str, folder: str = "") -> bytes:

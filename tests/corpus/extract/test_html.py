@@ -6,6 +6,7 @@ import pytest
 
 from ragx.corpus.document import Heading
 from ragx.corpus.extract.html import decode, parse, parse_markup
+from ragx.corpus.extract.parsed import UnreadableError
 
 SENTENCE = "Fresh snow reflects most of the sunlight that falls on it, and dark soil absorbs most of that light."
 BODY = "".join(f"<p>{number} {SENTENCE}</p>" for number in range(5))
@@ -198,7 +199,7 @@ def test_empty_elements_of_xhtml_end_where_they_begin():
     ],
 )
 def test_encodings(data, expected):
-    assert decode(data) == expected
+    assert decode(data).text == expected
 
 
 @pytest.mark.parametrize("markup", ["", "  \n", "<!-- x -->", "<frameset><frame src=a></frameset>"])
@@ -238,3 +239,18 @@ def test_text_nested_too_deep_is_not_lost_without_a_word():
 def test_hostile_pages_are_read_in_the_time_of_a_file(markup):
     parsed = parse_markup(markup)
     assert len(parsed.text) < 30 * len(markup)
+
+
+def test_bytes_that_cannot_be_decoded_are_counted(tmp_path):
+    path = tmp_path / "a.html"
+    path.write_bytes("<p>Schnee fällt überall, größere Flocken fallen später.".encode() + b"\xff")
+    (reason,) = parse(path).missing
+    assert "1" in reason or "a place" in reason
+    assert "fällt" in parse(path).text
+
+
+def test_a_binary_file_is_not_a_page(tmp_path):
+    path = tmp_path / "a.html"
+    path.write_bytes(bytes(range(256)) * 20)
+    with pytest.raises(UnreadableError, match="binary"):
+        parse(path)
