@@ -100,6 +100,17 @@ def test_a_dropped_template_leaves_no_orphaned_punctuation(wikitext, text):
     assert plain_text(wikitext) == text
 
 
+def test_headings_stay_as_lines_and_those_of_empty_sections_go():
+    wikitext = "lead\n==A==\n===A1===\ntext\n==Empty==\n===Also empty===\n{{reflist}}\n==B==\n* item\n==References==\n"
+    assert plain_text(wikitext) == "lead\n\nA\n\nA1\ntext\n\nB\nitem"
+
+
+def test_another_wiki_names_its_namespaces_differently():
+    wikitext = "a [[Datei:Schnee.jpg|Schnee]] b"
+    assert plain_text(wikitext) == "a Schnee b"
+    assert plain_text(wikitext, MEDIA_NAMESPACES | {"datei"}) == "a b"
+
+
 @pytest.mark.parametrize(
     ("wikitext", "text"),
     [
@@ -143,17 +154,6 @@ def test_headings_have_their_place_and_level():
     text, headings = parse_wikitext("lead cafe\u0301\n==Sno\u0308w & [[ice]]==\ntext\n===Melt===\n* x\n==Empty==\n")
     assert text == "lead café\n\nSnöw & ice\ntext\n\nMelt\nx"
     assert headings == [Heading(11, 2, "Snöw & ice"), Heading(28, 3, "Melt")]
-
-
-def test_headings_stay_as_lines_and_those_of_empty_sections_go():
-    wikitext = "lead\n==A==\n===A1===\ntext\n==Empty==\n===Also empty===\n{{reflist}}\n==B==\n* item\n==References==\n"
-    assert plain_text(wikitext) == "lead\n\nA\n\nA1\ntext\n\nB\nitem"
-
-
-def test_another_wiki_names_its_namespaces_differently():
-    wikitext = "a [[Datei:Schnee.jpg|Schnee]] b"
-    assert plain_text(wikitext) == "a Schnee b"
-    assert plain_text(wikitext, MEDIA_NAMESPACES | {"datei"}) == "a b"
 
 
 markup = st.lists(
