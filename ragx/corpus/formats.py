@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from pathlib import Path
 from typing import Literal
 
@@ -107,7 +108,7 @@ def format_of(path: Path, *, look_inside: bool = False) -> Format | None:
     first, *_ = head.removeprefix(b"\xef\xbb\xbf").splitlines() or [b""]
     if first == b"id\ttext\ttitle":
         return "dpr"
-    if inner in _TABLES and _names_rows(first):
+    if inner in _TABLES and _names_rows(first) and _is_utf8(head):
         return "csv"
     return _BY_SUFFIX.get(suffix)
 
@@ -116,6 +117,15 @@ def _names_rows(header: bytes) -> bool:
     """Whether the first line of a table names a column of ids and one of texts."""
     names = row_delimiter(header.decode(errors="replace"))[1]
     return id_field(names) is not None and text_field(names) is not None
+
+
+def _is_utf8(head: bytes) -> bool:
+    """Whether the beginning of a file is UTF-8. Rows are read as such; the encoding of a table is guessed."""
+    try:
+        getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def row_delimiter(header: str) -> tuple[str, list[str]]:

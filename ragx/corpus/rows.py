@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ragx.corpus.delimited import records
 from ragx.corpus.document import MAX_ID_CHARS, Document, Skipped, normalise, one_line
 from ragx.corpus.fields import ID_FIELDS, id_field, text_field
 from ragx.corpus.formats import row_delimiter
@@ -30,7 +29,6 @@ _PARQUET_BYTES = 1 << 20
 _NO_ID, _NO_TEXT = "has no id", "has no text"
 MAX_TITLE_CHARS = 200
 """A longer first line of `contents` is no title."""
-_DPR_LINE = re.compile(r"\d+\t[^\t]*\t[^\t]*$")
 
 
 def row_document(id: object, title: object, text: object, source: str) -> Document | str:
@@ -107,7 +105,7 @@ def read_dpr(path: Path) -> Iterator[Document | Skipped]:
 
 
 def _dpr_rows(path: Path) -> Iterator[tuple[int, Document | Skipped | str]]:
-    for number, row in _records(path, "\t"):
+    for number, row in _records(path, "\t", 3):
         if not isinstance(row, list):
             yield number, row
         elif len(row) != 3:
@@ -127,7 +125,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Document | Skipped | str]]:
     with open_bytes(path) as file:
         header = file.readline(MAX_LINE_BYTES).decode("utf-8-sig", "replace")
     delimiter, names = row_delimiter(header.rstrip("\r\n"))
-    for number, row in _records(path, delimiter):
+    for number, row in _records(path, delimiter, len(names)):
         if not isinstance(row, list):
             yield number, row
         elif len(row) != len(names):
@@ -137,54 +135,27 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Document | Skipped | str]]:
             yield number, field_document(fields, str(path))
 
 
-def _records(path: Path, delimiter: str) -> Iterator[tuple[int, list[str] | Skipped | str]]:
-    """The rows below the header, and the numbers of their last lines.
-
-    Where a quote makes a row malformed or swallows rows, its lines are read as rows without quotes.
-    """
-    bad_lines: list[Skipped] = []
-    taken: list[str] = []
-    """Lines of the current row."""
-    csv.field_size_limit(MAX_LINE_BYTES)
-    rows = csv.reader(_taken(_decoded(path, bad_lines), taken), delimiter=delimiter, strict=True)
+def _records(path: Path, delimiter: str, width: int) -> Iterator[tuple[int, list[str] | Skipped | str]]:
+    """The rows below the header, and the numbers of their last lines."""
+    bad_lines: list[tuple[int, Skipped]] = []
+    rows = records(_decoded(path, bad_lines), delimiter, width)
     next(rows, None)  # the header
-    while True:
-        taken.clear()
-        row: list[str] | None = None
-        try:
-            row = next(rows, None)
-            is_whole = len(taken) < 2 or delimiter != "\t" or not any(map(_DPR_LINE.match, taken[1:]))
-        except csv.Error:
-            is_whole = False
-        for skipped in bad_lines:
-            yield rows.line_num, skipped
+    for number, row in rows:
+        yield from bad_lines
         bad_lines.clear()
-        if row is None and not taken:
-            return
-        if is_whole:
-            if row:
-                yield rows.line_num, row
-            continue
-        for number, line in enumerate(taken, rows.line_num - len(taken) + 1):
-            if line.strip():
-                yield number, line.rstrip("\r\n").split(delimiter)
+        yield number, row
+    yield from bad_lines
 
 
-def _taken(lines: Iterable[str], taken: list[str]) -> Iterator[str]:
-    for line in lines:
-        taken.append(line)
-        yield line
-
-
-def _decoded(path: Path, bad_lines: list[Skipped]) -> Iterator[str]:
+def _decoded(path: Path, bad_lines: list[tuple[int, Skipped]]) -> Iterator[tuple[int, str]]:
     for number, line in read_lines(path):
         if isinstance(line, BadLine):
-            bad_lines.append(_skipped(path, number, line))
+            bad_lines.append((number, _skipped(path, number, line)))
             continue
         try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError:
-            bad_lines.append(Skipped(f"{path}:{number}", "is not UTF-8"))
+            bad_lines.append((number, Skipped(f"{path}:{number}", "is not UTF-8")))
 
 
 def read_parquet(path: Path, batch_rows: int = PARQUET_ROWS) -> Iterator[Document | Skipped]:

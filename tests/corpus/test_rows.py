@@ -192,6 +192,13 @@ def test_a_table_of_texts(tmp_path, read):
     assert list(read_csv(path)) == [first, skipped, last]
 
 
+def test_a_table_of_texts_that_is_not_utf_8_is_read_as_a_table(tmp_path, read):
+    path = tmp_path / "rows.csv"
+    path.write_bytes("id;text\n1;Der Schnee fällt über Nürnberg.\n".encode("cp1252"))
+    (document,), skipped = read(path)
+    assert (document.text, skipped) == ("id: 1; text: Der Schnee fällt über Nürnberg.", [])
+
+
 def parquet(path, **columns):
     import pyarrow
     import pyarrow.parquet

@@ -66,7 +66,8 @@ def _nodes(source: str) -> list[Any]:
     )
     for name in _COMMENTS:
         first, *rest = source.split(rf"\begin{{{name}}}")
-        source = first + "".join(part.partition(rf"\end{{{name}}}")[2] for part in rest)
+        ends = [part.partition(rf"\end{{{name}}}") for part in rest]
+        source = first + "".join(after if end else before for before, end, after in ends)
     source = _LISTING.sub(r"\\\1{verbatim}", source)  # the one that pylatexenc knows
     nodes, *_ = LatexWalker(source, latex_context=context, tolerant_parsing=True).get_latex_nodes()
     return list(nodes)

@@ -25,7 +25,7 @@ def parse(path: Path) -> Parsed:
     text, missing = read_source(path)
     metadata, body, problems = split_front_matter(text)
     body, headings = outline(body, modules=path.suffix.lower() == ".mdx")
-    named = next((str(metadata.pop(name)) for name in _TITLE if name in metadata), "")
+    named = next((str(metadata.pop(name)) for name in _TITLE if isinstance(metadata.get(name), str | int)), "")
     title = named or next((heading.text for heading in headings), "")
     return Parsed(body, title, headings, metadata=metadata, missing=missing + problems)
 

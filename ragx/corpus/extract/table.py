@@ -5,20 +5,18 @@ So a passage explains itself wherever the table is cut.
 
 from __future__ import annotations
 
-import csv
 import io
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from ragx.corpus.delimited import records
 from ragx.corpus.extract.parsed import Parsed
 from ragx.corpus.extract.source import read_source
 
 DELIMITERS = ",;\t|"
 _SAMPLE_ROWS = 50
 _SAMPLE_CHARS = 1 << 16
-MAX_CELL_CHARS = 1 << 20
 MAX_HEADER_CHARS = 80
 """Longest name of a column."""
 
@@ -56,38 +54,9 @@ def _delimiter(source: str, usual: str) -> str:
 
 def _rows(source: str, delimiter: str) -> Iterator[list[str]]:
     """The rows that are not empty, their cells on one line."""
-    quoting = csv.QUOTE_NONE if _has_open_quote(source, delimiter) else csv.QUOTE_MINIMAL
-    for row in _reader(source, delimiter, quoting=quoting):
+    for _, row in records(enumerate(io.StringIO(source, newline="")), delimiter):
         if any(map(str.strip, row)):
             yield [" ".join(cell.split()) for cell in row]
-
-
-def _reader(source: str, delimiter: str, **options: Any) -> Iterator[list[str]]:
-    csv.field_size_limit(MAX_CELL_CHARS)
-    return csv.reader(io.StringIO(source, newline=""), delimiter=delimiter, **options)
-
-
-def _has_open_quote(source: str, delimiter: str) -> bool:
-    """Whether quotes are just characters of the file: read as quotes, they are malformed and swallow rows."""
-    if '"' not in source:
-        return False
-    try:
-        for _ in _reader(source, delimiter, strict=True):
-            pass
-    except csv.Error:
-        pass
-    else:
-        return False
-    width = 0
-    try:
-        for row in _reader(source, delimiter):
-            width = width or len(row)
-            inner = [line for cell in row if "\n" in cell for line in cell.split("\n")[1:]]
-            if any(line.count(delimiter) == width - 1 for line in inner):
-                return True
-    except csv.Error:  # a cell of millions of characters
-        return True
-    return False
 
 
 def _has_header(rows: list[list[str]]) -> bool:
