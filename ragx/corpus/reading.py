@@ -20,7 +20,7 @@ from ragx.corpus.archive import unpack
 from ragx.corpus.document import Document, Skipped
 from ragx.corpus.extract.parser import MAX_MEMORY_BYTES, MAX_SECONDS, Parser
 from ragx.corpus.formats import EXTRACTED
-from ragx.corpus.rows import read_dpr, read_jsonl
+from ragx.corpus.rows import read_csv, read_dpr, read_jsonl
 from ragx.corpus.sources import Entry, SourceFile, find_files, unreadable
 from ragx.corpus.text import read_text
 from ragx.corpus.wiki.dump import Page
@@ -128,16 +128,22 @@ class FileReader:
             match file.format:
                 case "jsonl":
                     yield from read_jsonl(file.path)
+                case "csv":
+                    yield from read_csv(file.path)
                 case "dpr":
                     yield from read_dpr(file.path)
                 case "parquet":
                     yield from self._rows.read_rows(file.path, "parquet")
+                case "mbox":
+                    for entry in self._rows.read_mails(file.path, file.id):
+                        yield _dated(entry, file.path)
                 case "mediawiki":
                     yield from self._wiki_articles(file.path)
                 case "archive":
                     yield from self._members(file)
                 case _:
-                    yield _dated(read_text(file.path, file.id), file.path)
+                    for entry in read_text(file.path, file.id):
+                        yield _dated(entry, file.path)
         except UNREADABLE as error:
             yield unreadable(file.path, error)
 
