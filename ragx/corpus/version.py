@@ -18,12 +18,13 @@ _LIBRARIES = (
     "olefile",
     "pyarrow",
     "pylatexenc",
-    "pypdf",
+    "pypdfium2",
     "python-calamine",
     "PyYAML",
     "tokenizers",
 )
 _OPTIONAL_LIBRARIES = (
+    "rapidocr",
     "tree-sitter",
     *sorted({f"tree-sitter-{grammar.partition('.')[0].replace('_', '-')}" for grammar in GRAMMARS.values()}),
 )

@@ -38,26 +38,6 @@ def reason(entries: list[Document | Skipped]) -> str:
     return entry.reason
 
 
-def test_pdf(tmp_path, parser, write_pdf):
-    path = write_pdf(tmp_path / "a.pdf", "Snow is white.", "Ice is blue.", title="On snow")
-    document = only(parser.read_file(path, "a.pdf", "pdf"))
-    assert document == Document("a.pdf", "On snow", "Snow is white.\n\fIce is blue.", str(path), paged=True)
-
-
-def test_the_title_of_a_pdf_without_one_is_the_name_of_the_file(tmp_path, parser, write_pdf):
-    assert only(parser.read_file(write_pdf(tmp_path / "snow.pdf", "White."), "a", "pdf")).title == "snow"
-
-
-def test_a_pdf_that_opens_without_a_password_is_read_and_one_that_does_not_is_skipped(tmp_path, parser, write_pdf):
-    assert only(parser.read_file(write_pdf(tmp_path / "a.pdf", "White.", password=""), "a", "pdf")).text == "White."
-    path = write_pdf(tmp_path / "b.pdf", "White.", password="winter")
-    assert reason(parser.read_file(path, "b", "pdf")) == "is encrypted: save it without a password"
-
-
-def test_a_pdf_without_text_says_that_it_may_be_a_scan(tmp_path, parser, write_pdf):
-    assert "scan" in reason(parser.read_file(write_pdf(tmp_path / "a.pdf", ""), "a", "pdf"))
-
-
 @pytest.mark.parametrize("format", ["pdf", "docx"])
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.9])
 def test_a_cut_file_is_read_or_skipped(tmp_path, parser, write_pdf, write_docx, format, keep):

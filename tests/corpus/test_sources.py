@@ -179,7 +179,7 @@ def test_a_file_name_that_is_not_utf_8_gives_an_id_that_is(tmp_path, read):
 
 
 def test_importing_the_corpus_loads_no_heavy_library():
-    heavy = {"torch", "transformers", "datasets", "pyarrow", "lxml", "pypdf", "chardet"}
+    heavy = {"torch", "transformers", "datasets", "pyarrow", "lxml", "pypdfium2", "chardet"}
     code = f"import sys, ragx.corpus; print(sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

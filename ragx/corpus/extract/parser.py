@@ -146,7 +146,7 @@ def _parsed(fields: dict[str, Any]) -> Parsed:
 
 
 def _document(parsed: Parsed, id: str, path: Path) -> Document:
-    metadata = parsed.metadata | ({"pages": parsed.text.count("\f") + 1} if parsed.paged else {})
+    metadata = ({"pages": parsed.text.count("\f") + 1} if parsed.paged else {}) | parsed.metadata
     return Document(
         id=f"{id}/{parsed.name}" if parsed.name else id,
         title=clean(one_line(clean(parsed.title)) or path.stem),
