@@ -121,7 +121,7 @@ def with_pdfplumber(path: Path) -> str:
 def with_kreuzberg(path: Path) -> str:
     from kreuzberg import extract_file_sync
 
-    return extract_file_sync(str(path)).content
+    return str(extract_file_sync(str(path)).content)
 
 
 def with_pdf_oxide(path: Path) -> str:
@@ -166,10 +166,10 @@ def write_files(folder: Path) -> None:
     canvas = write("columns-by-word", "\n".join(left + right))
     for number, pair in enumerate(zip(left, right, strict=True)):
         for start, line in zip((60, 310), pair, strict=True):
-            x = float(start)
+            right_edge = float(start)
             for word in line.split():
-                canvas.drawString(x, 780 - 14 * number, word)
-                x += canvas.stringWidth(f"{word} ", "Helvetica", 12)
+                canvas.drawString(right_edge, 780 - 14 * number, word)
+                right_edge += canvas.stringWidth(f"{word} ", "Helvetica", 12)
     canvas.save()
     canvas = write("rotated", "\n".join(left))
     canvas.rotate(90)
@@ -188,9 +188,9 @@ def write_files(folder: Path) -> None:
             canvas.drawString(40, 780 - 14 * number, line, charSpace=spacing)
         canvas.save()
     canvas = write("table", "\n".join(" ".join(cells) for cells in ROWS * 9))
-    for number in range(3):  # column by column
-        for line, cells in enumerate(ROWS * 9):
-            canvas.drawString(60 + 150 * number, 780 - 20 * line, cells[number])
+    for column in range(3):  # column by column
+        for row, cells in enumerate(ROWS * 9):
+            canvas.drawString(60 + 150 * column, 780 - 20 * row, cells[column])
     canvas.save()
     canvas = write("form", "Membership form\nName Philomena Quist\nTown Saint Gall")
     canvas.drawString(60, 780, "Membership form")

@@ -2,30 +2,67 @@
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from pathlib import Path
 from typing import Literal
 
+from ragx.corpus.fields import id_field, text_field
 from ragx.util.compressed import COMPRESSED, open_bytes
 
-Format = Literal["text", "html", "pdf", "docx", "jsonl", "parquet", "dpr", "mediawiki"]
+Format = Literal[
+    "text", "markdown", "rst", "org", "latex", "subtitles", "json", "yaml", "code", "notebook", "table", "html",
+    "epub", "eml", "msg", "mbox", "pdf", "docx", "pptx", "xlsx", "xls", "odf", "rtf", "doc", "jsonl", "csv", "parquet",
+    "dpr", "mediawiki", "archive",
+]  # fmt: skip
 
 SUFFIXES: dict[Format, str] = {
-    "text": ".txt .md .rst",
-    "html": ".html .htm",
+    "text": ".txt .text .log",
+    "markdown": ".md .markdown .mdx",
+    "rst": ".rst",
+    "org": ".org",
+    "latex": ".tex",
+    "subtitles": ".srt .vtt",
+    "json": ".json",
+    "yaml": ".yaml .yml",
+    "code": (
+        ".py .pyi .js .mjs .cjs .jsx .ts .tsx .go .java .c .h .cc .cpp .cxx .hh .hpp .rs .rb .sh .bash .cs .php "
+        ".pl .lua .r .jl .kt .swift .scala .sql"
+    ),
+    "notebook": ".ipynb",
+    "table": ".csv .tsv",
+    "html": ".html .htm .xhtml .xht",
     "pdf": ".pdf",
-    "docx": ".docx",
-    "jsonl": ".jsonl",
+    "docx": ".docx .docm .dotx .dotm",
+    "pptx": ".pptx .pptm .ppsx .ppsm .potx .potm",
+    "xlsx": ".xlsx .xlsm .xltx .xltm",
+    "xls": ".xls .xlt .xlsb",
+    "odf": ".odt .ott .ods .ots .odp .otp .odg .fodt .fods .fodp .fodg",
+    "rtf": ".rtf",
+    "doc": ".doc .dot .ppt .pps .pot",
+    "epub": ".epub",
+    "eml": ".eml .emlx",
+    "msg": ".msg",
+    "mbox": ".mbox .mbx",
+    "jsonl": ".jsonl .ndjson",
     "parquet": ".parquet",
+    "archive": ".zip",
 }
 """Suffixes of each format; files of the others are recognised by their first bytes (`BY_CONTENT`)."""
 _BY_SUFFIX = {suffix: format for format, suffixes in SUFFIXES.items() for suffix in suffixes.split()}
-EXTRACTED = frozenset[Format](("html", "pdf", "docx"))
+EXTRACTED = frozenset[Format](
+    (
+        *("markdown", "rst", "org", "latex", "subtitles", "json", "yaml", "code", "notebook", "table"),
+        *("html", "epub", "eml", "msg", "pdf", "docx", "pptx", "xlsx", "xls", "odf", "rtf", "doc"),
+    )
+)
 """Formats whose files are parsed in a child process, by the module of `extract` that has their name."""
+_TABLES = (".csv", ".tsv")
 BY_CONTENT: dict[Format, str] = {
+    "csv": f".csv .tsv with columns of ids and texts, also {' '.join(COMPRESSED)}",
     "dpr": '.tsv with the header "id, text, title"',
     "mediawiki": f".xml dumps of MediaWiki, also {' '.join(COMPRESSED)}",
 }
-_BY_CONTENT = {".tsv", ".xml", *COMPRESSED}
+_BY_CONTENT = {*_TABLES, ".xml", *COMPRESSED}
 _HEAD_BYTES = 4096
 
 
@@ -36,9 +73,10 @@ def format_of(path: Path, *, look_inside: bool = False) -> Format | None:
         OSError, EOFError, zlib.error, lzma.LZMAError: the file had to be opened and cannot be read.
     """
     suffix = path.suffix.lower()
-    if suffix in _BY_SUFFIX:
+    inner = Path(path.stem).suffix.lower() if suffix in COMPRESSED else suffix
+    if suffix in _BY_SUFFIX and suffix not in _TABLES:
         return _BY_SUFFIX[suffix]
-    if suffix in COMPRESSED and Path(path.stem).suffix.lower() == ".jsonl":
+    if _BY_SUFFIX.get(inner) == "jsonl":
         return "jsonl"
     if not look_inside and suffix not in _BY_CONTENT:
         return None
@@ -46,6 +84,30 @@ def format_of(path: Path, *, look_inside: bool = False) -> Format | None:
         head = file.read(_HEAD_BYTES)
     if b"<mediawiki" in head.replace(b"\0", b""):  # without the zeros of UTF-16
         return "mediawiki"
-    if head.removeprefix(b"\xef\xbb\xbf").splitlines()[:1] == [b"id\ttext\ttitle"]:
+    first, *_ = head.removeprefix(b"\xef\xbb\xbf").splitlines() or [b""]
+    if first == b"id\ttext\ttitle":
         return "dpr"
-    return None
+    if inner in _TABLES and _names_rows(first) and _is_utf8(head):
+        return "csv"
+    return _BY_SUFFIX.get(suffix)
+
+
+def _names_rows(header: bytes) -> bool:
+    """Whether the first line of a table names a column of ids and one of texts."""
+    names = row_delimiter(header.decode(errors="replace"))[1]
+    return id_field(names) is not None and text_field(names) is not None
+
+
+def _is_utf8(head: bytes) -> bool:
+    """Whether the beginning of a file is UTF-8. Rows are read as such; the encoding of a table is guessed."""
+    try:
+        getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def row_delimiter(header: str) -> tuple[str, list[str]]:
+    """The delimiter of a table by its first line, and the names of its columns."""
+    delimiter = max("\t,;", key=header.count)
+    return delimiter, [name.strip().strip('"') for name in header.split(delimiter)]

@@ -6,6 +6,11 @@ from dataclasses import dataclass, field
 
 from ragx.corpus.document import Heading, normalise
 
+CELL_SEPARATOR = " | "
+"""Between the cells of a table's row, which is a line."""
+REPEATED_CHARS = 100
+"""A cell that is merged over several rows is repeated in each if its text is not longer."""
+
 _CONTROL = dict.fromkeys([*range(9), 11, *range(14, 32), 127], " ") | {12: "\n", 13: "\n"}
 """Control characters that a file may hold in its text. A form feed marks a new page in ragx's texts alone."""
 
@@ -65,6 +70,13 @@ class TextBuilder:
         self.add(line, separator)
         if line:
             self.headings.append(Heading(self._length - len(line), level, line))
+
+    def add_page(self, page: Parsed) -> None:
+        """Append the text of another document, with its headings."""
+        if page.text.strip():
+            self.add(page.text)
+            start = self._length - len(page.text.rstrip().lstrip("\n"))
+            self.headings += [Heading(start + heading.start, heading.level, heading.text) for heading in page.headings]
 
     def page(self) -> None:
         """Begin the second and each further page."""
