@@ -10,26 +10,10 @@ from ragx.corpus.fields import id_field, text_field
 from ragx.util.compressed import COMPRESSED, open_bytes
 
 Format = Literal[
-    "text",
-    "markdown",
-    "rst",
-    "org",
-    "latex",
-    "subtitles",
-    "json",
-    "yaml",
-    "code",
-    "notebook",
-    "table",
-    "html",
-    "pdf",
-    "docx",
-    "jsonl",
-    "csv",
-    "parquet",
-    "dpr",
-    "mediawiki",
-]
+    "text", "markdown", "rst", "org", "latex", "subtitles", "json", "yaml", "code", "notebook", "table",
+    "html", "pdf", "docx", "pptx", "xlsx", "xls", "odf", "rtf", "doc",
+    "jsonl", "csv", "parquet", "dpr", "mediawiki", "archive",
+]  # fmt: skip
 
 SUFFIXES: dict[Format, str] = {
     "text": ".txt .text .log",
@@ -48,18 +32,23 @@ SUFFIXES: dict[Format, str] = {
     "table": ".csv .tsv",
     "html": ".html .htm",
     "pdf": ".pdf",
-    "docx": ".docx",
+    "docx": ".docx .docm .dotx .dotm",
+    "pptx": ".pptx .pptm .ppsx .ppsm .potx .potm",
+    "xlsx": ".xlsx .xlsm .xltx .xltm",
+    "xls": ".xls .xlt .xlsb",
+    "odf": ".odt .ott .ods .ots .odp .otp .odg .fodt .fods .fodp .fodg",
+    "rtf": ".rtf",
+    "doc": ".doc .dot .ppt .pps .pot",
     "jsonl": ".jsonl .ndjson",
     "parquet": ".parquet",
+    "archive": ".zip",
 }
 """Suffixes of each format; files of the others are recognised by their first bytes (`BY_CONTENT`)."""
 _BY_SUFFIX = {suffix: format for format, suffixes in SUFFIXES.items() for suffix in suffixes.split()}
-EXTRACTED = frozenset[Format](
-    (
-        *("markdown", "rst", "org", "latex", "subtitles", "json", "yaml", "code", "notebook", "table"),
-        *("html", "pdf", "docx"),
-    )
-)
+EXTRACTED = frozenset[Format]((
+    "markdown", "rst", "org", "latex", "subtitles", "json", "yaml", "code", "notebook", "table",
+    "html", "pdf", "docx", "pptx", "xlsx", "xls", "odf", "rtf", "doc",
+))  # fmt: skip
 """Formats whose files are parsed in a child process, by the module of `extract` that has their name."""
 _TABLES = (".csv", ".tsv")
 BY_CONTENT: dict[Format, str] = {

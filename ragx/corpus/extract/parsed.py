@@ -6,6 +6,11 @@ from dataclasses import dataclass, field
 
 from ragx.corpus.document import Heading, normalise
 
+CELL_SEPARATOR = " | "
+"""Between the cells of a table's row, which is a line."""
+REPEATED_CHARS = 100
+"""A cell that is merged over several rows is repeated in each if its text is not longer."""
+
 _CONTROL = dict.fromkeys([*range(9), 11, *range(14, 32), 127], " ") | {12: "\n", 13: "\n"}
 """Control characters that a file may hold in its text. A form feed marks a new page in ragx's texts alone."""
 
