@@ -2,8 +2,9 @@
 
     python -m benchmarks.parsing FOLDER [--generate 60] [--rounds 5]
 
-FOLDER has HTML, PDF and Word files; `--generate` first writes that many of each into it. Prints a Markdown table of
-files per second by format: the best of several alternating rounds, without the start of the processes.
+FOLDER has files of the formats that are parsed in processes; `--generate` first writes that many HTML, PDF, office and
+RTF files of four pages of text into it. Prints a Markdown table of files per second by format: the best of several
+alternating rounds, without the start of the processes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from xml.sax.saxutils import escape
 
 from benchmarks.tables import markdown
 from ragx.corpus import Skipped
+from ragx.corpus.formats import EXTRACTED
 from ragx.corpus.reading import FileReader
 from ragx.corpus.sources import SourceFile, find_files
 
@@ -23,9 +25,15 @@ PARAGRAPH = "Fresh snow reflects most of the sunlight that falls on it; dark soi
 PAGES = 4
 PARAGRAPHS = 30
 """Per page."""
-WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 PACKAGE = "http://schemas.openxmlformats.org/package/2006"
-OFFICE_DOCUMENT = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument"
+OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+NAMESPACES = f'xmlns:r="{OFFICE}" ' + " ".join(
+    f'xmlns:{prefix}="http://schemas.openxmlformats.org/{name}/2006/main"'
+    for prefix, name in zip("wxpa", ("wordprocessingml", "spreadsheetml", "presentationml", "drawingml"), strict=True)
+)
+OPEN_DOCUMENT = " ".join(
+    f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"' for name in ("office", "text")
+)
 
 
 def main() -> None:
@@ -39,7 +47,7 @@ def main() -> None:
     files = [file for file in find_files([options.folder]) if isinstance(file, SourceFile)]
     rows = []
     with FileReader(1) as one, FileReader(2) as two:
-        for format in ("html", "pdf", "docx"):
+        for format in sorted(EXTRACTED):
             if chosen := [file for file in files if file.format == format]:
                 for reader in (one, two):  # warm-up
                     seconds(chosen[:4], reader)
@@ -75,18 +83,48 @@ def write_files(folder: Path, number: int) -> None:
             canvas.drawString(40, 800 - 20 * row, line)
         canvas.showPage()
     canvas.save()
-    paragraphs = "".join(f"<w:p><w:r><w:t>{escape(line)}</w:t></w:r></w:p>" for line in lines * 3)
-    members = {
-        "[Content_Types].xml": f'<Types xmlns="{PACKAGE}/content-types">'
-        '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
-        '<Default Extension="xml" ContentType="application/xml"/></Types>',
-        "_rels/.rels": f'<Relationships xmlns="{PACKAGE}/relationships">'
-        f'<Relationship Id="r1" Type="{OFFICE_DOCUMENT}" Target="word/document.xml"/></Relationships>',
-        "word/document.xml": f'<w:document xmlns:w="{WORD}"><w:body>{paragraphs}</w:body></w:document>',
+    for suffix, parts in office_files(lines * 3).items():
+        with zipfile.ZipFile(folder / f"{number}.{suffix}", "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in parts.items():
+                archive.writestr(name, data)
+    (folder / f"{number}.rtf").write_text(
+        "{\\rtf1\\ansi " + "".join(f"\\pard {line}\\par\n" for line in lines * 3) + "}"
+    )
+
+
+def office_files(lines: list[str]) -> dict[str, dict[str, str]]:
+    """The parts of a file of each office format by its suffix. The workbook has a row of eight cells a line."""
+    word = "".join(f"<w:p><w:r><w:t>{line}</w:t></w:r></w:p>" for line in lines)
+    shapes = "".join(f"<a:p><a:r><a:t>{line}</a:t></a:r></a:p>" for line in lines[: len(lines) // PAGES])
+    slide = f"<p:cSld><p:spTree><p:sp><p:txBody>{shapes}</p:txBody></p:sp></p:spTree></p:cSld>"
+    slides = "".join(f'<p:sldId r:id="r{page}"/>' for page in range(PAGES))
+    cells = '<x:c t="inlineStr"><x:is><x:t>{}</x:t></x:is></x:c>' + "<x:c><x:v>12.5</x:v></x:c>" * 7
+    rows = "".join(f"<x:row>{cells.format(line)}</x:row>" for line in lines)
+    text = "".join(f"<text:p>{line}</text:p>" for line in lines)
+    return {
+        "docx": {"word/document.xml": f"<w:document {NAMESPACES}><w:body>{word}</w:body></w:document>"},
+        "pptx": {
+            "ppt/presentation.xml": f"<p:presentation {NAMESPACES}><p:sldIdLst>{slides}</p:sldIdLst></p:presentation>",
+            "ppt/_rels/presentation.xml.rels": relations("slide", "1.xml", PAGES),
+            "ppt/1.xml": f"<p:sld {NAMESPACES}>{slide}</p:sld>",
+        },
+        "xlsx": {
+            "xl/workbook.xml": f'<x:workbook {NAMESPACES}><x:sheets><x:sheet name="a" r:id="r0"/></x:sheets>'
+            "</x:workbook>",
+            "xl/_rels/workbook.xml.rels": relations("worksheet", "1.xml", 1),
+            "xl/1.xml": f"<x:worksheet {NAMESPACES}><x:sheetData>{rows}</x:sheetData></x:worksheet>",
+        },
+        "odt": {
+            "content.xml": f"<office:document-content {OPEN_DOCUMENT}><office:body><office:text>{text}</office:text>"
+            "</office:body></office:document-content>"
+        },
     }
-    with zipfile.ZipFile(folder / f"{number}.docx", "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
+
+
+def relations(type: str, target: str, count: int) -> str:
+    """A part of relations with the ids r0, r1, …"""
+    found = (f'<Relationship Id="r{n}" Type="{OFFICE}/{type}" Target="{target}"/>' for n in range(count))
+    return f'<Relationships xmlns="{PACKAGE}/relationships">{"".join(found)}</Relationships>'
 
 
 if __name__ == "__main__":

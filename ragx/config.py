@@ -87,6 +87,8 @@ class IndexSettings(Settings):
     include: list[str] = []
     """Globs on paths relative to the folder read; empty means every known format."""
     exclude: list[str] = []
+    archives: bool = False
+    """Read the files in .zip archives."""
     chunking: Chunking = Chunking()
     embedder: str = "all-minilm-l6-v2"
     faiss: str = "Flat"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from ragx.cli import main as cli
+from tests.helpers.command import Run, RunCommand
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 ADDED = ["<tool_call>", "</tool_call>"]
@@ -74,12 +74,18 @@ def shared() -> Path:
 
 
 @pytest.fixture
-def run_command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """Run `ragx` in this process: its exit code, stdout and stderr."""
+def unread_when_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every index counts as too large for its files to be read whenever it is opened."""
+    monkeypatch.setattr("ragx.index.index.MAX_CHECKED_BYTES", 0)
 
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
+
+@pytest.fixture
+def run_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunCommand:
+    """Run `ragx` in this process."""
+    for name in ("RAGX_OFFLINE", "HF_HUB_OFFLINE"):  # restored after a test that used --offline
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+
+    def run(*arguments: str | Path) -> Run:
         monkeypatch.setattr(sys, "argv", ["ragx", *map(str, arguments)])
         code = 0
         try:
@@ -87,6 +93,6 @@ def run_command(
         except SystemExit as stop:
             code = int(stop.code or 0)
         captured = capsys.readouterr()
-        return code, captured.out, captured.err
+        return Run(code, captured.out, captured.err)
 
     return run

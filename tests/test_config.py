@@ -1,4 +1,4 @@
-"""Settings: YAML and overrides in, checked models out; every mistake named."""
+"""Settings from YAML and overrides: checked values, and named mistakes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_dotted_override_changes_one_value(tmp_path: Path) -> None:
     assert (settings.embedder, settings.faiss) == ("contriever", "HNSW32")
 
 
-def test_given_values_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_values_from_options_are_not_parsed_as_yaml(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("embedder: contriever\nshard_size: 3\n")
     settings = load_settings(IndexSettings, recipe, [], {"embedder": "no: \x7f\u2028\U0001f4c1", "exclude": ["*"]})
@@ -37,15 +37,15 @@ def test_given_values_are_taken_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "overrides", "message"),
     [
-        ("chunk: {}", [], "unknown setting 'chunk'"),
-        ("chunking: {sise: 3}", [], r"unknown setting 'chunking\.sise'"),
+        ("chunk: {}", [], "'chunk'"),
+        ("chunking: {sise: 3}", [], "chunking.sise"),
         ("shard_size: many", [], "shard_size: "),
         ("shard_size: 0", [], "shard_size: "),
-        ("chunking: {size: 5, overlap: 5}", [], r"overlap \(5\) must be smaller than size \(5\)"),
+        ("chunking: {size: 5, overlap: 5}", [], "must be smaller"),
         ("- a list", [], "must be a mapping"),
         ("a: [", [], "not valid YAML"),
         ("faiss: Flat\nfaiss: HNSW32", [], "'faiss' is given twice"),
-        ("sources: [notes, 3]", [], r"sources\.1: must be a path, a wheel's file or a dataset"),
+        ("sources: [notes, 3]", [], "sources.1: must be"),
         ("", ["chunking.size=1", "chunking.size=2"], "given twice"),
         ("", ["chunking.size"], "not of the form"),
         ("embedder: a", ["embedder.name=x"], "single value"),
@@ -80,20 +80,21 @@ HOSTILE = {
 def test_a_hostile_file_of_settings_is_one_line(tmp_path: Path, text: str) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(ConfigError, match=f"{recipe} is not valid YAML: ") as caught:
+    with pytest.raises(ConfigError, match="not valid YAML") as caught:
         load_settings(IndexSettings, recipe)
     assert len(str(caught.value).splitlines()) == 1
-    with pytest.raises(ConfigError, match="not a valid YAML value"):
+    with pytest.raises(ConfigError, match="valid YAML value"):
         load_settings(IndexSettings, None, [f"embedder={text}"])
 
 
-def test_a_pipe_a_device_and_a_great_file_are_no_settings(tmp_path: Path) -> None:
+def test_a_pipe_a_device_a_huge_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.yaml")
     (tmp_path / "great.yaml").write_text("# snow\n" * 200_000)
     for path, reason in {
-        tmp_path / "pipe.yaml": "it is not a regular file",
-        Path("/dev/zero"): "it is not a regular file",
+        tmp_path / "pipe.yaml": "not a regular file",
+        Path("/dev/zero"): "not a regular file",
         tmp_path / "great.yaml": "is larger than 1 MB",
+        tmp_path / "absent.yaml": "cannot read",
     }.items():
         with pytest.raises(ConfigError, match=reason):
             load_settings(IndexSettings, path)
@@ -120,28 +121,17 @@ shard_size: 1000
 def test_any_file_gives_settings_or_one_line(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     recipe = tmp_path_factory.getbasetemp() / "any.yaml"
     recipe.write_bytes(data)
-    said = str(recipe)
+    message = str(recipe)
     try:
         load_settings(IndexSettings, recipe)
     except ConfigError as error:
-        said = str(error)
-    assert str(recipe) in said
-    assert len(said.splitlines()) == 1
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"cannot read .*absent\.yaml"):
-        load_settings(IndexSettings, tmp_path / "absent.yaml")
+        message = str(error)
+    assert str(recipe) in message
+    assert len(message.splitlines()) == 1
 
 
 def test_every_shipped_recipe_loads() -> None:
-    recipes = sorted((Path(__file__).parents[1] / "indexes").glob("*.yaml"))
-    assert recipes
-    for recipe in recipes:
-        assert load_settings(IndexSettings, recipe).sources
-
-
-def test_the_sample_recipe_names_a_file_in_a_wheel() -> None:
-    recipe = Path(__file__).parents[1] / "indexes" / "wikipedia-sample.yaml"
-    (source,) = load_settings(IndexSettings, recipe).sources
-    assert isinstance(source, WheelFile)
+    folder = Path(__file__).parents[1] / "indexes"
+    sources = {recipe.stem: load_settings(IndexSettings, recipe).sources for recipe in folder.glob("*.yaml")}
+    assert all(sources.values())
+    assert isinstance(sources["wikipedia-sample"][0], WheelFile)

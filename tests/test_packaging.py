@@ -1,4 +1,4 @@
-"""What a wheel holds and what the documentation names. Who may import whom: `make lint` (pyproject.toml)."""
+"""Contents of the wheel, and paths in the documentation. `make lint` checks imports (pyproject.toml)."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_public_names() -> None:
         "train/README.md",
     ],
 )
-def test_what_a_page_links_or_names_is_there(page: str) -> None:
+def test_links_and_paths_of_a_page_exist(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
     paths = re.findall(r"`((?:ragx|kernels|apps|train|indexes|benchmarks|docs|tests|weights)/[\w./-]+)`", text)

@@ -1,4 +1,4 @@
-"""RAG: one way for every question; what is deleted is not served; what is wrong is one line."""
+"""RAG: retrieval and reading, current generations, and mistakes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_text_that_was_deleted_and_collected_is_not_served_by_an_open_rag(rag: R
     assert texts(answer.hits) == [TEXTS[1]]
 
 
-def test_an_index_that_was_removed_and_built_anew_is_reopened(rag: RAG, folder: Path) -> None:
+def test_a_rebuilt_index_is_reopened(rag: RAG, folder: Path) -> None:
     assert rag.retrieve("snow", k=1)
     remove(folder)
     build_index(passages(["green grass"]), folder, WordEmbedder(), IndexSettings(), quiet=True)
@@ -95,7 +95,7 @@ def test_ask_is_retrieve_then_read(rag: RAG) -> None:
     assert (read.text, read.hits, read.citations) == (answer.text, answer.hits, answer.citations)
 
 
-def test_the_pieces_of_an_answer_make_its_text(rag: RAG) -> None:
+def test_the_pieces_of_an_answer_make_up_its_text(rag: RAG) -> None:
     pieces: list[str] = []
     answer = rag.ask("snow?", k=2, sampling=SamplingParams(max_new_tokens=30), on_text=pieces.append)
     assert "".join(pieces) == answer.text
@@ -106,7 +106,7 @@ def test_an_earlier_question_is_searched_too(rag: RAG) -> None:
     assert texts(rag.retrieve("And why?", k=1, history=[Message("user", "Is snow bright?")])) == [TEXTS[0]]
 
 
-def test_fewer_passages_than_k_are_said(rag: RAG) -> None:
+def test_fewer_passages_than_k_are_noted(rag: RAG) -> None:
     assert any("3 passages" in note for note in rag.ask("snow", k=9, sampling=SHORT).notes)
     assert any("no passage" in note for note in rag.ask("owls", k=1, sampling=SHORT).notes)
 
@@ -127,7 +127,7 @@ def test_an_argument_out_of_range_is_named(rag: RAG, arguments: dict[str, object
         rag.ask("  ")
 
 
-def test_an_index_that_is_missing_is_said_before_models_load(tmp_path: Path) -> None:
+def test_a_missing_index_is_reported_before_models_load(tmp_path: Path) -> None:
     with pytest.raises(IndexFolderError, match="no index"):
         RAG.from_index(tmp_path / "none", model="absent")
 

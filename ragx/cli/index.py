@@ -38,6 +38,9 @@ def index_build(
     index: IndexFolder = None,
     recipe: Annotated[Path | None, typer.Option(help="YAML file of settings and, optionally, sources.")] = None,
     embedder: Annotated[str | None, typer.Option(help="Embedder: a registered name, a folder or a Hub id.")] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Language of the texts, for stems and stop words of lexical search, or none.")
+    ] = None,
     faiss: Annotated[str | None, typer.Option(help="flat, hnsw, ivfpq, or any FAISS factory string.")] = None,
     vectors: Annotated[
         str | None, typer.Option(help="Number format of stored vectors: float32, float16 or int8.")
@@ -45,6 +48,7 @@ def index_build(
     shard_size: Annotated[int | None, typer.Option(min=1, help="Passages per shard.")] = None,
     include: Annotated[list[str] | None, typer.Option(help="Glob of files to read in folders; repeatable.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Glob of files to exclude; repeatable.")] = None,
+    archives: Annotated[bool, typer.Option("--archives", help="Also read the files in .zip archives.")] = False,
     strict: Strict = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an index of other files without asking.")] = False,
     engine: Engine = "local",
@@ -60,11 +64,13 @@ def index_build(
 
     given = {
         "embedder": embedder,
+        "language": language,
         "faiss": faiss,
         "vectors": vectors,
         "shard_size": shard_size,
         "include": include,
         "exclude": exclude,
+        "archives": archives or None,
     }
     settings = load_settings(
         IndexSettings,

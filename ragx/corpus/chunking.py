@@ -29,7 +29,7 @@ _WORD = re.compile(rf"[{_IDEOGRAPH}]|[^\s{_IDEOGRAPH}]{{1,{_LONGEST_WORD}}}")
 _LONGEST_TITLE = 1000
 _CHARS_PER_TOKEN = 3
 """Prose has more; only passages with fewer are tokenized to be fitted to the embedder's window."""
-_TOKENIZED_CHARS = 1 << 16
+TOKENIZED_CHARS = 1 << 16
 """Text that the tokenizer gets at a time: this limits the memory and is faster than all at once."""
 _SPACE = re.compile(r"\s")
 
@@ -199,12 +199,13 @@ def word_spans(text: str) -> Iterator[Span]:
     return (match.span() for match in _WORD.finditer(text))
 
 
-def token_spans(text: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[Span]:
+def token_spans(text: str, tokenizer: PreTrainedTokenizerBase, piece_chars: int = TOKENIZED_CHARS) -> Iterator[Span]:
     """The spans of the tokens of `text`, without surrounding whitespace. Names of special tokens are ordinary text.
 
-    A token that is only part of a character (byte-level BPE) has the span of the whole character.
+    A token that is only part of a character (byte-level BPE) has the span of the whole character. The tokenizer gets
+    the text in pieces of `piece_chars` to twice as many characters.
     """
-    for start, piece in _pieces(text):
+    for start, piece in _pieces(text, piece_chars):
         offsets = tokenizer(
             piece,
             add_special_tokens=False,
@@ -221,13 +222,13 @@ def token_spans(text: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[Span]
                 yield begin, begin + len(stripped)
 
 
-def _pieces(text: str) -> Iterator[tuple[int, str]]:
-    """`text` in pieces of limited size with their offsets, cut at whitespace where possible."""
+def _pieces(text: str, chars: int) -> Iterator[tuple[int, str]]:
+    """`text` in pieces of `chars` to `2 * chars` characters with their offsets, cut at whitespace where possible."""
     start = 0
     while start < len(text):
-        end = start + _TOKENIZED_CHARS
-        space = _SPACE.search(text, end, end + _TOKENIZED_CHARS)
-        end = space.start() if space else end + _TOKENIZED_CHARS
+        end = start + chars
+        space = _SPACE.search(text, end, end + chars)
+        end = space.start() if space else end + chars
         yield start, text[start:end]
         start = end
 

@@ -28,6 +28,8 @@ Format = Literal[
     "xlsx",
     "xls",
     "odf",
+    "rtf",
+    "doc",
     "epub",
     "eml",
     "msg",
@@ -37,6 +39,7 @@ Format = Literal[
     "parquet",
     "dpr",
     "mediawiki",
+    "archive",
 ]
 
 SUFFIXES: dict[Format, str] = {
@@ -61,19 +64,22 @@ SUFFIXES: dict[Format, str] = {
     "xlsx": ".xlsx .xlsm .xltx .xltm",
     "xls": ".xls .xlt .xlsb",
     "odf": ".odt .ott .ods .ots .odp .otp .odg .fodt .fods .fodp .fodg",
+    "rtf": ".rtf",
+    "doc": ".doc .dot .ppt .pps .pot",
     "epub": ".epub",
     "eml": ".eml .emlx",
     "msg": ".msg",
     "mbox": ".mbox .mbx",
     "jsonl": ".jsonl .ndjson",
     "parquet": ".parquet",
+    "archive": ".zip",
 }
 """Suffixes of each format; files of the others are recognised by their first bytes (`BY_CONTENT`)."""
 _BY_SUFFIX = {suffix: format for format, suffixes in SUFFIXES.items() for suffix in suffixes.split()}
 EXTRACTED = frozenset[Format](
     (
         *("markdown", "rst", "org", "latex", "subtitles", "json", "yaml", "code", "notebook", "table"),
-        *("html", "epub", "eml", "msg", "pdf", "docx", "pptx", "xlsx", "xls", "odf"),
+        *("html", "epub", "eml", "msg", "pdf", "docx", "pptx", "xlsx", "xls", "odf", "rtf", "doc"),
     )
 )
 """Formats whose files are parsed in a child process, by the module of `extract` that has their name."""

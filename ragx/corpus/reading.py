@@ -12,9 +12,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from ragx.config import DatasetSource
+from ragx.corpus.archive import unpack
 from ragx.corpus.document import Document, Skipped
 from ragx.corpus.extract.parser import MAX_MEMORY_BYTES, MAX_SECONDS, Parser
 from ragx.corpus.formats import EXTRACTED
@@ -33,14 +35,18 @@ T = TypeVar("T")
 
 
 def read_documents(
-    sources: Iterable[Path | DatasetSource], *, include: Sequence[str] = (), exclude: Sequence[str] = ()
+    sources: Iterable[Path | DatasetSource],
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    archives: bool = False,
 ) -> Iterator[Document | Skipped]:
     """All documents of files, folders and datasets, and what cannot be read; arguments and errors as `find_files`.
 
     Raises:
         CorpusError: while iterating: the connection to a dataset broke.
     """
-    return _documents(find_files(sources, include=include, exclude=exclude))
+    return _documents(find_files(sources, include=include, exclude=exclude, archives=archives))
 
 
 def _documents(entries: Iterator[Entry]) -> Iterator[Document | Skipped]:
@@ -133,6 +139,8 @@ class FileReader:
                         yield _dated(entry, file.path)
                 case "mediawiki":
                     yield from self._wiki_articles(file.path)
+                case "archive":
+                    yield from self._members(file)
                 case _:
                     for entry in read_text(file.path, file.id):
                         yield _dated(entry, file.path)
@@ -155,6 +163,29 @@ class FileReader:
 
         with closing(self._rows.parts(path, "mediawiki")) as parts:
             yield from self._results(self.ahead(self._threads.submit(article, part) for part in parts))
+
+    def _members(self, archive: SourceFile) -> Iterator[Document | Skipped]:
+        """The documents of the files in an archive, whose ids begin with that of the archive."""
+
+        def start(member: tuple[str, Path] | Skipped) -> tuple[str, str, Iterator[Document | Skipped]]:
+            if isinstance(member, Skipped):
+                return "", "", iter([member])
+            name, path = member
+            (entry,) = find_files([path])
+            if isinstance(entry, SourceFile):
+                entry = replace(entry, id=f"{archive.id}/{without_surrogates(name)}")
+            return name, str(path), self.start(entry)
+
+        with TemporaryDirectory(prefix="ragx-", ignore_cleanup_errors=True) as folder:
+            for name, path, entries in self.ahead(map(start, unpack(archive.path, Path(folder)))):
+                for entry in entries:
+                    if isinstance(entry, Document):
+                        yield replace(entry, source=str(archive.path))
+                    elif path:
+                        source = entry.source.replace(path, f"{archive.path}/{name}", 1)
+                        yield replace(entry, source=source, unreadable=False)
+                    else:
+                        yield entry
 
     @contextmanager
     def _parser(self) -> Iterator[Parser]:

@@ -169,8 +169,7 @@ def _parquet_rows(path: Path, batch_rows: int) -> Iterator[tuple[int, Document |
 
     number = 0
     try:
-        packed = path.stat().st_size
-        left = unpacked_limit(packed)
+        left = limit = unpacked_limit(path.stat().st_size)
         with pyarrow.parquet.ParquetFile(path, buffer_size=_PARQUET_BYTES) as file:
             names = file.schema_arrow.names
             if id_field(names) is None or text_field(names) is None:
@@ -183,7 +182,7 @@ def _parquet_rows(path: Path, batch_rows: int) -> Iterator[tuple[int, Document |
                     row = _parquet_row(batch, index, str(path))
                     left -= len(row.text) + len(row.metadata) if isinstance(row, Document) else 0
                     if left < 0:
-                        raise OSError(bomb(packed))
+                        raise OSError(bomb(limit))
                     number += 1
                     yield number, row
     except (pyarrow.ArrowException, OSError) as error:

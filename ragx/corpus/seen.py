@@ -11,7 +11,7 @@ CACHED_KIB = 65_536
 
 
 class Seen:
-    """Keys in a temporary SQLite database: in memory up to `CACHED_KIB`, beyond that in a temporary file.
+    """Keys in a temporary SQLite database: in memory up to `cached_kib`, beyond that in a temporary file.
 
     The file lies in `SQLITE_TMPDIR`, `TMPDIR` or the system's folder, has no name and vanishes with its process. Each
     key is stored as a digest of 16 bytes.
@@ -20,10 +20,10 @@ class Seen:
         CorpusError: the disk is full.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cached_kib: int = CACHED_KIB) -> None:
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         for statement in (
-            f"PRAGMA cache_size = -{CACHED_KIB}",
+            f"PRAGMA cache_size = -{cached_kib}",
             "PRAGMA journal_mode = OFF",
             "PRAGMA synchronous = OFF",
             "CREATE TABLE seen(key BLOB PRIMARY KEY) WITHOUT ROWID",

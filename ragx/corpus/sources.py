@@ -48,6 +48,7 @@ def find_files(
     *,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    archives: bool = False,
     gone: Collection[Path] = (),
     prefixed: bool = False,
 ) -> Iterator[Entry]:
@@ -60,6 +61,7 @@ def find_files(
         sources: files, folders and datasets.
         include: globs on paths relative to a folder, see `folder.walk`.
         exclude: likewise.
+        archives: read the files in archives; otherwise they are reported.
         gone: sources that no longer exist. They are not read, but the other ids stay as if they were.
         prefixed: the ids of a single folder's files begin with its name too.
 
@@ -77,7 +79,14 @@ def find_files(
             except OSError as error:
                 raise CorpusError(f"cannot read {source}: {error.strerror}") from None
             opened.append(path)
-    return _entries(opened, include, exclude, gone, prefixed)
+    entries = _entries(opened, include, exclude, gone, prefixed)
+    return entries if archives else map(_without_archive, entries)
+
+
+def _without_archive(entry: Entry) -> Entry:
+    if isinstance(entry, SourceFile) and entry.format == "archive":
+        return Skipped(str(entry.path), "is an archive: `ragx index build --archives` reads the files in it")
+    return entry
 
 
 def _entries(

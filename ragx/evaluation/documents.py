@@ -50,7 +50,7 @@ def read_texts(source: Path) -> Iterator[str]:
         fetch_wheel_file(each) if isinstance(each, WheelFile) else Path(each) if isinstance(each, str) else each
         for each in recipe.sources
     ]
-    for document in read_documents(sources, include=recipe.include, exclude=recipe.exclude):
+    for document in read_documents(sources, include=recipe.include, exclude=recipe.exclude, archives=recipe.archives):
         if isinstance(document, Skipped):
             skipped.append(document)
         else:

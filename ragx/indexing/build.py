@@ -86,7 +86,10 @@ def build(
     _check_text(out, settings)
     report = BuildReport(strict=strict)
     entries = find_files(  # raises at once if a path does not exist
-        [readable(source) for source in settings.sources], include=settings.include, exclude=settings.exclude
+        [readable(source) for source in settings.sources],
+        include=settings.include,
+        exclude=settings.exclude,
+        archives=settings.archives,
     )
     with (
         explained(report, settings),

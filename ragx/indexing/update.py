@@ -211,7 +211,10 @@ class _Update:
         sources = [*built, *others]
         self._places = [without_surrogates(_name(source)) for source in [*sources, *([moved] if moved else [])]]
         gone = self._gone(sources)
-        find = partial(find_files, include=self.settings.include, exclude=self.settings.exclude, gone=gone)
+        settings = self.settings
+        find = partial(
+            find_files, include=settings.include, exclude=settings.exclude, archives=settings.archives, gone=gone
+        )
         self.entries = chain(find(built), find(others, prefixed=True))  # raises at once if a path does not exist
         owners = {
             document

@@ -27,26 +27,26 @@ UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError)
 """Exceptions from reading a missing, forbidden or damaged file, compressed or not."""
 
 
-def unpacked_limit(packed: int) -> int:
+def unpacked_limit(packed: int, small_bytes: int = SMALL_BYTES) -> int:
     """Bytes of text that a file of `packed` bytes may unpack to."""
-    return max(SMALL_BYTES, MAX_RATIO * packed)
+    return max(small_bytes, MAX_RATIO * packed)
 
 
-def bomb(packed: int) -> str:
-    """The reason for skipping a file that exceeds the limit."""
-    return f"unpacks to over {unpacked_limit(packed) >> 20:,} MB and {MAX_RATIO} times its size: it may be a bomb"
+def bomb(limit: int) -> str:
+    """The reason for skipping a file that unpacks to more than `limit` bytes, its `unpacked_limit`."""
+    return f"unpacks to over {limit >> 20:,} MB and {MAX_RATIO} times its size: it may be a bomb"
 
 
-def open_bytes(path: Path) -> IO[bytes]:
+def open_bytes(path: Path, small_bytes: int = SMALL_BYTES) -> IO[bytes]:
     """Open a file for reading, decompressed when its name ends in one of `COMPRESSED`.
 
-    Reading one that unpacks to more than `MAX_RATIO` times its size raises an OSError.
+    Reading one that unpacks to more than `MAX_RATIO` times its size, and `small_bytes`, raises an OSError.
     """
     suffix = path.suffix.lower()
     file = path.open("rb")
     if suffix not in COMPRESSED:
         return file
-    packed = path.stat().st_size
+    limit = unpacked_limit(path.stat().st_size, small_bytes)
     unpacked: io.BufferedIOBase
     if suffix == ".gz":
         unpacked = gzip.GzipFile(fileobj=file)
@@ -59,15 +59,15 @@ def open_bytes(path: Path) -> IO[bytes]:
 
         # by default zstd refuses frames that need more than 128 MB of memory
         unpacked = io.BufferedReader(pyarrow.CompressedInputStream(file, "zstd"))
-    return io.BufferedReader(cast("io.RawIOBase", _Limited(unpacked, packed, file)), _CHUNK_BYTES)
+    return io.BufferedReader(cast("io.RawIOBase", _Limited(unpacked, limit, file)), _CHUNK_BYTES)
 
 
 class _Limited(io.RawIOBase):
-    """The unpacked bytes of a compressed file of `packed` bytes, up to a limit."""
+    """The unpacked bytes of a compressed file, up to a limit."""
 
-    def __init__(self, unpacked: io.BufferedIOBase, packed: int, file: BinaryIO) -> None:
+    def __init__(self, unpacked: io.BufferedIOBase, limit: int, file: BinaryIO) -> None:
         self._unpacked, self._file = unpacked, file
-        self._left, self._packed = unpacked_limit(packed), packed
+        self._left = self._limit = limit
 
     def readable(self) -> bool:
         return True
@@ -76,7 +76,7 @@ class _Limited(io.RawIOBase):
         count = self._unpacked.readinto1(buffer)
         self._left -= count
         if self._left < 0:
-            raise OSError(bomb(self._packed))
+            raise OSError(bomb(self._limit))
         return count
 
     def close(self) -> None:

@@ -14,11 +14,10 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from ragx import cepe
-from ragx.cepe import model as module
 from ragx.cepe.context import Context
 from ragx.cepe.fresh import fresh
 from ragx.cepe.loading import load_checkpoint
-from ragx.cepe.model import CepeModel
+from ragx.cepe.model import ENCODER_BATCH_TOKENS, CepeModel
 from ragx.cepe.placement import Placement
 from ragx.errors import ModelError
 from tests.helpers.tiny import VOCABULARY, save_decoder
@@ -125,14 +124,13 @@ def test_a_batch_equals_its_questions_one_by_one(model: CepeModel) -> None:
     torch.testing.assert_close(batch[2:3], third, rtol=1e-4, atol=1e-4)
 
 
-def test_many_passages_are_encoded_in_batches(model: CepeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_passages_are_encoded_in_batches(model: CepeModel) -> None:
     passages = [list(range(3, 3 + length)) for length in (4, 9, 1, 30, 7, 7)]
+    repeat = ENCODER_BATCH_TOKENS // sum(map(len, passages)) + 1
     with torch.no_grad():
-        one_batch = model.encode_passages(passages)
-        monkeypatch.setattr(module, "ENCODER_BATCH_TOKENS", 14)
-        batches = model.encode_passages(passages)
-    torch.testing.assert_close(batches.phi, one_batch.phi, rtol=1e-5, atol=1e-5)
-    assert batches.offsets == one_batch.offsets
+        few, many = model.encode_passages(passages), model.encode_passages(passages * repeat)
+    torch.testing.assert_close(many.phi, few.phi.repeat(1, repeat, 1), rtol=1e-5, atol=1e-5)
+    assert len(many.offsets[0]) == len(passages) * repeat + 1
 
 
 def test_no_passages_equal_no_context(model: CepeModel) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -84,32 +86,29 @@ def test_unsupported_bits_are_refused(decoder: Path) -> None:
 
 
 @pytest.fixture
-def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Memory:
-        available = 100_000
-
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory)
+def set_free_memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Make the machine appear to have so many bytes free."""
+    return lambda size: monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=size))
 
 
-@pytest.mark.usefixtures("little_memory")
-def test_weights_that_do_not_fit_into_memory_are_refused(decoder: Path, shared: Path) -> None:
+def test_weights_that_do_not_fit_into_memory_are_refused(
+    decoder: Path, shared: Path, set_free_memory: Callable[[int], None]
+) -> None:
+    set_free_memory(100_000)
     with pytest.raises(ModelError, match="use fewer bits"):
         cepe.load(str(decoder), dtype="float32", device="cpu")
     with pytest.raises(ModelError, match="GB in bfloat16"):
         cepe.load(str(shared / "reference" / "cepe-tiny-gqa"), dtype="bfloat16", device="cpu")
 
 
-def test_a_model_needs_as_much_memory_as_its_weights(decoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_needs_as_much_memory_as_its_weights(decoder: Path, set_free_memory: Callable[[int], None]) -> None:
     model = cepe.load(str(decoder), dtype="float32", device="cpu")
     size = sum(parameter.nbytes for parameter in model.parameters())
     norms = sum(p.nbytes for name, p in model.named_parameters() if "norm" in name)
 
-    def memory(available: int) -> None:
-        monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": available}))
-
-    memory(size + norms)
+    set_free_memory(size + norms)
     cepe.load(str(decoder), dtype="float32", device="cpu")
-    memory(size - norms - 1)
+    set_free_memory(size - norms - 1)
     with pytest.raises(ModelError, match="free"):
         cepe.load(str(decoder), dtype="float32", device="cpu")
 

@@ -281,25 +281,22 @@ def test_filling_again_encodes_only_new_passages(tmp_path: Path, encoder: Encode
     assert encoder.tokens == 8
 
 
-def test_filling_encodes_in_batches(tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ragx.cepe.store.passages.FILL_TOKENS", 10)
+def test_filling_encodes_in_batches(tmp_path: Path, encoder: Encoder) -> None:
     progress: list[int] = []
     passages = [[n] * 4 for n in range(5)] + [[6] * 15, [7], []]
-    assert reader_store(tmp_path).fill(encoder.model, passages, progress.append).encoded == 8
+    assert reader_store(tmp_path).fill(encoder.model, passages, progress.append, batch_tokens=10).encoded == 8
     assert progress == [2, 2, 1, 1, 2]
 
 
-def test_filling_stops_before_it_evicts_its_own_passages(
-    tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ragx.cepe.store.passages.FILL_TOKENS", 20)
+def test_filling_stops_before_it_evicts_its_own_passages(tmp_path: Path, encoder: Encoder) -> None:
     store = reader_store(tmp_path, max_bytes=1_000_000)
     passages = [[n % 200, n // 200 + 3, *[5] * 8] for n in range(1000)]
-    result = store.fill(encoder.model, passages)
+    result = store.fill(encoder.model, passages, batch_tokens=20)
     assert not result.complete
     assert 500 < result.encoded < 900
     assert None not in store.get(passages[: result.encoded])
-    assert store.fill(encoder.model, passages) == FillResult(encoded=0, present=result.encoded, complete=False)
+    again = store.fill(encoder.model, passages, batch_tokens=20)
+    assert again == FillResult(encoded=0, present=result.encoded, complete=False)
 
 
 # eviction

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.command import Run
+from tests.helpers.command import RunCommand
 
 NOTES = {
     "snow.md": "# Snow\n\nFresh snow reflects up to 90 percent of the sunlight that reaches it.\n",
@@ -21,11 +19,8 @@ NOTES = {
 
 
 @pytest.fixture
-def ragx(monkeypatch: pytest.MonkeyPatch, run_command: Callable[..., tuple[int, str, str]]) -> Callable[..., Run]:
-    """Run a command in this process."""
-    for name in ("RAGX_OFFLINE", "HF_HUB_OFFLINE"):  # put back after a test that used --offline
-        monkeypatch.setenv(name, os.environ.get(name, ""))
-    return lambda *arguments: Run(*run_command(*arguments))
+def ragx(run_command: RunCommand) -> RunCommand:
+    return run_command
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""All commands: help, mistakes, what is not installed, and what they say of models and machine."""
+"""All commands: help, mistakes, missing packages, models and the machine."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.command import QUESTION, Run
+from tests.helpers.command import QUESTION, Run, RunCommand
 
 
 def test_help_answers_without_loading_torch() -> None:
@@ -23,7 +22,7 @@ def test_help_answers_without_loading_torch() -> None:
     assert done.stderr.strip() == "[]"
 
 
-def test_models_are_listed_with_their_sources(ragx: Callable[..., Run]) -> None:
+def test_models_are_listed_with_their_sources(ragx: RunCommand) -> None:
     rows = {row["name"]: row for row in json.loads(ragx("models", "list", "--json").out)}
     assert set(rows) >= {
         *("ceped-smollm2-135m", "smollm2-135m-instruct", "all-minilm-l6-v2", "contriever", "contriever-msmarco"),
@@ -33,7 +32,7 @@ def test_models_are_listed_with_their_sources(ragx: Callable[..., Run]) -> None:
     assert (Path(path) / "model.safetensors").is_file()
 
 
-def test_doctor_says_what_ask_would_use(ragx: Callable[..., Run]) -> None:
+def test_doctor_says_what_ask_would_use(ragx: RunCommand) -> None:
     findings = json.loads(ragx("doctor", "--json", "--offline").out)
     assert findings["ask uses"]["model"] == "ceped-smollm2-135m"
     assert findings["hub"] == "offline: not checked"
@@ -46,16 +45,16 @@ def test_doctor_says_what_ask_would_use(ragx: Callable[..., Run]) -> None:
     ("arguments", "message"),
     [
         (["ask", "  "], "the question is empty"),
-        (["ask", QUESTION, "-k", "0"], "k: must be greater than or equal to 1, got 0"),
-        (["ask", QUESTION, "--prompt-passages", "-1"], "prompt_passages: must be greater than or equal to 0, got -1"),
-        (["ask", QUESTION, "--reader", "owl"], "reader: 'owl' is not one of 'cepe', 'full'"),
-        (["ask", QUESTION, "--method", "owl"], "method: 'owl' is not one of 'dense', 'bm25', 'hybrid'"),
+        (["ask", QUESTION, "-k", "0"], "k: must be"),
+        (["ask", QUESTION, "--prompt-passages", "-1"], "prompt_passages: must be"),
+        (["ask", QUESTION, "--reader", "owl"], "reader: 'owl' is not one of"),
+        (["ask", QUESTION, "--method", "owl"], "method: 'owl' is not one of"),
         (["ask", QUESTION, "--index", "absent"], "no index at "),
         (["ask", QUESTION, "--index", "INDEX", "--model", "no such model"], "unknown model 'no such model'"),
         (["ask", QUESTION, "--index", "INDEX", "--dtype", "int3"], "dtype: 'int3' is not one of"),
         (
             ["ask", QUESTION, "--index", "INDEX", "--attention-strategy", "owl"],
-            "attention_strategy: 'owl' is not one of 'auto', 'project'",
+            "attention_strategy: 'owl' is not",
         ),
         (["ask", QUESTION, "--index", "INDEX", "--top-p", "2"], "top_p: "),
         (["ask", QUESTION, "--index", "INDEX", "--seed", "99999999999999999999"], "seed: "),
@@ -89,7 +88,7 @@ def test_doctor_says_what_ask_would_use(ragx: Callable[..., Run]) -> None:
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
-    ragx: Callable[..., Run],
+    ragx: RunCommand,
     index: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -117,7 +116,7 @@ def test_output_that_cannot_be_written_is_no_traceback(index: Path) -> None:
     assert full.stderr == b"ragx: cannot write: No space left on device\n"
 
 
-def test_what_the_terminal_s_encoding_lacks_is_a_question_mark(index: Path) -> None:
+def test_characters_that_the_terminal_lacks_become_question_marks(index: Path) -> None:
     command = [sys.executable, "-m", "ragx", "search", "open sea", "--method", "bm25", "--index", index]
     done = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "latin-1"}, capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -127,12 +126,12 @@ def test_what_the_terminal_s_encoding_lacks_is_a_question_mark(index: Path) -> N
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--engine", "spark"], "engine: 'spark' is not one of 'local', 'ray'"),
+        (["--engine", "spark"], "engine: 'spark' is not one of"),
         (["--address", "auto"], "--address"),
     ],
 )
-def test_an_engine_that_is_not_there_is_one_line(
-    ragx: Callable[..., Run], notes: Path, tmp_path: Path, options: list[str], message: str
+def test_an_unknown_engine_is_one_line(
+    ragx: RunCommand, notes: Path, tmp_path: Path, options: list[str], message: str
 ) -> None:
     others = [
         ["search", "snow", "--index", tmp_path],
@@ -148,7 +147,7 @@ def test_an_engine_that_is_not_there_is_one_line(
 
 
 def test_without_ray_its_engine_says_what_to_install(
-    ragx: Callable[..., Run], notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ragx: RunCommand, notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "ray" or name.startswith("ragx.distributed")]:
         monkeypatch.delitem(sys.modules, name)
@@ -159,7 +158,7 @@ def test_without_ray_its_engine_says_what_to_install(
 
 
 def write_package(folder: Path, name: str, command: str) -> None:
-    """A package, as pip would install it in `folder`, whose command's module needs another that is not there."""
+    """A package, as pip installs it in `folder`, whose command needs a missing module."""
     about = folder / f"{name}-1.0.dist-info"
     about.mkdir(parents=True)
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")

@@ -1,25 +1,26 @@
-"""`ragx index` and `ragx search`: build, look after and search an index."""
+"""`ragx index` and `ragx search`: build, maintain and search an index."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.command import QUESTION, Run
+from tests.helpers.command import QUESTION, RunCommand
 
 
-def test_search_shows_hits_best_first(ragx: Callable[..., Run], index: Path) -> None:
+def test_search_shows_hits_best_first(ragx: RunCommand, index: Path) -> None:
     run = ragx("search", "open sea", "--index", index, "-k", 2)
     assert run.out.startswith("  1. Sea  (score ")
     scores = [hit["score"] for hit in json.loads(ragx("search", "open sea", "--index", index, "--json").out)["hits"]]
     assert scores == sorted(scores, reverse=True)
 
 
-def test_nothing_from_a_passage_controls_the_terminal(ragx: Callable[..., Run], index: Path) -> None:
+def test_nothing_from_a_passage_controls_the_terminal(ragx: RunCommand, index: Path) -> None:
     for options in ([], ["--json"]):
         run = ragx("search", "red café in the snow", "--index", index, *options)
         assert "café in the snow" in run.out or "caf\\u00e9 in the snow" in run.out
@@ -27,12 +28,12 @@ def test_nothing_from_a_passage_controls_the_terminal(ragx: Callable[..., Run], 
         assert "\x9b" not in run.out
 
 
-def test_info_counts_documents_passages_and_shards(ragx: Callable[..., Run], index: Path) -> None:
+def test_info_counts_documents_passages_and_shards(ragx: RunCommand, index: Path) -> None:
     info = json.loads(ragx("index", "info", "--index", index, "--json").out)
     assert (info["documents"], info["passages"], info["shards"]) == (4, 4, 1)
 
 
-def test_verify_then_rm(ragx: Callable[..., Run], notes: Path, tmp_path: Path) -> None:
+def test_verify_then_rm(ragx: RunCommand, notes: Path, tmp_path: Path) -> None:
     folder = tmp_path / "index"
     assert ragx("index", "build", notes, "--index", folder, "--chunking.size=5", "--shard-size", 3).code == 0
     assert ragx("index", "verify", "--index", folder).code == 0
@@ -53,24 +54,24 @@ class Interrupting:
 
 
 @pytest.mark.parametrize(
-    ("answer", "code", "said"),
+    ("answer", "code", "ending"),
     [
         (io.StringIO("n\n"), 0, "nothing was deleted\n"),
         (io.StringIO(""), 130, "ragx: interrupted\n"),
         (Interrupting(), 130, "ragx: interrupted\n"),
     ],
 )
-def test_rm_deletes_nothing_before_it_is_told_to(
-    ragx: Callable[..., Run], index: Path, monkeypatch: pytest.MonkeyPatch, answer: object, code: int, said: str
+def test_rm_deletes_nothing_without_confirmation(
+    ragx: RunCommand, index: Path, monkeypatch: pytest.MonkeyPatch, answer: object, code: int, ending: str
 ) -> None:
     monkeypatch.setattr("sys.stdin", answer)
     run = ragx("index", "rm", "--index", index)
     assert run.err.startswith(f"Delete the index {index}?")
-    assert (run.code, run.err.endswith(said)) == (code, True)
+    assert (run.code, run.err.endswith(ending)) == (code, True)
     assert ragx("index", "verify", "--index", index).code == 0
 
 
-def test_an_index_follows_its_files(ragx: Callable[..., Run], tmp_path: Path) -> None:
+def test_an_index_follows_its_files(ragx: RunCommand, tmp_path: Path) -> None:
     notes, more, folder = tmp_path / "notes", tmp_path / "more", tmp_path / "index"
     for path, text in ((notes / "a.txt", "Snow is white."), (more / "b.txt", "Soil is dark.")):
         path.parent.mkdir()
@@ -89,9 +90,7 @@ def test_an_index_follows_its_files(ragx: Callable[..., Run], tmp_path: Path) ->
     assert sorted(hit["id"] for hit in hits) == ["c.txt#0", "more/b.txt#0"]
 
 
-def test_a_damaged_file_is_named_and_repaired(ragx: Callable[..., Run], index: Path, tmp_path: Path) -> None:
-    import shutil
-
+def test_a_damaged_file_is_named_and_repaired(ragx: RunCommand, index: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(index, tmp_path / "index")
     for name in ("shard-00000/faiss.index", "lexical/meta.json"):
         (path,) = folder.glob(f"gen-*/{name}")
@@ -106,7 +105,7 @@ def test_a_damaged_file_is_named_and_repaired(ragx: Callable[..., Run], index: P
     assert "nothing to repair" in ragx("index", "repair", "--index", folder).err
 
 
-def test_a_file_that_cannot_be_read_is_listed_and_the_rest_is_indexed(ragx: Callable[..., Run], tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_listed_and_the_rest_is_indexed(ragx: RunCommand, tmp_path: Path) -> None:
     (tmp_path / "good.txt").write_text("Snow is white.")
     (tmp_path / "bad.pdf").write_bytes(b"%PDF-1.7 broken")
     run = ragx("index", "build", tmp_path, "--index", tmp_path / "index")
@@ -120,7 +119,7 @@ def test_a_file_that_cannot_be_read_is_listed_and_the_rest_is_indexed(ragx: Call
     assert not (tmp_path / "strict" / "CURRENT").exists()
 
 
-def test_options_may_be_any_text(ragx: Callable[..., Run], tmp_path: Path) -> None:
+def test_options_may_be_any_text(ragx: RunCommand, tmp_path: Path) -> None:
     for name in ("a.txt", "\U0001f4c1.txt"):
         (tmp_path / name).write_text("Snow is white.")
     run = ragx("index", "build", tmp_path, "--index", tmp_path / "index", "--include", "*\U0001f4c1*")
@@ -129,7 +128,7 @@ def test_options_may_be_any_text(ragx: Callable[..., Run], tmp_path: Path) -> No
     assert hit["id"] == "\U0001f4c1.txt#0"
 
 
-def test_what_is_not_utf8_is_refused_before_anything_is_read(ragx: Callable[..., Run], tmp_path: Path) -> None:
+def test_arguments_that_are_not_utf8_are_refused_before_anything_is_read(ragx: RunCommand, tmp_path: Path) -> None:
     source = tmp_path / "caf\udce9"
     source.mkdir()
     (source / "broken.pdf").write_bytes(b"%PDF-1.7 broken")
@@ -146,16 +145,13 @@ def test_what_is_not_utf8_is_refused_before_anything_is_read(ragx: Callable[...,
     assert not (tmp_path / "index").exists()
 
 
-def test_a_file_below_a_source_may_have_a_name_that_is_not_utf8(ragx: Callable[..., Run], tmp_path: Path) -> None:
+def test_names_of_files_in_a_source_need_not_be_utf8(ragx: RunCommand, tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "caf\udce9.txt").write_text("Snow is white.")
     assert ragx("index", "build", tmp_path / "notes", "--index", tmp_path / "index").code == 0
 
 
-def test_an_index_built_with_another_encoder_is_refused(ragx: Callable[..., Run], index: Path, tmp_path: Path) -> None:
-    import hashlib
-    import shutil
-
+def test_an_index_built_with_another_embedder_is_refused(ragx: RunCommand, index: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(index, other)
     (path,) = other.glob("gen-*/manifest.json")

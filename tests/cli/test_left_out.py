@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -76,6 +77,24 @@ def test_rows_skipped_for_one_reason_are_one_line(ragx: Callable[..., Run], corp
     assert run.code == 3
     assert len([line for line in run.err.splitlines() if "rows.jsonl" in line]) == 1
     assert "1,000 rows" in run.err
+
+
+def test_archives_are_named_with_the_option_that_reads_them(ragx: Callable[..., Run], corpus: Path) -> None:
+    (corpus / "bad.pdf").unlink()
+    with ZipFile(corpus / "old.zip", "w") as archive:
+        archive.writestr("notes/ice.txt", "Ice is blue.")
+    assert "--archives" in build(ragx, corpus).err
+    assert "old.zip" not in build(ragx, corpus, "--archives", "--replace").err
+
+    def documents() -> list[str]:
+        return [document["id"] for document in json.loads(ragx("index", "docs", "--index", "./index", "--json").out)]
+
+    assert documents() == ["old.zip/notes/ice.txt", "snow.txt"]
+    assert "0 added" in ragx("index", "update", "--index", "./index").err  # as the archive has not changed
+    with ZipFile(corpus / "old.zip", "w") as archive:
+        archive.writestr("rain.txt", "Rain is wet.")
+    ragx("index", "update", "--index", "./index")
+    assert sorted(documents()) == ["old.zip/rain.txt", "snow.txt"]
 
 
 def test_the_formats_are_listed(ragx: Callable[..., Run]) -> None:

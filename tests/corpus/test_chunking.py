@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ragx.config import Chunking
 from ragx.corpus import Document, PassageCounts, split_passages, unique_passages
-from ragx.corpus import chunking as module
+from ragx.corpus.chunking import token_spans
 from ragx.corpus.document import Heading
 from ragx.errors import CorpusError
 from ragx.types import Passage
@@ -113,12 +113,9 @@ def test_a_special_token_in_the_text_is_text(tokenizer):
     assert [passage.text for passage in passages] == ["a", "<", "s", ">"]
 
 
-def test_a_long_document_is_tokenized_piece_by_piece_with_the_same_result(tokenizer, monkeypatch):
-    document = Document("d", "", "naïve words, some 長い\n" * 40, "/d")
-    chunking = Chunking(unit="tokens", size=7, overlap=2)
-    at_once = list(split_passages([document], chunking, tokenizer))
-    monkeypatch.setattr(module, "_TOKENIZED_CHARS", 10)
-    assert list(split_passages([document], chunking, tokenizer)) == at_once
+def test_a_long_text_is_tokenized_piece_by_piece_with_the_same_result(tokenizer):
+    text = "naïve words, some 長い\n" * 40
+    assert list(token_spans(text, tokenizer, piece_chars=10)) == list(token_spans(text, tokenizer))
 
 
 def test_tokens_without_a_fast_tokenizer_are_an_error():
@@ -127,7 +124,7 @@ def test_tokens_without_a_fast_tokenizer_are_an_error():
 
 
 @pytest.mark.parametrize("text", ["", " \n ", "  a b  c \n"])
-def test_unit_document_and_whole_documents_stay_as_they_are(text):
+def test_whole_documents_are_not_split(text):
     assert [p.text for p in split(text, unit="document")] == [text]
     whole = Document("7", "T", text, "/psgs.tsv", whole=True)
     assert [p.text for p in split_passages([whole], Chunking(size=1))] == [text]
@@ -160,7 +157,7 @@ def test_the_counts_add_up_and_no_two_passages_kept_are_the_same(documents, chun
     assert not any(unicodedata.category(character)[0] == "L" for text in lost for character in text)
 
 
-def test_text_without_spaces_is_cut_all_the_same() -> None:
+def test_text_without_spaces_is_split_too() -> None:
     def sizes(text: str) -> list[int]:
         document = Document("d", "", text, "/d.txt")
         return [len(passage.text) for passage in split_passages([document], Chunking(size=10))]
@@ -199,7 +196,7 @@ def test_a_passage_has_the_headings_above_it_without_the_title_and_its_own() -> 
 
 
 @given(st.lists(st.text("ab \f", max_size=6), min_size=1, max_size=6), st.integers(1, 3))
-def test_a_passage_tells_the_page_on_which_it_begins(pages: list[str], size: int) -> None:
+def test_a_passage_has_the_page_where_it_begins(pages: list[str], size: int) -> None:
     text = "\f".join(pages)
     document = Document("d", "Title", text, "/d.pdf", paged=True)
     for passage in split_passages([document], Chunking(size=size)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -70,12 +71,16 @@ def test_a_cut_file_is_read_or_skipped(tmp_path, parser, write_pdf, write_docx, 
         assert reason(entries) == "is not a Word document (.docx), or it is damaged"
 
 
-def test_too_much_text_is_skipped(tmp_path, monkeypatch, write_pdf):
-    monkeypatch.setattr(worker, "MAX_TEXT_CHARS", 10)
-    path = write_pdf(tmp_path / "a.pdf", "Snow is white.", "Ice.")
-    assert "characters of text" in worker.parse({"format": "pdf", "path": str(path)})["reason"]
-    monkeypatch.setattr(worker, "MAX_FILE_BYTES", 100)
-    assert "is larger than" in worker.parse({"format": "pdf", "path": str(path)})["reason"]
+def test_a_file_that_is_too_large_is_skipped(tmp_path, parser):
+    with (tmp_path / "a.pdf").open("wb") as file:
+        file.truncate(worker.MAX_FILE_BYTES + 1)  # a hole, which takes no space
+    assert "is larger than 256 MB" in reason(parser.read_file(tmp_path / "a.pdf", "a", "pdf"))
+
+
+@pytest.mark.slow
+def test_too_much_text_is_skipped(parser):
+    page = parser.read_wiki_page(Path("wiki.xml"), "Snow", "a" * (worker.MAX_TEXT_CHARS + 1), [])
+    assert "50 million characters of text" in reason([page])
 
 
 def test_a_missing_file_is_skipped(tmp_path, parser):
@@ -129,7 +134,7 @@ def test_one_process_serves_many_files_is_replaced_when_it_dies_and_ends_with_cl
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer signals")
-def test_the_child_ends_its_own_work_when_no_parent_does(tmp_path):
+def test_the_child_stops_itself_when_its_parent_is_gone(tmp_path):
     slow = tmp_path / "slow.html"
     slow.write_text(SLOW_HTML)
     request = f'{{"format": "html", "path": "{slow}"}}'.encode()

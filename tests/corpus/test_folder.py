@@ -1,4 +1,4 @@
-"""What is found in a folder, and in which order."""
+"""Walking a folder: which files, in which order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def tree(tmp_path):
     return tree
 
 
-def found(root: Path, include=(), exclude=()) -> list[str]:
+def names_in(root: Path, include=(), exclude=()) -> list[str]:
     names = []
     for entry in walk(root, include, exclude):
         assert not isinstance(entry, Skipped), entry
@@ -35,13 +35,13 @@ def found(root: Path, include=(), exclude=()) -> list[str]:
 
 def test_files_come_sorted_by_name_folder_by_folder(tree):
     root = tree("b/z.txt", "b/a.txt", "a.txt", "c.txt", "b.txt", "b/d/e.txt")
-    assert found(root) == ["a.txt", "b/a.txt", "b/d/e.txt", "b/z.txt", "b.txt", "c.txt"]
+    assert names_in(root) == ["a.txt", "b/a.txt", "b/d/e.txt", "b/z.txt", "b.txt", "c.txt"]
 
 
 def test_hidden_files_and_folders_are_left_out_but_the_root_may_be_hidden(tree):
     root = tree(".hidden.txt", ".git/config.txt", "a/.b/c.txt", "seen.txt")
-    assert found(root) == ["seen.txt"]
-    assert found(root / ".git") == ["config.txt"]
+    assert names_in(root) == ["seen.txt"]
+    assert names_in(root / ".git") == ["config.txt"]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_hidden_files_and_folders_are_left_out_but_the_root_may_be_hidden(tree):
 )
 def test_include_and_exclude_are_globs_on_the_relative_path(tree, include, exclude, names):
     root = tree("a.md", "a.txt", "docs/b.md", "docs/x/c.md", "docs/x/c.txt")
-    assert found(root, include, exclude) == names
+    assert names_in(root, include, exclude) == names
 
 
 def test_links_are_followed_once_and_loops_end(tree, tmp_path):

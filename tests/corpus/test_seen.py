@@ -11,17 +11,16 @@ from ragx.errors import CorpusError
 
 
 @given(st.lists(st.text(st.characters(), max_size=3)))
-def test_it_holds_what_a_set_holds(keys: list[str]) -> None:
-    seen, held = Seen(), set[str]()
+def test_it_behaves_like_a_set(keys: list[str]) -> None:
+    seen, expected = Seen(), set[str]()
     for key in keys:
-        assert (key in seen) == (key in held)
-        assert seen.add(key) == (key not in held)
-        held.add(key)
+        assert (key in seen) == (key in expected)
+        assert seen.add(key) == (key not in expected)
+        expected.add(key)
 
 
-def test_a_full_disk_is_one_line_that_says_where_to_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ragx.corpus.seen.CACHED_KIB", 8)
-    seen = Seen()
+def test_a_full_disk_is_one_line_that_says_where_to_make_room() -> None:
+    seen = Seen(cached_kib=8)
     seen._database.execute("PRAGMA max_page_count = 8")  # SQLite then says what it says of a full disk
     with pytest.raises(CorpusError, match="TMPDIR"):
         sum(seen.add(str(number)) for number in range(10_000))

@@ -99,7 +99,7 @@ def test_closing_ends_all_processes_in_the_middle_of_a_file(tmp_path):
 def test_include_and_exclude(corpus, read):
     documents, skipped = read(corpus, include=["*.md", "sub/*", "*.png"], exclude=["*.xml", "*.py"])
     assert [document.id for document in documents] == ["b.md", "sub/prices.csv", "3"]
-    assert [Path(entry.source).name for entry in skipped] == ["image.png"]  # asked for, but of no known format
+    assert [Path(entry.source).name for entry in skipped] == ["image.png"]  # included, but of unknown format
 
 
 def test_a_relative_path_gives_an_absolute_source(corpus, read, monkeypatch):
@@ -123,7 +123,7 @@ def test_ids_of_several_folders_begin_with_their_names(tmp_path, read):
     assert skipped == []
 
 
-def test_files_given_themselves_are_named_apart(tmp_path, read):
+def test_files_of_the_same_name_get_distinct_ids(tmp_path, read):
     write(tmp_path / "x" / "a.txt", tmp_path / "y" / "a.txt", tmp_path / "b.txt")
     assert [document.id for document in read(tmp_path / "x" / "a.txt", tmp_path / "b.txt")[0]] == ["a.txt", "b.txt"]
     documents, _ = read(tmp_path / "x" / "a.txt", tmp_path / "y" / "a.txt")
@@ -137,7 +137,7 @@ def test_a_path_that_does_not_exist_is_an_error_before_anything_is_read(tmp_path
 
 
 @pytest.mark.parametrize("name", ["photo.png", "noextension", "other.xml", "other.gz"])
-def test_a_file_of_unknown_format_given_itself_is_skipped(tmp_path, read, name):
+def test_a_named_file_of_unknown_format_is_skipped(tmp_path, read, name):
     path = tmp_path / name
     path.write_bytes(gzip.compress(b"x") if name.endswith(".gz") else b"\x89PNG")
     documents, (skipped,) = read(path)
@@ -147,12 +147,12 @@ def test_a_file_of_unknown_format_given_itself_is_skipped(tmp_path, read, name):
     assert not skipped.unsupported
 
 
-def test_a_pipe_given_itself_is_skipped(tmp_path, read):
+def test_a_named_pipe_is_skipped(tmp_path, read):
     os.mkfifo(tmp_path / "pipe.txt")
     assert read(tmp_path / "pipe.txt") == ([], [Skipped(str(tmp_path / "pipe.txt"), "is not a regular file")])
 
 
-def test_damaged_and_unreadable_files_cost_themselves(tmp_path, read):
+def test_damaged_and_unreadable_files_are_skipped(tmp_path, read):
     write(tmp_path / "z.txt")
     (tmp_path / "a.docx").write_bytes(b"PK\3\4 not really")
     (tmp_path / "b.xml.gz").write_bytes(gzip.compress(b"<mediawiki>")[:12])
@@ -212,14 +212,14 @@ def test_the_title_column_of_a_dataset_is_optional_unless_named(dataset, read):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"dataset": "/nowhere/rows"}, "cannot load the dataset /nowhere/rows"),
+        ({"dataset": "/nowhere/rows"}, "/nowhere/rows"),
         ({"split": "test"}, "test"),
         ({"config": "other"}, "other"),
         ({"id_column": "id"}, "no column 'id'"),
         ({"text_column": "text"}, "no column 'text'"),
     ],
 )
-def test_what_a_dataset_lacks_is_one_line_before_anything_is_read(dataset, read, change, message):
+def test_a_bad_dataset_is_one_line_before_anything_is_read(dataset, read, change, message):
     with pytest.raises(CorpusError, match=message) as error:
         read(DatasetSource(**dataset | change))
     assert "\n" not in str(error.value)

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragx.corpus import text as module
 from ragx.corpus.document import Document, Skipped, normalise
 from ragx.corpus.text import read_text
 
@@ -61,13 +60,12 @@ def test_a_file_without_text_is_skipped(tmp_path, data):
     assert list(read_text(path, "a")) == [Skipped(str(path), "has no text")]
 
 
-def test_a_file_above_the_limit_is_skipped(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MAX_BYTES", 1 << 20)
+def test_a_file_above_the_limit_is_skipped(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"a" * (1 << 20))
-    assert isinstance(next(read_text(path, "a")), Document)
+    assert isinstance(next(read_text(path, "a", max_bytes=1 << 20)), Document)
     path.write_bytes(b"a" * ((1 << 20) + 1))
-    assert "larger than 1 MB" in next(read_text(path, "a")).reason
+    assert "larger than 1 MB" in next(read_text(path, "a", max_bytes=1 << 20)).reason
 
 
 @given(st.text(st.characters()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -15,15 +15,20 @@ from torch import Tensor
 from ragx.cepe.added_weights import save_reader
 from ragx.cepe.fresh import fresh
 from ragx.cepe.placement import Placement
+from ragx.cepe.store import Rows
+from ragx.cepe.store.passages import Passages
 from ragx.config import EncodingOptions, IndexSettings
 from ragx.errors import ModelError
 from ragx.index import Index
 from ragx.indexing.build import build
 from ragx.indexing.encode import cluster_encoding, encode_index
+from ragx.models.local import bundled
 from ragx.rag import open_reader
 from ragx.reader.cepe import CepeReader
 from ragx.util.folders import cache_home
+from tests.helpers.command import RunCommand
 from tests.helpers.slow_embedders import slow_reader
+from tests.helpers.tiny import save_tiny_reader
 
 distributed = pytest.importorskip("ragx.distributed")
 
@@ -44,15 +49,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A reader whose cross-attention has an effect."""
-    folder = tmp_path_factory.mktemp("reader")
-    model = fresh(tiny_decoder, Placement(torch.float32, "cpu"), output_gain=0.5)
-    save_reader(model, folder, decoder=str(tiny_decoder))
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ragx.cepe.store.passages.FILL_TOKENS", 100)
+    return save_tiny_reader(tmp_path_factory.mktemp("reader"), tiny_decoder)
 
 
 @pytest.fixture
@@ -79,10 +76,7 @@ def rows(reader: CepeReader, index: Path) -> list[Tensor]:
 
 
 def test_the_cluster_stores_the_same_encodings(
-    index: Path,
-    trained: Path,
-    open_in_folder: Callable[[str], CepeReader],
-    run_command: Callable[..., tuple[int, str, str]],
+    index: Path, trained: Path, open_in_folder: Callable[[str], CepeReader], run_command: RunCommand
 ) -> None:
     local = open_in_folder("local")
     assert encode_index(index, local).encoded == NOTES
@@ -102,7 +96,7 @@ def test_a_build_on_the_cluster_can_encode_too(
     trained: Path,
     open_in_folder: Callable[[str], CepeReader],
     tmp_path: Path,
-    run_command: Callable[..., tuple[int, str, str]],
+    run_command: RunCommand,
 ) -> None:
     (tmp_path / "snow.txt").write_text("Fresh snow reflects light.\n", encoding="utf-8")
     open_in_folder("built")
@@ -114,14 +108,13 @@ def test_a_build_on_the_cluster_can_encode_too(
 
 
 def test_workers_load_a_bundled_reader_by_name_and_others_by_path(
-    trained: Path, open_in_folder: Callable[[str], CepeReader], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_in_folder: Callable[[str], CepeReader], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = open_in_folder("named")
+    name = next(iter(bundled()))
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "small").mkdir()
-    monkeypatch.setattr("ragx.models.local.BUNDLED", trained.parent)
-    for model, argument in (("small", str(tmp_path / "small")), (trained.name, trained.name)):
-        (tmp_path / model).mkdir(exist_ok=True)
+    for model, argument in (("small", str(tmp_path / "small")), (name, name)):
+        (tmp_path / model).mkdir()
         (source, *_) = cluster_encoding(model, reader, device="cpu", bits=None).args  # type: ignore[attr-defined]
         assert source.arguments[0] == argument
 
@@ -145,7 +138,11 @@ def test_a_killed_worker_loses_nothing(
     killer = threading.Thread(target=kill)
     killer.start()
     source = distributed.ModelSource(slow_reader, (str(trained), str(seen), 0.3))
-    encode = partial(distributed.encode_batches, source, reader.model.encoder_fingerprint(), "bfloat16")
+
+    def encode(batches: Iterable[Passages]) -> Iterable[tuple[Passages, Rows]]:
+        by_threes = (batch[start : start + 3] for batch in batches for start in range(0, len(batch), 3))
+        return distributed.encode_batches(source, reader.model.encoder_fingerprint(), "bfloat16", by_threes)
+
     result = encode_index(index, reader, encode)
     killer.join()
     assert (result.encoded, result.present, result.complete) == (NOTES, 0, True)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ragx.cli import main as cli
 from ragx.config import IndexSettings
 from ragx.errors import ModelError
 from ragx.index import Index, build_index, read_manifest, update_index, verify
 from ragx.indexing.build import build
+from tests.helpers.command import RunCommand
 from tests.helpers.slow_embedders import BrokenEmbedder, SlowEmbedder, other_embedder
 from tests.helpers.small_indexes import assert_same_index
 from tests.helpers.toy_embedders import WordEmbedder, passages
@@ -59,7 +58,7 @@ def test_a_workers_error_changes_nothing(tmp_path: Path) -> None:
     verify(tmp_path)
 
 
-def test_the_command_updates_as_locally(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_updates_as_locally(tmp_path: Path, run_command: RunCommand) -> None:
     notes, local, ray = (tmp_path / name for name in ("notes", "local", "ray"))
     notes.mkdir()
     (notes / "snow.txt").write_text("Fresh snow reflects light.\n")
@@ -67,10 +66,7 @@ def test_the_command_updates_as_locally(tmp_path: Path, monkeypatch: pytest.Monk
     shutil.copytree(local, ray)
     (notes / "soil.txt").write_text("Dark soil absorbs light.\n")
     for folder in (local, ray):
-        monkeypatch.setattr(sys, "argv", ["ragx", "index", "update", "--index", str(folder), "--engine", folder.name])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        assert not end.value.code
+        assert run_command("index", "update", "--index", folder, "--engine", folder.name)[0] == 0
     # Ray's workers use one thread, which may add in another order
     assert_same_index(ray, local, atol=1e-3)
     assert Index.open(ray).total == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -22,18 +22,17 @@ from ragx.reader.cepe import CepeReader
 from ragx.reader.full import FullReader
 from ragx.types import Passage
 from ragx.util.tokenization import load_tokenizer
+from tests.helpers.tiny import activate, with_config
+from tests.helpers.waiting import eventually
 
 
 @pytest.fixture(scope="module")
 def reader(tiny_decoder: Path) -> CepeReader:
     """An unbatched reader whose answers depend strongly on its passages."""
     model = cepe.load(str(tiny_decoder), dtype="float32", device="cpu")
-    torch.manual_seed(0)
     with torch.no_grad():
         model.lm_head.weight.mul_(20)
-        for layer in model.model.layers:
-            layer.cross_attn.o_proj.weight.normal_()
-    return CepeReader(model, load_tokenizer(tiny_decoder))
+    return CepeReader(activate(model), load_tokenizer(tiny_decoder))
 
 
 @pytest.fixture(scope="module")
@@ -147,13 +146,6 @@ def test_attention_shares_equal_those_of_an_unbatched_answer(reader: CepeReader)
     torch.testing.assert_close(*attention_shares, rtol=1e-4, atol=1e-5)
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-
-
 def is_idle(batch: BatchDecoder) -> bool:
     return not batch.running and not batch.waiting
 
@@ -167,14 +159,11 @@ def test_closing_a_stream_removes_its_answer_from_the_batch(together: CepeReader
         streams.append(together.stream(prepared, sampling))
     with ThreadPoolExecutor(5) as threads:
         firsts = [threads.submit(next, stream) for stream in streams]
-        for first, stream in list(zip(firsts, streams, strict=True))[:3]:
-            first.result()
-            stream.close()
-        for first, stream in list(zip(firsts, streams, strict=True))[3:]:
+        for first, stream in zip(firsts, streams, strict=True):
             first.result()
             stream.close()
     batch = together.batch
-    wait_until(lambda: is_idle(batch))
+    assert eventually(lambda: is_idle(batch))
 
 
 def test_a_waiting_answer_can_be_cancelled(reader: CepeReader) -> None:
@@ -186,11 +175,11 @@ def test_a_waiting_answer_can_be_cancelled(reader: CepeReader) -> None:
         running = batched.stream(prepared, sampling)
         next(running)
         queued = threads.submit(ask, batched, 2, cancel, max_new_tokens=300)
-        wait_until(lambda: batch.waiting == 1)
+        assert eventually(lambda: batch.waiting == 1)
         cancel.set()
         assert queued.result(timeout=60) == ("", "cancelled")
         running.close()
-        wait_until(lambda: is_idle(batch))
+        assert eventually(lambda: is_idle(batch))
 
 
 def test_a_prefill_error_ends_only_its_own_answer(reader: CepeReader, together: CepeReader) -> None:
@@ -220,13 +209,12 @@ def test_closing_ends_every_answer(reader: CepeReader) -> None:
     assert batch is not None
     with ThreadPoolExecutor(4) as threads:
         answers = [threads.submit(ask, batched, n, max_new_tokens=300, repetition_penalty=3.0) for n in range(4)]
-        wait_until(lambda: batch.running + batch.waiting == 4 or any(answer.done() for answer in answers))
+        assert eventually(lambda: batch.running + batch.waiting == 4 or any(answer.done() for answer in answers))
         batch.close()
         assert any(answer.result(timeout=60)[1] == "cancelled" for answer in answers)
     assert ask(batched, 1) == ("", "cancelled")
 
 
-def test_a_sliding_window_is_refused(reader: CepeReader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader.model.config, "sliding_window", 64, raising=False)
+def test_a_sliding_window_is_refused(reader: CepeReader) -> None:
     with pytest.raises(ModelError, match="sliding window"):
-        BatchDecoder(reader.model, reader.tokenizer)
+        BatchDecoder(with_config(reader.model, sliding_window=64), reader.tokenizer)

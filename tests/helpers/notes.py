@@ -1,4 +1,4 @@
-"""Notes, what an index holds of them, and an embedder that needs no model."""
+"""Notes, their passages in an index, and an embedder without a model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TWO_WORDS = IndexSettings.model_validate({"chunking": {"size": 2}, "shard_size":
 
 
 class LengthEmbedder:
-    """The vector of a text is its number of words and of characters; `embedded` tells what was embedded."""
+    """The vector of a text is its numbers of words and characters; `embedded` lists the ids of embedded passages."""
 
     name = "lengths"
     fingerprint = "l" * 64
@@ -46,18 +46,18 @@ def write(folder: Path, texts: dict[str, str]) -> None:
         os.utime(folder / name, (0, 0))  # as old as when the same text was written before
 
 
-def rows(*given: tuple[str, object]) -> str:
-    """Lines of a .jsonl file: an id and a text each."""
-    return "".join(json.dumps({"id": id, "text": text}) + "\n" for id, text in given)
+def rows(*pairs: tuple[str, object]) -> str:
+    """Lines of a .jsonl file, each with an id and a text."""
+    return "".join(json.dumps({"id": id, "text": text}) + "\n" for id, text in pairs)
 
 
-def built(corpus: Path, folder: Path) -> Path:
+def index_notes(corpus: Path, folder: Path) -> Path:
     """An index of passages of two words."""
     build([corpus], folder, TWO_WORDS)
     return folder
 
 
-def held(folder: Path) -> dict[str, Passage]:
+def passages_in(folder: Path) -> dict[str, Passage]:
     verify(folder)
     index = Index.open(folder)
     return {passage.id: passage for passage in index.passages(index.rows().tolist())}
@@ -68,7 +68,7 @@ def generation(folder: Path) -> Path:
 
 
 def record(folder: Path, data: bytes | None) -> None:
-    """Put something in the place of `sources.jsonl`; None: nothing, as in the index of a ragx that kept none."""
+    """Replace `sources.jsonl`; None removes it, as in indexes of formats without records."""
     path = generation(folder) / SOURCES
     path.unlink(missing_ok=True)
     manifest = read_manifest(folder)

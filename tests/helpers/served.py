@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import uvicorn
 from fastapi import FastAPI
 from ragx_apps.server.app import create_app
@@ -16,6 +16,7 @@ from ragx_apps.server.metrics import Metrics
 from ragx_apps.server.service import Service
 
 from ragx.rag import RAG
+from tests.helpers.waiting import eventually
 
 MODEL = "tiny"
 QUESTION = "How much sunlight does fresh snow reflect?"
@@ -25,22 +26,17 @@ LONG = {"model": MODEL, "max_tokens": 7000, "messages": [{"role": "user", "conte
 
 @dataclass
 class Server:
-    url: str
+    client: httpx.Client
     app: FastAPI
     service: Service
 
-    def is_idle(self, within: float = 30.0) -> bool:
-        """Whether the queue becomes empty within some seconds."""
-        return eventually(lambda: not self.service.queue.admitted, within)
+    @property
+    def url(self) -> str:
+        return str(self.client.base_url).rstrip("/")
 
-
-def eventually(holds: Callable[[], bool], within: float = 30.0) -> bool:
-    deadline = time.monotonic() + within
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
+    def is_idle(self) -> bool:
+        """Whether the queue becomes empty."""
+        return eventually(lambda: not self.service.queue.admitted)
 
 
 @contextmanager
@@ -50,10 +46,11 @@ def serving(rag: RAG, *, token: str | None = None, host: str = "127.0.0.1", **li
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
-    assert eventually(lambda: server.started, 30)
+    assert eventually(lambda: server.started)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Server(f"http://127.0.0.1:{port}", app, service)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            yield Server(client, app, service)
     finally:
         server.should_exit = True
         thread.join()

@@ -1,11 +1,19 @@
-"""Tiny random decoders of each supported family, made on the spot."""
+"""Tiny random decoders of each supported family, and readers around them."""
 
 from __future__ import annotations
 
+import copy
+import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from ragx.cepe.added_weights import save_reader
+from ragx.cepe.fresh import fresh
+from ragx.cepe.placement import Placement
+from ragx.util.tokenization import load_tokenizer, plain_ids
 
 VOCABULARY = 200
 SIZES = {
@@ -32,3 +40,51 @@ def save_decoder(folder: Path, family: str = "llama", **changes: object) -> PreT
             parameter.add_(torch.randn_like(parameter) * 0.2)
     model.save_pretrained(folder)
     return model
+
+
+def with_config(model: PreTrainedModel, **changes: object) -> Any:
+    """The same weights under a changed config."""
+    changed = copy.copy(model)
+    changed.config = copy.deepcopy(model.config)
+    changed.config.update(changes)
+    return changed
+
+
+def activate(model: PreTrainedModel, std: float = 1.0, seed: int = 0) -> Any:
+    """Stand in for training: random output projections of the cross-attention, which start at zero."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.cross_attn.o_proj.weight.normal_(std=std)
+    return model
+
+
+def save_tiny_reader(folder: Path, decoder: Path) -> Path:
+    """A reader around `decoder` whose cross-attention adds something."""
+    reader = fresh(decoder, Placement(torch.float32, "cpu"), output_gain=0.5)
+    save_reader(reader, folder, decoder=str(decoder))
+    return folder
+
+
+def save_reciting_decoder(source: Path, folder: Path, sentence: str, *, ends: bool) -> None:
+    """A decoder that says `sentence`, whatever it reads, and then ends or, without `ends`, says it again.
+
+    Its layers add nothing, so that each token is followed by the one that its own embedding points to.
+    """
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    model = AutoModelForCausalLM.from_pretrained(source)
+    tokenizer = load_tokenizer(source)
+    said = plain_ids(tokenizer, [sentence])[0]
+    tokens = [*plain_ids(tokenizer, ["\n"])[0], *said]  # the prompt ends with a line break
+    directions = torch.eye(model.config.hidden_size)
+    assert len({*tokens}) == len(tokens) <= len(directions)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        model.lm_head.weight.zero_()
+        following = [*said, tokenizer.eos_token_id if ends else said[0]]
+        for direction, token, next_token in zip(directions, tokens, following, strict=False):
+            model.model.embed_tokens.weight[token] = direction
+            model.lm_head.weight[next_token] += direction * 10
+    model.save_pretrained(folder)

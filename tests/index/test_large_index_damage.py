@@ -17,10 +17,7 @@ from ragx.retrieval import Retriever
 from tests.helpers.small_indexes import SNOW, build
 from tests.helpers.toy_embedders import WordEmbedder, passage
 
-
-@pytest.fixture(autouse=True)
-def no_checks_on_opening(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ragx.index.index.MAX_CHECKED_BYTES", 0)
+pytestmark = pytest.mark.usefixtures("unread_when_opened")
 
 
 def flip(path: Path, value: bytes) -> None:

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from ragx.config import IndexSettings
 from ragx.errors import IndexFolderError
 from ragx.index import Index, build_index, collect_garbage, compact_index, read_manifest, update_index, verify
-from ragx.index import index as index_module
 from ragx.retrieval import Retriever
 from ragx.types import Passage
 from tests.helpers.toy_embedders import WordEmbedder, passage, passages
@@ -181,9 +180,9 @@ def test_collecting_garbage_removes_words_of_deleted_passages(tmp_path: Path, ro
     verify(folder)
 
 
-def test_merging_does_not_copy_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("unread_when_opened")
+def test_merging_does_not_copy_damage(tmp_path: Path) -> None:
     build(tmp_path, passages(["snow soil", "snow cloud"]), shard_size=2)
-    monkeypatch.setattr(index_module, "MAX_CHECKED_BYTES", 0)  # as for a large index
     (norms,) = (tmp_path / "gen-0001" / "lexical").glob("*.fieldnorm")
     damaged = bytearray(norms.read_bytes())
     assert damaged[:2] == b"\2\2"  # lengths
@@ -200,12 +199,10 @@ def test_merging_does_not_copy_damage(tmp_path: Path, monkeypatch: pytest.Monkey
     )
 
 
+@pytest.mark.usefixtures("unread_when_opened")
 @pytest.mark.parametrize("kind", ["idx", "term", "fast", "fieldnorm", "store", "json"])
-def test_a_malicious_segment_causes_an_error_but_no_crash(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
+def test_a_malicious_segment_causes_an_error_but_no_crash(tmp_path: Path, kind: str) -> None:
     build(tmp_path, passages(["snow soil", "snow cloud"] * 50))
-    monkeypatch.setattr(index_module, "MAX_CHECKED_BYTES", 0)
     (path,) = (tmp_path / "gen-0001" / "lexical").glob(f"*.{kind}")
     content = path.read_bytes()
     messages = set()

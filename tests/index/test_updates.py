@@ -16,6 +16,7 @@ from ragx.config import IndexSettings
 from ragx.errors import CorpusError, IndexFolderError
 from ragx.index import Index, build_index, compact_index, read_manifest, repair_index, update_index, verify
 from ragx.index.passages import column
+from ragx.index.update import LOOKUP_BATCH
 from ragx.retrieval import Retriever
 from ragx.types import Passage, SearchMethod
 from tests.helpers.toy_embedders import WordEmbedder, passage, passages
@@ -123,14 +124,12 @@ def test_ids_are_read_equally_often_for_any_number_of_added_passages(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[int] = []
-    monkeypatch.setattr("ragx.index.update.LOOKUP_BATCH", 2)
     for module in ("index", "by_id"):
         monkeypatch.setattr(f"ragx.index.{module}.column", lambda table, name: reads.append(1) or column(table, name))
     counts = []
-    for number in (3, 30):
+    for times in (1, 4):
         reads.clear()
-        same = passages(TEXTS)
-        update_index(folder, WordEmbedder(), add=(same * number)[:number], quiet=True)
+        update_index(folder, WordEmbedder(), add=passages(TEXTS) * (LOOKUP_BATCH // len(TEXTS) * times), quiet=True)
         counts.append(len(reads))
     assert counts[0] == counts[1]
 

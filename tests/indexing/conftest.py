@@ -10,7 +10,7 @@ from tests.helpers.notes import LengthEmbedder
 
 @pytest.fixture(autouse=True, scope="module")
 def embedder() -> Iterator[LengthEmbedder]:
-    """Stands in the place of a downloaded model."""
+    """Replaces a downloaded model."""
     embedder = LengthEmbedder()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(indexing, "open_embedder", lambda *_: embedder)

@@ -24,6 +24,8 @@ from tests.helpers.attention_inputs import Inputs, inputs, make_inputs, relative
 
 STRATEGIES: list[AttentionStrategy] = ["project", "cached", "latent"]
 LENGTHS = [[5, 9, 0, 3], [4, 4], [7, 1, 6, 6]]
+LONG = [[5000, 9, 0, 5000], [4, 4], [7, 1, 6, 6]]
+"""More tokens than one block or part holds."""
 ABSENT = frozenset({(0, 1), (2, 3)})
 
 
@@ -57,9 +59,8 @@ def test_each_strategy_agrees_with_the_definition(strategy: AttentionStrategy, g
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_many_queries_run_in_blocks(strategy: AttentionStrategy, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = make_inputs(LENGTHS, queries=150, absent=ABSENT)
-    monkeypatch.setattr("ragx_kernels.cross_attention.cached.CPU_BLOCK_BYTES", 1)  # blocks of 32 rows
+def test_many_queries_run_in_blocks(strategy: AttentionStrategy) -> None:
+    given = make_inputs(LONG, queries=150, absent=ABSENT)  # 450 rows a group, blocks of some 50
     output, lse = given.expected()
     result, result_lse = attend(strategy, given)
     assert relative_error(result, output) < 1e-5
@@ -106,11 +107,11 @@ def test_half_precision_error_is_at_most_twice_that_of_plain_pytorch(
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("queries", [1, 40])
+@pytest.mark.parametrize("lengths", [LENGTHS, LONG], ids=["short", "long"])
 def test_int8_phi_agrees_with_its_dequantized_rows(
-    strategy: AttentionStrategy, queries: int, monkeypatch: pytest.MonkeyPatch
+    strategy: AttentionStrategy, queries: int, lengths: list[list[int]]
 ) -> None:
-    monkeypatch.setattr("ragx_kernels.cross_attention.latent.PART_ROWS", 4)
-    given = make_inputs(LENGTHS, queries=queries, absent=ABSENT)
+    given = make_inputs(lengths, queries=queries, absent=ABSENT)
     phi8, scale = quantize(given.phi)
     dequantized = replace(given, phi=dequantize(phi8, scale, torch.float32))
     output, lse = dequantized.expected()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -23,16 +24,11 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @pytest.fixture(autouse=True)
-def nan_in_empty_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fill output tensors with NaN, so that an unwritten element shows."""
-    for name in ("empty", "empty_like"):
-        make = getattr(torch, name)
-
-        def filled(*args: Any, make: Any = make, **options: Any) -> Tensor:
-            tensor: Tensor = make(*args, **options)
-            return tensor.fill_(torch.nan) if tensor.is_floating_point() else tensor
-
-        monkeypatch.setattr(torch, name, filled)
+def nan_in_empty_tensors() -> Iterator[None]:
+    """Fill output tensors with NaN, so that an unwritten element shows (`torch.utils.deterministic`)."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import ConfigurableField, Runnable
 from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import Field, ValidationError
+from transformers import GenerationConfig
 
 from ragx import RAG
 from ragx.config import EncodingOptions, SamplingParams
@@ -28,6 +30,7 @@ from ragx.index import remove
 from ragx.langchain import ChatRagx, RagxEmbeddings, RagxLLM, RagxVectorStore
 from ragx.langchain.answering import open_cached_readers
 from ragx.types import Message
+from tests.helpers.waiting import eventually
 
 QUESTION = "How much sunlight does fresh snow reflect?"
 EITHER = pytest.mark.parametrize("kind", [RagxLLM, ChatRagx])
@@ -130,7 +133,7 @@ def test_a_stop_string_ends_the_generation(kind: Any, tiny: dict[str, Any], leng
 
 
 @EITHER
-def test_a_stop_that_is_one_string_is_not_taken_for_its_letters(kind: Any, tiny: dict[str, Any]) -> None:
+def test_a_single_stop_string_is_not_split_into_letters(kind: Any, tiny: dict[str, Any]) -> None:
     whole = chain(kind(**tiny)).invoke({"q": "Why"})
     assert chain(kind(**tiny).bind(stop=whole[5:8])).invoke({"q": "Why"}) == whole[: whole.index(whole[5:8])].rstrip()
     assert chain(kind(**tiny).bind(stop=whole[::-1])).invoke({"q": "Why"}) == whole
@@ -140,7 +143,7 @@ def generating() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "ragx-generate"]
 
 
-def test_a_stop_string_is_not_decoded_past(tiny: dict[str, Any]) -> None:
+def test_decoding_ends_at_a_stop_string(tiny: dict[str, Any]) -> None:
     tiny |= {"max_tokens": 300}
     whole = ChatRagx(**tiny).invoke("Why")
     stop = whole.text[8:10]
@@ -162,19 +165,13 @@ def test_leaving_a_stream_ends_the_generation(kind: Any, tiny: dict[str, Any]) -
         stream = asking.astream("Why")
         await anext(stream)
         await stream.aclose()
-        for _ in range(100):
-            if not generating():
-                return
-            await asyncio.sleep(0.05)
+        assert await asyncio.to_thread(eventually, lambda: not generating())
 
     asyncio.run(leave())
-    assert not generating()
 
 
 @EITHER
-def test_documents_that_are_bound_are_what_is_read(
-    kind: Any, tiny: dict[str, Any], facts: list[Document], tmp_path: Path
-) -> None:
+def test_bound_documents_are_read(kind: Any, tiny: dict[str, Any], facts: list[Document], tmp_path: Path) -> None:
     model = kind(**tiny | {"index": tmp_path / "absent"})
     snow, soil = (chain(model.bind(documents=facts[n : n + 1])) for n in range(2))
     assert snow.invoke({"q": "Why"}) != soil.invoke({"q": "Why"})
@@ -185,19 +182,19 @@ def test_documents_that_are_bound_are_what_is_read(
 
 
 class Facts(BaseRetriever):
-    """Returns its documents, and notes how it was asked."""
+    """Returns its documents and records the questions."""
 
     documents: list[Document]
-    asked: list[str] = Field(default_factory=list)
+    questions: list[str] = Field(default_factory=list)
 
     def _get_relevant_documents(self, query: str, *, run_manager: CallbackManagerForRetrieverRun) -> list[Document]:
-        self.asked.append(f"sync {query}")
+        self.questions.append(f"sync {query}")
         return self.documents
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun
     ) -> list[Document]:
-        self.asked.append(f"async {query}")
+        self.questions.append(f"async {query}")
         return self.documents
 
 
@@ -209,7 +206,7 @@ def test_any_retriever_feeds_the_reader(kind: Any, tiny: dict[str, Any], facts: 
     expected = kind(**tiny).bind(documents=facts).invoke("Why?")
     answers = [model.invoke("Why?"), asyncio.run(model.ainvoke("Why?"))]
     assert [getattr(answer, "text", answer) for answer in answers] == [getattr(expected, "text", expected)] * 2
-    assert retriever.asked == ["sync Why?", "async Why?"]
+    assert retriever.questions == ["sync Why?", "async Why?"]
 
 
 @EITHER
@@ -223,7 +220,7 @@ def test_settings_and_the_retriever_are_configurable(kind: Any, tiny: dict[str, 
         found = asking.with_config(configurable=settings).invoke("Why?")
         expected = kind(**tiny | {"retriever": retriever} | settings).invoke("Why?")
         assert getattr(found, "text", found) == getattr(expected, "text", expected)
-    assert (len(given.asked), len(other.asked)) == (2, 2)
+    assert (len(given.questions), len(other.questions)) == (2, 2)
     from_the_default_index = kind(**tiny).configurable_fields(retriever=ConfigurableField(id="retriever"))
     assert from_the_default_index.with_config(configurable={"retriever": other}).invoke("Why?")
 
@@ -282,16 +279,15 @@ def test_usage_counts_the_prompt_and_what_was_decoded(tiny: dict[str, Any], fact
     assert streamed.response_metadata["citations"] == answer.response_metadata["citations"]
 
 
-def test_usage_counts_no_token_for_text_that_a_stop_string_held_back(
-    tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_usage_counts_no_token_for_text_that_a_stop_string_held_back(tiny: dict[str, Any], tmp_path: Path) -> None:
     reader = open_cached_readers(tiny["model"], None, "float32", None)[0]["full"]
     sampling = SamplingParams(max_new_tokens=8)
     prepared = reader.prepare("Why?", [], prompt_passages=0, sampling=sampling)
     ids = list(generate(reader.model, reader.tokenizer, prepared.prompt.ids, None, sampling, threading.Event()))
-    monkeypatch.setattr(reader.model.generation_config, "eos_token_id", ids[-1])
-    text = "".join(reader.stream(prepared, sampling))
-    model = ChatRagx(**tiny, reader="full", stop=[text[-1] + "never there"])
+    ending = str(shutil.copytree(tiny["model"], tmp_path / "ending"))
+    GenerationConfig(eos_token_id=ids[-1]).save_pretrained(ending)
+    text = "".join(open_cached_readers(ending, None, "float32", None)[0]["full"].stream(prepared, sampling))
+    model = ChatRagx(**tiny | {"model": ending}, reader="full", stop=[text[-1] + "never there"])
     answer = model.invoke("Why?", documents=[])
     assert answer.text == text.strip()
     assert answer.usage_metadata is not None
@@ -299,7 +295,7 @@ def test_usage_counts_no_token_for_text_that_a_stop_string_held_back(
 
 
 @EITHER
-def test_a_call_can_say_otherwise(kind: Any, tiny: dict[str, Any]) -> None:
+def test_a_call_overrides_settings(kind: Any, tiny: dict[str, Any]) -> None:
     model = kind(**tiny)
     assert model.invoke("Why?", max_tokens=4) == kind(**tiny | {"max_tokens": 4}).invoke("Why?") or kind is ChatRagx
     text = chain(model.bind(reader="full", k=3, temperature=1.5, seed=1)).invoke({"q": "Why"})
@@ -314,7 +310,7 @@ def test_the_last_human_message_is_the_question(tiny: dict[str, Any]) -> None:
     assert model.invoke([HumanMessage([{"type": "text", "text": "Why?"}])]).text == expected
 
 
-def test_tracing_is_told_what_is_asked_of_which_model(tiny: dict[str, Any]) -> None:
+def test_tracing_gets_model_and_sampling_parameters(tiny: dict[str, Any]) -> None:
     for model in (RagxLLM(**tiny, stop=["x"], temperature=0.5), ChatRagx(**tiny, stop=["x"], temperature=0.5)):
         parameters = model._get_ls_params()
         assert parameters["ls_provider"] == "ragx"
@@ -328,24 +324,24 @@ def test_mistakes_are_named(kind: Any, tiny: dict[str, Any], facts: list[Documen
     model = kind(**tiny)
     for options, message in (
         ({"max_tokens": 0}, "max_new_tokens"),
-        ({"temprature": 1}, "unknown setting 'temprature'"),
+        ({"temprature": 1}, "temprature"),
         ({"reader": "owl"}, "'owl' is not one of"),
         ({"k": 0}, "k: "),
-        ({"stop": [".", ""]}, "stop strings must not be empty"),
+        ({"stop": [".", ""]}, "must not be empty"),
     ):
         with pytest.raises(ConfigError, match=message):
             model.invoke("Why?", **options)
-    with pytest.raises(ConfigError, match="the question is empty"):
+    with pytest.raises(ConfigError, match="question is empty"):
         model.invoke(" ")
     with pytest.raises(ConfigError, match="temperature"):
         kind(**tiny, temperature=-1)
     with pytest.raises(ValidationError, match="temprature"):
         kind(**tiny, temprature=1)
-    with pytest.raises(ValidationError, match="give either an index or a retriever"):
+    with pytest.raises(ValidationError, match="either an index"):
         kind(**tiny, retriever=Facts(documents=facts))
 
 
-def test_what_is_no_question_is_named(tiny: dict[str, Any]) -> None:
+def test_messages_without_a_question_are_refused(tiny: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="human"):
         ChatRagx(**tiny).invoke([SystemMessage("Be brief.")])
     image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[2] / "apps" / "examples"
 CITED = "[1] Snow: Fresh snow reflects up to 90 percent of the sunlight that reaches it."
 
 
-def said(example: str) -> list[str]:
+def output_of(example: str) -> list[str]:
     """The lines that an example prints."""
     done = subprocess.run([sys.executable, EXAMPLES / example], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -20,7 +22,7 @@ def said(example: str) -> list[str]:
 
 
 def test_the_chain_answers_cites_and_reads_what_is_bound() -> None:
-    answer, *rest = said("langchain_chain.py")
+    answer, *rest = output_of("langchain_chain.py")
     assert "90 percent" in answer
     assert CITED in rest
     assert "sunlight" in rest[-1]
@@ -31,6 +33,6 @@ def test_the_chain_answers_cites_and_reads_what_is_bound() -> None:
 )
 def test_another_store_serves_the_passages(example: str, package: str) -> None:
     pytest.importorskip(package, reason=f"{package} is not among ragx's packages: the README says how to install it")
-    answer, *citations = said(example)
+    answer, *citations = output_of(example)
     assert "90 percent" in answer
     assert CITED in citations

@@ -32,7 +32,7 @@ def test_an_answer_without_support_is_not_cited() -> None:
     assert cite("Bananas are yellow.", "Why?", [hit(DOCUMENT)]) == []
 
 
-def test_a_sentence_half_of_which_is_made_up_is_cited_for_the_other_half() -> None:
+def test_a_half_supported_sentence_is_cited_for_that_half() -> None:
     answer = "Fresh snow reflects up to 90 percent of sunlight, making penguins remarkably cheerful every morning."
     (citation,) = cite(answer, "How much?", [hit(DOCUMENT)])
     assert citation.text == "Fresh snow reflects up to 90 percent of sunlight."

@@ -88,5 +88,5 @@ def test_messages_are_text(tokenizer: PreTrainedTokenizerFast) -> None:
 
 
 def test_system_messages_that_do_not_fit_are_refused(tokenizer: PreTrainedTokenizerFast) -> None:
-    with pytest.raises(ConfigError, match="the question is too long"):
+    with pytest.raises(ConfigError, match="question is too long"):
         text(tokenizer, [Message("system", "light " * 900)])

@@ -1,4 +1,4 @@
-"""Readers: what stands in the prompt, what is encoded, and how the answer is decoded."""
+"""Readers: the prompt, the encoded passages, and how the answer is decoded."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ragx.reader.cepe import CepeReader
 from ragx.reader.full import FullReader
 from ragx.types import Passage
 from ragx.util.tokenization import load_tokenizer
+from tests.helpers.tiny import activate, with_config
 
 SAMPLING = SamplingParams(max_new_tokens=12)
 
@@ -31,13 +32,9 @@ PASSAGES = [passage(number, f"snow {number} reflects light") for number in range
 
 @pytest.fixture(scope="module")
 def cepe_reader(tiny_decoder: Path) -> CepeReader:
-    """A reader whose cross-attention adds something, if little."""
+    """A reader whose cross-attention adds a little."""
     model = cepe.load(str(tiny_decoder), dtype="float32", device="cpu")
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for layer in model.model.layers:
-            layer.cross_attn.o_proj.weight.normal_(std=0.01)
-    return CepeReader(model, load_tokenizer(tiny_decoder))
+    return CepeReader(activate(model, std=0.01), load_tokenizer(tiny_decoder))
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +58,10 @@ def test_the_cepe_reader_encodes_all_passages_and_prompts_with_the_top_ones(cepe
 
 @pytest.mark.parametrize(("prompt_passages", "gain"), [(0, 1.0), (1, 0.5), (5, 0.5)])
 def test_cross_attention_is_scaled_beside_passages_in_the_prompt_alone(
-    prompt_passages: int, gain: float, cepe_reader: CepeReader, monkeypatch: pytest.MonkeyPatch
+    prompt_passages: int, gain: float, cepe_reader: CepeReader
 ) -> None:
-    monkeypatch.setattr(cepe_reader.model.config, "prompted_gain", 0.5, raising=False)
-    prepared = cepe_reader.prepare("Why?", PASSAGES, prompt_passages=prompt_passages, sampling=SAMPLING)
+    reader = CepeReader(with_config(cepe_reader.model, prompted_gain=0.5), cepe_reader.tokenizer)
+    prepared = reader.prepare("Why?", PASSAGES, prompt_passages=prompt_passages, sampling=SAMPLING)
     assert prepared.context is not None
     assert prepared.context.gain == gain
 
@@ -83,7 +80,7 @@ def test_the_full_reader_prompts_with_all_passages(full_reader: FullReader) -> N
     assert prepared.context is None
 
 
-def test_passages_beyond_the_window_are_left_out_from_the_worst_on(full_reader: FullReader) -> None:
+def test_the_worst_passages_beyond_the_window_are_left_out(full_reader: FullReader) -> None:
     many = [passage(number, f"snow {number} " + "light " * 20) for number in range(20)]
     prepared = full_reader.prepare("Why?", many, prompt_passages=0, sampling=SAMPLING)
     prompt = text_of(full_reader, prepared.prompt.ids)
@@ -96,7 +93,7 @@ def test_passages_beyond_the_window_are_left_out_from_the_worst_on(full_reader: 
     ]
 
 
-def test_an_overlong_passage_is_passed_over_for_the_next(full_reader: FullReader) -> None:
+def test_an_overlong_passage_is_skipped_for_the_next(full_reader: FullReader) -> None:
     overlong = passage(7, "light " * 700)
     prepared = full_reader.prepare("Why?", [overlong, PASSAGES[1]], prompt_passages=0, sampling=SAMPLING)
     assert "snow 1" in text_of(full_reader, prepared.prompt.ids)
@@ -106,11 +103,11 @@ def test_an_overlong_passage_is_passed_over_for_the_next(full_reader: FullReader
 
 
 def test_a_question_beyond_the_window_is_refused(cepe_reader: CepeReader) -> None:
-    with pytest.raises(ConfigError, match="the question is too long"):
+    with pytest.raises(ConfigError, match="question is too long"):
         cepe_reader.prepare("why " * 600, PASSAGES, prompt_passages=1, sampling=SAMPLING)
 
 
-def test_a_passage_beyond_the_encoders_window_is_cut_and_said(cepe_reader: CepeReader) -> None:
+def test_a_passage_beyond_the_encoders_window_is_truncated_and_noted(cepe_reader: CepeReader) -> None:
     prepared = cepe_reader.prepare("Why?", [passage(0, "light " * 700)], prompt_passages=0, sampling=SAMPLING)
     assert prepared.context is not None
     assert prepared.context.tokens == 512
@@ -140,13 +137,9 @@ def test_a_fingerprint_tells_readers_apart(cepe_reader: CepeReader, tiny_decoder
     assert same.encoder_fingerprint() != cepe_reader.model.encoder_fingerprint()
 
 
-def test_shares_of_the_attention(tiny_decoder: Path) -> None:
-    model = cepe.load(str(tiny_decoder), dtype="float32", device="cpu")
+def test_attention_shares(tiny_decoder: Path) -> None:
+    model = activate(cepe.load(str(tiny_decoder), dtype="float32", device="cpu"))
     reader = CepeReader(model, load_tokenizer(tiny_decoder))
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for layer in model.model.layers:
-            layer.cross_attn.o_proj.weight.normal_()
     plain = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=SAMPLING)
     recorded = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=SAMPLING)
     assert plain.context is not None
@@ -195,7 +188,7 @@ def test_answers_sampled_at_once_are_those_sampled_in_sequence(cepe_reader: Cepe
         assert list(at_once) == expected
 
 
-def test_a_seed_is_a_number_that_torch_takes(cepe_reader: CepeReader) -> None:
+def test_seeds_are_64_bit_integers(cepe_reader: CepeReader) -> None:
     assert len({answer(cepe_reader, temperature=1.5, seed=seed) for seed in (-(2**63), 2**63 - 1)}) == 2
     for seed in (-(2**63) - 1, 2**63):
         with pytest.raises(ConfigError, match="seed: "):

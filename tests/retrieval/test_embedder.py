@@ -136,7 +136,7 @@ def test_the_models_prompts_are_used(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(prompted.encode_passages(passages(["snow"]))[0], expected[1], atol=1e-5)
 
 
-def test_threads_may_share_an_encoder(embedder: TextEmbedder) -> None:
+def test_threads_may_share_an_embedder(embedder: TextEmbedder) -> None:
     expected = [embedder.encode_question(text) for text in TEXTS]
     with ThreadPoolExecutor(8) as threads:
         vectors = list(threads.map(embedder.encode_question, TEXTS * 10))
@@ -164,7 +164,7 @@ def test_no_added_token_of_minilm_comes_out_of_text(minilm: TextEmbedder) -> Non
             assert control.isdisjoint(ids[1:-1]), text
 
 
-def test_a_control_string_is_embedded_as_the_characters_it_is_written_with(minilm: TextEmbedder) -> None:
+def test_a_control_string_is_embedded_as_its_characters(minilm: TextEmbedder) -> None:
     written, spelled = minilm.encode_passages(passages(["a [SEP] b", "a [ sep ] b"]))
     np.testing.assert_allclose(written, spelled, atol=1e-3)
 
@@ -208,23 +208,20 @@ def test_a_tokenizer_that_cannot_tell_text_from_control_is_refused() -> None:
 # What cannot be loaded
 
 
-def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=f"no embedder at {tmp_path}/missing"):
+def test_a_missing_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no embedder at"):
         TextEmbedder.load(tmp_path / "missing", name="m", fingerprint="m")
+    with pytest.raises(ModelError, match="cannot load embedder empty"):
+        TextEmbedder.load(tmp_path, name="empty", fingerprint="e")
 
 
 @pytest.mark.parametrize("damage", ["config.json", "model.safetensors", "tokenizer.json"])
 def test_a_damaged_folder_is_one_line(folder: Path, tmp_path: Path, damage: str) -> None:
     shutil.copytree(folder, tmp_path / "model")
     (tmp_path / "model" / damage).write_text("{")
-    with pytest.raises(ModelError, match=f"cannot load embedder broken from {tmp_path}/model: ") as caught:
+    with pytest.raises(ModelError, match="cannot load embedder broken") as caught:
         TextEmbedder.load(tmp_path / "model", name="broken", fingerprint="b")
     assert "\n" not in str(caught.value)
-
-
-def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="cannot load embedder empty"):
-        TextEmbedder.load(tmp_path, name="empty", fingerprint="e")
 
 
 def test_a_text_longer_than_the_model_reads_has_the_mean_of_its_windows(minilm: TextEmbedder) -> None:

@@ -1,4 +1,4 @@
-"""Hybrid search fuses both rankings; a search that cannot be right is one clear line."""
+"""Hybrid search fuses both rankings; a mistaken search is one clear line."""
 
 from __future__ import annotations
 
@@ -46,38 +46,36 @@ def test_hybrid_is_the_reciprocal_rank_fusion_of_both(retriever: Retriever, ques
     assert all(hit.score == expected[hit.passage.id] for hit in hits)
 
 
-def test_hits_carry_the_passage_as_it_was_given(retriever: Retriever) -> None:
-    given = passages(TEXTS)
-    assert {hit.passage for hit in retriever.search("fox", 100)} == set(given)
-    assert [retriever.index.passage(row) for row in range(len(retriever.index))] == given
+def test_hits_carry_the_indexed_passage(retriever: Retriever) -> None:
+    expected = passages(TEXTS)
+    assert {hit.passage for hit in retriever.search("fox", 100)} == set(expected)
+    assert [retriever.index.passage(row) for row in range(len(retriever.index))] == expected
 
 
 @pytest.mark.parametrize("row", [-1, len(TEXTS)])
-def test_there_is_no_row_outside_the_index(retriever: Retriever, row: int) -> None:
+def test_a_row_outside_the_index_is_an_error(retriever: Retriever, row: int) -> None:
     with pytest.raises(IndexError):
         retriever.index.passage(row)
 
 
-def test_many_threads_get_what_one_gets(retriever: Retriever) -> None:
+def test_searches_in_threads_equal_sequential_ones(retriever: Retriever) -> None:
     questions = TEXTS * 20
     with ThreadPoolExecutor(8) as threads:
         together = list(threads.map(lambda question: retriever.search(question, 3), questions))
     assert together == [retriever.search(question, 3) for question in questions]
 
 
-def test_without_an_encoder_only_bm25_searches(folder: Path) -> None:
+def test_without_an_embedder_only_bm25_searches(folder: Path) -> None:
     retriever = Retriever(Index.open(folder))
     assert len(retriever.search("fox", 9, "bm25")) == 3
     for method in ("dense", "hybrid"):
-        with pytest.raises(
-            IndexFolderError, match=r"was built with embedder words \(fingerprint wwwwwwwwwwww\): load it"
-        ):
+        with pytest.raises(IndexFolderError, match="built with embedder words"):
             retriever.search("fox", 3, method)
 
 
-def test_another_encoder_is_refused(folder: Path) -> None:
+def test_another_embedder_is_refused(folder: Path) -> None:
     retriever = Retriever(Index.open(folder), WordEmbedder(fingerprint="x" * 64))
-    with pytest.raises(IndexFolderError, match=f"index {folder} was built with embedder words .*, not with words"):
+    with pytest.raises(IndexFolderError, match="not with words"):
         retriever.search("fox", 3, "dense")
     assert len(retriever.search("fox", 9, "bm25")) == 3
 

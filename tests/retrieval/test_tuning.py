@@ -1,4 +1,4 @@
-"""Tuning measures recall against exact search and keeps the fastest way of searching that finds enough."""
+"""Tuning measures recall against exact search and keeps the fastest settings that reach it."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def recall_of(folder: Path, vectors: np.ndarray, k: int) -> float:
     return float(np.mean(shares))
 
 
-@pytest.mark.parametrize("faiss", ["hnsw", "ivfpq", "IVF16,Flat", "SQ4"])
-def test_what_is_chosen_reaches_the_recall_and_is_the_fastest_that_does(tmp_path: Path, faiss: str) -> None:
+@pytest.mark.parametrize("faiss", ["hnsw", pytest.param("ivfpq", marks=pytest.mark.slow), "IVF16,Flat", "SQ4"])
+def test_the_fastest_setting_that_reaches_the_recall_is_chosen(tmp_path: Path, faiss: str) -> None:
     vectors = clustered(1200)
     folder = build(tmp_path, vectors, faiss=faiss, shard_size=700)
     tuning = tune_index(folder, 0.9, k=5)
@@ -78,13 +78,13 @@ def test_exact_search_leaves_out_the_question_itself_and_deleted_passages(tmp_pa
         assert found.tolist() == [other for other in order if other not in (row, 7, 30)][:9]
 
 
-def test_what_cannot_be_tuned_is_one_line_and_changes_nothing(tmp_path: Path) -> None:
+def test_a_mistake_is_one_line_and_changes_nothing(tmp_path: Path) -> None:
     exact = build(tmp_path / "exact", clustered(30))
     with pytest.raises(IndexFolderError, match="searched exactly"):
         tune_index(exact, 0.9)
     scattered = np.random.default_rng(0).standard_normal((600, 32)).astype(np.float32)
     coarse = build(tmp_path / "coarse", scattered, faiss="PQ1")
-    with pytest.raises(ConfigError, match=r"100% of the 10 nearest.*rerank 16"):
+    with pytest.raises(ConfigError, match="rerank 16"):
         tune_index(coarse, 1.0)
     with pytest.raises(IndexFolderError, match="600 passages"):
         tune_index(coarse, 0.9, k=600)
@@ -94,7 +94,7 @@ def test_what_cannot_be_tuned_is_one_line_and_changes_nothing(tmp_path: Path) ->
     assert (coarse / "CURRENT").read_text() == (exact / "CURRENT").read_text() == "gen-0001\n"
 
 
-def test_the_command_prints_what_was_tried_and_chosen(tmp_path: Path) -> None:
+def test_the_command_prints_the_trials_and_the_choice(tmp_path: Path) -> None:
     folder = build(tmp_path, clustered(600), faiss="hnsw")
     shown = CliRunner().invoke(app, ["index", "tune", "--index", str(folder), "--recall", "0.9"])
     assert shown.exit_code == 0, shown.output

@@ -106,12 +106,12 @@ def test_the_gold_passages_share_is_the_one_that_the_reader_reports(decoder: Pat
         expected = []
         for each in alone[: sum(len(each.gold) for each in together[:4])]:
             context = model.encode_passages(each.passages)
-            context.watch = True  # notes the shares of the last token
+            context.record_attention = True
             lengths = [place + 1 for place, label in enumerate(each.labels) if label != IGNORE]
             for length in lengths:
-                seen = replace(context, _seen=[])
+                seen = replace(context, _shares=[])
                 model.model(input_ids=torch.tensor([each.ids[:length]]), context=seen, use_cache=False)
-                expected.append(float(seen.shares()[0, each.gold[0]].sum()))  # averaged over heads and layers
+                expected.append(float(seen.attention_shares()[0, each.gold[0]].sum()))  # averaged over heads and layers
     assert len(shares) == len(model.config.cross_attention_layers)
     mean = torch.stack(shares).mean(dim=(0, 2))
     assert sorted(mean.tolist()) == pytest.approx(sorted(expected), abs=1e-5)

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ragx.config import IndexSettings
+from ragx.corpus.formats import SUFFIXES
 from ragx.errors import ConfigError
 from ragx.indexing.build import build
 from ragx.indexing.report import BuildReport
 from ragx.indexing.update import update
 
-TYPES = (".txt", ".md", ".rst", ".html", ".htm", ".pdf", ".docx", ".jsonl")
+TYPES = tuple(suffix for format, suffixes in SUFFIXES.items() if format != "archive" for suffix in suffixes.split())
 MAX_FILE_BYTES = 20_000_000
 MAX_BYTES = 100_000_000
 """Limit on all files of one visitor."""

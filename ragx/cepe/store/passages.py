@@ -128,6 +128,8 @@ class PassageStore:
         passages: Iterable[Sequence[int]],
         on_progress: Callable[[int], object] = lambda _: None,
         encode: EncodeBatches | None = None,
+        *,
+        batch_tokens: int = FILL_TOKENS,
     ) -> FillResult:
         """Encode and store missing passages until the cache is full.
 
@@ -136,13 +138,14 @@ class PassageStore:
             passages: token ids of any number of passages, read as needed.
             on_progress: called with the number of passages just processed.
             encode: encodes batches, in any order; None: with `model`, in this process.
+            batch_tokens: tokens per batch; a longer passage is a batch of its own.
         """
         encoded = present = size = 0
         complete = True
 
         def missing() -> Iterator[Passages]:
             nonlocal present, size, complete
-            for batch in _batches(passages):
+            for batch in _batches(passages, batch_tokens):
                 size += sum(record_bytes(len(passage) * row_bytes(self.width, self.format)) for passage in batch)
                 # beyond this size, new passages would evict earlier ones
                 complete = self._records.writable and size <= self._records.protected_bytes
@@ -190,12 +193,12 @@ def encode_rows(model: CepeModel, passages: Passages, format: Format) -> Rows:
     return pack(phi, format)
 
 
-def _batches(passages: Iterable[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
-    """Consecutive passages of at most `FILL_TOKENS` tokens in total, or a single longer one."""
+def _batches(passages: Iterable[Sequence[int]], max_tokens: int) -> Iterator[list[Sequence[int]]]:
+    """Consecutive passages of at most `max_tokens` tokens in total, or a single longer one."""
     batch: list[Sequence[int]] = []
     tokens = 0
     for passage in passages:
-        if batch and tokens + len(passage) > FILL_TOKENS:
+        if batch and tokens + len(passage) > max_tokens:
             yield batch
             batch, tokens = [], 0
         batch.append(passage)

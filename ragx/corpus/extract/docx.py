@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ragx.corpus.extract.drawing import related_text
+from ragx.corpus.extract.drawing import body_text, related_text
 from ragx.corpus.extract.equation import equation_text
 from ragx.corpus.extract.numbering import Numbering
 from ragx.corpus.extract.package import Package, attribute, child, description, local
+from ragx.corpus.extract.paragraph_style import Style, read_styles, with_own
 from ragx.corpus.extract.parsed import CELL_SEPARATOR, REPEATED_CHARS, Parsed, TextBuilder, clean
 
 _LEFT_OUT = frozenset(("del", "moveFrom", "delText", "instrText", "rt", "pPr", "rPr", "sectPr", "sdtPr"))
@@ -51,15 +51,6 @@ def parse(path: Path) -> Parsed:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Style:
-    level: int = 0
-    """Of a heading, from 1; 0 if it is none."""
-    list: tuple[str, int] = ("", 0)
-    """Id of a numbering and a level from 0."""
-    title: bool = False
-
-
 class _Document:
     def __init__(self, package: Package) -> None:
         self.package = package
@@ -67,7 +58,7 @@ class _Document:
         self.root = package.xml(self.part)
         self.text = TextBuilder()
         self.title = ""
-        self._styles = _styles(self._related("styles"))
+        self._styles = read_styles(self._related("styles"))
         self._numbering = Numbering(self._related("numbering"))
         self._notes = {
             kind: {attribute(note, "id"): note for note in self._related(f"{kind}s", empty=())}
@@ -147,7 +138,8 @@ class _Document:
                 if isinstance(element, str):
                     self.text.add(element)
                 elif local(element) in ("footnote", "endnote"):
-                    self.text.add("Note: " + " ".join(self._lines(element)))
+                    if note := " ".join(self._lines(element)):
+                        self.text.add(f"Note: {note}")
                 elif local(element) == "tbl":
                     self._write_table(element)
                 else:
@@ -225,6 +217,8 @@ class _Document:
                     yield from self._alternative(element)
                 case "txbxContent":
                     self._after.append(element)
+                case "txBody":
+                    self._after.append(body_text(element))
                 case "textpath":
                     self._after.append(attribute(element, "string"))
                 case "graphicData":
@@ -262,10 +256,10 @@ class _Document:
                 return
             self._unread = unread
 
-    def _style(self, properties: Any) -> _Style:
+    def _style(self, properties: Any) -> Style:
         named = child(properties, "pStyle")
-        style = self._styles.get(attribute(named, "val") if named is not None else "", _Style())
-        return style if properties is None else _with_own(style, properties)
+        style = self._styles.get(attribute(named, "val") if named is not None else "", Style())
+        return style if properties is None else with_own(style, properties)
 
 
 def _blocks(container: Any) -> Iterator[tuple[Any, str]]:
@@ -288,52 +282,6 @@ def _children(parent: Any, kind: str) -> Iterator[Any]:
             yield element
         elif found in ("sdt", "sdtContent", "customXml", "ins", "moveTo", "smartTag"):
             yield from _children(element, kind)
-
-
-def _styles(root: Any) -> dict[str, _Style]:
-    """The paragraph styles by their ids, with what they inherit."""
-    elements = {attribute(style, "styleId"): style for style in (() if root is None else root.iterfind("{*}style"))}
-    styles: dict[str, _Style] = {"": _Style()}
-
-    for id in elements:
-        chain: list[str] = []
-        while id in elements and id not in styles and id not in chain:
-            chain.append(id)
-            base = child(elements[id], "basedOn")
-            id = "" if base is None else attribute(base, "val")
-        style = styles.get(id, _Style())
-        for id in reversed(chain):
-            style = styles[id] = _named(style, elements[id])
-    default = next((id for id, style in elements.items() if attribute(style, "default") in ("1", "true")), "")
-    styles[""] = styles.get(default, _Style())
-    return styles
-
-
-def _named(base: _Style, element: Any) -> _Style:
-    """A style. Word's own have English names in all languages, while their ids are translated."""
-    named = child(element, "name")
-    name = "" if named is None else attribute(named, "val").casefold()
-    heading = re.fullmatch(r"heading ([1-9])", name)
-    style = _Style(int(heading[1]) if heading else base.level, base.list, name == "title")
-    properties = child(element, "pPr")
-    return style if properties is None else _with_own(style, properties)
-
-
-def _with_own(style: _Style, properties: Any) -> _Style:
-    """`style` with what paragraph properties say themselves."""
-    outline = child(properties, "outlineLvl")
-    level = style.level
-    if outline is not None and (value := attribute(outline, "val")).isdecimal():
-        level = int(value[:3]) + 1 if int(value[:3]) < 9 else 0
-    id, depth = style.list
-    if (numbered := child(properties, "numPr")) is not None:
-        for found in numbered:
-            value = attribute(found, "val")
-            if local(found) == "numId":
-                id = value
-            elif local(found) == "ilvl" and re.fullmatch("[0-8]", value):
-                depth = int(value)
-    return _Style(level, (id, depth), style.title)
 
 
 def _symbol(font: str, code: str) -> str:

@@ -66,7 +66,7 @@ def diagram_text(root: Any) -> str:
 
 
 def chart_text(root: Any) -> str:
-    """The titles of a chart and its axes, then a line for each series: "name: category value, …"."""
+    """The titles of a chart and its axes, then for each series "name: category value, …" and labels of its own."""
     lines = [body_text(title).replace("\n", " ") for title in root.iter("{*}title")]
     for series in root.iter("{*}ser"):
         name = ", ".join(_points(child(series, "tx")).values())
@@ -74,6 +74,7 @@ def chart_text(root: Any) -> str:
         values = _points(child(series, "val")) or _points(child(series, "yVal"))
         pairs = ", ".join(f"{categories.get(index, '')} {value}".strip() for index, value in values.items())
         lines.append(": ".join(filter(None, (name, pairs))))
+        lines += map(body_text, series.iter("{*}dLbl"))
     return "\n".join(filter(None, lines))
 
 

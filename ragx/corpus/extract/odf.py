@@ -16,6 +16,7 @@ from ragx.corpus.extract.sheet import Row, write_rows
 _KIND = "an OpenDocument file"
 _MAX_REPEATED = 256
 """Equal cells side by side; a sheet is filled to its last column by one cell that is repeated."""
+_MAX_COLUMNS = 1 << 14
 _LEFT_OUT = frozenset(
     [
         "tracked-changes",
@@ -145,7 +146,8 @@ class _Document:
                 elif isinstance(element, list):
                     self.write(element)
                 elif local(element) == "note-body":
-                    self.text.add("Note: " + " ".join(self._lines(element)))
+                    if note := " ".join(self._lines(element)):
+                        self.text.add(f"Note: {note}")
                 elif local(element) == "table":
                     self._write_table(element)
                 else:
@@ -169,8 +171,8 @@ class _Document:
 
     def _list_lines(self, element: Any, style: str, depth: int) -> Iterator[str]:
         style = attribute(element, "style-name") or style
-        goes_on = attribute(element, "continue-numbering") == "true" or attribute(element, "continue-list")
-        count = self._counts[style, depth] if goes_on else 0
+        is_continued = attribute(element, "continue-numbering") == "true" or attribute(element, "continue-list")
+        count = self._counts[style, depth] if is_continued else 0
         for item in element:
             label = ""
             if local(item) == "list-item":
@@ -269,7 +271,7 @@ class _Document:
             repeated: dict[int, str] = {}
             for cell in row:
                 count = _number(cell, "number-columns-repeated")
-                if local(cell) == "table-cell":
+                if local(cell) == "table-cell" and column < _MAX_COLUMNS:
                     cells.update(dict.fromkeys(range(column, column + min(count, _MAX_REPEATED)), cell))
                     if (rows := _number(cell, "number-rows-spanned")) > 1:
                         plain = ("".join(paragraph.itertext()) for paragraph in cell.iter("{*}p"))

@@ -45,6 +45,7 @@ class Package:
             raise UnreadableError(wrong_content(path, kind)) from None
         self.kind = kind
         self._left = MAX_UNPACKED_BYTES
+        self._relations: dict[str, dict[str, tuple[str, str]]] = {}
         self._names = {name.casefold(): name for name in self._archive.namelist()}
 
     def __enter__(self) -> Package:
@@ -88,11 +89,13 @@ class Package:
 
     def relations(self, part: str) -> dict[str, tuple[str, str]]:
         """For each id of a related part of `part` ("" for the package), its type (a word) and its name."""
+        if part in self._relations:
+            return self._relations[part]
         folder, base = posixpath.split(part)
         name = posixpath.join(folder, "_rels", f"{base}.rels")
+        related = self._relations[part] = {}
         if name not in self:
-            return {}
-        related = {}
+            return related
         for relation in self.xml(name).iter("{*}Relationship"):
             target = unquote(relation.get("Target", ""))
             if relation.get("TargetMode") != _OUTSIDE:

@@ -42,15 +42,15 @@ def parse(path: Path) -> Parsed:
                 continue
             before = len(text)
             for shape in _shapes(root):
-                objects += sum(1 for _ in shape.iter("{*}oleObj"))
+                objects += shape.find(".//{*}oleObj") is not None
                 _write_shape(package, part, shape, text, footers)
             for notes in package.related(part, "notesSlide"):
                 _write_notes(package.xml(notes), text)
             if len(text) == before and root.find(".//{*}pic") is not None:
                 pictures.append(number)
         missing = [
-            f"{_slides(damaged)} could not be read: {reason}" if damaged else "",
-            f"{_slides(pictures)} without text, only pictures" if pictures else "",
+            f"{_slides(damaged)} could not be read; the first {reason}" if damaged else "",
+            f"{_slides(pictures)}: only pictures, no text" if pictures else "",
             f"{objects} embedded object{'s' if objects > 1 else ''} could not be read" if objects else "",
         ]
         title, metadata = package.properties()

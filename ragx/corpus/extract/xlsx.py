@@ -58,7 +58,7 @@ def parse(path: Path) -> Parsed:
                     for body in package.xml(drawing).iter("{*}txBody"):
                         sheet_text.add(body_text(body))
             except UnreadableError as error:
-                missing.append(f"sheet {name} could not be read: {error}")
+                missing.append(f"sheet {name} {error}")
             if sheet_text.text:
                 text.heading(name, 1)
                 text.add(sheet_text.text)
@@ -99,8 +99,8 @@ class _Cells:
         above: dict[int, tuple[int, str]] = {}
         number = 0
         for element in _elements(sheet, "row"):
-            given = element.get("r", "")
-            number = int(given) if re.fullmatch(r"\d{1,7}", given) else number + 1
+            reference = element.get("r", "")
+            number = int(reference) if re.fullmatch(r"\d{1,7}", reference) else number + 1
             cells: dict[int, str] = {}
             column = 0
             for cell in element:

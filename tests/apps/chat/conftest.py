@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,13 +12,14 @@ import torch
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from ragx_apps.queue import QuestionQueue
 
 from ragx.config import IndexSettings
 from ragx.indexing.build import build
 from ragx.rag import RAG
-from tests.helpers.chat_page import NOTES, save_reciting_decoder, serving_page
+from tests.helpers.chat_page import NOTES, SENTENCE, serving_page
+from tests.helpers.tiny import activate, save_reciting_decoder
 
 
 @pytest.fixture(scope="session")
@@ -32,14 +34,15 @@ def chat_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def chat_rag(chat_index: Path, tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> RAG:
-    """Recites its sentence, and attends to passages while it does."""
+    """Recites its sentence while it attends to passages."""
     folder = tmp_path_factory.mktemp("reciting")
-    save_reciting_decoder(tiny_decoder, folder)
+    save_reciting_decoder(tiny_decoder, folder, SENTENCE, ends=False)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 8192}))
     rag = RAG.from_index(chat_index, model=str(folder), dtype="float32", device="cpu")
-    torch.manual_seed(0)
+    model = activate(rag.readers["cepe"].model, std=1e-4)  # attended to without any effect on the answer
     with torch.no_grad():
-        for layer in rag.readers["cepe"].model.model.layers:
-            layer.cross_attn.o_proj.weight.normal_(std=1e-4)  # attended to, but heard by nobody
+        for layer in model.model.layers:
             layer.cross_attn.q_proj.weight.mul_(20)  # more to some passages than to others
     return rag
 
@@ -53,13 +56,13 @@ def queue(chat_rag: RAG) -> Iterator[QuestionQueue]:
 
 @pytest.fixture(scope="session")
 def uploads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where visitors' files lie."""
+    """The folder of visitors' files."""
     return tmp_path_factory.mktemp("visitors")
 
 
 @pytest.fixture(scope="session")
 def address(chat_rag: RAG, queue: QuestionQueue, chat_index: Path, uploads: Path) -> Iterator[str]:
-    """Of the page."""
+    """The page's URL."""
     with serving_page(chat_rag, queue, chat_index, uploads) as url:
         yield url
 
@@ -71,6 +74,7 @@ def browser() -> Iterator[Browser]:
     if program is None:
         pytest.skip("no chromium: apt-get install chromium")
     with sync_playwright() as playwright:
+        expect.set_options(timeout=20_000)
         opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield opened
         opened.close()
@@ -78,7 +82,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    """The page, newly opened by a new visitor. Whatever it asks of another server is an error."""
+    """The page, opened by a new visitor. A request to another server is an error."""
     context = browser.new_context(viewport={"width": 1600, "height": 900})
     context.set_default_timeout(20_000)
     opened = context.new_page()

@@ -1,4 +1,4 @@
-"""Many visitors at once: their answers grow together, and nobody's ends or fails by another's."""
+"""Many visitors at once: answers grow together and do not affect one another."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from ragx.indexing.update import delete
 from ragx.rag import RAG, open_index
 from ragx.types import Answer
 from tests.helpers.chat_page import SENTENCE
-from tests.helpers.served import eventually
+from tests.helpers.tiny import with_config
+from tests.helpers.waiting import eventually
 
 ENDLESS = 7000
 """Tokens: an answer that takes longer than any test."""
@@ -36,7 +37,7 @@ Stream = Generator[Event, None, None]
 
 
 def own(rag: RAG) -> RAG:
-    """The same models, for a queue of its own."""
+    """The same models, for another queue."""
     return RAG(rag.retriever, {name: copy.copy(reader) for name, reader in rag.readers.items()})
 
 
@@ -62,7 +63,7 @@ def is_idle(queue: QuestionQueue) -> bool:
     return eventually(lambda: not queue.admitted)
 
 
-def test_visitors_are_answered_at_once_and_one_stops_alone(queue: QuestionQueue, chat_rag: RAG) -> None:
+def test_visitors_are_answered_at_once_and_stop_separately(queue: QuestionQueue, chat_rag: RAG) -> None:
     stopped = threading.Event()
     with closing(ask(queue, chat_rag, ENDLESS, stopped)) as first, closing(ask(queue, chat_rag, ENDLESS)) as second:
         text(first)
@@ -80,7 +81,7 @@ def test_visitors_are_answered_at_once_and_one_stops_alone(queue: QuestionQueue,
     assert is_idle(queue), "an answer that nobody reads any more has ended"
 
 
-def test_what_goes_wrong_with_one_answer_touches_no_other(queue: QuestionQueue, chat_rag: RAG) -> None:
+def test_a_failed_answer_leaves_the_others_alone(queue: QuestionQueue, chat_rag: RAG) -> None:
     with closing(ask(queue, chat_rag, ENDLESS)) as other:
         text(other)
         with pytest.raises(ConfigError, match="too long"):
@@ -103,13 +104,14 @@ def test_encodings_are_shared(chat_rag: RAG, tmp_path: Path) -> None:
 
 @pytest.fixture(params=["a batch of one", "a sliding window"])
 def one_at_a_time(
-    request: pytest.FixtureRequest, chat_rag: RAG, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    request: pytest.FixtureRequest, chat_rag: RAG, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[tuple[QuestionQueue, RAG]]:
     """One question is answered at a time: the batch has one place, or the decoder cannot batch."""
     rag = own(chat_rag)
     slides = request.param == "a sliding window"
     if slides:
-        monkeypatch.setattr(rag.readers["cepe"].model.config, "sliding_window", 64, raising=False)
+        for reader in rag.readers.values():
+            reader.model = with_config(reader.model, sliding_window=64)
     with closing(QuestionQueue(rag, batch=8 if slides else 1, waiting=2)) as queue:
         assert capsys.readouterr().err.count("one at a time") == slides
         yield queue, rag
@@ -132,11 +134,11 @@ def test_a_waiting_question_knows_its_position_and_may_be_cancelled(one_at_a_tim
 
 def test_closing_ends_every_answer(one_at_a_time: tuple[QuestionQueue, RAG]) -> None:
     queue, _ = one_at_a_time
-    under_way, waiting = (ask(*one_at_a_time, ENDLESS) for _ in range(2))
-    text(under_way)
+    running, waiting = (ask(*one_at_a_time, ENDLESS) for _ in range(2))
+    text(running)
     assert next(waiting) == Waiting(0)
     queue.close()
-    *_, answer = under_way
+    *_, answer = running
     assert isinstance(answer, Answer)
     assert answer.finish == "cancelled"
     assert list(waiting) == []
@@ -171,8 +173,8 @@ def test_deleted_text_is_not_served(queue: QuestionQueue, chat_rag: RAG, chat_in
     indexes = Indexes(RAG(open_index(folder), chat_rag.readers), folder)
 
     def documents(index: Path) -> set[str]:
-        asked = partial(indexes.open_folder(index).ask, "Is soil dark?", sampling=SamplingParams(max_new_tokens=2))
-        return {hit.passage.document for hit in whole(queue.stream(asked, threading.Event())).hits}
+        ask_soil = partial(indexes.open_folder(index).ask, "Is soil dark?", sampling=SamplingParams(max_new_tokens=2))
+        return {hit.passage.document for hit in whole(queue.stream(ask_soil, threading.Event())).hits}
 
     other = tmp_path / "other"  # opened besides the first one
     shutil.copytree(chat_index, other)
@@ -184,7 +186,7 @@ def test_deleted_text_is_not_served(queue: QuestionQueue, chat_rag: RAG, chat_in
 
 
 def settings(index: Path, *, reader: str = "cepe", tokens: int = 8) -> tuple[Any, ...]:
-    """What the page's controls say."""
+    """The values of the page's controls."""
     return (index.name, 2.0, 1.0, "hybrid", reader, float(tokens), 0.0)
 
 
@@ -210,12 +212,12 @@ def own_indexes(chat_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_an_index_that_was_named_is_the_only_one(page: Page, chat_index: Path) -> None:
     assert page.choices(visitor("a page")) == [chat_index.name]
     for name in ("private", "default"):
-        with pytest.raises(ConfigError, match=f"there is no index '{name}': choose one of {chat_index.name}"):
+        with pytest.raises(ConfigError, match=f"no index '{name}'"):
             page.indexes.open(name)
 
 
 @pytest.mark.usefixtures("own_indexes")
-def test_without_a_named_index_all_of_ragxs_own_may_be_asked(
+def test_without_a_named_index_all_of_ragxs_own_are_offered(
     chat_rag: RAG, queue: QuestionQueue, tmp_path: Path
 ) -> None:
     page = Page(Indexes(chat_rag, None), queue, tmp_path)
@@ -224,7 +226,7 @@ def test_without_a_named_index_all_of_ragxs_own_may_be_asked(
 
 
 def kept_replies(shown: tuple[Any, ...]) -> list[Reply]:
-    """Those of the only turn that is kept when an answer is over."""
+    """The replies of the only turn that is kept after an answer."""
     (turn,) = load_turns(shown[2])
     return turn.replies
 
@@ -239,7 +241,7 @@ def test_a_page_has_one_answer_at_a_time(page: Page, chat_index: Path) -> None:
     assert len(list(page.ask(visitor("a page"), "And what else?", last[2], *settings(chat_index)))) > 2
 
 
-def test_two_pages_are_answered_at_once_and_stop_is_each_ones_own(page: Page, chat_index: Path) -> None:
+def test_two_pages_are_answered_at_once_and_stop_separately(page: Page, chat_index: Path) -> None:
     endless = settings(chat_index, tokens=1024)
     first, second = (page.ask(visitor(name), "Snow?", [], *endless) for name in ("first", "second"))
     for shown in (first, second):

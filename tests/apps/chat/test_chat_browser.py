@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 from ragx_apps.queue import QuestionQueue
 
 from tests.helpers.chat_page import HOSTILE, NOTES, SENTENCE
-from tests.helpers.served import eventually
+from tests.helpers.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -26,11 +26,15 @@ def answered(page: Page, turns: int = 1) -> None:
     expect(page.locator("#past .turn")).to_have_count(turns, timeout=60_000)
 
 
-def set_longest_answer(page: Page, tokens: int) -> None:
+def toggle_sidebar(page: Page) -> None:
     page.get_by_role("button", name="Toggle Sidebar").first.click()
+
+
+def set_longest_answer(page: Page, tokens: int) -> None:
+    toggle_sidebar(page)
     page.get_by_label("number input for Longest answer, in tokens").fill(str(tokens))
     page.get_by_label("number input for Longest answer, in tokens").press("Tab")
-    page.get_by_role("button", name="Toggle Sidebar").first.click()
+    toggle_sidebar(page)
 
 
 def test_an_answer_grows_and_comes_with_sources_by_their_share(page: Page) -> None:
@@ -86,20 +90,20 @@ def test_stop_ends_the_answer_where_it_is(page: Page, queue: QuestionQueue) -> N
 
 
 def test_closing_the_page_ends_its_answer_and_deletes_its_files(
-    browser: Browser, address: str, queue: QuestionQueue, uploads: Path, tmp_path: Path
+    browser: Browser, address: str, queue: QuestionQueue, uploads: Path
 ) -> None:
     context = browser.new_context()
     page = context.new_page()
     page.goto(address)
     set_longest_answer(page, 1024)
-    upload(page, tmp_path, "lease.txt", "The lease was signed in May.")
-    held = [*uploads.iterdir()]
-    assert held
+    upload(page, "lease.txt", "The lease was signed in May.")
+    files = [*uploads.iterdir()]
+    assert files
     ask(page)
     page.locator("#current .growing .text").wait_for(timeout=60_000)
     context.close()
     assert is_idle(queue)
-    assert eventually(lambda: not any(file.exists() for file in held))
+    assert eventually(lambda: not any(file.exists() for file in files))
 
 
 def test_two_visitors_are_answered_at_once_and_each_stops_their_own(page: Page, browser: Browser, address: str) -> None:
@@ -137,20 +141,21 @@ def test_a_conversation_is_there_after_a_reload_until_a_new_one_begins(page: Pag
     answered(page, 0)
 
 
-def upload(page: Page, folder: Path, name: str, text: str) -> None:
-    (folder / name).write_text(text, encoding="utf-8")
-    page.get_by_role("button", name="Toggle Sidebar").first.click()
+def choose_file(page: Page, name: str, text: str) -> None:
+    toggle_sidebar(page)
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Ask your own files").click()
-    chooser.value.set_files(folder / name)
+    chooser.value.set_files({"name": name, "mimeType": "text/plain", "buffer": text.encode()})
+
+
+def upload(page: Page, name: str, text: str) -> None:
+    choose_file(page, name, text)
     expect(page.locator("#added")).to_contain_text(f"1 passages of {name} can be asked", timeout=60_000)
-    page.get_by_role("button", name="Toggle Sidebar").first.click()
+    toggle_sidebar(page)
 
 
-def test_ones_own_files_are_asked_and_belong_to_nobody_else(
-    page: Page, browser: Browser, address: str, tmp_path: Path
-) -> None:
-    upload(page, tmp_path, "lease.txt", "The lease was signed in May.")
+def test_uploaded_files_are_private(page: Page, browser: Browser, address: str) -> None:
+    upload(page, "lease.txt", "The lease was signed in May.")
     expect(page.locator("h1")).to_contain_text("your files")
     ask(page, "When was the lease signed?")
     answered(page)
@@ -159,7 +164,7 @@ def test_ones_own_files_are_asked_and_belong_to_nobody_else(
     expect(page.locator(".sources")).not_to_contain_text("soil")
     other = browser.new_context().new_page()
     other.goto(address)
-    other.get_by_role("button", name="Toggle Sidebar").first.click()
+    toggle_sidebar(other)
     other.get_by_label("Index").click()
     expect(other.get_by_role("option")).to_have_count(1)
     expect(other.get_by_role("option")).to_contain_text("notes0")
@@ -167,9 +172,9 @@ def test_ones_own_files_are_asked_and_belong_to_nobody_else(
 
 
 def test_two_readers_answer_side_by_side(page: Page) -> None:
-    page.get_by_role("button", name="Toggle Sidebar").first.click()
+    toggle_sidebar(page)
     page.get_by_label("Side by side").check()
-    page.get_by_role("button", name="Toggle Sidebar").first.click()
+    toggle_sidebar(page)
     ask(page)
     answered(page)
     replies = page.locator(".reply")
@@ -182,15 +187,12 @@ def test_two_readers_answer_side_by_side(page: Page) -> None:
     assert [*map(str.strip, page.locator(".reader").all_inner_texts())] == ["CEPE reader", "Full prompt"]
 
 
-def test_what_is_wrong_with_an_upload_is_one_sentence(page: Page) -> None:
-    page.get_by_role("button", name="Toggle Sidebar").first.click()
-    with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Ask your own files").click()
-    chooser.value.set_files({"name": "empty.txt", "mimeType": "text/plain", "buffer": b" "})
+def test_a_bad_upload_is_one_sentence(page: Page) -> None:
+    choose_file(page, "empty.txt", " ")
     expect(page.locator("#added [role=alert]")).to_have_text("there are no passages to index.", timeout=60_000)
 
 
-def test_text_is_shown_as_it_is_and_never_obeyed(page: Page) -> None:
+def test_hostile_text_is_shown_as_text(page: Page) -> None:
     ask(page, HOSTILE)
     answered(page)
     assert page.locator(".question").inner_text() == HOSTILE

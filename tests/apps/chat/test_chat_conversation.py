@@ -84,7 +84,7 @@ class Seen(HTMLParser):
 
 
 @given(TURNS)
-def test_whatever_is_said_is_text(turn: Turn) -> None:
+def test_all_text_is_escaped(turn: Turn) -> None:
     seen = Seen(markup.conversation([turn]))
     assert seen.tags <= TAGS
     assert seen.attributes <= {"class", "id", "href", "style", "role", "aria-label", "aria-busy"}
@@ -92,12 +92,12 @@ def test_whatever_is_said_is_text(turn: Turn) -> None:
 
 
 @given(st.lists(TURNS, max_size=3))
-def test_a_browser_gives_back_what_it_was_given(turns: list[Turn]) -> None:
+def test_turns_survive_a_round_trip(turns: list[Turn]) -> None:
     assert load_turns(dump_turns(turns)) == turns
 
 
 @pytest.mark.parametrize("kept", [None, 3, "x", {}, [{}], [{"question": "a", "index": "b", "replies": [{}]}], [[]]])
-def test_what_a_browser_kept_of_something_else_is_no_conversation(kept: object) -> None:
+def test_other_stored_values_are_ignored(kept: object) -> None:
     assert load_turns(kept) == []
 
 
@@ -125,7 +125,7 @@ def an_answer(number: int, shares: list[float] | None, cited: list[int]) -> Answ
     return Answer("", citations, [Hit(each, 1.0) for each in passages], Timings(0, 0, 0, 0, 0), attention_shares=shares)
 
 
-def test_sources_come_by_share_and_all_cited_ones_are_there() -> None:
+def test_sources_are_sorted_by_share_and_include_all_cited_ones() -> None:
     shares = [0.001 * number for number in range(40)]
     found = sources(an_answer(40, shares, [2, 39]))
     assert [source.share for source in found] == [*sorted(shares, reverse=True)[:SHOWN_SOURCES], shares[2]]
@@ -133,7 +133,7 @@ def test_sources_come_by_share_and_all_cited_ones_are_there() -> None:
     assert found[-1].cited == [(1, 5, 6)]
 
 
-def test_without_attention_sources_come_as_they_were_retrieved() -> None:
+def test_without_attention_sources_are_in_retrieval_order() -> None:
     found = sources(an_answer(20, None, []))
     assert [source.title for source in found] == [f"T{number}" for number in range(SHOWN_SOURCES)]
     assert all(source.share is None for source in found)

@@ -14,6 +14,7 @@ from ragx.indexing.build import build
 from ragx.rag import RAG
 from ragx.util.tokenization import load_tokenizer
 from tests.helpers.served import Server, serving
+from tests.helpers.tiny import activate
 
 NOTES = {
     "snow.md": "# Snow\n\nFresh snow reflects up to 90 percent of the sunlight that reaches it.\n",
@@ -34,7 +35,7 @@ def notes_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def talkative(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`tiny_decoder` with a long window; its answers are printable and go on until they are cut."""
+    """`tiny_decoder` with a long window; its answers are printable and only end at the token limit."""
     folder = tmp_path_factory.mktemp("talkative")
     shutil.copytree(tiny_decoder, folder, dirs_exist_ok=True)
     model = AutoModelForCausalLM.from_pretrained(tiny_decoder)
@@ -51,17 +52,14 @@ def talkative(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="session")
 def rag(notes_index: Path, talkative: Path, tmp_path_factory: pytest.TempPathFactory) -> RAG:
-    """Answers from the notes; its passages matter, and their encodings are kept."""
+    """Answers from the notes, depend on the passages, and keep their encodings."""
     from ragx.cepe.store import PassageStore
     from ragx.reader.cepe import CepeReader
 
     rag = RAG.from_index(notes_index, model=str(talkative), dtype="float32", device="cpu")
     reader = rag.readers["cepe"]
     assert isinstance(reader, CepeReader)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for layer in reader.model.model.layers:
-            layer.cross_attn.o_proj.weight.normal_()
+    activate(reader.model)
     folder = tmp_path_factory.mktemp("encodings")
     reader.store = PassageStore(folder, reader.model.encoder_fingerprint(), 32, max_bytes=10**8)
     return rag

@@ -1,4 +1,4 @@
-"""The models that answer when none is named, one after another and together."""
+"""The default models, alone and in a batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ QUESTIONS = ["How much sunlight does fresh snow reflect?", "What does dark soil 
 
 
 @pytest.mark.slow
-def test_the_default_model_answers_the_same_alone_and_in_company(notes_index: Path) -> None:
+def test_the_default_model_answers_the_same_alone_and_in_a_batch(notes_index: Path) -> None:
     rag = RAG.from_index(notes_index, dtype="float32", device="cpu")
     alone = [rag.ask(question, sampling=SamplingParams(max_new_tokens=16)) for question in QUESTIONS]
     assert all(answer.text for answer in alone)

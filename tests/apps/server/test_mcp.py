@@ -1,4 +1,4 @@
-"""What the official client of the Model Context Protocol gets."""
+"""The server as the official client of the Model Context Protocol sees it."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def test_tools_over_stdio(notes_index: Path, talkative: Path) -> None:
 def test_ask_answers_with_citations_and_a_mistake_is_one_line(rag: RAG) -> None:
     async def talk() -> None:
         async with Client(create_server(rag)) as client:
-            asked: Any = await client.call_tool("ask", {"question": QUESTION, "k": 2})
-            assert not asked.is_error
+            answer: Any = await client.call_tool("ask", {"question": QUESTION, "k": 2})
+            assert not answer.is_error
             expected = rag.ask(QUESTION, k=2)
-            assert asked.structured_content["answer"] == expected.text
-            assert len(asked.structured_content["citations"]) == len(expected.citations)
+            assert answer.structured_content["answer"] == expected.text
+            assert len(answer.structured_content["citations"]) == len(expected.citations)
             wrong: Any = await client.call_tool("ask", {"question": " "})
             assert wrong.is_error
             assert wrong.content[0].text.endswith("the question is empty")

@@ -1,4 +1,4 @@
-"""What the official client of OpenAI's API gets."""
+"""The server as OpenAI's own client sees it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever fits the server's own OpenAPI document, or just about not, never makes it fail."""
+"""Requests that fit, or barely miss, the server's OpenAPI document never make it fail."""
 
 from __future__ import annotations
 

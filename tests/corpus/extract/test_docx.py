@@ -190,6 +190,7 @@ DRAWING = "<w:drawing><wp:docPr id='1'/><a:graphic><a:graphicData>{}</a:graphicD
         f"<mc:AlternateContent><mc:Choice Requires='wps'>{DRAWING.format(TEXT_BOX)}</mc:Choice>"
         f"<mc:Fallback><w:pict><v:textbox>{TEXT_BOX}</v:textbox></w:pict></mc:Fallback></mc:AlternateContent>",
         '<w:pict><v:shape><v:textpath string="Under the chestnut tree."/></v:shape></w:pict>',
+        DRAWING.format("<a:txBody><a:p><a:r><a:t>Under the chestnut tree.</a:t></a:r></a:p></a:txBody>"),
         DRAWING.replace("id='1'", "descr='Under the chestnut tree.'").format(""),
     ],
 )

@@ -99,7 +99,8 @@ def test_tables_are_a_row_a_line(parse):
 
 
 def test_charts_diagrams_and_notes(parse):
-    series = "<c:ser><c:tx><c:v>Mill</c:v></c:tx><c:val><c:pt idx='0'><c:v>900</c:v></c:pt></c:val></c:ser>"
+    label = "<c:dLbls><c:dLbl><c:tx><c:rich><a:p><a:r><a:t>peak</a:t></a:r></a:p></c:rich></c:tx></c:dLbl></c:dLbls>"
+    series = f"<c:ser><c:tx><c:v>Mill</c:v></c:tx>{label}<c:val><c:pt idx='0'><c:v>900</c:v></c:pt></c:val></c:ser>"
     notes = shape("7", type="sldNum") + shape("Say it", "slowly.", type="body")
     parsed = parse(
         frame('<c:chart r:id="r1"/>') + frame('<dgm:relIds r:dm="r2"/>'),
@@ -107,13 +108,13 @@ def test_charts_diagrams_and_notes(parse):
         diagramData_r2=xml("dgm:dataModel", f"<dgm:pt><dgm:t>{paragraph('Sow')}</dgm:t></dgm:pt>"),
         notesSlide_r3=xml("p:notes", f"<p:cSld><p:spTree>{notes}</p:spTree></p:cSld>"),
     )
-    assert parsed.text == "Mill: 900\n\nSow\n\nNotes: Say it\nslowly."
+    assert parsed.text == "Mill: 900\npeak\n\nSow\n\nNotes: Say it\nslowly."
 
 
 def test_slides_without_text_and_embedded_objects_are_named(parse):
-    picture, object = "<p:pic/>", frame("<p:oleObj progId='Excel.Sheet.12'/>")
+    picture, object = "<p:pic/>", frame("<p:oleObj progId='Excel.Sheet.12'/>" * 2)
     assert parse(shape("Snow"), picture, picture, "", picture + object).missing == [
-        "slides 2-3, 5 without text, only pictures",
+        "slides 2-3, 5: only pictures, no text",
         "1 embedded object could not be read",
     ]
 
@@ -143,6 +144,6 @@ def test_other_files_under_the_suffix_say_what_they_are(tmp_path, streams, messa
 def test_a_bomb_costs_the_file_and_a_damaged_slide_itself(tmp_path, parse):
     parsed = parse(shape("Snow"), "<p:sp>", shape("Ice"))
     assert parsed.text == "Snow\n\f\fIce"
-    assert parsed.missing[0].startswith("slide 2 could not be read: is damaged")
+    assert parsed.missing[0].startswith("slide 2 could not be read; the first is damaged")
     bomb = write_parts(tmp_path / "b.pptx", {"ppt/presentation.xml": b" " * (201 << 20)})
     assert "unpacks to more than 200 MB" in reason(bomb)

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import lzma
 import struct
 
 import pytest
 
 from ragx.corpus.extract import xls
 from ragx.corpus.extract.parsed import UnreadableError
-from tests.helpers.office import old_office_file, relations, write_parts, xml
-
-WORKBOOK = lzma.decompress(
-    base64.b85decode(
-        "T>t<81poj4|NsC0{{Uz+z8r=ycVP6SgepJ`9Cjyy@{xwzh{`9r;h?w11QTbQ&6v4qH5DqE;RDmf=*-ddOF!ADBJp6^u*dE%)j~d{"
-        "qlzMTfmIQ38#MY4`=iQc0LNj?E2yB5A(vqWx@p0U6P@GS0(3<_XCNVJCdeWJVe>%_kxRXrXkkI@1PshgRTPo~br?s3v0BL0&#yaO"
-        "1YIXu=8xVZ86%PgQp)G|4K_}@Z**jvsAC2ErLIm%qJZsCuhZXYhFIWpB#fCe@o)XEoa^fa<QdeoUc3++VTPbpI>mnW?Z?)1^jgCg"
-        "K~~Lk+}iX#RmK#Ocp;+!18^MR*&1q~C~p(MO~2eDJ(GP%<smi{vWgq)*@Ecto9z0gPd+&S^F{_Xru9s;fhcvJo%3ivSzJZwZ1KD|"
-        "n@9eT8jpc_cN?fN*yZ7zf#oMvw>Svf23KK2K%U&|^7IthHcbaFERL1l6@LDCSM2Gh9G&(08Fy$fF(vV1wpph0(04$rY&2|8o8Pak"
-        "ht6<JQGbSf&CjemE-!!>urO%n?g&qDAe8>QAL@HG{^x?K1uXty`<`0`q3FTis~~kJ??`#TKOq1TC0f``%U*g~JNdx|2J1H8l~wQ~"
-        "7zq*9z_odas{(L-JY8h+VHQ^~K_x%+&{NNb)2ybr{$`&9B#_d_w%!C}(MFH|=sr>C@?Jgir-mN3>{-ee0w8&3$)|LI>BCrKL|_pC"
-        "^Df3NnQHqSDnn!(ef_<%#2J=p2<m5NAM!oUVW<Uc--vRmRCyVZiGz%%VZSC}tH~T9i+JGENP~!4vE3scN1sB2%uZEEf5;$V`J;ep"
-        "$rk)a>dxArdxT7w_}D*mJOqo(tzA$N&JRU1J;?#<Jz7wjG3B3jYo6mpb}sk37C!"
-    )
-)
-"""A workbook in the format of Excel 97, made with xlwt 1.3.0."""
+from tests.helpers.office import OLD_WORKBOOK, old_office_file, relations, write_parts, xml
 
 
 def test_an_old_workbook(tmp_path):
     path = tmp_path / "a.xls"
-    path.write_bytes(WORKBOOK)
+    path.write_bytes(OLD_WORKBOOK)
     parsed = xls.parse(path)
     assert parsed.text == (
         "Rents\n\nName | From | Rent\nName: Sand; From: 1931-03-01; Rent: 900.5\n"
@@ -96,7 +79,7 @@ def test_other_formats_under_the_suffix_are_read(tmp_path):
     [
         (b"Name\tRent\nSand\t900\n", "rename it to .csv or .tsv"),
         (b"", "is not an Excel workbook"),
-        (WORKBOOK[:2000], "is not an Excel workbook"),
+        (OLD_WORKBOOK[:2000], "is not an Excel workbook"),
         (old_office_file("EncryptedPackage"), "is encrypted"),
         (old_office_file("WordDocument"), "save it as .docx"),
         (b"PK\3\4", "is not an Excel workbook"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ragx.errors import IndexFolderError
 from ragx.index import Index, index, read_manifest, verify
+from tests.helpers.mutations import mutated
 from tests.helpers.torture.index import NEW, answer, build, thin
 
 
@@ -63,19 +64,3 @@ def same_values(one: bytes, other: bytes) -> bool:
         return bool(json.loads(one) == json.loads(other))
     except ValueError:
         return False
-
-
-def mutated(whole: bytes, rng: random.Random) -> bytes:
-    if not whole:
-        return rng.randbytes(8)
-    at, end = sorted((rng.randrange(len(whole)), rng.randrange(1, len(whole) + 1)))
-    changed = rng.choice(
-        [
-            whole[:at] + bytes([whole[at] ^ 1 << rng.randrange(8)]) + whole[at + 1 :],
-            whole[:at] + rng.randbytes(end - at) + whole[end:],
-            whole[:at] + bytes(end - at) + whole[end:],
-            whole[:at],
-            whole + rng.randbytes(1),
-        ]
-    )
-    return changed if changed != whole else whole + b"\0"
