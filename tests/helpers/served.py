@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -44,9 +44,11 @@ def eventually(holds: Callable[[], bool], within: float = 30.0) -> bool:
 
 
 @contextmanager
-def serving(rag: RAG, *, token: str | None = None, host: str = "127.0.0.1", **limits: Any) -> Iterator[Server]:
+def serving(
+    rag: RAG, *, token: str | None = None, host: str = "127.0.0.1", origins: Sequence[str] = (), **limits: Any
+) -> Iterator[Server]:
     service = Service(rag, Metrics(), **limits)
-    app = create_app(service, MODEL, token=token, host=host)
+    app = create_app(service, MODEL, token=token, host=host, origins=origins)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
