@@ -108,7 +108,7 @@ def with_pypdfium2(path: Path) -> str:
 def with_pdfminer(path: Path) -> str:
     from pdfminer.high_level import extract_text
 
-    return extract_text(path)
+    return str(extract_text(path))
 
 
 def with_pdfplumber(path: Path) -> str:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ragx.util.text import without_surrogates
+
 MAX_FIELDS = 100
 MAX_VALUE_CHARS = 1000
 MAX_ITEMS = 100
@@ -25,7 +27,7 @@ def plain_fields(fields: Mapping[Any, object]) -> dict[str, object]:
         if not stack or len(plain) == MAX_FIELDS:
             break
         prefix, (key, value) = stack.pop()
-        name = f"{prefix}{key}"[:MAX_VALUE_CHARS]
+        name = without_surrogates(f"{prefix}{key}"[:MAX_VALUE_CHARS])
         if isinstance(value, Mapping):
             stack += [(f"{name}.", item) for item in reversed(list(value.items())[:MAX_FIELDS])]
         elif (kept := _plain(value)) not in ("", None, []):
@@ -51,5 +53,5 @@ def _scalar(value: object) -> object:
         return value if math.isfinite(value) else str(value)
     if isinstance(value, Mapping | list | tuple | set | bytes):
         return None
-    text = str(value)
+    text = without_surrogates(str(value))
     return text if len(text) <= MAX_VALUE_CHARS else text[: MAX_VALUE_CHARS - 1] + "…"

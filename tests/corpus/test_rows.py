@@ -121,8 +121,9 @@ def test_a_bad_line_is_skipped_with_its_number_and_the_rest_is_read(tmp_path, li
 
 def test_lone_surrogates_do_not_survive(tmp_path):
     path = tmp_path / "rows.jsonl"
-    path.write_text(r'{"id": "\ud800", "title": "\udc00", "text": "\ud83d\ude00\ud83d"}')
+    path.write_text(r'{"id": "\ud800", "title": "\udc00", "text": "\ud83d\ude00\ud83d", "\ud800": "\ud800"}')
     (document,) = read_jsonl(path)
+    assert json.loads(document.metadata) == {"\ufffd": "\ufffd"}
     assert (document.id, document.title, document.text) == ("\ufffd", "\ufffd", "😀\ufffd")
 
 

@@ -12,6 +12,7 @@ from ragx.corpus.extract.front_matter import split_front_matter
 from ragx.corpus.extract.markdown import outline
 from ragx.corpus.extract.parsed import Parsed, TextBuilder, UnreadableError, clean
 from ragx.corpus.extract.source import read_source
+from ragx.corpus.metadata import plain_fields
 
 MAX_OUTPUT_CHARS = 10_000
 """Longer outputs are cut: they are mostly logs."""
@@ -56,9 +57,7 @@ def parse(path: Path) -> Parsed:
     if cut:
         missing.append(f"{cut} outputs are longer than {MAX_OUTPUT_CHARS:,} characters: their rest was left out")
     title = str(fields.pop("title", "") or metadata.get("title", "") or next((found.text for found in headings), ""))
-    return Parsed(
-        text.text, title, headings, metadata=({"language": language} if language else {}) | fields, missing=missing
-    )
+    return Parsed(text.text, title, headings, metadata=plain_fields({"language": language}) | fields, missing=missing)
 
 
 def _joined(lines: object) -> str:

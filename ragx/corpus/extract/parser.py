@@ -142,7 +142,8 @@ class Parser:
 
 
 def _parsed(fields: dict[str, Any]) -> Parsed:
-    return Parsed(**fields | {"headings": [Heading(**heading) for heading in fields["headings"]]})
+    headings = [Heading(each["start"], each["level"], one_line(each["text"])) for each in fields["headings"]]
+    return Parsed(**fields | {"headings": headings})
 
 
 def _document(parsed: Parsed, id: str, path: Path) -> Document:

@@ -34,6 +34,19 @@ def test_sections_of_restructured_text(parse):
     assert json.loads(document.metadata) == {"author": "X"}
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.rst", "x" * 5000 + "\n" + "=" * 5000),
+        ("a.json", json.dumps({"x" * 5000: {"a": 1}})),
+        ("a.md", "# " + "x" * 5000),
+    ],
+)
+def test_what_every_passage_repeats_of_a_heading_is_short(parse, name, text):
+    ((_, heading),) = headings(parse(name, text)[0])
+    assert len(heading) <= 300
+
+
 def test_org(parse):
     document, _ = parse(
         "a.org",
