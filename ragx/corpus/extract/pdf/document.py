@@ -27,6 +27,8 @@ _MIN_PATHS = 20
 _MAX_DAMAGED = 1000
 """Pages in a row after which a file has no more that can be read, whatever number it states."""
 _MAX_HEADINGS = 10_000
+_MAX_ATTACHED = 20
+"""Attached files that are named."""
 _LARGE = 1.15
 """Size of a title in units of the usual size."""
 _MAX_TITLE_CHARS = 200
@@ -72,37 +74,42 @@ def _parsed(document: PdfDocument) -> Parsed:
     words, notes, empty, damaged = _pages(document)
     kept = without_repeats(words)
     for number, (drawn, rest) in enumerate(zip(words, kept, strict=True), 1):
-        if drawn and not rest:  # nothing but a header and a footer
+        if drawn and not rest and number not in empty:  # nothing but a header and a footer
             if _shows_something(document[number - 1]):
                 empty.append(number)
             else:
                 rest += drawn
     missing = [f"{_ranges(damaged)} no readable content: the file is damaged"] if damaged else []
     missing += _recognise(document, sorted(empty), kept)
-    if attached := [
-        document.get_attachment(index).get_name() for index in range(min(document.count_attachments(), 20))
-    ]:
-        missing.append(f"attached files are not read: {', '.join(attached)}")
+    if attached := min(document.count_attachments(), _MAX_ATTACHED):
+        names = ", ".join(document.get_attachment(index).get_name() for index in range(attached))
+        missing.append(f"attached files are not read: {names}")
     pages = [lines_of(page) for page in kept]
     for page, texts in zip(pages, notes, strict=True):
         page += [Line(f"Note: {text}", space_above=True) for text in texts]
     title = _title(document, pages)
     join_words(pages)
-    text = TextBuilder()
-    starts: list[list[tuple[int, str]]] = []
+    text, offsets = _joined(pages)
+    if empty and not text:
+        raise UnreadableError("; ".join(missing))
+    headings = sorted(_headings(document, offsets), key=lambda heading: heading.start)
+    return Parsed(text, title, headings, paged=True, metadata=_metadata(document), missing=missing)
+
+
+def _joined(pages: Sequence[list[Line]]) -> tuple[str, list[list[tuple[int, str]]]]:
+    """The text of all pages, and for each page the offsets and texts of its lines."""
+    builder = TextBuilder()
+    offsets: list[list[tuple[int, str]]] = []
     for number, page in enumerate(pages):
         if number:
-            text.page()
-        starts.append([])
+            builder.page()
+        offsets.append([])
         for line in page:
-            before = len(text)
-            text.add(line.text, "\n\n" if line.space_above else "\n")
-            if len(text) > before:
-                starts[-1].append((len(text) - len(clean(line.text).strip()), line.text))
-    if empty and not text.text:
-        raise UnreadableError("; ".join(missing))
-    headings = sorted(_headings(document, starts), key=lambda heading: heading.start)
-    return Parsed(text.text, title, headings, paged=True, metadata=_metadata(document), missing=missing)
+            before = len(builder)
+            builder.add(line.text, "\n\n" if line.space_above else "\n")
+            if len(builder) > before:
+                offsets[-1].append((len(builder) - len(clean(line.text).strip()), line.text))
+    return builder.text, offsets
 
 
 def _pages(document: PdfDocument) -> tuple[list[list[Word]], list[list[str]], list[int], list[int]]:
