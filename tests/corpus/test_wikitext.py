@@ -124,7 +124,7 @@ def test_another_wiki_names_its_namespaces_differently():
         ("{|\n|}", ""),
     ],
 )
-def test_a_table_is_a_row_a_line(wikitext, text):
+def test_each_row_of_a_table_is_a_line(wikitext, text):
     assert plain_text(wikitext) == text
 
 
@@ -146,7 +146,7 @@ def test_a_table_is_a_row_a_line(wikitext, text):
         ("{{Cite book|title=x|year=1999}}\n{{Navbox|a=x|b=y}}\n{{Authority control|a=1|b=2}}", ""),
     ],
 )
-def test_a_box_is_a_value_a_line(wikitext, text):
+def test_each_value_of_a_box_is_a_line(wikitext, text):
     assert plain_text(wikitext) == text
 
 
