@@ -35,14 +35,10 @@ LITERAL = {
     "spnd": " – ",
     "spaced ndash": " – ",
     "mdashb": "—",
-    "yes": "Yes",
-    "no": "No",
-    "won": "Won",
-    "nom": "Nominated",
-    "n/a": "N/A",
-    "tba": "TBA",
 }
 """Templates that stand for a fixed text."""
+DEFAULTS = {"yes": "Yes", "no": "No", "won": "Won", "nom": "Nominated", "n/a": "N/A", "tba": "TBA"}
+"""Templates that read like their first value, or like this without one."""
 FIRST_VALUE = {
     *("nowrap", "nobr", "small", "smaller", "big", "large", "larger", "nobold", "noitalic", "sc", "smallcaps", "em"),
     *("abbr", "tooltip", "linktext", "vanchor", "visible anchor", "keypress", "nastaliq", "strong", "math", "mvar"),

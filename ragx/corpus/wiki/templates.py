@@ -12,6 +12,7 @@ from collections.abc import Callable
 from ragx.corpus.wiki.template_names import (
     CURRENCIES,
     DATE_NAME,
+    DEFAULTS,
     DROPPED,
     DROPPED_BEGINNINGS,
     DROPPED_ENDS,
@@ -55,7 +56,9 @@ def template_text(name: str, values: list[str], named: dict[str, str], *, alone:
     """
     name = name.strip().lower().replace("_", " ")
     if name in LITERAL:
-        return next((value.strip() for value in values if value.strip()), LITERAL[name])
+        return LITERAL[name]
+    if name in DEFAULTS:
+        return next((value.strip() for value in values if value.strip()), DEFAULTS[name])
     if name in DROPPED or name.startswith(DROPPED_BEGINNINGS) or name.endswith(DROPPED_ENDS):
         return ""
     if ":" in name:
