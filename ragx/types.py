@@ -105,8 +105,11 @@ class Citation:
 
 
 def place(found: Passage | Citation) -> str:
-    """Where it begins in its document, as in "page 3", or "characters 120-460" where there are no pages."""
-    return f"page {found.page}" if found.page else f"characters {found.start}-{found.end}"
+    """Where it stands in its document: "page 3", "pages 3-4", or "characters 120-460" where there are no pages."""
+    if not found.page:
+        return f"characters {found.start}-{found.end}"
+    last = found.page + found.text.count("\f")
+    return f"page {found.page}" if last == found.page else f"pages {found.page}-{last}"
 
 
 @dataclass(frozen=True, slots=True)

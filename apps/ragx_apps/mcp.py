@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from ragx.cli.options import IndexFolder, Offline, with_settings
-from ragx.cli.setup import opened_rag
-from ragx.config import ModelOptions
+from ragx.cli.setup import open_search
+from ragx.config import ModelOptions, SearchOptions, checked
 from ragx.errors import ConfigError, RagxError
 from ragx.types import Citation, Hit, SearchMethod
+from ragx.util.terminal import notice
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
     from ragx.rag import RAG
+    from ragx.retrieval import CurrentIndex
 
 T = TypeVar("T")
 
@@ -45,17 +48,60 @@ def mcp(
     method: Annotated[SearchMethod, typer.Option(help="dense, bm25, or hybrid: both, fused.")] = "hybrid",
     offline: Offline = False,
 ) -> None:
-    """Offer `search` and `ask` to agents over stdio (Model Context Protocol)."""
+    """Offer `search` and `ask` to agents over stdio (Model Context Protocol); models load when a tool needs them."""
     try:
         import mcp  # noqa: F401
     except ImportError:
         raise ConfigError("`ragx mcp` needs one more package: pip install 'ragx[mcp]'") from None
-    with opened_rag(index, models, method=method) as rag:
-        create_server(rag).run("stdio")
+    from ragx.index import read_manifest
+    from ragx.index.names import index_folder
+
+    checked(SearchOptions, {"method": method})
+    read_manifest(index_folder(index))  # report a bad index now
+    with ExitStack() as stack:
+        loading = threading.RLock()
+
+        @once(loading)
+        def current() -> CurrentIndex:
+            return open_search(index, models.device, models.dtype, method=method, engine="local")
+
+        @once(loading)
+        def answering() -> RAG:
+            from ragx.rag import RAG, open_readers
+
+            readers, notes = open_readers(models)
+            for note in notes:
+                notice(note)
+            return stack.enter_context(RAG(current(), readers, method=method, notes=notes))
+
+        def searching() -> RAG:
+            from ragx.rag import RAG
+
+            return RAG(current(), {}, method=method)
+
+        create_server(searching, answering).run("stdio")
 
 
-def create_server(rag: RAG) -> MCPServer[Any]:
-    """The tools `search` and `ask` over an index."""
+def once(loading: AbstractContextManager[object]) -> Callable[[Callable[[], T]], Callable[[], T]]:
+    """Make a function keep its value, but no error; a second call waits for the first."""
+
+    def keep(load: Callable[[], T]) -> Callable[[], T]:
+        kept = cache(load)
+
+        def get() -> T:
+            with loading:
+                return kept()
+
+        return get
+
+    return keep
+
+
+def create_server(searching: Callable[[], RAG], answering: Callable[[], RAG]) -> MCPServer[Any]:
+    """The tools `search` and `ask`; each opens what it needs when it is first called.
+
+    Clients give up on a server that takes more than a few seconds to answer `initialize`.
+    """
     import anyio.to_thread
     from mcp.server.mcpserver import MCPServer
     from mcp.server.mcpserver.exceptions import ToolError
@@ -74,14 +120,14 @@ def create_server(rag: RAG) -> MCPServer[Any]:
     @server.tool()
     async def search(query: str, k: int = 10) -> list[Hit]:
         """Find the k passages of the index that match a query best, best first."""
-        return await in_thread(partial(rag.retrieve, query, k=k))
+        return await in_thread(lambda: searching().retrieve(query, k=k))
 
     @server.tool()
     async def ask(question: str, k: int = 60) -> AskResult:
         """Answer a question from the k best passages of the index, citing verbatim spans of them."""
         cancel = threading.Event()
         try:
-            answer = await in_thread(partial(rag.ask, question, k=k, cancel=cancel))
+            answer = await in_thread(lambda: answering().ask(question, k=k, cancel=cancel))
         finally:
             cancel.set()  # also when the agent cancels the call
         return AskResult(answer.text, answer.citations, answer.notes)

@@ -80,6 +80,8 @@ def split_document(
 ) -> Iterator[Passage]:
     """Chunk a document into passages whose text is verbatim `document.text[start:end]`; at least one, perhaps empty.
 
+    A page that fits into one passage, such as a slide, is a passage of its own.
+
     Args:
         document: the document.
         chunking: unit, size and overlap.
@@ -92,11 +94,15 @@ def split_document(
     spans: Iterable[Span]
     if document.whole or chunking.unit == "document":
         spans = (whole,)
-    elif chunking.unit == "tokens" and tokenizer is not None:
-        spans = windows(token_spans(text, tokenizer), chunking.size, chunking.overlap)
     else:
-        spans = windows(word_spans(text), chunking.size, chunking.overlap)
-        if tokenizer is not None and tokenizer.is_fast and window is not None:
+        spans = (
+            (first + start, first + end)
+            for first, last in sections(document, chunking.size)
+            for start, end in windows(
+                _unit_spans(text[first:last], chunking, tokenizer), chunking.size, chunking.overlap
+            )
+        )
+        if chunking.unit == "words" and tokenizer is not None and tokenizer.is_fast and window is not None:
             spans = _fitting(document, spans, tokenizer, window)
     position = -1
     origins = _Origins(document)
@@ -104,6 +110,26 @@ def split_document(
         yield _passage(document, position, start, end, origins)
     if position < 0:
         yield _passage(document, 0, *whole, origins)
+
+
+def sections(document: Document, size: int) -> Iterator[Span]:
+    """The parts of a document that no passage crosses: pages of at most `size` words, and runs of longer pages."""
+    start = end = 0
+    for page in document.text.split("\f") if document.paged else ():
+        if sum(1 for _ in islice(word_spans(page), size + 1)) <= size:
+            if start < end:
+                yield start, end
+            yield end, end + len(page)
+            start = end + len(page) + 1
+        end += len(page) + 1
+    if start < len(document.text):
+        yield start, len(document.text)
+
+
+def _unit_spans(text: str, chunking: Chunking, tokenizer: PreTrainedTokenizerBase | None) -> Iterator[Span]:
+    if chunking.unit == "tokens" and tokenizer is not None:
+        return token_spans(text, tokenizer)
+    return word_spans(text)
 
 
 def _fitting(

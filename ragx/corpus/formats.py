@@ -10,9 +10,9 @@ from ragx.corpus.fields import id_field, text_field
 from ragx.util.compressed import COMPRESSED, open_bytes
 
 Format = Literal[
-    "text", "markdown", "rst", "org", "latex", "subtitles", "json", "yaml", "code", "notebook", "table",
-    "html", "pdf", "docx", "pptx", "xlsx", "xls", "odf", "rtf", "doc",
-    "jsonl", "csv", "parquet", "dpr", "mediawiki", "archive",
+    "text", "markdown", "rst", "org", "latex", "subtitles", "json", "yaml", "code", "notebook", "table", "html",
+    "epub", "eml", "msg", "mbox", "pdf", "docx", "pptx", "xlsx", "xls", "odf", "rtf", "doc", "jsonl", "csv", "parquet",
+    "dpr", "mediawiki", "archive",
 ]  # fmt: skip
 
 SUFFIXES: dict[Format, str] = {
@@ -30,7 +30,7 @@ SUFFIXES: dict[Format, str] = {
     ),
     "notebook": ".ipynb",
     "table": ".csv .tsv",
-    "html": ".html .htm",
+    "html": ".html .htm .xhtml .xht",
     "pdf": ".pdf",
     "docx": ".docx .docm .dotx .dotm",
     "pptx": ".pptx .pptm .ppsx .ppsm .potx .potm",
@@ -39,16 +39,22 @@ SUFFIXES: dict[Format, str] = {
     "odf": ".odt .ott .ods .ots .odp .otp .odg .fodt .fods .fodp .fodg",
     "rtf": ".rtf",
     "doc": ".doc .dot .ppt .pps .pot",
+    "epub": ".epub",
+    "eml": ".eml .emlx",
+    "msg": ".msg",
+    "mbox": ".mbox .mbx",
     "jsonl": ".jsonl .ndjson",
     "parquet": ".parquet",
     "archive": ".zip",
 }
 """Suffixes of each format; files of the others are recognised by their first bytes (`BY_CONTENT`)."""
 _BY_SUFFIX = {suffix: format for format, suffixes in SUFFIXES.items() for suffix in suffixes.split()}
-EXTRACTED = frozenset[Format]((
-    "markdown", "rst", "org", "latex", "subtitles", "json", "yaml", "code", "notebook", "table",
-    "html", "pdf", "docx", "pptx", "xlsx", "xls", "odf", "rtf", "doc",
-))  # fmt: skip
+EXTRACTED = frozenset[Format](
+    (
+        *("markdown", "rst", "org", "latex", "subtitles", "json", "yaml", "code", "notebook", "table"),
+        *("html", "epub", "eml", "msg", "pdf", "docx", "pptx", "xlsx", "xls", "odf", "rtf", "doc"),
+    )
+)
 """Formats whose files are parsed in a child process, by the module of `extract` that has their name."""
 _TABLES = (".csv", ".tsv")
 BY_CONTENT: dict[Format, str] = {

@@ -134,6 +134,9 @@ class FileReader:
                     yield from read_dpr(file.path)
                 case "parquet":
                     yield from self._rows.read_rows(file.path, "parquet")
+                case "mbox":
+                    for entry in self._rows.read_mails(file.path, file.id):
+                        yield _dated(entry, file.path)
                 case "mediawiki":
                     yield from self._wiki_articles(file.path)
                 case "archive":

@@ -13,18 +13,18 @@ from ragx.corpus.extract.code import GRAMMARS
 _LIBRARIES = (
     "chardet",
     "lxml",
-    "lxml_html_clean",
     "markdown-it-py",
     "mwparserfromhell",
+    "olefile",
     "pyarrow",
     "pylatexenc",
-    "pypdf",
+    "pypdfium2",
     "python-calamine",
     "PyYAML",
     "tokenizers",
-    "trafilatura",
 )
 _OPTIONAL_LIBRARIES = (
+    "rapidocr",
     "tree-sitter",
     *sorted({f"tree-sitter-{grammar.partition('.')[0].replace('_', '-')}" for grammar in GRAMMARS.values()}),
 )

@@ -6,6 +6,7 @@
     retriever.py    RagxRetriever, over an index that ragx has built
     embeddings.py   RagxEmbeddings, and any LangChain embeddings as an index's embedder
     vectorstore.py  RagxVectorStore, an index that documents are added to and deleted from
+    filters.py      conditions on documents' metadata
     documents.py    LangChain's documents and ragx's passages
 
 Needs `pip install 'ragx[langchain]'`.

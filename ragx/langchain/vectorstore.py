@@ -22,12 +22,13 @@ from ragx.errors import ConfigError
 from ragx.index import read_manifest, update_index
 from ragx.langchain.documents import to_document, to_passage
 from ragx.langchain.embeddings import RagxEmbeddings, as_embedder
+from ragx.langchain.filters import metadata_test
 from ragx.retrieval import CurrentIndex, Retriever
 from ragx.types import Embedder
 from ragx.util.text import without_surrogates
 
 Filter: TypeAlias = Mapping[str, Any] | Callable[[Document], bool]
-"""Required metadata values, or a predicate on documents."""
+"""Conditions on the metadata (`metadata_test`), or a predicate on documents."""
 
 
 class RagxVectorStore(VectorStore):
@@ -156,7 +157,10 @@ class RagxVectorStore(VectorStore):
         return [to_document(index.passage(rows[id])) for id in ids if id in rows]
 
     def similarity_search(self, query: str, k: int = 4, filter: Filter | None = None, **kwargs: Any) -> list[Document]:
-        """The k documents nearest to a question."""
+        """The k documents nearest to a question that pass the filter, a function or conditions on the metadata.
+
+        >>> store.similarity_search("pump", filter={"year": {"$gte": 2020}, "language": {"$in": ["en", "de"]}})
+        """
         return [document for document, _ in self.similarity_search_with_score(query, k, filter)]
 
     def similarity_search_with_score(
@@ -168,10 +172,14 @@ class RagxVectorStore(VectorStore):
     def _similarity_search_with_relevance_scores(
         self, query: str, k: int = 4, filter: Filter | None = None, **kwargs: Any
     ) -> list[tuple[Document, float]]:
-        """The k documents of greatest inner product with a question, and their cosines with it: -1 to 1, as 0 to 1."""
+        """The k documents of greatest inner product with a question, and their cosines with it; negative ones as 0.
+
+        Unrelated text has a cosine near 0 with most embedders, `all-minilm-l6-v2` among them; others need a threshold
+        of their own.
+        """
         vector = self._vector(query)
         found = self._search(vector.tolist(), k, filter)
-        return [(document, (_cosine(vector, nearby) + 1) / 2) for document, _, nearby in found]
+        return [(document, max(_cosine(vector, nearby), 0.0)) for document, _, nearby in found]
 
     async def _asimilarity_search_with_relevance_scores(
         self, query: str, k: int = 4, filter: Filter | None = None, **kwargs: Any
@@ -231,6 +239,7 @@ class RagxVectorStore(VectorStore):
         """The k documents nearest to a question or vector that pass the filter, their scores and vectors."""
         if k < 1:
             raise ConfigError(f"k must be a positive integer, got {k}")
+        passes = _predicate(filter)
         if not self._exists():
             return []
         retriever = self._current.retriever
@@ -238,7 +247,7 @@ class RagxVectorStore(VectorStore):
         found: list[tuple[Document, float, np.ndarray]] = []
         for row, score in _nearest_rows(retriever, self._vector(query), k):
             document = to_document(retriever.index.passage(row))
-            if _passes(document, filter):
+            if passes(document):
                 found.append((document, score, retriever.index.vector(row)))
                 if len(found) == k:
                     break
@@ -273,9 +282,8 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
     return min(max(float(a @ b) / lengths, -1.0), 1.0) if lengths else 0.0
 
 
-def _passes(document: Document, filter: Filter | None) -> bool:
-    if filter is None:
-        return True
+def _predicate(filter: Filter | None) -> Callable[[Document], bool]:
     if callable(filter):
-        return filter(document)
-    return all(name in document.metadata and document.metadata[name] == value for name, value in filter.items())
+        return filter
+    test = metadata_test({} if filter is None else filter)
+    return lambda document: test(document.metadata)

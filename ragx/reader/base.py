@@ -10,8 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ragx.config import SamplingParams
-from ragx.errors import ConfigError
-from ragx.reader.prompt import Prompt, build_prompt
+from ragx.reader.prompt import Prompt, build_prompt, count_question_tokens
 from ragx.types import Message, Passage
 
 if TYPE_CHECKING:
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
     from ragx.cepe.model import CepeModel
     from ragx.engine.batching import BatchDecoder
     from ragx.engine.decoding import AnswerStream
+
+SHORTEST_ANSWER = 64
+"""Tokens that even the longest question leaves the answer."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,13 @@ class Reader(ABC):
     ) -> AnswerStream:
         """Decode the answer; yields the text of each token until the answer ends.
 
+        It has at most `sampling.max_new_tokens` tokens, and no more than the prompt leaves of the decoder's window.
         Setting `cancel`, or closing the stream, ends it before the next token.
         """
         from ragx.engine.decoding import AnswerStream, generate
 
+        most = min(sampling.max_new_tokens, self._window - len(prepared.prompt.ids))
+        sampling = sampling.model_copy(update={"max_new_tokens": most})
         tokens = self.batch.generate if self.batch is not None else partial(generate, self.model, self.tokenizer)
         ids = tokens(prepared.prompt.ids, prepared.context, sampling, cancel or threading.Event())
         return AnswerStream(ids, self.model, self.tokenizer, sampling)
@@ -81,13 +86,22 @@ class Reader(ABC):
     def _prompt(
         self, question: str, passages: Sequence[Passage], sampling: SamplingParams, history: Sequence[Message]
     ) -> tuple[Prompt, list[str]]:
-        """The prompt, and a note if passages were left out of it."""
-        window = self.model.config.max_position_embeddings
-        room = window - sampling.max_new_tokens
-        if room <= 0:
-            raise ConfigError(f"max_new_tokens must be below the decoder's window of {window} tokens")
-        prompt = build_prompt(self.tokenizer, question, passages, max_tokens=room, history=history)
-        if prompt.passages == len(passages):
-            return prompt, []
-        count = f"{prompt.passages} of the {len(passages)} passages" if prompt.passages else "none of the passages"
-        return prompt, [f"the decoder's window of {window} tokens holds {count} meant for the prompt"]
+        """The prompt, and notes if passages were left out of it or it leaves less room than the answer may take.
+
+        Passages leave the answer the tokens it may take, up to half of the window; a long question leaves it the rest.
+        """
+        window, wanted = self._window, sampling.max_new_tokens
+        rest = window - count_question_tokens(self.tokenizer, question, history)
+        answer = min(wanted, max(min(window // 2, rest), SHORTEST_ANSWER))
+        prompt = build_prompt(self.tokenizer, question, passages, max_tokens=window - answer, history=history)
+        notes = []
+        if prompt.passages < len(passages):
+            count = f"{prompt.passages} of the {len(passages)} passages" if prompt.passages else "none of the passages"
+            notes.append(f"the decoder's window of {window} tokens holds {count} meant for the prompt")
+        if wanted > (left := window - len(prompt.ids)):
+            notes.append(f"the decoder's window of {window} tokens leaves {left} for the answer")
+        return prompt, notes
+
+    @property
+    def _window(self) -> int:
+        return int(self.model.config.max_position_embeddings)

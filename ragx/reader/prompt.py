@@ -44,7 +44,7 @@ def build_prompt(
         ConfigError: the question, with the conversation's system messages, does not fit.
     """
     system = instructions(history)
-    room = max_tokens - len(chat_ids(tokenizer, _message(question, [], system)))
+    room = max_tokens - count_question_tokens(tokenizer, question, history)
     if room < 0:
         raise ConfigError(f"the question is too long: the prompt must fit into {max_tokens} tokens")
     before = _last_turns(tokenizer, history, room // 2)
@@ -60,9 +60,14 @@ def build_prompt(
     return Prompt(prompt, len(kept))
 
 
+def count_question_tokens(tokenizer: PreTrainedTokenizerFast, question: str, history: Sequence[Message] = ()) -> int:
+    """Tokens of a prompt without passages and earlier turns: the question and the system messages."""
+    return len(chat_ids(tokenizer, _message(question, [], instructions(history))))
+
+
 def question_fits(tokenizer: PreTrainedTokenizerFast, question: str, *, max_tokens: int) -> bool:
     """Whether `build_prompt` has room for the question."""
-    return len(chat_ids(tokenizer, _message(question, [], ""))) <= max_tokens
+    return count_question_tokens(tokenizer, question) <= max_tokens
 
 
 def _last_turns(tokenizer: PreTrainedTokenizerFast, history: Sequence[Message], room: int) -> list[Message]:

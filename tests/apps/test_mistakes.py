@@ -16,6 +16,8 @@ from tests.helpers.command import RunCommand
         (["serve", "--token", "tök"], "the token must be one or more printable ASCII characters"),
         (["serve", "-k", "0"], "k: must be greater than or equal to 1, got 0"),
         (["serve", "--method", "magic"], "method: 'magic' is not one of"),
+        (["serve", "--allow-origin", "*"], "--allow-origin must be the origin of a page"),
+        (["serve", "--allow-origin", "http://localhost:3000/v1"], "--allow-origin must be the origin of a page"),
         (["mcp", "--method", "magic"], "method: 'magic' is not one of"),
         (["serve", "--engine", "spark"], "engine: 'spark' is not one of"),
         (["serve", "--address", "auto"], "--address"),

@@ -14,7 +14,7 @@ from ragx.corpus import Document, PassageCounts, split_passages, unique_passages
 from ragx.corpus.chunking import token_spans
 from ragx.corpus.document import Heading
 from ragx.errors import CorpusError
-from ragx.types import Passage
+from ragx.types import Passage, place
 
 WHITESPACE = " \t\n\r\x0b\x0c\x1c\x85\xa0\u2003\u3000"
 texts = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from("ab " + WHITESPACE)), max_size=80)
@@ -207,6 +207,22 @@ def test_a_passage_carries_the_metadata_of_its_document_and_no_page_where_there_
     document = Document("d", "Title", "A\fB", "/d.txt", metadata='{"author": "Ada"}')
     found = list(split_passages([document], Chunking(size=1)))
     assert [(passage.metadata, passage.page) for passage in found] == [('{"author": "Ada"}', 0)] * 2
+
+
+def test_short_pages_are_passages_of_their_own_and_long_ones_run_on():
+    pages = ["one two", "", "three four five", "a b c d e f", "g h i j k l", "last page"]
+    document = Document("a", "a", "\n\f".join(pages), "a", paged=True)
+    passages = list(split_passages([document], Chunking(size=4)))
+    assert [(passage.page, passage.text.split()) for passage in passages] == [
+        (1, ["one", "two"]),
+        (3, ["three", "four", "five"]),
+        (4, ["a", "b", "c", "d"]),
+        (4, ["e", "f", "g", "h"]),
+        (5, ["i", "j", "k", "l"]),
+        (6, ["last", "page"]),
+    ]
+    assert all(document.text[passage.start : passage.end] == passage.text for passage in passages)
+    assert [place(passage) for passage in passages[2:4]] == ["page 4", "pages 4-5"]
 
 
 @given(documents_of_words, st.integers(4, 12))

@@ -38,61 +38,6 @@ def reason(entries: list[Document | Skipped]) -> str:
     return entry.reason
 
 
-def test_html_main_content_and_title(tmp_path, parser):
-    path = tmp_path / "a.html"
-    path.write_text(
-        "<html><head><title>Snow\n &amp; ice</title></head><body><nav><a href='/'>Menu</a></nav><article><h1>Head</h1>"
-        f"<p>{SENTENCE * 5}</p><p>cafe\u0301</p></article><script>alert(1)</script><footer>Imprint</footer></body>"
-    )
-    document = only(parser.read_file(path, "a.html", "html"))
-    assert (document.id, document.title, document.source) == ("a.html", "Snow & ice", str(path))
-    assert (SENTENCE * 5).strip() in document.text
-    assert "café" in document.text
-    assert not any(word in document.text for word in ("Menu", "alert", "<p>"))
-
-
-@pytest.mark.parametrize(
-    ("html", "title", "text"),
-    [
-        ("<p>only <b>a</b> fragment</p><p>of a page", "a", "only a fragment\nof a page"),
-        ("<h1>The <i>head</i></h1>", "The head", "The head"),
-        ('<html><head><meta charset="windows-1252"></head><body><p>caf\xe9 na\xefve</p>', "a", "café naïve"),
-        ('<?xml version="1.0" encoding="utf-8"?><html xmlns="http://www.w3.org/1999/xhtml"><body><p>x</p>', "a", "x"),
-    ],
-)
-def test_html_without_main_content_gives_all_its_text(tmp_path, parser, html, title, text):
-    path = tmp_path / "a.html"
-    path.write_bytes(html.encode("cp1252"))
-    assert only(parser.read_file(path, "a", "html")) == Document("a", title, text, str(path))
-
-
-@pytest.mark.parametrize("html", ["", "  \n", "<html><body><script>var x</script></body></html>"])
-def test_html_without_text(tmp_path, parser, html):
-    path = tmp_path / "a.html"
-    path.write_text(html)
-    assert reason(parser.read_file(path, "a", "html")) == "has no text"
-
-
-def test_pdf(tmp_path, parser, write_pdf):
-    path = write_pdf(tmp_path / "a.pdf", "Snow is white.", "Ice is blue.", title="On snow")
-    document = only(parser.read_file(path, "a.pdf", "pdf"))
-    assert document == Document("a.pdf", "On snow", "Snow is white.\n\fIce is blue.", str(path), paged=True)
-
-
-def test_the_title_of_a_pdf_without_one_is_the_name_of_the_file(tmp_path, parser, write_pdf):
-    assert only(parser.read_file(write_pdf(tmp_path / "snow.pdf", "White."), "a", "pdf")).title == "snow"
-
-
-def test_a_pdf_that_opens_without_a_password_is_read_and_one_that_does_not_is_skipped(tmp_path, parser, write_pdf):
-    assert only(parser.read_file(write_pdf(tmp_path / "a.pdf", "White.", password=""), "a", "pdf")).text == "White."
-    path = write_pdf(tmp_path / "b.pdf", "White.", password="winter")
-    assert reason(parser.read_file(path, "b", "pdf")) == "is encrypted: save it without a password"
-
-
-def test_a_pdf_without_text_says_that_it_may_be_a_scan(tmp_path, parser, write_pdf):
-    assert "scan" in reason(parser.read_file(write_pdf(tmp_path / "a.pdf", ""), "a", "pdf"))
-
-
 @pytest.mark.parametrize("format", ["pdf", "docx"])
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.9])
 def test_a_cut_file_is_read_or_skipped(tmp_path, parser, write_pdf, write_docx, format, keep):
@@ -183,7 +128,7 @@ def test_the_child_stops_itself_when_its_parent_is_gone(tmp_path):
 
 
 def test_no_file_of_the_working_folder_is_imported(tmp_path, small, monkeypatch):
-    for module in ("lxml", "trafilatura", "json"):
+    for module in ("lxml", "pypdf", "json"):
         (tmp_path / f"{module}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     monkeypatch.chdir(tmp_path)
     parser = Parser()

@@ -25,7 +25,8 @@ from ragx.corpus.extract.parser import Parser
 from ragx.corpus.rows import read_parquet
 from ragx.util import compressed
 from tests.helpers.mutations import mutated
-from tests.helpers.office import small_file
+from tests.helpers.office import small_file, write_parts
+from tests.helpers.ole import ole_file
 
 pytestmark = pytest.mark.slow
 MUTATIONS = 24
@@ -34,6 +35,11 @@ WIKI = (
     "<mediawiki><siteinfo><namespaces><namespace key='6'>File</namespace></namespaces></siteinfo>"
     "<page><title>Snow</title><ns>0</ns><revision><text>'''Snow''' is [[white]].</text></revision></page></mediawiki>"
 )
+EPUB = {
+    "META-INF/container.xml": "<container><rootfile full-path='a.opf'/></container>",
+    "a.opf": "<package><item id='a' href='a.html' media-type='text/html'/><itemref idref='a'/></package>",
+    "a.html": f"<p>{TEXT}",
+}
 limits_memory = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
 
 
@@ -65,6 +71,8 @@ def whole_files(tmp_path, write_pdf, write_docx) -> Callable[[str], bytes]:
                 return write_docx(path, TEXT, TEXT).read_bytes()
             case ".pptx" | ".xlsx" | ".xls" | ".odt" | ".rtf":
                 return small_file(path, TEXT).read_bytes()
+            case ".epub":
+                return write_parts(path, EPUB).read_bytes()
             case ".parquet":
                 return parquet(path, id=[1, 2], title=["T", None], text=[TEXT, TEXT]).read_bytes()
         return {
@@ -81,6 +89,9 @@ def whole_files(tmp_path, write_pdf, write_docx) -> Callable[[str], bytes]:
             ".ipynb": json.dumps({"cells": [{"cell_type": "markdown", "source": TEXT}], "metadata": {}}).encode(),
             ".csv": f'Name,Note\nA,"{TEXT}"\nB,{TEXT}\n'.encode(),
             ".html": f"<html><head><title>T</title></head><body><p>{TEXT * 3}</p><!-- c --></body></html>".encode(),
+            ".eml": f"Subject: =?utf-8?q?T?=\nContent-Type: text/html\n\n<p>{TEXT}".encode(),
+            ".mbox": f"From a@b Sat Oct  5 12:34:56 2024\nSubject: T\n\n{TEXT}\n\n".encode() * 3,
+            ".msg": ole_file({"__properties_version1.0": bytes(48), "__substg1.0_1000001F": TEXT.encode("utf-16-le")}),
             ".jsonl": rows,
             ".jsonl.gz": gzip.compress(rows),
             ".jsonl.bz2": bz2.compress(rows),
@@ -94,8 +105,8 @@ def whole_files(tmp_path, write_pdf, write_docx) -> Callable[[str], bytes]:
 
 
 MARKUP = [".md", ".mdx", ".rst", ".org", ".tex", ".srt", ".json", ".yaml", ".py", ".ipynb", ".csv"]
-TEXTS = [".txt", *MARKUP, ".html", ".pdf", ".docx", ".pptx", ".xlsx", ".xls", ".odt", ".rtf"]
-ROWS = [".jsonl", ".jsonl.gz", ".jsonl.bz2", ".jsonl.xz", ".parquet", ".tsv", ".xml", ".xml.bz2"]
+TEXTS = [".txt", *MARKUP, ".html", ".pdf", ".docx", ".pptx", ".xlsx", ".xls", ".odt", ".rtf", ".epub", ".eml", ".msg"]
+ROWS = [".mbox", ".jsonl", ".jsonl.gz", ".jsonl.bz2", ".jsonl.xz", ".parquet", ".tsv", ".xml", ".xml.bz2"]
 
 
 @pytest.mark.parametrize("suffix", TEXTS + ROWS)

@@ -99,7 +99,7 @@ def test_closing_ends_all_processes_in_the_middle_of_a_file(tmp_path):
 def test_include_and_exclude(corpus, read):
     documents, skipped = read(corpus, include=["*.md", "sub/*", "*.png"], exclude=["*.xml", "*.py"])
     assert [document.id for document in documents] == ["b.md", "sub/prices.csv", "3"]
-    assert [Path(entry.source).name for entry in skipped] == ["image.png"]  # included, but of unknown format
+    assert [Path(entry.source).name for entry in skipped] == ["image.png"]  # included, but of an unsupported format
 
 
 def test_a_relative_path_gives_an_absolute_source(corpus, read, monkeypatch):
@@ -137,7 +137,7 @@ def test_a_path_that_does_not_exist_is_an_error_before_anything_is_read(tmp_path
 
 
 @pytest.mark.parametrize("name", ["photo.png", "noextension", "other.xml", "other.gz"])
-def test_a_named_file_of_unknown_format_is_skipped(tmp_path, read, name):
+def test_a_named_file_of_an_unsupported_format_is_skipped(tmp_path, read, name):
     path = tmp_path / name
     path.write_bytes(gzip.compress(b"x") if name.endswith(".gz") else b"\x89PNG")
     documents, (skipped,) = read(path)
@@ -179,7 +179,7 @@ def test_a_file_name_that_is_not_utf_8_gives_an_id_that_is(tmp_path, read):
 
 
 def test_importing_the_corpus_loads_no_heavy_library():
-    heavy = {"torch", "transformers", "datasets", "pyarrow", "lxml", "trafilatura", "pypdf", "chardet"}
+    heavy = {"torch", "transformers", "datasets", "pyarrow", "lxml", "pypdfium2", "chardet"}
     code = f"import sys, ragx.corpus; print(sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

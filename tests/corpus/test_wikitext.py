@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragx.corpus.wiki.wikitext import MEDIA_NAMESPACES, plain_text
+from ragx.corpus.document import Heading
+from ragx.corpus.wiki.wikitext import MEDIA_NAMESPACES, parse_wikitext
+
+
+def plain_text(wikitext: str, media_namespaces: frozenset[str] = MEDIA_NAMESPACES) -> str:
+    return parse_wikitext(wikitext, media_namespaces)[0]
 
 
 @pytest.mark.parametrize(
@@ -26,8 +31,7 @@ from ragx.corpus.wiki.wikitext import MEDIA_NAMESPACES, plain_text
         ("<math>f''(x) &lt; 2</math> <nowiki>[[x]] ''y''</nowiki> <code>''y''</code>", "f''(x) < 2 [[x]] ''y'' y"),
         ("__NOTOC__\na\n----\nb", "a\n\nb"),
         ("a\n<gallery>\nFile:A.png|one\n</gallery>\nb", "a\n\nb"),
-        ('a\n{| class="wikitable"\n|+ caption\n! head\n|-\n| cell || [[cell]]\n|}\nb', "a\n\nb"),
-        ('{{start}}\n{| class="x"\n|-\n| cell\n{{end}}\ntext', "text"),
+        ('{{start}}\n{| class="x"\n|-\n| a || b\n{{end}}\ntext', "a | b\n\ntext"),
         ("a\n\n\n\nb  c\td", "a\n\nb c d"),
     ],
 )
@@ -51,7 +55,22 @@ def test_markup(wikitext, text):
         ("{{val|1.008|(7)}}", "1.008(7)"),
         ("{{val|1.008|0.002}}", "1.008 ± 0.002"),
         ("{{lang|de|[[Schnee]]}}", "Schnee"),
-        ("{{lang-fr|neige}}", "neige"),
+        ("{{lang-fr|neige}}", "French: neige"),
+        ("{{langx|de|Alte Brücke}} {{langx|xx|abc}}", "German: Alte Brücke abc"),
+        ("{{ill|Otto Berg|de}} {{stn|Kiel}} {{rws|Kiel}}", "Otto Berg Kiel Kiel railway station"),
+        ("{{US$|40 million}} {{£|3 million|link=yes}} {{EUR|5}}", "US$40 million £3 million €5"),
+        ("{{formatnum:12345}} {{formatnum:1234567.5}} {{formatnum:12}} {{formatnum:x}}", "12,345 1,234,567.5 12 x"),
+        (
+            "{{ship|HMS|Victory}} {{ship||Titanic}} {{SS|Oria|1920}} {{sclass|Nimitz|carrier}}",
+            "HMS Victory Titanic SS Oria Nimitz-class carrier",
+        ),
+        (
+            "{{birth date|1931|5|8}} {{start date|1931|05}} {{film date|1931}} {{end-date|May 1931}}",
+            "8 May 1931 May 1931 1931 May 1931",
+        ),
+        ("{{height|m=1.88}} {{sortname|Ida|Berg}} {{color|red|warm}} {{yes}} {{won}}", "1.88 m Ida Berg warm Yes Won"),
+        ("{{unheard of|[[kept]]|x}} {{unheard of}} {{unheard of|a.jpg}} {{unheard of|x=1}}", "kept"),
+        ("{{sfn|Smith|1999}} {{cite book|x}} {{de icon}} {{IPAc-en|x}} {{#if:x|y}} {{DEFAULTSORT:x}}", ""),
         ("{{nowrap|10 {{convert|3|m}}}}", "10 3 m"),
         ("{{quote|text={{small|deep}} snow|author=X}}", "deep snow"),
         ("{{frac|1|2}} {{frac|3}} {{frac|2|1|4}}", "1/2 1/3 2 1/4"),
@@ -92,6 +111,51 @@ def test_another_wiki_names_its_namespaces_differently():
     assert plain_text(wikitext, MEDIA_NAMESPACES | {"datei"}) == "a b"
 
 
+@pytest.mark.parametrize(
+    ("wikitext", "text"),
+    [
+        (
+            'a\n{| class="wikitable"\n|+ Cap\n! Year !! Who\n|-\n| 1991 || [[Elsa]]<br>Brandt\n|}\nb',
+            "a\n\nCap\nYear | Who\n1991 | Elsa Brandt\n\nb",
+        ),
+        ("{|\n| a\n| {{flag|Kenya}}\n|-\n! scope=row | c\n| colspan=2 | d\n|}", "a | Kenya\nc | d"),
+        ("{|\n| a\n* one\n* two\n| \n{|\n| inner || table\n|}\n|}", "a one two | inner | table"),
+        ("<table><tr><th>A</th><td>b</td></tr><tbody><tr><td>c</td></tr></tbody></table>", "A | b\nc"),
+        ("{|\n|}", ""),
+    ],
+)
+def test_a_table_is_a_row_a_line(wikitext, text):
+    assert plain_text(wikitext) == text
+
+
+@pytest.mark.parametrize(
+    ("wikitext", "text"),
+    [
+        (
+            "{{Infobox town\n| name = Tolm\n| population_total = 4,312\n| mayor = [[Greta Fahl]]\n}}\nText.",
+            "name: Tolm\npopulation total: 4,312\nmayor: Greta Fahl\n\nText.",
+        ),
+        (
+            "{{Box\n|image=a.jpg|image_size=5|a=\n|b=yes|c=x<br>y|d={{plainlist|\n* one\n* two\n}}}}",
+            "c: x; y\nd: one; two",
+        ),
+        ("{{Use dmy dates|date=2015}}{{Box\n|a=x|b=z}}<!-- c -->\ntext", "a: x\nb: z\n\ntext"),
+        ("in a sentence {{box|a=x|b=y}}.", "in a sentence."),
+        ("* {{unheard of|one}}\n* two", "one\ntwo"),
+        ("{{unheard of|alone}}\ntext", "text"),
+        ("{{Cite book|title=x|year=1999}}\n{{Navbox|a=x|b=y}}\n{{Authority control|a=1|b=2}}", ""),
+    ],
+)
+def test_a_box_is_a_value_a_line(wikitext, text):
+    assert plain_text(wikitext) == text
+
+
+def test_headings_have_their_place_and_level():
+    text, headings = parse_wikitext("lead cafe\u0301\n==Sno\u0308w & [[ice]]==\ntext\n===Melt===\n* x\n==Empty==\n")
+    assert text == "lead café\n\nSnöw & ice\ntext\n\nMelt\nx"
+    assert headings == [Heading(11, 2, "Snöw & ice"), Heading(28, 3, "Melt")]
+
+
 markup = st.lists(
     st.sampled_from([*"[[]]{{}}||==''<>*#:\n ab1&;-!", "<ref>", "</ref>", "{|", "|}", "convert|", "[[File:"])
 )
@@ -100,6 +164,6 @@ markup = st.lists(
 @given(markup.map("".join))
 def test_any_markup_gives_clean_text(wikitext):
     text = plain_text(wikitext)
-    assert "\x01" not in text
+    assert "\ue000" not in text
     assert "\n\n\n" not in text
     assert text == text.strip()

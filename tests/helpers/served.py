@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -40,9 +40,11 @@ class Server:
 
 
 @contextmanager
-def serving(rag: RAG, *, token: str | None = None, host: str = "127.0.0.1", **limits: Any) -> Iterator[Server]:
+def serving(
+    rag: RAG, *, token: str | None = None, host: str = "127.0.0.1", origins: Sequence[str] = (), **limits: Any
+) -> Iterator[Server]:
     service = Service(rag, Metrics(), **limits)
-    app = create_app(service, MODEL, token=token, host=host)
+    app = create_app(service, MODEL, token=token, host=host, origins=origins)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -133,6 +133,18 @@ def test_relevance_is_between_0_and_1(tmp_path: Path) -> None:
     assert [document.page_content for document in retriever.invoke("snow")] == ["snow"]
 
 
+def test_a_threshold_tells_related_text_from_unrelated(tmp_path: Path) -> None:
+    related = ["Fresh snow reflects most of the sunlight.", "Snow is white because it scatters light."]
+    unrelated = ["The lease ends in March.", "Stir the onions until they are brown.", "The pump weighs 14 kg."]
+    store = RagxVectorStore.from_texts(related + unrelated, RagxEmbeddings(), folder=tmp_path / "index")
+    scores = {
+        document.page_content: score
+        for document, score in store.similarity_search_with_relevance_scores("How much light does snow reflect?", k=5)
+    }
+    assert min(scores[text] for text in related) > 0.4
+    assert max(scores[text] for text in unrelated) < 0.2
+
+
 class Compass(Embeddings):
     """Vectors of length 12 in the plane: the text is their direction in degrees."""
 
@@ -148,13 +160,13 @@ class Compass(Embeddings):
 @pytest.mark.filterwarnings("error:Relevance scores")
 async def test_relevance_is_the_cosine_whatever_the_lengths_of_vectors(tmp_path: Path) -> None:
     store = RagxVectorStore.from_texts(["0", "60", "90", "180", "no direction"], Compass(), folder=tmp_path / "index")
-    expected = {"0": 1, "60": 0.75, "90": 0.5, "no direction": 0.5, "180": 0}
+    expected = {"0": 1, "60": 0.5, "90": 0, "no direction": 0, "180": 0}
     for found in (
         store.similarity_search_with_relevance_scores("0", k=5),
         await store.asimilarity_search_with_relevance_scores("0", k=5),
     ):
         assert {document.page_content: score for document, score in found} == pytest.approx(expected, abs=1e-3)
-    near = store.as_retriever(search_type="similarity_score_threshold", search_kwargs={"score_threshold": 0.7, "k": 5})
+    near = store.as_retriever(search_type="similarity_score_threshold", search_kwargs={"score_threshold": 0.4, "k": 5})
     assert [document.page_content for document in near.invoke("0")] == ["0", "60"]
     assert store.similarity_search_with_relevance_scores("0", filter=lambda document: False) == []
     assert await store.asimilarity_search_with_relevance_scores("0", filter=lambda document: False) == []

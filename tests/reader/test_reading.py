@@ -16,6 +16,7 @@ from ragx.errors import ConfigError
 from ragx.reader.base import Reader
 from ragx.reader.cepe import CepeReader
 from ragx.reader.full import FullReader
+from ragx.reader.prompt import count_question_tokens
 from ragx.types import Passage
 from ragx.util.tokenization import load_tokenizer
 from tests.helpers.tiny import activate, with_config
@@ -105,6 +106,30 @@ def test_an_overlong_passage_is_skipped_for_the_next(full_reader: FullReader) ->
 def test_a_question_beyond_the_window_is_refused(cepe_reader: CepeReader) -> None:
     with pytest.raises(ConfigError, match="question is too long"):
         cepe_reader.prepare("why " * 600, PASSAGES, prompt_passages=1, sampling=SAMPLING)
+
+
+def test_an_answer_may_take_what_the_prompt_leaves_of_the_window(full_reader: FullReader) -> None:
+    many = [passage(number, f"snow {number} " + "light " * 20) for number in range(20)]
+    for wanted in (400, 512, 10**30):
+        sampling = SamplingParams(max_new_tokens=wanted)
+        prepared = full_reader.prepare("Why?", many, prompt_passages=0, sampling=sampling)
+        left = 512 - len(prepared.prompt.ids)
+        assert 256 <= left < 350, "passages leave half of the window"
+        assert prepared.notes[1:] == [f"the decoder's window of 512 tokens leaves {left} for the answer"]
+        stream = full_reader.stream(prepared, sampling.model_copy(update={"repetition_penalty": 3.0}))
+        list(stream)
+        assert 0 < stream.tokens <= left
+        assert stream.tokens == left or stream.finish == "stop"
+
+
+def test_a_long_question_shortens_the_answer(cepe_reader: CepeReader) -> None:
+    question = "Why?"
+    while count_question_tokens(cepe_reader.tokenizer, question) < 400:
+        question += " why?"
+    prepared = cepe_reader.prepare(question, PASSAGES, prompt_passages=0, sampling=SamplingParams(max_new_tokens=300))
+    assert 64 <= 512 - len(prepared.prompt.ids) <= 112
+    with pytest.raises(ConfigError, match="too long"):
+        cepe_reader.prepare(question + question[:200], [], prompt_passages=0, sampling=SamplingParams())
 
 
 def test_a_passage_beyond_the_encoders_window_is_truncated_and_noted(cepe_reader: CepeReader) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.middleware.cors import CORSMiddleware
 
 from ragx import __version__
 from ragx.retrieval import TextEmbedder
@@ -37,6 +38,7 @@ def create_app(
     prompt_passages: int = 10,
     token: str | None = None,
     host: str = "127.0.0.1",
+    origins: Sequence[str] = (),
 ) -> FastAPI:
     """Create the application.
 
@@ -47,6 +49,7 @@ def create_app(
         prompt_passages: how many of them are in the prompt, unless a request says otherwise.
         token: the bearer token that clients must send; None: none.
         host: the address it listens on; on a loopback address without a token, other host names are refused.
+        origins: origins of pages in browsers that may use the server, as `check_origin` gives them.
     """
 
     @asynccontextmanager
@@ -57,6 +60,15 @@ def create_app(
     # no documentation pages: they load scripts from other servers
     app = FastAPI(title="ragx", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, responses=ERRORS)
     app.add_middleware(Protection, token=token, host=host)
+    if origins:  # before the token is checked, which browsers leave out of a preflight
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            allow_private_network=True,  # a public page may reach a server on the visitor's machine
+            expose_headers=["Retry-After"],
+        )
     add_handlers(app)
     app.add_middleware(MetricsMiddleware, metrics=service.metrics)
 

@@ -33,6 +33,10 @@ def serve(
     token: Annotated[
         str | None, typer.Option(envvar="RAGX_TOKEN", help="The bearer token that clients must send.")
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="Origin of a web page whose scripts may use the server; may be repeated."),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Answers decoded at once.")] = 8,
     queue: Annotated[int, typer.Option(min=0, help="Requests that may wait; further ones get 429.")] = 32,
     time_limit: Annotated[float, typer.Option(min=1, help="Seconds from a request to its whole answer.")] = 300,
@@ -52,17 +56,27 @@ def serve(
         raise ConfigError("`ragx serve` needs more packages: pip install 'ragx[serve]'") from None
     if token is not None and not (token and token.isascii() and token.isprintable()):
         raise ConfigError("the token must be one or more printable ASCII characters")
+    from ragx_apps.server.protection import check_origin, is_loopback
+
+    origins = [check_origin(origin) for origin in allow_origin or ()]
     with opened_rag(index, models, method=search.method, engine=engine, address=address) as rag:
         from ragx_apps.server.app import create_app
         from ragx_apps.server.metrics import Metrics
-        from ragx_apps.server.protection import is_loopback
         from ragx_apps.server.service import Service
 
         if token is None and not is_loopback(host):
             notice(f"anyone who can reach {host} can use this server: require a token with --token or RAGX_TOKEN")
         service = Service(rag, Metrics(), batch=batch, waiting=queue, time_limit=time_limit)
         try:
-            app = create_app(service, models.model, k=search.k, prompt_passages=prompt_passages, token=token, host=host)
+            app = create_app(
+                service,
+                models.model,
+                k=search.k,
+                prompt_passages=prompt_passages,
+                token=token,
+                host=host,
+                origins=origins,
+            )
             listen(app, host, port, time_limit)
         finally:
             service.close()

@@ -76,6 +76,64 @@ def as_api_error(error: Exception) -> ApiError:
     return ApiError(500, "internal error; see the server log")
 
 
+def invalid_request(error: RequestValidationError) -> ApiError:
+    """The error that says most, by the client's own fields.
+
+    A field of several types has errors for each type, and their locations name the type, as in
+    `("body", "input", "list[constrained-str]", 1)`: the type that fits best was meant.
+    """
+    found = [(_path(each, error.body), each) for each in error.errors()]
+    path, best = max(found, key=lambda each: (each[1]["type"] not in WRONG_TYPE, len(each[0])))
+    reason, where = _reason(best), ".".join(map(str, path))
+    if not path:
+        param = best.get("ctx", {}).get("param")
+        return ApiError(400, reason, param=param)
+    return ApiError(400, f"{where}: {reason}", param=where)
+
+
+WRONG_TYPE = ("string_type", "list_type", "int_type", "dict_type", "model_type")
+
+
+def _path(error: Any, body: Any) -> list[str | int]:
+    """The location of an error in the client's request."""
+    if error["type"] == "json_invalid":
+        return []
+    path: list[str | int] = []
+    *parts, last = error["loc"]
+    for part in [*parts, last][1:]:
+        try:
+            body = body[part]
+        except (LookupError, TypeError):  # the name of a type, or of a field that is missing
+            if error["type"] != "missing" or part != last:
+                continue
+        path.append(part)
+    return path
+
+
+def _reason(error: Any) -> str:
+    context, value, message = error.get("ctx", {}), error["input"], str(error["msg"]).removeprefix("Value error, ")
+    match error["type"]:
+        case "json_invalid":
+            return f"the request is not JSON: {context['error']} at character {error['loc'][-1]}"
+        case "model_attributes_type":
+            return "send a JSON object, with the header Content-Type: application/json"
+        case "too_long":
+            return f"at most {context['max_length']} allowed, got {context['actual_length']}"
+        case "too_short" | "string_too_short":
+            return "must not be empty"
+        case "missing":
+            return "is required"
+        case "extra_forbidden":
+            return "is not a known field"
+    if not message.startswith("Input should be"):
+        return message
+    shown = _JSON.get(type(value)) or repr(value)
+    return f"{message.replace('Input should be', 'must be')}, got {shown if len(shown) <= 60 else shown[:60] + '…'}"
+
+
+_JSON: dict[type, str] = {list: "a list", dict: "an object"}
+
+
 def add_handlers(app: FastAPI) -> None:
     """Give every error this shape, the framework's own included."""
 
@@ -87,10 +145,7 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:])
-        message = first["msg"].removeprefix("Value error, ")
-        return ApiError(400, f"{where}: {message}" if where else message, param=where or None).response()
+        return invalid_request(error).response()
 
     @app.exception_handler(HTTPException)
     async def _http(_: Request, error: HTTPException) -> JSONResponse:

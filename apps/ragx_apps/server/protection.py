@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hmac
 from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ragx.errors import ConfigError
 from ragx_apps.server.errors import ApiError
 
 MAX_BODY = 1 << 20
-"""Bytes."""
-TOO_LARGE = f"a request must not exceed {MAX_BODY:,} bytes"
+"""Bytes of a request."""
+MAX_BODIES = {"/v1/embeddings": 8 << 20}
+"""Paths that take more: the most texts of the longest that an embedder reads."""
 OPEN = {"/healthz"}
 """Paths that need no token."""
+DEFAULT_PORTS = {"http": 80, "https": 443}
+"""Ports that browsers leave out of an origin."""
 LOCAL = ("127.0.0.1", "localhost", "::1")
 """Names of this machine."""
 
@@ -49,9 +54,11 @@ class Protection:
             )
             await error.response()(scope, receive, send)
             return
+        most = MAX_BODIES.get(scope["path"], MAX_BODY)
+        too_large = f"a request must not exceed {most:,} bytes: send less at once"
         length = headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > MAX_BODY:
-            await ApiError(413, TOO_LARGE).response()(scope, receive, send)
+        if length.isdecimal() and int(length) > most:
+            await ApiError(413, too_large).response()(scope, receive, send)
             return
         read = 0
 
@@ -59,11 +66,29 @@ class Protection:
             nonlocal read
             message = await receive()
             read += len(message.get("body", b""))
-            if read > MAX_BODY:  # chunked, without Content-Length
-                raise HTTPException(413, TOO_LARGE)  # the only exception that FastAPI passes on here
+            if read > most:  # chunked, without Content-Length
+                raise HTTPException(413, too_large)  # the only exception that FastAPI passes on here
             return message
 
         await self.app(scope, limited, send)
+
+
+def check_origin(text: str) -> str:
+    """A page's origin as browsers send it, without a path: `https://chat.example`, `http://localhost:3000`.
+
+    Raises:
+        ConfigError: it is none. Neither is `*` or `null`, with which pages of anyone could read the documents.
+    """
+    try:
+        url = urlsplit(text.strip().lower())
+        host, port = url.hostname, url.port
+        if not url.scheme or not host or "@" in text or "*" in text or url.path.strip("/") or url.query or url.fragment:
+            raise ValueError
+    except ValueError:
+        message = f"--allow-origin must be the origin of a page, such as http://localhost:3000, got {text!r}"
+        raise ConfigError(message) from None
+    shown = f"[{host}]" if ":" in host else host
+    return f"{url.scheme}://{shown}" + (f":{port}" if port and port != DEFAULT_PORTS.get(url.scheme) else "")
 
 
 def is_loopback(host: str) -> bool:

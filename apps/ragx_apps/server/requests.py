@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from ragx.config import SamplingParams
 from ragx.types import Message, ReaderName, SearchMethod
@@ -14,6 +15,9 @@ MAX_MESSAGES = 200
 MAX_K = 200
 MAX_TEXTS = 2048
 """Inputs of one request for embeddings, as OpenAI allows."""
+
+NO_LIMIT = 2**31
+"""Tokens of an answer that no decoder's window holds: it is cut to what fits."""
 
 NEUTRAL: dict[str, tuple[object, ...]] = {
     "n": (1,),
@@ -35,11 +39,30 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "web_search_options": (),
 }
 """Unsupported fields that would change the answer, with the values that do not. Other unknown fields are ignored."""
+TOOLS = "ragx answers from its index and calls no tools"
+REASONS = {
+    "tools": TOOLS,
+    "functions": TOOLS,
+    "tool_choice": TOOLS,
+    "function_call": TOOLS,
+    "response_format": "ragx answers in plain text, not in JSON or by a schema",
+    "n": "ragx gives one answer a request",
+}
 
 
+def _token_limit(value: int) -> int:
+    if value == -1:
+        return NO_LIMIT
+    if value < 1:
+        raise ValueError(f"must be positive, or -1 for as many tokens as fit, got {value}")
+    return value
+
+
+TokenLimit = Annotated[int, AfterValidator(_token_limit)]
 Text = Annotated[str, Field(min_length=1)]
-TokenIds = Annotated[list[Annotated[int, Field(strict=True, ge=0, lt=2**32)]], Field(min_length=1)]
-BATCH = Field(min_length=1, max_length=MAX_TEXTS)
+# one error a list: a large list of a wrong type would have millions
+TokenIds = Annotated[list[Annotated[int, Field(strict=True, ge=0, lt=2**32)]], Field(min_length=1, fail_fast=True)]
+BATCH = Field(min_length=1, max_length=MAX_TEXTS, fail_fast=True)
 
 
 class StreamOptions(BaseModel):
@@ -67,18 +90,20 @@ class AnswerRequest(BaseModel):
     model: str
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: TokenLimit | None = None
+    """-1, or more than the decoder's window holds: as many as fit."""
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
-    stop: Text | Annotated[list[Text], Field(max_length=4)] | None = None
+    stop: Text | Annotated[list[Text], Field(max_length=4, fail_fast=True)] | None = None
     ragx: RagxOptions | None = None
 
     @model_validator(mode="after")
     def _refuse_unsupported(self) -> AnswerRequest:
         for name, value in (self.model_extra or {}).items():
             if name in NEUTRAL and value is not None and value not in NEUTRAL[name]:
-                raise ValueError(f"{name} is not supported: leave it out")
+                context = {"param": name, "reason": f" ({REASONS[name]})" if name in REASONS else ""}
+                raise PydanticCustomError("unsupported", "{param} is not supported{reason}: leave it out", context)
         return self
 
     def sampling(self) -> SamplingParams:
@@ -108,7 +133,7 @@ class ChatMessage(BaseModel):
     """One message of a chat."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart] | None = None
+    content: str | Annotated[list[TextPart], Field(fail_fast=True)] | None = None
 
     def message(self) -> Message:
         """The message as `ragx.types.Message`."""
@@ -119,8 +144,8 @@ class ChatMessage(BaseModel):
 class ChatRequest(AnswerRequest):
     """`POST /v1/chat/completions`."""
 
-    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
+    max_completion_tokens: TokenLimit | None = None
 
     @model_validator(mode="after")
     def _check_last_is_a_question(self) -> ChatRequest:
@@ -136,7 +161,7 @@ class ChatRequest(AnswerRequest):
 class CompletionRequest(AnswerRequest):
     """`POST /v1/completions`: the prompt is the question."""
 
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=1)]
+    prompt: str | Annotated[list[str], Field(min_length=1, max_length=1, fail_fast=True)]
 
     @property
     def question(self) -> str:

@@ -71,6 +71,13 @@ class TextBuilder:
         if line:
             self.headings.append(Heading(self._length - len(line), level, line))
 
+    def add_page(self, page: Parsed) -> None:
+        """Append the text of another document, with its headings."""
+        if page.text.strip():
+            self.add(page.text)
+            start = self._length - len(page.text.rstrip().lstrip("\n"))
+            self.headings += [Heading(start + heading.start, heading.level, heading.text) for heading in page.headings]
+
     def page(self) -> None:
         """Begin the second and each further page."""
         self._new_pages += 1

@@ -54,6 +54,17 @@ class Parser:
         for row in self.parts(path, format):
             yield Document(**row | {"headings": ()}) if "text" in row else Skipped(**row)
 
+    def read_mails(self, path: Path, id: str) -> Iterator[Document | Skipped]:
+        """The mails of a mailbox and what of them could not be read; as `read_rows`. `id`: of the file."""
+        for fields in self.parts(path, "mbox"):
+            if "text" not in fields:
+                yield Skipped(**fields)
+                continue
+            mail = _parsed(fields)
+            if mail.text:
+                yield _document(mail, id, path)
+            yield from (Skipped(str(path), one_line(reason)) for reason in mail.missing)
+
     def parts(self, path: Path, format: Format) -> Generator[dict[str, Any], None, None]:
         """What `worker.STREAMS` yields for a file; last, if it broke off, the reason as the fields of a `Skipped`."""
         count = 0
@@ -66,7 +77,8 @@ class Parser:
                 if reply["last"]:
                     return
                 reply = self._ask(None)
-            where = f"cannot be read beyond row {count}: " if count else ""
+            unit = "mail" if format == "mbox" else "row"
+            where = f"cannot be read beyond {unit} {count}: " if count else ""
             yield {"source": str(path), "reason": where + one_line(reply["reason"]), "unreadable": True}
         finally:
             if not reply.get("last"):  # closed early: the rest must not be taken for the reply about the next file
@@ -135,7 +147,7 @@ def _parsed(fields: dict[str, Any]) -> Parsed:
 
 
 def _document(parsed: Parsed, id: str, path: Path) -> Document:
-    metadata = parsed.metadata | ({"pages": parsed.text.count("\f") + 1} if parsed.paged else {})
+    metadata = ({"pages": parsed.text.count("\f") + 1} if parsed.paged else {}) | parsed.metadata
     return Document(
         id=f"{id}/{parsed.name}" if parsed.name else id,
         title=clean(one_line(clean(parsed.title)) or path.stem),

@@ -44,7 +44,17 @@ def wiki_pages(path: Path) -> Iterator[dict[str, Any]]:
     return map(asdict, read_pages(path))
 
 
-STREAMS: dict[str, Callable[[Path], Iterator[dict[str, Any]]]] = {"parquet": parquet_rows, "mediawiki": wiki_pages}
+def mails(path: Path) -> Iterator[dict[str, Any]]:
+    from ragx.corpus.extract.mbox import read_mails
+
+    return map(asdict, read_mails(path))
+
+
+STREAMS: dict[str, Callable[[Path], Iterator[dict[str, Any]]]] = {
+    "parquet": parquet_rows,
+    "mediawiki": wiki_pages,
+    "mbox": mails,
+}
 
 
 def replies(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -55,6 +65,8 @@ def replies(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def stream(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    from ragx.corpus.extract.parsed import UnreadableError
+
     parts, chars, started = [], 0, monotonic()
     try:
         for part in STREAMS[request["format"]](Path(request["path"])):
@@ -68,7 +80,7 @@ def stream(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     except Exception as error:  # as in `parse`
         if parts:
             yield {"parts": parts, "last": False}
-        yield {"reason": f"{type(error).__name__}: {error}"}
+        yield {"reason": str(error) if isinstance(error, UnreadableError) else f"{type(error).__name__}: {error}"}
     else:
         yield {"parts": parts, "last": True}
 
@@ -91,10 +103,11 @@ def parse(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_page(request: dict[str, Any]) -> Parsed:
-    from ragx.corpus.extract.parsed import Parsed, clean
-    from ragx.corpus.wiki.wikitext import plain_text
+    from ragx.corpus.extract.parsed import Parsed
+    from ragx.corpus.wiki.wikitext import parse_wikitext
 
-    return Parsed(clean(plain_text(request["wikitext"], frozenset(request["media_namespaces"]))))
+    text, headings = parse_wikitext(request["wikitext"], frozenset(request["media_namespaces"]))
+    return Parsed(text, headings=headings)
 
 
 def parse_file(request: dict[str, Any]) -> Any:

@@ -1,4 +1,7 @@
-"""MediaWiki templates that represent text, and their text. Other templates are dropped."""
+"""What MediaWiki templates read like: those that stand for text in a sentence, and boxes of named values as rows.
+
+Notes, references, notices and boxes of links are dropped. Any other template in a sentence reads like its first value.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,19 @@ from collections.abc import Callable
 
 _SUPERSCRIPT = str.maketrans("0123456789+-−()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁽⁾ⁿ")
 
+_LANGUAGES = dict(
+    re.findall(
+        r"(\w+):([^,]+)",
+        "ar:Arabic,az:Azerbaijani,be:Belarusian,bg:Bulgarian,bn:Bengali,ca:Catalan,cs:Czech,cy:Welsh,da:Danish,"
+        "de:German,el:Greek,en:English,es:Spanish,et:Estonian,eu:Basque,fa:Persian,fi:Finnish,fr:French,ga:Irish,"
+        "gl:Galician,grc:Ancient Greek,he:Hebrew,hi:Hindi,hr:Croatian,hu:Hungarian,hy:Armenian,id:Indonesian,"
+        "is:Icelandic,it:Italian,ja:Japanese,ka:Georgian,kk:Kazakh,ko:Korean,la:Latin,lt:Lithuanian,lv:Latvian,"
+        "mk:Macedonian,ml:Malayalam,mn:Mongolian,mr:Marathi,ms:Malay,nl:Dutch,no:Norwegian,pa:Punjabi,pl:Polish,"
+        "ps:Pashto,pt:Portuguese,ro:Romanian,ru:Russian,sa:Sanskrit,sk:Slovak,sl:Slovene,sq:Albanian,sr:Serbian,"
+        "sv:Swedish,sw:Swahili,ta:Tamil,te:Telugu,th:Thai,tl:Tagalog,tr:Turkish,uk:Ukrainian,ur:Urdu,uz:Uzbek,"
+        "vi:Vietnamese,yi:Yiddish,zh:Chinese",
+    )
+)
 _LITERAL = {
     "'": "'",
     "'s": "'s",
@@ -25,6 +41,13 @@ _LITERAL = {
     "snd": " – ",
     "spnd": " – ",
     "spaced ndash": " – ",
+    "mdashb": "—",
+    "yes": "Yes",
+    "no": "No",
+    "won": "Won",
+    "nom": "Nominated",
+    "n/a": "N/A",
+    "tba": "TBA",
 }
 _FIRST_VALUE = {
     *("nowrap", "nobr", "small", "smaller", "big", "large", "larger", "nobold", "noitalic", "sc", "smallcaps", "em"),
@@ -45,8 +68,143 @@ _FIRST_VALUE = {
     ),
     *("angbr", "vr", "gr", "flag", "flagcountry", "flagu", "plainlist", "railgauge"),
 }
-_LAST_VALUE = {"lang", "transl", "transliteration", "native name", "script", "unicode", "columns-list", "resize"}
-_SHIPS = {"hms", "uss", "hmas", "hmcs", "ss", "rms", "mv"}
+_LAST_VALUE = {
+    *("lang", "transl", "transliteration", "native name", "script", "unicode", "columns-list", "resize", "rtl-lang"),
+    *("color", "colour", "font color", "fontcolor", "background color", "legend", "sort", "longitem", "lsj", "hidden"),
+}
+_SHIPS = {
+    *("hms", "uss", "hmas", "hmcs", "hmnzs", "hmt", "ss", "rms", "mv", "ms", "mt", "sms", "usat", "uscgc", "usns"),
+    *(
+        "css",
+        "ins",
+        "jds",
+        "ps",
+        "rfa",
+        "rv",
+        "ts",
+        "hnlms",
+        "hnoms",
+        "hswms",
+        "hdms",
+        "ars",
+        "bap",
+        "orp",
+        "roks",
+        "tcg",
+    ),
+}
+_CURRENCIES = {"usd": "US$", "eur": "€", "gbp": "£", "jpy": "¥", "inr": "₹", "aud": "A$", "cad": "C$", "cny": "CN¥"}
+_DROPPED = {
+    *(
+        "r",
+        "rp",
+        "ref",
+        "refn",
+        "efn",
+        "efn-ua",
+        "efn-lr",
+        "note",
+        "ref label",
+        "note label",
+        "sfn",
+        "sfnp",
+        "sfnm",
+        "cn",
+    ),
+    *(
+        "fact",
+        "clarify",
+        "who",
+        "when",
+        "which",
+        "why",
+        "where",
+        "by whom",
+        "vague",
+        "dubious",
+        "specify",
+        "full",
+        "anchor",
+    ),
+    *(
+        "verify source",
+        "better source",
+        "unreliable source?",
+        "dead link",
+        "page needed",
+        "failed verification",
+        "update",
+    ),
+    *(
+        "relevance inline",
+        "coord",
+        "flagicon",
+        "flag icon",
+        "flagdeco",
+        "wayback",
+        "webarchive",
+        "isbn",
+        "issn",
+        "oclc",
+    ),
+    *(
+        "doi",
+        "pmid",
+        "jstor",
+        "arxiv",
+        "google books",
+        "youtube",
+        "respell",
+        "audio",
+        "pronunciation",
+        "hs",
+        "ntsh",
+        "0",
+    ),
+    *(
+        "inflation",
+        "age",
+        "time ago",
+        "years ago",
+        "portal",
+        "portal bar",
+        "details",
+        "main",
+        "main article",
+        "see also",
+        "further",
+        "about",
+        "for",
+    ),
+    *("distinguish", "hatnote", "redirect", "other uses", "multiple image", "listen", "authority control", "reflist"),
+    *("multiple issues", "notelist", "library resources box", "sister project links", "short description"),
+}
+_DROPPED_BEGINNINGS = (
+    *("cite ", "citation", "vcite", "harv", "ipac", "ipa-", "pp-", "use ", "wikisource", "wiktionary", "wikiquote"),
+    *(
+        "commons",
+        "navbox",
+        "sidebar",
+        "campaignbox",
+        "userbox",
+        "ambox",
+        "location map",
+        "clade",
+        "defaultsort",
+        "expand ",
+    ),
+)
+_DROPPED_ENDS = (" icon", " sidebar", " navbox", "-inline", " stub", "-stub")
+_DATE_NAME = re.compile(r"((birth|death|start|end|film|release|launch|opening|publication)[ -]?date|bda|dda|dob)\b")
+_LAYOUT_KEY = re.compile(
+    r"(^|[_ ])(image|img|photo|picture|logo|pushpin|map|mapframe|flag|seal|signature|alt|size|width|upright|style|color"
+    r"|colour|bg|background|align|float|class|state|collapsed)\d*($|[_ ])",
+    re.IGNORECASE,
+)
+_LAYOUT_VALUE = re.compile(
+    r"(yes|no|none|left|right|center|auto|y|n|\d+px|#[0-9a-f]{3,8}|.*\.(jpe?g|png|svg|gif|ogg|webm))", re.IGNORECASE
+)
+_FILE_OR_ADDRESS = re.compile(r"https?:|[\w.-]+\.(jpe?g|png|svg|gif|ogg|webm)$", re.IGNORECASE)
 
 _RANGE_WORDS = {"-", "–", "to", "and", "or", "by", "x", "×", "+/-", "±", "to about"}
 _UNITS = {
@@ -69,21 +227,85 @@ def superscript(text: str) -> str:
     return text.translate(_SUPERSCRIPT) if re.fullmatch(r"[\d+\-−()n]+", text) else text
 
 
-def template_text(name: str, values: list[str], named: dict[str, str]) -> str:
-    """The text of a template, or "" to drop it. `values` are its unnamed arguments; all arguments are plain text."""
+def template_text(name: str, values: list[str], named: dict[str, str], *, alone: bool = False) -> str:
+    """What a template reads like, "" for one that is dropped.
+
+    Args: `values`: its unnamed arguments, all as plain text; `alone`: it stands on a line of its own.
+    """
     name = name.strip().lower().replace("_", " ")
     if name in _LITERAL:
-        return _LITERAL[name]
+        return next((value.strip() for value in values if value.strip()), _LITERAL[name])
+    if name in _DROPPED or name.startswith(_DROPPED_BEGINNINGS) or name.endswith(_DROPPED_ENDS):
+        return ""
+    if ":" in name:
+        return _function_text(*name.split(":", 1))
+    if alone and len(named) > 1 and name not in _RENDERERS:
+        return _rows(named)
     values = [value.strip() for value in values] or [named[key] for key in ("1", "text", "quote") if key in named]
+    known = _known_text(name, values, named)
+    if known is not None:
+        return known
+    if alone or not values or _FILE_OR_ADDRESS.match(values[0]):
+        return ""
+    return values[0]
+
+
+def _known_text(name: str, values: list[str], named: dict[str, str]) -> str | None:
+    """The text of a template that is known by name; None for others."""
+    if name in ("height", "convert height"):
+        return " ".join(f"{value} {unit}" for unit, value in named.items() if unit in ("m", "cm", "ft", "in"))
     if not values:
         return ""
-    if name in _FIRST_VALUE or name.startswith("lang-"):
+    if name in _FIRST_VALUE:
         return values[0]
+    if name.startswith("lang-"):
+        return _in_language(name.removeprefix("lang-"), values[0])
     if name in _LAST_VALUE:
         return values[-1]
     if name in _SHIPS:
         return f"{name.upper()} {values[0]}"
-    return _RENDERERS[name](values, named) if name in _RENDERERS else ""
+    if name[-1] in "$£€¥₹₩":
+        return f"{name.upper()}{values[0]}"
+    if name in _CURRENCIES:
+        return f"{_CURRENCIES[name]}{values[0]}"
+    if _DATE_NAME.match(name):
+        return _date(values)
+    return _RENDERERS[name](values, named) if name in _RENDERERS else None
+
+
+def _function_text(function: str, argument: str) -> str:
+    """The text of a parser function, such as {{formatnum:12345}}; names are in lower case by now."""
+    if function == "formatnum" and re.fullmatch(r"[+-]?\d{4,30}(\.\d+)?", argument.strip()):
+        whole, point, rest = argument.strip().partition(".")
+        return f"{int(whole):,}{point}{rest}"
+    return argument.strip() if function in ("formatnum", "lc") else ""
+
+
+def _rows(named: dict[str, str]) -> str:
+    """The named values of a box, one a line."""
+    rows = []
+    for key, value in named.items():
+        text = "; ".join(filter(None, (line.strip(" *#:;") for line in value.split("\n"))))
+        text = text.replace(",; ", ", ")
+        if text and not _LAYOUT_KEY.search(key) and not _LAYOUT_VALUE.fullmatch(text):
+            rows.append(f"{key.replace('_', ' ')}: {text}")
+    return "\n\n" + "\n".join(rows) + "\n\n" if rows else ""
+
+
+def _in_language(code: str, text: str) -> str:
+    name = _LANGUAGES.get(code.partition("-")[0])
+    return f"{name}: {text}" if name else text
+
+
+def _date(values: list[str]) -> str:
+    """{{birth date|1931|5|8}} -> "8 May 1931"; a date in words stays as it is."""
+    numbers = [value for value in values[:3] if re.fullmatch(r"\d{1,4}", value)]
+    if not numbers or len(numbers[0]) < 3:
+        return values[0]
+    year, *rest = numbers
+    months = [calendar.month_name[int(month)] for month in rest[:1] if 1 <= int(month) <= 12]
+    words = [str(int(day)) for day in rest[1:]] + months
+    return " ".join([*words, year])
 
 
 def _convert(values: list[str], named: dict[str, str]) -> str:
@@ -153,6 +375,12 @@ _RENDERERS: dict[str, Callable[[list[str], dict[str, str]], str]] = {
     "nihongo": _nihongo,
     "nuclide2": lambda values, _: "-".join(values[:2]),
     "simplenuclide2": lambda values, _: "-".join(values[:2]),
+    "langx": lambda values, _: _in_language(values[0], values[1] if len(values) > 1 else ""),
+    "ship": lambda values, _: " ".join(filter(None, values[:2])),
+    "sclass": lambda values, _: f"{values[0]}-class {' '.join(values[1:2])}".strip(),
+    "rws": lambda values, _: f"{values[0]} railway station",
+    "sortname": lambda values, _: " ".join(values[:2]),
+    "flatlist": lambda values, _: values[0],
     "hlist": lambda values, _: ", ".join(values),
     "ubl": lambda values, _: ", ".join(values),
     "unbulleted list": lambda values, _: ", ".join(values),

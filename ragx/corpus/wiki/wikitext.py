@@ -1,14 +1,16 @@
-"""Convert MediaWiki markup to plain text that reads like the rendered page.
+"""MediaWiki markup -> plain text that reads like the rendered page, with its headings.
 
-References, tables, galleries, images, categories, and templates that `templates.py` does not know are dropped.
+Tables are a row a line. Dropped: references, galleries, images, categories, and the templates that `templates` drops.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from html import unescape
 from typing import TYPE_CHECKING
 
+from ragx.corpus.document import Heading, normalise
 from ragx.corpus.wiki.templates import superscript, template_text
 
 if TYPE_CHECKING:
@@ -19,17 +21,22 @@ MEDIA_NAMESPACES = frozenset({"file", "image", "media", "category"})
 """Links to these show a picture or nothing. Wikis in other languages have additional names for them."""
 
 _DROPPED_TAGS = frozenset(
-    {"ref", "references", "gallery", "table", "timeline", "imagemap", "score", "style", "script", "templatestyles"}
+    {"ref", "references", "gallery", "timeline", "imagemap", "score", "style", "script", "templatestyles"}
     | {"includeonly", "graph", "mapframe", "hiero", "indicator"}
 )
 _VERBATIM_TAGS = frozenset({"math", "chem", "nowiki", "pre", "source", "syntaxhighlight"})
 _BLOCK_TAGS = frozenset({"p", "div", "blockquote", "center", "poem", "pre", "source", "syntaxhighlight", "ul", "ol"})
-_HEADING = "\x01"
-"""Marks the line of a heading, once per level; it cannot occur in XML."""
+_HEADING = "\ue000"
+"""Starts the line of a heading, once a level: a character for private use."""
+_CELL_SEPARATOR = " | "
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_NEIGHBOURS = 6
+"""Nodes on either side of a template that are searched for text on the same line."""
 
 
-def plain_text(wikitext: str, media_namespaces: frozenset[str] = MEDIA_NAMESPACES) -> str:
-    """The text of a page: one line per paragraph, list item or heading, with empty lines between paragraphs.
+def parse_wikitext(wikitext: str, media_namespaces: frozenset[str] = MEDIA_NAMESPACES) -> tuple[str, list[Heading]]:
+    """The text of a page and its headings: one line per paragraph, list item, row or heading, empty lines between
+    paragraphs.
 
     `media_namespaces`: lower-case names of the namespaces whose links are dropped.
 
@@ -40,11 +47,42 @@ def plain_text(wikitext: str, media_namespaces: frozenset[str] = MEDIA_NAMESPACE
 
     # quotes (bold, italics) are stripped as text, because unbalanced ones would hide other markup
     code = mwparserfromhell.parse(wikitext.replace(_HEADING, ""), skip_style_tags=True)
-    return _tidy(_render(code, media_namespaces))
+    return _without_marks(_tidy(normalise(_CONTROL.sub("", _render(code, media_namespaces, top=True)))))
 
 
-def _render(code: Wikicode | None, media: frozenset[str]) -> str:
-    return "".join(_render_node(node, media) for node in code.nodes) if code else ""
+def _render(code: Wikicode | None, media: frozenset[str], *, top: bool = False) -> str:
+    """The text of nodes. `top`: they are those of the page, where templates may stand on lines of their own."""
+    from mwparserfromhell.nodes import Template
+
+    if not code:
+        return ""
+    nodes = list(code.nodes)
+    return "".join(
+        _template(node, media, alone=top and _stands_alone(nodes, position))
+        if isinstance(node, Template)
+        else _render_node(node, media)
+        for position, node in enumerate(nodes)
+    )
+
+
+def _stands_alone(nodes: list[Node], position: int) -> bool:
+    """Whether there is no text on the line of a template, nor the mark of a list item."""
+    before = reversed(nodes[max(0, position - _NEIGHBOURS) : position])
+    after = nodes[position + 1 : position + 1 + _NEIGHBOURS]
+    return _line_is_empty(before, from_end=True) and _line_is_empty(after, from_end=False)
+
+
+def _line_is_empty(nodes: Iterable[Node], *, from_end: bool) -> bool:
+    from mwparserfromhell.nodes import Comment, Template, Text
+
+    for node in nodes:
+        if isinstance(node, Text):
+            text = node.value.strip(" \t")
+            if text:
+                return text.endswith("\n") if from_end else text.startswith("\n")
+        elif not isinstance(node, (Template, Comment)):
+            return False
+    return True
 
 
 def _render_node(node: Node, media: frozenset[str]) -> str:
@@ -55,8 +93,6 @@ def _render_node(node: Node, media: frozenset[str]) -> str:
             return re.sub(r"'{2,}|__[A-Z]+__", "", node.value)
         case nodes.Wikilink():
             return _link(node, media)
-        case nodes.Template():
-            return _template(node, media)
         case nodes.Tag():
             return _tag(node, media)
         case nodes.Heading():
@@ -79,7 +115,7 @@ def _link(link: Wikilink, media: frozenset[str]) -> str:
     return label or _render(link.title, media).strip().lstrip(":#").replace("_", " ")
 
 
-def _template(template: Template, media: frozenset[str]) -> str:
+def _template(template: Template, media: frozenset[str], *, alone: bool) -> str:
     values: list[str] = []
     named: dict[str, str] = {}
     for param in template.params:
@@ -88,7 +124,7 @@ def _template(template: Template, media: frozenset[str]) -> str:
             named[str(param.name).strip().lower()] = value.strip()
         else:
             values.append(value)
-    return template_text(_render(template.name, media), values, named)
+    return template_text(_render(template.name, media), values, named, alone=alone)
 
 
 def _tag(tag: Tag, media: frozenset[str]) -> str:
@@ -97,10 +133,52 @@ def _tag(tag: Tag, media: frozenset[str]) -> str:
         return ""
     if name == "br":
         return "\n"
+    if name == "table":
+        return _table(tag, media)
     text = unescape(str(tag.contents or "")) if name in _VERBATIM_TAGS else _render(tag.contents, media)
     if name == "sup":
         return superscript(text)
     return f"\n{text}\n" if name in _BLOCK_TAGS else text
+
+
+def _table(table: Tag, media: frozenset[str]) -> str:
+    """The rows of a table; cells before the first row are a row as well."""
+    rows: list[str] = []
+    cells: list[str] = []
+    for name, tag in _tags(table):
+        if name == "caption" or (name == "td" and str(tag.contents).startswith("+")):
+            rows.append(_cell(tag, media).removeprefix("+").rpartition("|")[2].strip())
+        elif name in ("td", "th"):
+            cells.append(_cell(tag, media))
+        elif name in ("tr", "thead", "tbody"):
+            rows += [_row(cells), *_rows(tag, media)]
+            cells = []
+    return "\n\n" + "\n".join(filter(None, [*rows, _row(cells)])) + "\n\n"
+
+
+def _rows(tag: Tag, media: frozenset[str]) -> list[str]:
+    """The row of a `tr`, or the rows of a part of a table."""
+    tags = list(_tags(tag))
+    if any(name == "tr" for name, _ in tags):
+        return [row for _, inner in tags for row in _rows(inner, media)]
+    return [_row([_cell(cell, media) for name, cell in tags if name in ("td", "th")])]
+
+
+def _tags(tag: Tag) -> Iterator[tuple[str, Tag]]:
+    """The tags in a tag, with their names in lower case."""
+    from mwparserfromhell.nodes import Tag
+
+    for node in tag.contents.nodes if tag.contents else ():
+        if isinstance(node, Tag):
+            yield str(node.tag).strip().lower(), node
+
+
+def _cell(cell: Tag, media: frozenset[str]) -> str:
+    return " ".join(_render(cell.contents, media).replace(_HEADING, "").split())
+
+
+def _row(cells: list[str]) -> str:
+    return _CELL_SEPARATOR.join(cells).strip(_CELL_SEPARATOR)
 
 
 def _tidy(text: str) -> str:
@@ -111,13 +189,22 @@ def _tidy(text: str) -> str:
     text = re.sub(r" ?\( *\)", "", text)
     text = re.sub(r" +(?=[,.;:)](?:\s|$))", "", text)
     lines = [line.strip() for line in text.split("\n")]
-    # remove markup of tables opened and closed by templates, and list items with only dropped markup
-    lines = ["" if re.match(r"\{\||\|", line) or not re.search(r"\w", line) else line for line in lines]
+    # tables that were opened and closed by templates, and list items that held only dropped markup
+    lines = [_loose_row(line) if line.startswith(("|", "{|")) else line for line in lines]
+    lines = [line if re.search(r"\w", line) else "" for line in lines]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(_without_empty_sections(lines))).strip()
 
 
+def _loose_row(line: str) -> str:
+    """The text of a line of a table whose markup was not recognised as one."""
+    if line.startswith(("{|", "|-", "|}")):
+        return ""
+    cells = [cell.rpartition("|")[2].strip() for cell in line[1:].removeprefix("+").split("||")]
+    return _row(cells)
+
+
 def _without_empty_sections(lines: list[str]) -> list[str]:
-    """Unmark headings, and drop those without text before the next heading of the same or a higher level."""
+    """Headings go if no text follows before the next heading of the same or a higher level."""
     kept: list[str] = []
     next_level = 1
     for line in reversed(lines):
@@ -127,6 +214,20 @@ def _without_empty_sections(lines: list[str]) -> list[str]:
             if line:
                 next_level = 7
         elif level < next_level:
-            kept.append(line.lstrip(_HEADING).strip())
+            kept.append(_HEADING * level + line.lstrip(_HEADING).strip())
             next_level = level
     return kept[::-1]
+
+
+def _without_marks(text: str) -> tuple[str, list[Heading]]:
+    """The text without the marks of headings, which say where and of which level these are."""
+    lines = []
+    headings = []
+    start = 0
+    for line in text.split("\n"):
+        bare = line.lstrip(_HEADING)
+        if bare != line:
+            headings.append(Heading(start, len(line) - len(bare), bare))
+        lines.append(bare)
+        start += len(bare) + 1
+    return "\n".join(lines), headings

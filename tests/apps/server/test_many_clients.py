@@ -219,6 +219,13 @@ def test_a_request_too_large_is_refused_with_or_without_its_length(server: Serve
         assert "1,048,576 bytes" in refused.json()["error"]["message"]
 
 
+def test_a_request_for_embeddings_may_be_larger(server: Server) -> None:
+    def status(size: int) -> int:
+        return httpx.post(f"{server.url}/v1/embeddings", json={"model": "none", "input": "a" * size}).status_code
+
+    assert [status(2 * MAX_BODY), status(9 * MAX_BODY)] == [404, 413]
+
+
 @pytest.mark.slow
 def test_many_clients_some_of_whom_leave(server: Server) -> None:
     chance = random.Random(0)

@@ -4,19 +4,70 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 from mcp import Client, StdioServerParameters
-from ragx_apps.mcp import create_server
+from ragx_apps.mcp import create_server, once
 
+from ragx.errors import ModelError
 from ragx.index import collect_garbage
 from ragx.indexing.update import delete
 from ragx.rag import RAG, open_index
 from tests.helpers.served import QUESTION
+
+
+def test_a_client_is_answered_before_the_models_load() -> None:
+    loaded: list[str] = []
+
+    def load(name: str) -> RAG:
+        loaded.append(name)
+        raise ModelError(f"no {name}")
+
+    async def talk() -> None:
+        async with Client(create_server(lambda: load("embedder"), lambda: load("reader"))) as client:
+            assert [tool.name for tool in (await client.list_tools()).tools] == ["search", "ask"]
+            assert loaded == []
+            for tool, argument, needed in (("search", "query", "embedder"), ("ask", "question", "reader")):
+                missing: Any = await client.call_tool(tool, {argument: QUESTION})
+                assert missing.is_error
+                assert missing.content[0].text.endswith(f"no {needed}")
+
+    anyio.run(talk)
+    assert loaded == ["embedder", "reader"]
+
+
+def test_a_model_is_loaded_once_and_an_error_is_not_kept() -> None:
+    results = iter([ModelError("busy"), "model"])
+
+    @once(threading.Lock())
+    def load() -> str:
+        result = next(results)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    with pytest.raises(ModelError):
+        load()
+    assert [load(), load()] == ["model", "model"]
+
+
+def test_neither_torch_nor_faiss_is_imported_to_start(notes_index: Path) -> None:
+    code = (
+        "import sys; import ragx_apps.mcp as command; from ragx.cli import main\n"
+        "command.create_server = lambda *_: type('Server', (), {'run': lambda *_: None})\n"
+        f"sys.argv = ['ragx', 'mcp', '--index', {str(notes_index)!r}]\n"
+        "try: main.main()\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "print(sorted({'torch', 'transformers', 'faiss'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert run.stdout == "[]\n"
 
 
 @pytest.mark.slow
@@ -34,7 +85,7 @@ def test_tools_over_stdio(notes_index: Path, talkative: Path) -> None:
 
 def test_ask_answers_with_citations_and_a_mistake_is_one_line(rag: RAG) -> None:
     async def talk() -> None:
-        async with Client(create_server(rag)) as client:
+        async with Client(create_server(lambda: rag, lambda: rag)) as client:
             answer: Any = await client.call_tool("ask", {"question": QUESTION, "k": 2})
             assert not answer.is_error
             expected = rag.ask(QUESTION, k=2)
@@ -50,9 +101,10 @@ def test_ask_answers_with_citations_and_a_mistake_is_one_line(rag: RAG) -> None:
 def test_deleted_text_is_not_served(rag: RAG, notes_index: Path, tmp_path: Path) -> None:
     folder = tmp_path / "index"
     shutil.copytree(notes_index, folder)
+    current = RAG(open_index(folder), rag.readers)
 
     async def talk() -> None:
-        async with Client(create_server(RAG(open_index(folder), rag.readers))) as client:
+        async with Client(create_server(lambda: current, lambda: current)) as client:
 
             async def found() -> set[str]:
                 result: Any = await client.call_tool("search", {"query": "dark soil"})
@@ -69,7 +121,7 @@ def test_deleted_text_is_not_served(rag: RAG, notes_index: Path, tmp_path: Path)
 @pytest.mark.parametrize("k", [0, "many"])
 def test_a_wrong_argument_is_an_error_the_agent_can_read(rag: RAG, k: object) -> None:
     async def talk() -> None:
-        async with Client(create_server(rag)) as client:
+        async with Client(create_server(lambda: rag, lambda: rag)) as client:
             wrong: Any = await client.call_tool("search", {"query": QUESTION, "k": k})
             assert wrong.is_error
 

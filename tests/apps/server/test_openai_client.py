@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+import httpx
 import numpy as np
 import openai
 import pytest
@@ -14,6 +15,7 @@ from ragx.rag import RAG
 from ragx.retrieval import TextEmbedder
 from tests.helpers.served import MODEL, QUESTION, Server
 
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
 CHAT: list[Any] = [{"role": "user", "content": QUESTION}]
 
 
@@ -164,15 +166,23 @@ def test_token_ids_of_another_vocabulary_are_refused(client: openai.OpenAI, rag:
 @pytest.mark.parametrize(
     ("changes", "message", "param"),
     [
-        ({"n": 2}, "n is not supported", None),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools is not supported", None),
-        ({"messages": []}, "at least 1 item", "messages"),
+        ({"n": 2}, "n is not supported", "n"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "calls no tools", "tools"),
+        ({"tool_choice": "required"}, "calls no tools", "tool_choice"),
+        ({"response_format": {"type": "json_object"}}, "plain text", "response_format"),
+        ({"messages": []}, "must not be empty", "messages"),
+        ({"messages": [{"role": "tool", "content": "?"}]}, "got 'tool'", "messages.0.role"),
+        ({"messages": [{"role": "user", "content": [IMAGE]}]}, "got 'image_url'", "messages.0.content.0.type"),
+        ({"messages": [{"role": "user", "content": 5}]}, "must be a valid string, got 5", "messages.0.content"),
+        ({"stop": ["a", "b", "c", "d", "e"]}, "at most 4 allowed, got 5", "stop"),
+        ({"stop": ["a", ""]}, "must not be empty", "stop.1"),
         ({"messages": [{"role": "assistant", "content": "?"}]}, "the last message must be the user's", None),
         ({"messages": [{"role": "user", "content": " "}]}, "the question is empty", None),
         ({"temperature": 3}, "less than or equal to 2", "temperature"),
-        ({"max_tokens": 10**6}, "max_new_tokens must be below the decoder's window", None),
+        ({"max_tokens": 0}, "must be positive, or -1", "max_tokens"),
+        ({"max_completion_tokens": -2}, "must be positive, or -1", "max_completion_tokens"),
         ({"extra_body": {"ragx": {"k": 0}}}, "greater than or equal to 1", "ragx.k"),
-        ({"extra_body": {"ragx": {"kk": 1}}}, "Extra inputs", "ragx.kk"),
+        ({"extra_body": {"ragx": {"kk": 1}}}, "is not a known field", "ragx.kk"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
@@ -184,6 +194,68 @@ def test_a_bad_request_says_what_is_wrong(
     body: Any = raised.value.body
     assert message in body["message"]
     assert (body["type"], body["param"]) == ("invalid_request_error", param)
+
+
+@pytest.mark.parametrize(
+    ("path", "request_", "message", "param"),
+    [
+        ("completions", {"prompt": ["a", "b"]}, "at most 1 allowed, got 2", "prompt"),
+        ("completions", {"prompt": [1, 2]}, "must be a valid string", "prompt.0"),
+        ("completions", {}, "is required", "prompt"),
+        ("embeddings", {"input": []}, "must not be empty", "input"),
+        ("embeddings", {"input": ""}, "must not be empty", "input"),
+        ("embeddings", {"input": ["a", ""]}, "must not be empty", "input.1"),
+        ("embeddings", {"input": ["a", 5]}, "must be a valid string, got 5", "input.1"),
+        ("embeddings", {"input": [[1, 2], [3, "b"]]}, "must be a valid integer, got 'b'", "input.1.1"),
+        ("embeddings", {"input": ["a"] * 2049}, "at most 2048 allowed, got 2049", "input"),
+        ("embeddings", {"input": [0.5] * 500_000}, "got 0.5", "input.0"),
+        ("embeddings", {"input": {"text": "a"}}, "got an object", "input"),
+    ],
+)
+def test_the_field_of_an_error_is_the_clients(
+    client: openai.OpenAI, path: str, request_: dict[str, Any], message: str, param: str
+) -> None:
+    with pytest.raises(openai.BadRequestError) as raised:
+        client.post(f"/{path}", body={"model": MODEL, **request_}, cast_to=object)
+    body: Any = raised.value.body
+    assert message in body["message"]
+    assert body["message"].startswith(f"{param}: ")
+    assert body["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "message"),
+    [(b'{"model": ', "application/json", "not JSON"), (b'{"model": "tiny"}', "text/plain", "Content-Type")],
+)
+def test_a_body_that_is_not_json_is_said(server: Server, content: bytes, kind: str, message: str) -> None:
+    url = f"{server.url}/v1/chat/completions"
+    refused = httpx.post(url, content=content, headers={"Content-Type": kind})
+    assert refused.status_code == 400
+    assert message in refused.json()["error"]["message"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize("most", [-1, 32_000, 10**30])
+def test_a_limit_beyond_the_window_is_cut(
+    client: openai.OpenAI, rag: RAG, monkeypatch: pytest.MonkeyPatch, field: str, most: int
+) -> None:
+    monkeypatch.setattr(rag.readers["full"].model.config, "max_position_embeddings", 512)
+    extra: Any = {field: most, "ragx": {"reader": "full"}}
+    completion = client.chat.completions.create(model=MODEL, messages=CHAT, extra_body=extra)
+    assert completion.usage is not None
+    assert completion.choices[0].finish_reason == "length"
+    assert completion.usage.total_tokens == 512
+
+
+def test_as_many_texts_are_embedded_as_langchain_sends(client: openai.OpenAI, rag: RAG) -> None:
+    embedder = rag.retriever.embedder
+    assert embedder is not None
+    texts = [f"text {number}" for number in range(1000)]
+    made = client.embeddings.create(model=embedder.name, input=texts, encoding_format="float")
+    assert [each.index for each in made.data] == list(range(1000))
+    alone = client.embeddings.create(model=embedder.name, input=texts[-1], encoding_format="float")
+    np.testing.assert_allclose(made.data[-1].embedding, alone.data[0].embedding, atol=1e-2)
 
 
 def test_an_unknown_model_or_route_is_not_found(client: openai.OpenAI) -> None:

@@ -1,0 +1,19 @@
+"""Mails in files of their own (.eml, and Apple's .emlx)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ragx.corpus.extract.mail import parse_mail
+from ragx.corpus.extract.parsed import Parsed
+
+_SIZE = re.compile(rb"\s*(\d{1,12})\s*\n")
+
+
+def parse(path: Path) -> Parsed:
+    """The mail of a file."""
+    data = path.read_bytes()
+    if size := _SIZE.match(data):  # .emlx: the size of the mail, the mail, and a property list
+        data = data[size.end() : size.end() + int(size[1])]
+    return parse_mail(data)

@@ -1,0 +1,3 @@
+"""PDF files."""
+
+from ragx.corpus.extract.pdf.document import parse as parse
