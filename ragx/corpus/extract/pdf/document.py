@@ -144,7 +144,7 @@ def _recognise(document: PdfDocument, empty: Sequence[int], pages: list[list[Wor
     for index, words in recognised.items():
         pages[index] += words
     if blank := [number for number in empty if recognised.get(number - 1) == []]:
-        yield f"{_ranges(blank)} no text, and none was recognised"
+        yield f"{_ranges(blank)} no text, and none was recognised: if one can read it, {advice}"
     if rest := [number for number in empty if number - 1 not in recognised]:
         yield f"{_ranges(rest)} no text: of a longer scan only the first pages are recognised: {advice}"
 
