@@ -24,6 +24,7 @@ from ragx.langchain.retriever import Folder, RagxRetriever
 from ragx.rag import DEFAULT_MODEL, open_readers
 from ragx.reader.base import Reader
 from ragx.reader.reading import read
+from ragx.retrieval import FUSION_DEPTH, fuse_results
 from ragx.types import Answer, Hit, Message, ReaderName
 from ragx.util.device import report_oom
 
@@ -145,27 +146,41 @@ class Answering(BaseModel):
             )
         yield replace(answer, notes=notes + answer.notes)
 
-    def _documents(self, question: str, options: dict[str, Any]) -> list[Document]:
-        """The passages for a question; takes `documents` out of the options."""
+    def _documents(self, queries: Sequence[str], options: dict[str, Any]) -> list[Document]:
+        """The passages for the queries of a question; takes `documents` out of the options."""
         given: list[Document] | None = options.pop("documents", None)
         if given is not None:
             return given
-        if self.retriever is not None:
-            return self.retriever.invoke(question)
-        return self._retriever_over_index().invoke(question, k=options.get("k", self.k))
+        retriever, settings, k = self._retrieval(queries, options)
+        return _fused([retriever.invoke(query, **settings) for query in queries], k)
 
-    async def _adocuments(self, question: str, options: dict[str, Any]) -> list[Document]:
+    async def _adocuments(self, queries: Sequence[str], options: dict[str, Any]) -> list[Document]:
         given: list[Document] | None = options.pop("documents", None)
         if given is not None:
             return given
+        retriever, settings, k = self._retrieval(queries, options)
+        return _fused([await retriever.ainvoke(query, **settings) for query in queries], k)
+
+    def _retrieval(
+        self, queries: Sequence[str], options: dict[str, Any]
+    ) -> tuple[Runnable[str, list[Document]], dict[str, int], int | None]:
+        """The retriever, the settings to call it with, and how many of its documents to read; None: all of a query."""
         if self.retriever is not None:
-            return await self.retriever.ainvoke(question)
-        return await self._retriever_over_index().ainvoke(question, k=options.get("k", self.k))
+            return self.retriever, {}, None
+        k = options.get("k", self.k)
+        return self._retriever_over_index(), {"k": k if len(queries) == 1 else max(k, FUSION_DEPTH)}, k
 
     def _retriever_over_index(self) -> RagxRetriever:
         if self._index_retriever is None:
             self._index_retriever = RagxRetriever(index=self._folder, device=self.device, dtype=self.dtype)
         return self._index_retriever
+
+
+def _fused(results: Sequence[list[Document]], k: int | None) -> list[Document]:
+    if len(results) == 1:
+        return results[0]
+    ranking = fuse_results(results, lambda document: document.id or document.page_content)
+    return [document for document, _ in ranking[: max(map(len, results)) if k is None else k]]
 
 
 def open_cached_readers(

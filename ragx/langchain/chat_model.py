@@ -18,7 +18,7 @@ from pydantic import ConfigDict
 from ragx.errors import ConfigError
 from ragx.langchain.answering import Answering
 from ragx.rag import question_text
-from ragx.reader.conversation import search_query
+from ragx.reader.conversation import search_queries
 from ragx.types import Answer, Message
 from ragx.util.text import without_surrogates
 
@@ -29,7 +29,7 @@ ROLES: dict[str, Literal["system", "user", "assistant"]] = {"system": "system", 
 class ChatRagx(Answering, BaseChatModel):
     """Answers the last human message from passages; settings are those of `Answering`.
 
-    Earlier messages are its conversation: they extend the search query and are repeated in the prompt.
+    Earlier messages are its conversation: they are searched with the question too, and repeated in the prompt.
 
     The answer's `response_metadata` holds `citations`, `notes`, `model_name` and `context_tokens`; `usage_metadata`
     counts the tokens of the prompt and of the answer.
@@ -66,7 +66,7 @@ class ChatRagx(Answering, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         question, history = split_question(messages)
-        documents = self._documents(search_query(question, history), kwargs)
+        documents = self._documents(search_queries(question, history), kwargs)
         for piece in self._answer(question, documents, stop, kwargs, history):
             message = (
                 AIMessageChunk(content=piece)
@@ -82,7 +82,7 @@ class ChatRagx(Answering, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        documents = await self._adocuments(search_query(*split_question(messages)), kwargs)
+        documents = await self._adocuments(search_queries(*split_question(messages)), kwargs)
         return await super()._agenerate(messages, stop, run_manager, documents=documents, **kwargs)
 
     async def _astream(
@@ -92,7 +92,7 @@ class ChatRagx(Answering, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        documents = await self._adocuments(search_query(*split_question(messages)), kwargs)
+        documents = await self._adocuments(search_queries(*split_question(messages)), kwargs)
         async for chunk in super()._astream(messages, stop, run_manager, documents=documents, **kwargs):
             yield chunk
 

@@ -9,7 +9,16 @@ tuning.py     search settings from measured recall and latency
 
 from ragx.retrieval.current import CurrentIndex
 from ragx.retrieval.embedder import TextEmbedder, open_embedder
-from ragx.retrieval.retriever import Retriever, SearchResults
+from ragx.retrieval.retriever import FUSION_DEPTH, Retriever, SearchResults, fuse_results
 from ragx.retrieval.tuning import tune_index
 
-__all__ = ["CurrentIndex", "Retriever", "SearchResults", "TextEmbedder", "open_embedder", "tune_index"]
+__all__ = [
+    "FUSION_DEPTH",
+    "CurrentIndex",
+    "Retriever",
+    "SearchResults",
+    "TextEmbedder",
+    "fuse_results",
+    "open_embedder",
+    "tune_index",
+]

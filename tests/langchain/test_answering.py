@@ -25,8 +25,10 @@ from ragx.config import EncodingOptions, SamplingParams
 from ragx.engine.decoding import generate
 from ragx.errors import ConfigError, IndexFolderError
 from ragx.index import remove
-from ragx.langchain import ChatRagx, RagxEmbeddings, RagxLLM, RagxVectorStore
+from ragx.langchain import ChatRagx, RagxEmbeddings, RagxLLM, RagxRetriever, RagxVectorStore
 from ragx.langchain.answering import open_cached_readers
+from ragx.langchain.chat_model import split_question
+from ragx.reader.conversation import search_queries
 from ragx.types import Message
 
 QUESTION = "How much sunlight does fresh snow reflect?"
@@ -84,6 +86,19 @@ def test_messages_before_the_question_are_its_conversation(tiny: dict[str, Any])
     found = ChatRagx(**tiny).invoke([*messages, HumanMessage("And soil?")])
     assert found.text == rag.ask("And soil?", history=history, **options).text
     assert found.text != rag.ask("And soil?", **options).text
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["index", "any retriever"])
+async def test_a_new_topic_is_searched_without_the_old(tiny: dict[str, Any], own: bool) -> None:
+    messages = [HumanMessage("Why is desert sand bright?"), AIMessage("It is dry."), HumanMessage("Is the sea blue?")]
+    if not own:
+        tiny["retriever"] = RagxRetriever(index=tiny.pop("index"), k=4)
+    model = ChatRagx(**tiny)
+    queries = search_queries(*split_question(messages))
+    documents = model._documents(queries, {"k": 4})
+    assert [document.metadata["title"] for document in documents][:2] == ["Sea", "Sand"]
+    assert len(documents) == len({document.id for document in documents}) == 4
+    assert await model._adocuments(queries, {"k": 4}) == documents
 
 
 @EITHER
