@@ -338,11 +338,28 @@ def test_tracing_is_told_what_is_asked_of_which_model(tiny: dict[str, Any]) -> N
         assert model._get_ls_params(stop=["y"], model="other")["ls_stop"] == ["y"]
 
 
+def test_tools_and_schemas_are_refused_with_a_reason(tiny: dict[str, Any]) -> None:
+    model = ChatRagx(**tiny)
+    with pytest.raises(NotImplementedError, match="calls no tools"):
+        model.bind_tools([print])
+    with pytest.raises(NotImplementedError, match="plain text"):
+        model.with_structured_output(dict)
+
+
+@EITHER
+def test_a_limit_beyond_the_window_is_cut(kind: Any, tiny: dict[str, Any]) -> None:
+    model = kind(**tiny | {"repetition_penalty": 3.0})
+    answers = [chain(model.bind(max_tokens=most)).invoke({"q": "Why"}) for most in (-1, 32_000)]
+    assert answers[0] == answers[1] != ""
+
+
 @EITHER
 def test_mistakes_are_named(kind: Any, tiny: dict[str, Any], facts: list[Document]) -> None:
     model = kind(**tiny)
     for options, message in (
-        ({"max_tokens": 0}, "max_new_tokens"),
+        ({"max_tokens": 0}, "max_tokens: must be"),
+        ({"tools": []}, "calls no tools"),
+        ({"response_format": {"type": "json_object"}}, "plain text"),
         ({"temprature": 1}, "unknown setting 'temprature'"),
         ({"reader": "owl"}, "'owl' is not one of"),
         ({"k": 0}, "k: "),
