@@ -151,11 +151,15 @@ class ModelOptions(EncodingOptions):
     """How decoding attends to passages; auto is the cheapest."""
 
 
+NO_LIMIT = 2**31
+"""`max_new_tokens` of clients that set no limit: more than a decoder's window holds, so that it is cut to what fits."""
+
+
 class SamplingParams(Settings):
     """How the answer is decoded. Sampling settings matter only where `temperature` is above 0."""
 
     max_new_tokens: int = Field(default=256, ge=1)
-    """Maximum number of new tokens."""
+    """Maximum number of new tokens; cut to what fits into the decoder's window."""
     temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """0 decodes greedily."""
     top_p: float = Field(default=1.0, gt=0, le=1)

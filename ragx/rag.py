@@ -17,9 +17,9 @@ from ragx.corpus.document import normalise
 from ragx.errors import ConfigError
 from ragx.index import Index
 from ragx.index.names import index_folder
-from ragx.reader.conversation import search_query
+from ragx.reader.conversation import search_queries
 from ragx.reader.reading import read
-from ragx.retrieval import CurrentIndex, Retriever, SearchResults, open_embedder
+from ragx.retrieval import FUSION_DEPTH, CurrentIndex, Retriever, SearchResults, fuse_results, open_embedder
 from ragx.types import Answer, AttentionStrategy, EncodingFormat, Hit, Message, ReaderName, SearchMethod
 from ragx.util.device import parse_dtype, report_oom, usable_device
 from ragx.util.folders import cache_home
@@ -125,8 +125,8 @@ class RAG:
 
         Args:
             question: the question, as text.
-            history: the conversation before a follow-up question: the questions in it are searched too, and the prompt
-                repeats the last turns that fit.
+            history: the conversation before a follow-up question: it is searched alone and with the questions in it,
+                and the prompt repeats the last turns that fit.
             k: passages to retrieve and read (K).
             method: `dense`, `bm25` or `hybrid`; None: as given to `from_index`.
             reader: `cepe`, or `full` for the plain decoder with all k passages in its prompt.
@@ -159,7 +159,13 @@ class RAG:
         """The k best passages for a question, best first; arguments and errors as `ask`."""
         options = checked(SearchOptions, {"k": k, "method": method or self.method})
         retriever = self.retriever
-        hits = retriever.search(search_query(question_text(question), history), options.k, options.method)
+        queries = search_queries(question_text(question), history)
+        if len(queries) == 1:
+            hits = retriever.search(question, options.k, options.method)
+        else:
+            results = [retriever.search(query, max(options.k, FUSION_DEPTH), options.method) for query in queries]
+            ranking = fuse_results(results, lambda hit: hit.passage.id)[: options.k]
+            hits = SearchResults((Hit(hit.passage, score) for hit, score in ranking), results[0].unsearched)
         if len(hits) < k and k > len(retriever.index):
             hits.notes.append(f"k is {k}, but the index has {len(retriever.index)} passages; all of them are read")
         return hits

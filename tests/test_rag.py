@@ -106,6 +106,19 @@ def test_an_earlier_question_is_searched_too(rag: RAG) -> None:
     assert texts(rag.retrieve("And why?", k=1, history=[Message("user", "Is snow bright?")])) == [TEXTS[0]]
 
 
+def test_a_question_about_something_new_finds_it_first(rag: RAG) -> None:
+    history = [
+        Message("user", "Is dark soil warm?"),
+        Message("assistant", "Yes."),
+        Message("user", "Why is soil dark?"),
+    ]
+    question = "What does fresh snow do?"
+    assert texts(rag.retrieve(question, k=1, history=history)) == [TEXTS[0]]
+    found = rag.retrieve(question, k=3, history=history)
+    assert set(texts(found)) == set(TEXTS[:2])
+    assert found[0].score > found[1].score
+
+
 def test_fewer_passages_than_k_are_noted(rag: RAG) -> None:
     assert any("3 passages" in note for note in rag.ask("snow", k=9, sampling=SHORT).notes)
     assert any("no passage" in note for note in rag.ask("owls", k=1, sampling=SHORT).notes)

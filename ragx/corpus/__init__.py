@@ -1,7 +1,9 @@
 """Files -> documents -> passages with character spans.
 
 sources.py   which files to read, in which order and under which ids
-reading.py   files -> documents, several at a time; one reader per format
+formats.py   which format a file has
+reading.py   files -> documents, several at a time
+extract/     a module for each format that needs a parser, run in child processes
 chunking.py  documents -> passages, without empty and repeated ones
 questions.py questions with their answers and gold passages
 """

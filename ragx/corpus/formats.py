@@ -16,7 +16,7 @@ Format = Literal[
 ]  # fmt: skip
 
 SUFFIXES: dict[Format, str] = {
-    "text": ".txt .text .log",
+    "text": ".txt .text .log .adoc .asciidoc .toml .ini .cfg .conf .properties",
     "markdown": ".md .markdown .mdx",
     "rst": ".rst",
     "org": ".org",

@@ -16,7 +16,7 @@ from langchain_core.documents import Document
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
-from ragx.config import ModelOptions, ReaderOptions, SamplingParams, SearchOptions, checked
+from ragx.config import NO_LIMIT, ModelOptions, ReaderOptions, SamplingParams, SearchOptions, checked
 from ragx.errors import ConfigError
 from ragx.index.names import default_index
 from ragx.langchain.documents import to_passage
@@ -24,6 +24,7 @@ from ragx.langchain.retriever import Folder, RagxRetriever
 from ragx.rag import DEFAULT_MODEL, open_readers
 from ragx.reader.base import Reader
 from ragx.reader.reading import read
+from ragx.retrieval import FUSION_DEPTH, fuse_results
 from ragx.types import Answer, Hit, Message, ReaderName
 from ragx.util.device import report_oom
 
@@ -32,6 +33,11 @@ PER_CALL = ("model", "k", "prompt_passages", "reader", "max_tokens", *SAMPLING)
 """Settings that a call, or `.bind`, may override."""
 REMOTE = ("api_key", "base_url", "max_retries", "timeout")
 """LangChain's standard settings for remote models: accepted and ignored."""
+
+NO_TOOLS = "ragx calls no tools: it answers from passages"
+NO_SCHEMA = "ragx answers in plain text, not by a schema: parse the answer's text"
+UNSUPPORTED = {"tools": NO_TOOLS, "tool_choice": NO_TOOLS, "functions": NO_TOOLS, "response_format": NO_SCHEMA}
+"""Settings of other chat models, and why they are refused."""
 
 _loading = threading.Lock()
 _loaded: dict[tuple[object, ...], tuple[dict[ReaderName, Reader], list[str]]] = {}
@@ -63,7 +69,7 @@ class Answering(BaseModel):
     repetition_penalty: float = 1.0
     seed: int | None = None
     max_tokens: int = 256
-    """Maximum number of new tokens."""
+    """Maximum number of new tokens; -1, or more than the decoder's window holds: as many as fit."""
     stop: list[str] = []
     """Strings that end the answer; they are not part of it."""
     device: str | None = None
@@ -107,7 +113,8 @@ class Answering(BaseModel):
             ConfigError: one is unknown or out of range.
         """
         if unknown := options.keys() - {*PER_CALL, "stream"}:
-            raise ConfigError(f"unknown setting {min(unknown)!r}")
+            name = min(unknown)
+            raise ConfigError(UNSUPPORTED.get(name, f"unknown setting {name!r}"))
         settings = {name: options.get(name, getattr(self, name)) for name in PER_CALL}
         stops = (stop,) if isinstance(stop, str) else tuple(self.stop if stop is None else stop)
         if "" in stops:
@@ -115,7 +122,11 @@ class Answering(BaseModel):
         values = {name: settings[name] for name in SAMPLING}
         checked(SearchOptions, {"k": settings["k"]})
         checked(ReaderOptions, {name: settings[name] for name in ("reader", "prompt_passages")})
-        return settings, checked(SamplingParams, {**values, "max_new_tokens": settings["max_tokens"], "stop": stops})
+        most = NO_LIMIT if settings["max_tokens"] == -1 else settings["max_tokens"]
+        try:
+            return settings, checked(SamplingParams, {**values, "max_new_tokens": most, "stop": stops})
+        except ConfigError as error:
+            raise ConfigError(str(error).replace("max_new_tokens", "max_tokens")) from None
 
     def _answer(
         self,
@@ -145,27 +156,41 @@ class Answering(BaseModel):
             )
         yield replace(answer, notes=notes + answer.notes)
 
-    def _documents(self, question: str, options: dict[str, Any]) -> list[Document]:
-        """The passages for a question; takes `documents` out of the options."""
+    def _documents(self, queries: Sequence[str], options: dict[str, Any]) -> list[Document]:
+        """The passages for the queries of a question; takes `documents` out of the options."""
         given: list[Document] | None = options.pop("documents", None)
         if given is not None:
             return given
-        if self.retriever is not None:
-            return self.retriever.invoke(question)
-        return self._retriever_over_index().invoke(question, k=options.get("k", self.k))
+        retriever, settings, k = self._retrieval(queries, options)
+        return _fused([retriever.invoke(query, **settings) for query in queries], k)
 
-    async def _adocuments(self, question: str, options: dict[str, Any]) -> list[Document]:
+    async def _adocuments(self, queries: Sequence[str], options: dict[str, Any]) -> list[Document]:
         given: list[Document] | None = options.pop("documents", None)
         if given is not None:
             return given
+        retriever, settings, k = self._retrieval(queries, options)
+        return _fused([await retriever.ainvoke(query, **settings) for query in queries], k)
+
+    def _retrieval(
+        self, queries: Sequence[str], options: dict[str, Any]
+    ) -> tuple[Runnable[str, list[Document]], dict[str, Any], int | None]:
+        """The retriever, the settings to call it with, and how many of its documents to read; None: all of a query."""
         if self.retriever is not None:
-            return await self.retriever.ainvoke(question)
-        return await self._retriever_over_index().ainvoke(question, k=options.get("k", self.k))
+            return self.retriever, {}, None
+        k = options.get("k", self.k)
+        return self._retriever_over_index(), {"k": k if len(queries) == 1 else max(k, FUSION_DEPTH)}, k
 
     def _retriever_over_index(self) -> RagxRetriever:
         if self._index_retriever is None:
             self._index_retriever = RagxRetriever(index=self._folder, device=self.device, dtype=self.dtype)
         return self._index_retriever
+
+
+def _fused(results: Sequence[list[Document]], k: int | None) -> list[Document]:
+    if len(results) == 1:
+        return results[0]
+    ranking = fuse_results(results, lambda document: document.id or document.page_content)
+    return [document for document, _ in ranking[: max(map(len, results)) if k is None else k]]
 
 
 def open_cached_readers(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
@@ -16,9 +16,9 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import ConfigDict
 
 from ragx.errors import ConfigError
-from ragx.langchain.answering import Answering
+from ragx.langchain.answering import NO_SCHEMA, NO_TOOLS, Answering
 from ragx.rag import question_text
-from ragx.reader.conversation import search_query
+from ragx.reader.conversation import search_queries
 from ragx.types import Answer, Message
 from ragx.util.text import without_surrogates
 
@@ -29,7 +29,7 @@ ROLES: dict[str, Literal["system", "user", "assistant"]] = {"system": "system", 
 class ChatRagx(Answering, BaseChatModel):
     """Answers the last human message from passages; settings are those of `Answering`.
 
-    Earlier messages are its conversation: they extend the search query and are repeated in the prompt.
+    Earlier messages are its conversation: they are searched with the question too, and repeated in the prompt.
 
     The answer's `response_metadata` holds `citations`, `notes`, `model_name` and `context_tokens`; `usage_metadata`
     counts the tokens of the prompt and of the answer.
@@ -49,6 +49,22 @@ class ChatRagx(Answering, BaseChatModel):
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         return super()._get_ls_params(stop=self.stop if stop is None else stop, **kwargs)
 
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> NoReturn:
+        """Not supported.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(NO_TOOLS)
+
+    def with_structured_output(self, schema: Any, **kwargs: Any) -> NoReturn:
+        """Not supported.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(NO_SCHEMA)
+
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -66,7 +82,7 @@ class ChatRagx(Answering, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         question, history = split_question(messages)
-        documents = self._documents(search_query(question, history), kwargs)
+        documents = self._documents(search_queries(question, history), kwargs)
         for piece in self._answer(question, documents, stop, kwargs, history):
             message = (
                 AIMessageChunk(content=piece)
@@ -82,7 +98,7 @@ class ChatRagx(Answering, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        documents = await self._adocuments(search_query(*split_question(messages)), kwargs)
+        documents = await self._adocuments(search_queries(*split_question(messages)), kwargs)
         return await super()._agenerate(messages, stop, run_manager, documents=documents, **kwargs)
 
     async def _astream(
@@ -92,7 +108,7 @@ class ChatRagx(Answering, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        documents = await self._adocuments(search_query(*split_question(messages)), kwargs)
+        documents = await self._adocuments(search_queries(*split_question(messages)), kwargs)
         async for chunk in super()._astream(messages, stop, run_manager, documents=documents, **kwargs):
             yield chunk
 

@@ -49,7 +49,7 @@ class RagxLLM(Answering, LLM):
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
         question = question_text(prompt)
-        documents = self._documents(question, kwargs)
+        documents = self._documents([question], kwargs)
         for piece in self._answer(question, documents, stop, kwargs):
             if isinstance(piece, str):
                 yield GenerationChunk(text=piece)
@@ -63,7 +63,7 @@ class RagxLLM(Answering, LLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> str:
-        documents = await self._adocuments(question_text(prompt), kwargs)
+        documents = await self._adocuments([question_text(prompt)], kwargs)
         return await super()._acall(prompt, stop, run_manager, documents=documents, **kwargs)
 
     async def _astream(
@@ -73,7 +73,7 @@ class RagxLLM(Answering, LLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
-        documents = await self._adocuments(question_text(prompt), kwargs)
+        documents = await self._adocuments([question_text(prompt)], kwargs)
         async for chunk in super()._astream(prompt, stop, run_manager, documents=documents, **kwargs):
             yield chunk
 

@@ -12,10 +12,14 @@ SEARCHED_CHARACTERS = 200
 """Characters of each earlier question: an embedder reads a few hundred tokens and must reach the last question."""
 
 
-def search_query(question: str, history: Sequence[Message]) -> str:
-    """The search query: a follow-up ("And in winter?") says little without the questions before it."""
+def search_queries(question: str, history: Sequence[Message]) -> list[str]:
+    """The queries whose rankings are fused: the question alone, and with the questions before it.
+
+    A follow-up ("And in winter?") says little without them; with them, a question about something new finds the old
+    topic. Fused, both kinds find their passages (`benchmarks/follow_ups.py`).
+    """
     questions = [message.content[:SEARCHED_CHARACTERS] for message in history if message.role == "user"]
-    return "\n".join([*questions[-SEARCHED_QUESTIONS:], question])
+    return [question, "\n".join([*questions[-SEARCHED_QUESTIONS:], question])] if questions else [question]
 
 
 def instructions(history: Sequence[Message]) -> str:

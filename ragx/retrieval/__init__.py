@@ -10,7 +10,16 @@ repeats.py    passages about a text that are not copies of it
 
 from ragx.retrieval.current import CurrentIndex
 from ragx.retrieval.embedder import TextEmbedder, open_embedder
-from ragx.retrieval.retriever import Retriever, SearchResults
+from ragx.retrieval.retriever import FUSION_DEPTH, Retriever, SearchResults, fuse_results
 from ragx.retrieval.tuning import tune_index
 
-__all__ = ["CurrentIndex", "Retriever", "SearchResults", "TextEmbedder", "open_embedder", "tune_index"]
+__all__ = [
+    "FUSION_DEPTH",
+    "CurrentIndex",
+    "Retriever",
+    "SearchResults",
+    "TextEmbedder",
+    "fuse_results",
+    "open_embedder",
+    "tune_index",
+]

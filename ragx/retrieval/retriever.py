@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -22,12 +22,14 @@ from ragx.types import Embedder, Hit, SearchMethod
 RRF_CONSTANT = 60
 """Constant of reciprocal rank fusion: Cormack, Clarke and Büttcher, SIGIR 2009."""
 FUSION_DEPTH = 100
-"""Hits of each method that are fused, or k if that is more."""
+"""Hits of each method or query that are fused, or k if that is more."""
 
 Ranking = list[tuple[int, float]]
 """Rows and scores, best first."""
 
 T = TypeVar("T")
+Name = TypeVar("Name", int, str)
+"""Of a row or a result."""
 
 
 class SearchResults(list[T]):
@@ -132,9 +134,16 @@ def best_of(parts: Iterable[tuple[np.ndarray, np.ndarray]], k: int) -> Ranking:
     return list(zip(rows[best].tolist(), scores[best].tolist(), strict=True))
 
 
-def fuse(rankings: list[Ranking]) -> Ranking:
+def fuse_results(results: Sequence[Sequence[T]], key: Callable[[T], str]) -> list[tuple[T, float]]:
+    """The results of several queries and their fused scores, best first; `key` identifies a result."""
+    by_key = {key(result): result for ranking in results for result in ranking}
+    ranking = fuse([[(key(result), 0.0) for result in ranking] for ranking in results])
+    return [(by_key[name], score) for name, score in ranking]
+
+
+def fuse(rankings: Sequence[Sequence[tuple[Name, float]]]) -> list[tuple[Name, float]]:
     """Reciprocal rank fusion: a row scores the sum of 1 / (60 + rank) over the rankings that hold it."""
-    scores: dict[int, float] = {}
+    scores: dict[Name, float] = {}
     for ranking in rankings:
         for rank, (row, _) in enumerate(ranking, start=1):
             scores[row] = scores.get(row, 0.0) + 1 / (RRF_CONSTANT + rank)

@@ -15,9 +15,10 @@ from ragx_apps.mcp import create_server
 from reportlab.pdfgen.canvas import Canvas
 
 from ragx.rag import RAG
-from tests.helpers.chat_page import SENTENCE, save_reciting_decoder
+from tests.helpers.chat_page import SENTENCE
 from tests.helpers.command import QUESTION
 from tests.helpers.served import Server, serving
+from tests.helpers.tiny import save_reciting_decoder
 
 FILLER = "Hut number {} stands above the valley of {}, and its keeper writes down the weather every day."
 PLACES = ("Arolla", "Zinal", "Ferret", "Trient", "Orny", "Moiry", "Tracuit", "Bertol", "Saleina")
@@ -43,7 +44,7 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def decoder(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reciting")
-    save_reciting_decoder(tiny_decoder, folder)
+    save_reciting_decoder(tiny_decoder, folder, SENTENCE, ends=False)
     return folder
 
 

@@ -68,7 +68,10 @@ def test_markup(wikitext, text):
             "{{birth date|1931|5|8}} {{start date|1931|05}} {{film date|1931}} {{end-date|May 1931}}",
             "8 May 1931 May 1931 1931 May 1931",
         ),
-        ("{{height|m=1.88}} {{sortname|Ida|Berg}} {{color|red|warm}} {{yes}} {{won}}", "1.88 m Ida Berg warm Yes Won"),
+        (
+            "{{height|m=1.88}} {{sortname|Ida|Berg}} {{color|red|warm}} {{yes}} {{won|Twice}}x{{nbsp|3}}y",
+            "1.88 m Ida Berg warm Yes Twicex y",
+        ),
         ("{{unheard of|[[kept]]|x}} {{unheard of}} {{unheard of|a.jpg}} {{unheard of|x=1}}", "kept"),
         ("{{sfn|Smith|1999}} {{cite book|x}} {{de icon}} {{IPAc-en|x}} {{#if:x|y}} {{DEFAULTSORT:x}}", ""),
         ("{{nowrap|10 {{convert|3|m}}}}", "10 3 m"),
@@ -124,7 +127,7 @@ def test_another_wiki_names_its_namespaces_differently():
         ("{|\n|}", ""),
     ],
 )
-def test_a_table_is_a_row_a_line(wikitext, text):
+def test_each_row_of_a_table_is_a_line(wikitext, text):
     assert plain_text(wikitext) == text
 
 
@@ -146,7 +149,7 @@ def test_a_table_is_a_row_a_line(wikitext, text):
         ("{{Cite book|title=x|year=1999}}\n{{Navbox|a=x|b=y}}\n{{Authority control|a=1|b=2}}", ""),
     ],
 )
-def test_a_box_is_a_value_a_line(wikitext, text):
+def test_each_value_of_a_box_is_a_line(wikitext, text):
     assert plain_text(wikitext) == text
 
 

@@ -29,7 +29,13 @@ SENTENCE = " fresh snow reflects most of the sunlight."
 
 @contextmanager
 def serving_page(
-    rag: RAG, queue: QuestionQueue, index: Path, uploads: Path, *, auth: tuple[str, str] | None = None
+    rag: RAG,
+    queue: QuestionQueue,
+    index: Path,
+    uploads: Path,
+    *,
+    auth: tuple[str, str] | None = None,
+    root_path: str | None = None,
 ) -> Iterator[str]:
     """The address of a page over `rag`, whose index lies at `index`."""
     with socket.socket() as free:
@@ -37,6 +43,6 @@ def serving_page(
         port = free.getsockname()[1]
     blocks = build_page(Indexes(rag, index), queue, uploads)
     try:
-        yield launch(blocks, "127.0.0.1", port, auth)
+        yield launch(blocks, "127.0.0.1", port, auth, root_path)
     finally:
         blocks.close(verbose=False)

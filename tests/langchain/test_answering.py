@@ -27,8 +27,10 @@ from ragx.config import EncodingOptions, SamplingParams
 from ragx.engine.decoding import generate
 from ragx.errors import ConfigError, IndexFolderError
 from ragx.index import remove
-from ragx.langchain import ChatRagx, RagxEmbeddings, RagxLLM, RagxVectorStore
+from ragx.langchain import ChatRagx, RagxEmbeddings, RagxLLM, RagxRetriever, RagxVectorStore
 from ragx.langchain.answering import open_cached_readers
+from ragx.langchain.chat_model import split_question
+from ragx.reader.conversation import search_queries
 from ragx.types import Message
 from tests.helpers.waiting import eventually
 
@@ -87,6 +89,19 @@ def test_messages_before_the_question_are_its_conversation(tiny: dict[str, Any])
     found = ChatRagx(**tiny).invoke([*messages, HumanMessage("And soil?")])
     assert found.text == rag.ask("And soil?", history=history, **options).text
     assert found.text != rag.ask("And soil?", **options).text
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["index", "any retriever"])
+async def test_a_new_topic_is_searched_without_the_old(tiny: dict[str, Any], own: bool) -> None:
+    messages = [HumanMessage("Why is desert sand bright?"), AIMessage("It is dry."), HumanMessage("Is the sea blue?")]
+    if not own:
+        tiny["retriever"] = RagxRetriever(index=tiny.pop("index"), k=4)
+    model = ChatRagx(**tiny)
+    queries = search_queries(*split_question(messages))
+    documents = model._documents(queries, {"k": 4})
+    assert [document.metadata["title"] for document in documents][:2] == ["Sea", "Sand"]
+    assert len(documents) == len({document.id for document in documents}) == 4
+    assert await model._adocuments(queries, {"k": 4}) == documents
 
 
 @EITHER
@@ -319,11 +334,28 @@ def test_tracing_gets_model_and_sampling_parameters(tiny: dict[str, Any]) -> Non
         assert model._get_ls_params(stop=["y"], model="other")["ls_stop"] == ["y"]
 
 
+def test_tools_and_schemas_are_refused_with_a_reason(tiny: dict[str, Any]) -> None:
+    model = ChatRagx(**tiny)
+    with pytest.raises(NotImplementedError, match="calls no tools"):
+        model.bind_tools([print])
+    with pytest.raises(NotImplementedError, match="plain text"):
+        model.with_structured_output(dict)
+
+
+@EITHER
+def test_a_limit_beyond_the_window_is_cut(kind: Any, tiny: dict[str, Any]) -> None:
+    model = kind(**tiny | {"repetition_penalty": 3.0})
+    answers = [chain(model.bind(max_tokens=most)).invoke({"q": "Why"}) for most in (-1, 32_000)]
+    assert answers[0] == answers[1] != ""
+
+
 @EITHER
 def test_mistakes_are_named(kind: Any, tiny: dict[str, Any], facts: list[Document]) -> None:
     model = kind(**tiny)
     for options, message in (
-        ({"max_tokens": 0}, "max_new_tokens"),
+        ({"max_tokens": 0}, "max_tokens: must be"),
+        ({"tools": []}, "calls no tools"),
+        ({"response_format": {"type": "json_object"}}, "plain text"),
         ({"temprature": 1}, "temprature"),
         ({"reader": "owl"}, "'owl' is not one of"),
         ({"k": 0}, "k: "),

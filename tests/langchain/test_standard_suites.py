@@ -28,6 +28,14 @@ class TestChatRagxUnit(ChatModelUnitTests):
         return ChatRagx
 
     @property
+    def has_tool_calling(self) -> bool:
+        return False
+
+    @property
+    def has_structured_output(self) -> bool:
+        return False
+
+    @property
     def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
         return {"RAGX_INDEX": "notes/index"}, {}, {"_folder": "notes/index"}
 
@@ -40,6 +48,14 @@ class TestChatRagxIntegration(ChatModelIntegrationTests):
     @property
     def chat_model_class(self) -> type[BaseChatModel]:
         return ChatRagx
+
+    @property
+    def has_tool_calling(self) -> bool:
+        return False
+
+    @property
+    def has_structured_output(self) -> bool:
+        return False
 
     @property
     def chat_model_params(self) -> dict[str, Any]:

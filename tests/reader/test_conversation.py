@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from ragx.errors import ConfigError
-from ragx.reader.conversation import search_query, turns
+from ragx.reader.conversation import search_queries, turns
 from ragx.reader.prompt import build_prompt
 from ragx.types import Message, Passage
 from ragx.util.tokenization import load_tokenizer
@@ -32,11 +32,12 @@ def text(tokenizer: PreTrainedTokenizerFast, history: list[Message], *, max_toke
     return str(tokenizer.decode(prompt.ids))
 
 
-def test_a_follow_up_is_searched_with_the_questions_before_it() -> None:
+def test_a_follow_up_is_searched_alone_and_with_the_questions_before_it() -> None:
     history = [Message("user", f"question {n}") for n in range(3)] + [Message("assistant", "an answer")]
-    assert search_query("And in winter?", history) == "question 1\nquestion 2\nAnd in winter?"
-    assert search_query("Why?", []) == "Why?"
-    assert len(search_query("Why?", [Message("user", "w" * 10**6)])) < 300
+    assert search_queries("And in winter?", history) == ["And in winter?", "question 1\nquestion 2\nAnd in winter?"]
+    assert search_queries("Why?", []) == ["Why?"]
+    assert search_queries("Why?", [Message("system", "Be brief.")]) == ["Why?"]
+    assert len(search_queries("Why?", [Message("user", "w" * 10**6)])[1]) < 300
 
 
 @given(messages)

@@ -40,6 +40,10 @@ def chat(
     auth: Annotated[
         str | None, typer.Option(envvar="RAGX_CHAT_AUTH", help="USER:PASSWORD that visitors must give.")
     ] = None,
+    root_path: Annotated[
+        str | None,
+        typer.Option(metavar="PATH|URL", help="Where a proxy serves the page: a path, or a URL of another host name."),
+    ] = None,
     browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     offline: Offline = False,
 ) -> None:
@@ -50,9 +54,10 @@ def chat(
         import gradio  # noqa: F401
     except ImportError:
         raise ConfigError("`ragx chat` needs more packages: pip install 'ragx[chat]'") from None
-    from ragx_apps.chat.serving import check_address, launch
+    from ragx_apps.chat.serving import check_address, check_root_path, launch
 
     visitors = check_address(host, auth)
+    root = None if root_path is None else check_root_path(root_path)
     from ragx_apps.chat.indexes import Indexes
     from ragx_apps.chat.page import build_page
     from ragx_apps.queue import QuestionQueue
@@ -61,7 +66,7 @@ def chat(
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploaded")
         with contextlib.closing(QuestionQueue(rag)) as queue:
             blocks = build_page(Indexes(rag, index), queue, Path(folder) / "visitors")
-            address = launch(blocks, host, port, visitors)
+            address = launch(blocks, host, port, visitors, root)
             notice(f"the page is at {address}; Ctrl-C stops")
             if browser:
                 typer.launch(address)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import SplitResult, urlsplit
 
 import gradio as gr
 from gradio_client.utils import is_file_obj, is_http_url_like, traverse
@@ -112,20 +113,45 @@ def check_address(host: str, auth: str | None) -> tuple[str, str] | None:
     return user, password
 
 
-def launch(blocks: gr.Blocks, host: str, port: int, auth: tuple[str, str] | None) -> str:
+def check_root_path(text: str) -> str:
+    """The path or URL under which a proxy serves the page, without a slash at its end.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    try:
+        url = urlsplit(text)
+    except ValueError:
+        url = SplitResult("", "", "", "", "")
+    is_url = url.scheme in ("http", "https") and url.hostname
+    is_path = not (url.scheme or url.netloc) and url.path.startswith("/")
+    if not (is_url or is_path) or url.query or url.fragment:
+        raise ConfigError(f"--root-path must be a path such as /chat, or a URL, got {text!r}")
+    return text.rstrip("/")
+
+
+def _host(root_path: str | None) -> list[str]:
+    host = urlsplit(root_path or "").hostname
+    return [host] if host else []
+
+
+def launch(blocks: gr.Blocks, host: str, port: int, auth: tuple[str, str] | None, root_path: str | None = None) -> str:
     """Serve the page in threads of its own until `blocks.close()`. Returns its address.
+
+    `root_path` is the path, or the whole URL, under which a proxy serves the page; the proxy removes the path.
 
     Raises:
         RagxError: the address is in use or not available.
     """
     guards = [Middleware(Guard)]
     if host in LOCAL:  # against DNS rebinding
-        guards.append(Middleware(TrustedHostMiddleware, allowed_hosts=list(LOCAL)))
+        guards.append(Middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL, *_host(root_path)]))
     try:
         _, address, _ = blocks.launch(
             server_name=host,
             server_port=port,
             auth=auth,
+            root_path=root_path,
             share=False,
             quiet=True,
             prevent_thread_lock=True,

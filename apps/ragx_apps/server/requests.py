@@ -8,16 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from ragx.config import SamplingParams
+from ragx.config import NO_LIMIT, SamplingParams
 from ragx.types import Message, ReaderName, SearchMethod
 
 MAX_MESSAGES = 200
 MAX_K = 200
 MAX_TEXTS = 2048
 """Inputs of one request for embeddings, as OpenAI allows."""
-
-NO_LIMIT = 2**31
-"""Tokens of an answer that no decoder's window holds: it is cut to what fits."""
 
 NEUTRAL: dict[str, tuple[object, ...]] = {
     "n": (1,),

@@ -1,4 +1,4 @@
-"""Mails in files of their own (.eml, and Apple's .emlx)."""
+"""Mail files (.eml, and Apple's .emlx)."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def parse(path: Path) -> Parsed:
     """The text of all chapters.
 
     Raises:
-        UnreadableError: it is no EPUB book, damaged, copy-protected, or unpacks to more than the limit.
+        UnreadableError: the file is not an EPUB book, is damaged or copy-protected, or unpacks to more than the limit.
     """
     with Package(path, "an EPUB book") as package:
         rootfile = next(_xml(package, _CONTAINER).iter("{*}rootfile"), None)

@@ -20,7 +20,7 @@ from ragx.corpus.extract.parsed import Parsed, TextBuilder
 _HEADER_CHARS = 10_000
 _NAMED_ATTACHMENTS = 20
 _PLAIN_SHARE = 0.5
-"""A plain text with fewer words than this share of the HTML's is a note that the mail is in HTML."""
+"""A plain text with a smaller share of the HTML's words only says that the mail is in HTML."""
 _ENCRYPTED = ("multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime")
 _SIGNATURES = ("application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature")
 
@@ -39,7 +39,7 @@ class Mail:
     attachments: list[str] = field(default_factory=list)
     """Names."""
     unread: list[str] = field(default_factory=list)
-    """One line each: what of the text could not be read."""
+    """One line for each text that could not be read."""
 
 
 def parse_mail(data: bytes) -> Parsed:

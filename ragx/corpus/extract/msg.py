@@ -24,7 +24,7 @@ def parse(path: Path) -> Parsed:
     """The mail of a file.
 
     Raises:
-        UnreadableError: it is no Outlook mail, or it is damaged.
+        UnreadableError: the file is not an Outlook mail, or it is damaged.
     """
     from olefile import OleFileIO, isOleFile
 

@@ -1,4 +1,4 @@
-"""The text of an HTML element as a reader sees it: a paragraph, list item, table row or line of code a line."""
+"""The text of an HTML element as a reader sees it: one line per paragraph, list item, table row or line of code."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _LINES = frozenset(
 )
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _LAYOUT = frozenset({"table", "pre", "blockquote", "form", "article", "section", *_HEADINGS})
-"""A table with one of these in a cell is not a table of data."""
+"""A table with one of these in a cell is not a data table: it arranges blocks on the page."""
 _ITEM_CHARS = 400
-"""A table with a longer average cell is not a table of data."""
+"""A data table has shorter cells on average."""
 _REPEATED_CELLS, _REPEATED_CHARS = 4, 60
 """Limits on cells that reach over several rows, for each row they are repeated in."""
 _SUPERSCRIPT_PARTS = 8
@@ -34,7 +34,7 @@ _MATH_IMAGE = re.compile(r"math|latex|\btex\b", re.IGNORECASE)
 
 
 def write_text(root: Element, text: TextBuilder, dropped: set[Element]) -> None:
-    """Append the text of an element without that of the dropped elements in it."""
+    """Append the text of an element, without the dropped elements inside it."""
     from lxml.etree import iterwalk
 
     writer = _Writer(text)
@@ -182,7 +182,7 @@ class _Writer:
 
 
 class _Table:
-    """Collects the cells of the rows of a table of data."""
+    """Collects the cells of a data table row by row."""
 
     def __init__(self, element: Element) -> None:
         self.element = element
@@ -214,7 +214,7 @@ class _Table:
 
 
 def _is_data(table: Element) -> bool:
-    """Whether a table has rows of short cells; others arrange blocks on the page."""
+    """Whether a table holds data: rows of short cells. Others arrange blocks on the page."""
     if table.get("role") in ("presentation", "none"):
         return False
     cells = chars = 0

@@ -55,7 +55,7 @@ class Parser:
             yield Document(**row | {"headings": ()}) if "text" in row else Skipped(**row)
 
     def read_mails(self, path: Path, id: str) -> Iterator[Document | Skipped]:
-        """The mails of a mailbox and what of them could not be read; as `read_rows`. `id`: of the file."""
+        """The mails of a mailbox, and what could not be read; see `read_rows`. `id`: the file's."""
         for fields in self.parts(path, "mbox"):
             if "text" not in fields:
                 yield Skipped(**fields)

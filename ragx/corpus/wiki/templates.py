@@ -9,202 +9,24 @@ import calendar
 import re
 from collections.abc import Callable
 
-_SUPERSCRIPT = str.maketrans("0123456789+-−()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁽⁾ⁿ")
+from ragx.corpus.wiki.template_names import (
+    CURRENCIES,
+    DATE_NAME,
+    DEFAULTS,
+    DROPPED,
+    DROPPED_BEGINNINGS,
+    DROPPED_ENDS,
+    FILE_OR_ADDRESS,
+    FIRST_VALUE,
+    LANGUAGES,
+    LAST_VALUE,
+    LAYOUT_KEY,
+    LAYOUT_VALUE,
+    LITERAL,
+    SHIPS,
+)
 
-_LANGUAGES = dict(
-    re.findall(
-        r"(\w+):([^,]+)",
-        "ar:Arabic,az:Azerbaijani,be:Belarusian,bg:Bulgarian,bn:Bengali,ca:Catalan,cs:Czech,cy:Welsh,da:Danish,"
-        "de:German,el:Greek,en:English,es:Spanish,et:Estonian,eu:Basque,fa:Persian,fi:Finnish,fr:French,ga:Irish,"
-        "gl:Galician,grc:Ancient Greek,he:Hebrew,hi:Hindi,hr:Croatian,hu:Hungarian,hy:Armenian,id:Indonesian,"
-        "is:Icelandic,it:Italian,ja:Japanese,ka:Georgian,kk:Kazakh,ko:Korean,la:Latin,lt:Lithuanian,lv:Latvian,"
-        "mk:Macedonian,ml:Malayalam,mn:Mongolian,mr:Marathi,ms:Malay,nl:Dutch,no:Norwegian,pa:Punjabi,pl:Polish,"
-        "ps:Pashto,pt:Portuguese,ro:Romanian,ru:Russian,sa:Sanskrit,sk:Slovak,sl:Slovene,sq:Albanian,sr:Serbian,"
-        "sv:Swedish,sw:Swahili,ta:Tamil,te:Telugu,th:Thai,tl:Tagalog,tr:Turkish,uk:Ukrainian,ur:Urdu,uz:Uzbek,"
-        "vi:Vietnamese,yi:Yiddish,zh:Chinese",
-    )
-)
-_LITERAL = {
-    "'": "'",
-    "'s": "'s",
-    "=": "=",
-    "!": "|",
-    "pipe": "|",
-    "·": "·",
-    "•": "•",
-    "dot": "·",
-    "nbsp": " ",
-    "thinsp": " ",
-    "spaces": " ",
-    "ndash": "–",
-    "mdash": "—",
-    "snd": " – ",
-    "spnd": " – ",
-    "spaced ndash": " – ",
-    "mdashb": "—",
-    "yes": "Yes",
-    "no": "No",
-    "won": "Won",
-    "nom": "Nominated",
-    "n/a": "N/A",
-    "tba": "TBA",
-}
-_FIRST_VALUE = {
-    *("nowrap", "nobr", "small", "smaller", "big", "large", "larger", "nobold", "noitalic", "sc", "smallcaps", "em"),
-    *("abbr", "tooltip", "linktext", "vanchor", "visible anchor", "keypress", "nastaliq", "strong", "math", "mvar"),
-    *(
-        "quote",
-        "quotation",
-        "blockquote",
-        "cquote",
-        "bquote",
-        "poemquote",
-        "sub",
-        "code",
-        "sic",
-        "as written",
-        "nts",
-        "ipa",
-    ),
-    *("angbr", "vr", "gr", "flag", "flagcountry", "flagu", "plainlist", "railgauge"),
-}
-_LAST_VALUE = {
-    *("lang", "transl", "transliteration", "native name", "script", "unicode", "columns-list", "resize", "rtl-lang"),
-    *("color", "colour", "font color", "fontcolor", "background color", "legend", "sort", "longitem", "lsj", "hidden"),
-}
-_SHIPS = {
-    *("hms", "uss", "hmas", "hmcs", "hmnzs", "hmt", "ss", "rms", "mv", "ms", "mt", "sms", "usat", "uscgc", "usns"),
-    *(
-        "css",
-        "ins",
-        "jds",
-        "ps",
-        "rfa",
-        "rv",
-        "ts",
-        "hnlms",
-        "hnoms",
-        "hswms",
-        "hdms",
-        "ars",
-        "bap",
-        "orp",
-        "roks",
-        "tcg",
-    ),
-}
-_CURRENCIES = {"usd": "US$", "eur": "€", "gbp": "£", "jpy": "¥", "inr": "₹", "aud": "A$", "cad": "C$", "cny": "CN¥"}
-_DROPPED = {
-    *(
-        "r",
-        "rp",
-        "ref",
-        "refn",
-        "efn",
-        "efn-ua",
-        "efn-lr",
-        "note",
-        "ref label",
-        "note label",
-        "sfn",
-        "sfnp",
-        "sfnm",
-        "cn",
-    ),
-    *(
-        "fact",
-        "clarify",
-        "who",
-        "when",
-        "which",
-        "why",
-        "where",
-        "by whom",
-        "vague",
-        "dubious",
-        "specify",
-        "full",
-        "anchor",
-    ),
-    *(
-        "verify source",
-        "better source",
-        "unreliable source?",
-        "dead link",
-        "page needed",
-        "failed verification",
-        "update",
-    ),
-    *(
-        "relevance inline",
-        "coord",
-        "flagicon",
-        "flag icon",
-        "flagdeco",
-        "wayback",
-        "webarchive",
-        "isbn",
-        "issn",
-        "oclc",
-    ),
-    *(
-        "doi",
-        "pmid",
-        "jstor",
-        "arxiv",
-        "google books",
-        "youtube",
-        "respell",
-        "audio",
-        "pronunciation",
-        "hs",
-        "ntsh",
-        "0",
-    ),
-    *(
-        "inflation",
-        "age",
-        "time ago",
-        "years ago",
-        "portal",
-        "portal bar",
-        "details",
-        "main",
-        "main article",
-        "see also",
-        "further",
-        "about",
-        "for",
-    ),
-    *("distinguish", "hatnote", "redirect", "other uses", "multiple image", "listen", "authority control", "reflist"),
-    *("multiple issues", "notelist", "library resources box", "sister project links", "short description"),
-}
-_DROPPED_BEGINNINGS = (
-    *("cite ", "citation", "vcite", "harv", "ipac", "ipa-", "pp-", "use ", "wikisource", "wiktionary", "wikiquote"),
-    *(
-        "commons",
-        "navbox",
-        "sidebar",
-        "campaignbox",
-        "userbox",
-        "ambox",
-        "location map",
-        "clade",
-        "defaultsort",
-        "expand ",
-    ),
-)
-_DROPPED_ENDS = (" icon", " sidebar", " navbox", "-inline", " stub", "-stub")
-_DATE_NAME = re.compile(r"((birth|death|start|end|film|release|launch|opening|publication)[ -]?date|bda|dda|dob)\b")
-_LAYOUT_KEY = re.compile(
-    r"(^|[_ ])(image|img|photo|picture|logo|pushpin|map|mapframe|flag|seal|signature|alt|size|width|upright|style|color"
-    r"|colour|bg|background|align|float|class|state|collapsed)\d*($|[_ ])",
-    re.IGNORECASE,
-)
-_LAYOUT_VALUE = re.compile(
-    r"(yes|no|none|left|right|center|auto|y|n|\d+px|#[0-9a-f]{3,8}|.*\.(jpe?g|png|svg|gif|ogg|webm))", re.IGNORECASE
-)
-_FILE_OR_ADDRESS = re.compile(r"https?:|[\w.-]+\.(jpe?g|png|svg|gif|ogg|webm)$", re.IGNORECASE)
+_SUPERSCRIPT = str.maketrans("0123456789+-−()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁽⁾ⁿ")
 
 _RANGE_WORDS = {"-", "–", "to", "and", "or", "by", "x", "×", "+/-", "±", "to about"}
 _UNITS = {
@@ -233,9 +55,11 @@ def template_text(name: str, values: list[str], named: dict[str, str], *, alone:
     Args: `values`: its unnamed arguments, all as plain text; `alone`: it stands on a line of its own.
     """
     name = name.strip().lower().replace("_", " ")
-    if name in _LITERAL:
-        return next((value.strip() for value in values if value.strip()), _LITERAL[name])
-    if name in _DROPPED or name.startswith(_DROPPED_BEGINNINGS) or name.endswith(_DROPPED_ENDS):
+    if name in LITERAL:
+        return LITERAL[name]
+    if name in DEFAULTS:
+        return next((value.strip() for value in values if value.strip()), DEFAULTS[name])
+    if name in DROPPED or name.startswith(DROPPED_BEGINNINGS) or name.endswith(DROPPED_ENDS):
         return ""
     if ":" in name:
         return _function_text(*name.split(":", 1))
@@ -245,7 +69,7 @@ def template_text(name: str, values: list[str], named: dict[str, str], *, alone:
     known = _known_text(name, values, named)
     if known is not None:
         return known
-    if alone or not values or _FILE_OR_ADDRESS.match(values[0]):
+    if alone or not values or FILE_OR_ADDRESS.match(values[0]):
         return ""
     return values[0]
 
@@ -256,19 +80,19 @@ def _known_text(name: str, values: list[str], named: dict[str, str]) -> str | No
         return " ".join(f"{value} {unit}" for unit, value in named.items() if unit in ("m", "cm", "ft", "in"))
     if not values:
         return ""
-    if name in _FIRST_VALUE:
+    if name in FIRST_VALUE:
         return values[0]
     if name.startswith("lang-"):
         return _in_language(name.removeprefix("lang-"), values[0])
-    if name in _LAST_VALUE:
+    if name in LAST_VALUE:
         return values[-1]
-    if name in _SHIPS:
+    if name in SHIPS:
         return f"{name.upper()} {values[0]}"
     if name[-1] in "$£€¥₹₩":
         return f"{name.upper()}{values[0]}"
-    if name in _CURRENCIES:
-        return f"{_CURRENCIES[name]}{values[0]}"
-    if _DATE_NAME.match(name):
+    if name in CURRENCIES:
+        return f"{CURRENCIES[name]}{values[0]}"
+    if DATE_NAME.match(name):
         return _date(values)
     return _RENDERERS[name](values, named) if name in _RENDERERS else None
 
@@ -287,13 +111,13 @@ def _rows(named: dict[str, str]) -> str:
     for key, value in named.items():
         text = "; ".join(filter(None, (line.strip(" *#:;") for line in value.split("\n"))))
         text = text.replace(",; ", ", ")
-        if text and not _LAYOUT_KEY.search(key) and not _LAYOUT_VALUE.fullmatch(text):
+        if text and not LAYOUT_KEY.search(key) and not LAYOUT_VALUE.fullmatch(text):
             rows.append(f"{key.replace('_', ' ')}: {text}")
     return "\n\n" + "\n".join(rows) + "\n\n" if rows else ""
 
 
 def _in_language(code: str, text: str) -> str:
-    name = _LANGUAGES.get(code.partition("-")[0])
+    name = LANGUAGES.get(code.partition("-")[0])
     return f"{name}: {text}" if name else text
 
 

@@ -1,6 +1,6 @@
 """MediaWiki markup -> plain text that reads like the rendered page, with its headings.
 
-Tables are a row a line. Dropped: references, galleries, images, categories, and the templates that `templates` drops.
+Each row of a table is a line. References, galleries, images, categories and some templates are dropped.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def parse_wikitext(wikitext: str, media_namespaces: frozenset[str] = MEDIA_NAMES
 
 
 def _render(code: Wikicode | None, media: frozenset[str], *, top: bool = False) -> str:
-    """The text of nodes. `top`: they are those of the page, where templates may stand on lines of their own."""
+    """The text of nodes. `top`: they are the page's own, whose templates may stand alone on a line."""
     from mwparserfromhell.nodes import Template
 
     if not code:
@@ -66,7 +66,7 @@ def _render(code: Wikicode | None, media: frozenset[str], *, top: bool = False) 
 
 
 def _stands_alone(nodes: list[Node], position: int) -> bool:
-    """Whether there is no text on the line of a template, nor the mark of a list item."""
+    """Whether a template shares its line with neither text nor the mark of a list item."""
     before = reversed(nodes[max(0, position - _NEIGHBOURS) : position])
     after = nodes[position + 1 : position + 1 + _NEIGHBOURS]
     return _line_is_empty(before, from_end=True) and _line_is_empty(after, from_end=False)

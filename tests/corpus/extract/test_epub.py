@@ -139,7 +139,7 @@ def test_a_damaged_book_says_so(tmp_path, parts):
         parse(write_parts(tmp_path / "a.epub", parts))
 
 
-def test_a_file_that_is_no_zip_archive_says_so(tmp_path):
+def test_a_file_that_is_not_a_zip_archive_is_skipped(tmp_path):
     path = tmp_path / "a.epub"
     path.write_text("hello")
     with pytest.raises(UnreadableError, match="is not an EPUB book"):

@@ -49,7 +49,7 @@ def test_text(markup, expected):
     assert text(markup) == expected
 
 
-def test_a_table_row_is_a_line_and_cells_over_several_rows_are_repeated():
+def test_a_table_row_is_a_line_and_cells_that_span_rows_are_repeated():
     markup = (
         "<table><caption>Regatta</caption><thead><tr><th>Year<th>Winner<th></thead>"
         "<tr><td rowspan=2>1991<td>Elsa<br>Brandt<tr><td><p>Otto</p><p>Berg</p></table><p>end"
@@ -61,7 +61,7 @@ def test_a_table_row_is_a_line_and_cells_over_several_rows_are_repeated():
     "cells",
     ["<td><pre>1\n2</pre><td><pre>a\nb</pre>", "<td><h2>1</h2>2<td>a<p>b</p>", f"<td>{SENTENCE * 9}<td>b"],
 )
-def test_a_table_that_arranges_blocks_is_no_table_of_data(cells):
+def test_a_table_that_arranges_blocks_is_not_a_data_table(cells):
     assert " | " not in text(f"<table><tr>{cells}</table>")
 
 

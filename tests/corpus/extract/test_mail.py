@@ -182,7 +182,7 @@ def test_a_mailbox_is_one_document_a_mail(tmp_path, read):
     assert reason.startswith("mail 4: its text is encrypted")
 
 
-def test_a_file_that_is_no_mailbox_says_so(tmp_path, read):
+def test_a_file_that_is_not_a_mailbox_is_skipped(tmp_path, read):
     (tmp_path / "a.mbox").write_text("hello\n")
     documents, (skipped,) = read(tmp_path)
     assert documents == []
@@ -249,7 +249,7 @@ def test_forms_of_text_of_an_outlook_mail(tmp_path, properties, text, missing):
 
 
 @pytest.mark.parametrize("data", [b"", b"hello" * 100, ole_file({"a": b"x"}), ole_file({"a": b"x"})[:600]])
-def test_a_file_that_is_no_outlook_mail_says_so(tmp_path, data):
+def test_a_file_that_is_not_an_outlook_mail_is_skipped(tmp_path, data):
     path = tmp_path / "a.msg"
     path.write_bytes(data)
     with pytest.raises((UnreadableError, OSError)):
