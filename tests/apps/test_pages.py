@@ -94,7 +94,7 @@ def test_the_server(server: Server) -> None:
 
 def test_tools_of_agents(rag: RAG) -> None:
     async def talk() -> None:
-        async with Client(create_server(rag)) as client:
+        async with Client(create_server(lambda: rag, lambda: rag)) as client:
             found: Any = await client.call_tool("search", {"query": SENTENCE, "k": 1})
             assert found.structured_content["result"][0]["passage"]["page"] == 7
             asked: Any = await client.call_tool("ask", {"question": QUESTION})
