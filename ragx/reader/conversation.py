@@ -16,7 +16,7 @@ def search_queries(question: str, history: Sequence[Message]) -> list[str]:
     """The queries whose rankings are fused: the question alone, and with the questions before it.
 
     A follow-up ("And in winter?") says little without them; with them, a question about something new finds the old
-    topic. Fused, both kinds find their passages (`benchmarks/follow_ups.py`).
+    topic. Fused, with ties in favour of the question alone, both find their passages (`benchmarks/follow_ups.py`).
     """
     questions = [message.content[:SEARCHED_CHARACTERS] for message in history if message.role == "user"]
     return [question, "\n".join([*questions[-SEARCHED_QUESTIONS:], question])] if questions else [question]

@@ -28,8 +28,6 @@ Ranking = list[tuple[int, float]]
 """Rows and scores, best first."""
 
 T = TypeVar("T")
-Name = TypeVar("Name", int, str)
-"""Of a row or a result."""
 
 
 class SearchResults(list[T]):
@@ -135,15 +133,22 @@ def best_of(parts: Iterable[tuple[np.ndarray, np.ndarray]], k: int) -> Ranking:
 
 
 def fuse_results(results: Sequence[Sequence[T]], key: Callable[[T], str]) -> list[tuple[T, float]]:
-    """The results of several queries and their fused scores, best first; `key` identifies a result."""
-    by_key = {key(result): result for ranking in results for result in ranking}
-    ranking = fuse([[(key(result), 0.0) for result in ranking] for ranking in results])
-    return [(by_key[name], score) for name, score in ranking]
+    """The results of several queries and their fused scores, best first; ties in the order of the first query.
+
+    `key` identifies a result.
+    """
+    first: dict[str, T] = {}
+    for ranking in results:
+        for result in ranking:
+            first.setdefault(key(result), result)
+    numbers, found = {name: number for number, name in enumerate(first)}, list(first.values())
+    fused = fuse([[(numbers[key(result)], 0.0) for result in ranking] for ranking in results])
+    return [(found[number], score) for number, score in fused]
 
 
-def fuse(rankings: Sequence[Sequence[tuple[Name, float]]]) -> list[tuple[Name, float]]:
+def fuse(rankings: list[Ranking]) -> Ranking:
     """Reciprocal rank fusion: a row scores the sum of 1 / (60 + rank) over the rankings that hold it."""
-    scores: dict[Name, float] = {}
+    scores: dict[int, float] = {}
     for ranking in rankings:
         for rank, (row, _) in enumerate(ranking, start=1):
             scores[row] = scores.get(row, 0.0) + 1 / (RRF_CONSTANT + rank)
