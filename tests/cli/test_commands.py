@@ -69,7 +69,7 @@ def test_doctor_says_what_ask_would_use(ragx: RunCommand) -> None:
         (["index", "build", "absent"], "absent: No such file or directory"),
         (["index", "build", ".", "--chunking.sise=3"], "unknown setting 'chunking.sise'"),
         (["index", "build", ".", "--faiss", "Flatt"], "Flatt"),
-        (["index", "build", ".", "--embedder", "smollm2-135m-instruct"], "an encoder"),
+        (["index", "build", ".", "--embedder", "smollm2-135m-instruct"], "an embedder"),
         (["index", "build", ".", "--model", "owl"], "--model requires --encode"),
         (["index", "build", ".", "--bits", "4"], "--bits requires --encode"),
         (["index", "build", ".", "--encodings", "int8"], "--encodings requires --encode"),
