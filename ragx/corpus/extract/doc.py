@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ragx.corpus.extract import docx, html, pptx, rtf
-from ragx.corpus.extract.package import Package, wrong_content
+from ragx.corpus.extract.office.package import Package, wrong_content
 from ragx.corpus.extract.parsed import Parsed, UnreadableError
 
 

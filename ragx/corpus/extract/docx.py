@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ragx.corpus.extract.drawing import body_text, related_text
-from ragx.corpus.extract.equation import equation_text
-from ragx.corpus.extract.numbering import Numbering
-from ragx.corpus.extract.package import Package, attribute, child, description, local
-from ragx.corpus.extract.paragraph_style import Style, read_styles, with_own
+from ragx.corpus.extract.office.drawing import body_text, related_text
+from ragx.corpus.extract.office.equation import equation_text
+from ragx.corpus.extract.office.numbering import Numbering
+from ragx.corpus.extract.office.package import Package, attribute, child, description, local
+from ragx.corpus.extract.office.paragraph_style import Style, read_styles, with_own
 from ragx.corpus.extract.parsed import CELL_SEPARATOR, REPEATED_CHARS, Parsed, TextBuilder, clean
 
 _LEFT_OUT = frozenset(("del", "moveFrom", "delText", "instrText", "rt", "pPr", "rPr", "sectPr", "sdtPr"))

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from ragx.corpus.extract.html import decode, parse_markup
-from ragx.corpus.extract.package import Package, child, local
+from ragx.corpus.extract.office.package import Package, child, local
 from ragx.corpus.extract.parsed import Parsed, TextBuilder, UnreadableError
 
 _CONTAINER = "META-INF/container.xml"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from ragx.corpus.encoding import BINARY, Decoded
 from ragx.corpus.encoding import decode as decode_text
-from ragx.corpus.extract.main_region import main_regions
-from ragx.corpus.extract.page_metadata import page_metadata, page_title
-from ragx.corpus.extract.page_text import write_text
 from ragx.corpus.extract.parsed import Parsed, TextBuilder, UnreadableError
+from ragx.corpus.extract.web.main_region import main_regions
+from ragx.corpus.extract.web.page_metadata import page_metadata, page_title
+from ragx.corpus.extract.web.page_text import write_text
 
 _HEAD_CHARS = 4096
 _XHTML = re.compile(r"<\?xml|www\.w3\.org/1999/xhtml", re.IGNORECASE)

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ragx.corpus.extract.numbering import format_number
-from ragx.corpus.extract.package import Package, attribute, child, local, parse_xml, useful_title
+from ragx.corpus.extract.office.numbering import format_number
+from ragx.corpus.extract.office.package import Package, attribute, child, local, parse_xml, useful_title
+from ragx.corpus.extract.office.sheet import Row, write_rows
 from ragx.corpus.extract.parsed import CELL_SEPARATOR, REPEATED_CHARS, Parsed, TextBuilder, UnreadableError, clean
-from ragx.corpus.extract.sheet import Row, write_rows
 
 _KIND = "an OpenDocument file"
 _MAX_REPEATED = 256

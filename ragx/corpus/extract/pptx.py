@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ragx.corpus.extract.drawing import body_text, paragraph_text, related_text, table_rows
-from ragx.corpus.extract.package import Package, attribute, child, description, local
+from ragx.corpus.extract.office.drawing import body_text, paragraph_text, related_text, table_rows
+from ragx.corpus.extract.office.package import Package, attribute, child, description, local
 from ragx.corpus.extract.parsed import Parsed, TextBuilder, UnreadableError
 
 _TITLES = ("title", "ctrTitle")

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ragx.corpus.extract.package import useful_title, wrong_content
+from ragx.corpus.extract.office.package import useful_title, wrong_content
 from ragx.corpus.extract.parsed import CELL_SEPARATOR, REPEATED_CHARS, Parsed, TextBuilder, UnreadableError
 
 _TOKEN = re.compile(

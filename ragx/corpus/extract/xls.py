@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ragx.corpus.extract import html, xlsx
-from ragx.corpus.extract.package import OLE_MARK, Package, wrong_content
+from ragx.corpus.extract.office.package import OLE_MARK, Package, wrong_content
+from ragx.corpus.extract.office.sheet import Row, write_rows
 from ragx.corpus.extract.parsed import Parsed, TextBuilder, UnreadableError
-from ragx.corpus.extract.sheet import Row, write_rows
 
 _KIND = "an Excel workbook (.xls, .xlsb)"
 

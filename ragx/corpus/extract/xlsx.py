@@ -16,10 +16,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from ragx.corpus.extract.drawing import body_text
-from ragx.corpus.extract.package import PARSER_OPTIONS, Package, attribute, child, refuse_entities
+from ragx.corpus.extract.office.drawing import body_text
+from ragx.corpus.extract.office.package import PARSER_OPTIONS, Package, attribute, child, refuse_entities
+from ragx.corpus.extract.office.sheet import Row, write_rows
 from ragx.corpus.extract.parsed import REPEATED_CHARS, Parsed, TextBuilder, UnreadableError
-from ragx.corpus.extract.sheet import Row, write_rows
 
 _BUILT_IN = {
     **dict.fromkeys(map(str, (9, 10)), "%"),

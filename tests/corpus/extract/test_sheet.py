@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from ragx.corpus.extract.office.sheet import Row, write_rows
 from ragx.corpus.extract.parsed import TextBuilder
-from ragx.corpus.extract.sheet import Row, write_rows
 
 
 def text_of(*lines: str) -> str:

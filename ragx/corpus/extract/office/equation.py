@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import Any
 
-from ragx.corpus.extract.package import attribute, child, local
+from ragx.corpus.extract.office.package import attribute, child, local
 
 _PLAIN = re.compile(r"[\w.,∞′]*|\([^()]*\)|√\w")
 _STYLED = re.compile("[\U0001d400-\U0001d7ff\u2100-\u214f]+")

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from typing import Any
 
-from ragx.corpus.extract.package import attribute, child
+from ragx.corpus.extract.office.package import attribute, child
 
 _LEVELS = 9
 _ROMAN = ((1000, "m"), (900, "cm"), (500, "d"), (400, "cd"), (100, "c"), (90, "xc"), (50, "l"), (40, "xl"), (10, "x"))

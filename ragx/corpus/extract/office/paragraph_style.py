@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from ragx.corpus.extract.package import attribute, child, local
+from ragx.corpus.extract.office.package import attribute, child, local
 
 
 @dataclass(frozen=True, slots=True)

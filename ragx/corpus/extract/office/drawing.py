@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ragx.corpus.extract.equation import equation_text
-from ragx.corpus.extract.package import Package, attribute, child, local
+from ragx.corpus.extract.office.equation import equation_text
+from ragx.corpus.extract.office.package import Package, attribute, child, local
 from ragx.corpus.extract.parsed import CELL_SEPARATOR, REPEATED_CHARS
 
 

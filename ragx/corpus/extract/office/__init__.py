@@ -1,0 +1,1 @@
+"""What the parsers of office files share: packages, drawings, equations, styles and sheets."""
