@@ -49,7 +49,7 @@ class Visitor:
     def add(self, uploaded: Sequence[Path], embedder: str, on_progress: Callable[[int, int], object]) -> BuildReport:
         """Take the uploaded files over and add them to the index; wait for an upload in progress.
 
-        `on_progress` gets the number of passages embedded and the total, while the index is first built.
+        `on_progress` gets the numbers of embedded passages and of all.
 
         Raises:
             ConfigError: they are too many, too large or of another type, or the page was closed; nothing changes then.
@@ -62,7 +62,7 @@ class Visitor:
             try:
                 with self._taken_over(uploaded):
                     if (self.index / "CURRENT").exists():
-                        return update(self.index)
+                        return update(self.index, on_progress=on_progress)
                     return build([self.files], self.index, IndexSettings(embedder=embedder), on_progress=on_progress)
             finally:
                 if self._closed:  # in the meantime: delete what was written since
