@@ -135,7 +135,8 @@ def index_formats(as_json: Json = False) -> None:
     """List the file formats that ragx reads."""
     from ragx.corpus.formats import BY_CONTENT, SUFFIXES
 
-    formats = {**SUFFIXES, **BY_CONTENT}
+    names = {**SUFFIXES, **BY_CONTENT}
+    formats = {name: "; ".join(filter(None, (SUFFIXES.get(name), BY_CONTENT.get(name)))) for name in names}
     if as_json:
         print(json.dumps(formats, indent=2))
         return

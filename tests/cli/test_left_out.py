@@ -53,7 +53,7 @@ def test_documents_and_what_was_skipped_are_listed(ragx: Callable[..., Run], cor
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["corpus/bad.pdf"], "bad.pdf: is not a PDF file"),
+        (["corpus/bad.pdf"], "bad.pdf: is not a PDF"),
         (["corpus/photo.PNG"], "unsupported format"),
         (["corpus", "--include", "*.doc"], "1 .txt"),
         (["corpus", "--exclude", "*"], "--exclude *"),

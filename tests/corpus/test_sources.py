@@ -44,7 +44,7 @@ def corpus(tmp_path, write_pdf, write_docx):
         "<mediawiki><page><title>Wiki</title><ns>0</ns><revision><text>[[Wiki]] snow.</text></revision></page>"
         "</mediawiki>"
     )
-    for unknown in ("image.png", "other.xml", "archive.gz.part", ".hidden.txt"):
+    for unknown in ("image.png", "other.bin", "archive.gz.part", ".hidden.txt"):
         (root / unknown).write_text("unknown")
     (root / "sub" / "prices.csv").write_text("Room,Price\n12,45\n")
     (root / "sub" / "run.py").write_text("print('snow')\n")
@@ -136,7 +136,7 @@ def test_a_path_that_does_not_exist_is_an_error_before_anything_is_read(tmp_path
         read(tmp_path / "a.txt", tmp_path / "gone")
 
 
-@pytest.mark.parametrize("name", ["photo.png", "noextension", "other.xml", "other.gz"])
+@pytest.mark.parametrize("name", ["photo.png", "noextension", "other.gz"])
 def test_a_named_file_of_an_unsupported_format_is_skipped(tmp_path, read, name):
     path = tmp_path / name
     path.write_bytes(gzip.compress(b"x") if name.endswith(".gz") else b"\x89PNG")
@@ -145,6 +145,28 @@ def test_a_named_file_of_an_unsupported_format_is_skipped(tmp_path, read, name):
     assert skipped.source == str(path)
     assert "unsupported format" in skipped.reason
     assert not skipped.unsupported
+
+
+@pytest.mark.parametrize(
+    "name", ["README", "LICENSE.MIT", "changes", "Makefile", "Dockerfile.dev", "setup.cfg", "a.toml", "a.ini", "a.adoc"]
+)
+def test_well_known_files_of_plain_text(tmp_path, read, name):
+    (tmp_path / name).write_text("The key is red.")
+    (document,), skipped = read(tmp_path)
+    assert (document.id, document.text, skipped) == (name, "The key is red.", [])
+
+
+def test_a_well_known_name_with_another_suffix_and_binary_content_is_unsupported(tmp_path, read):
+    (tmp_path / "license.png").write_bytes(b"\x89PNG\0")
+    documents, (skipped,) = read(tmp_path)
+    assert (documents, skipped.unsupported) == ([], True)
+
+
+def test_plain_text_of_an_unknown_suffix_is_read_if_it_is_named(tmp_path, read):
+    path = tmp_path / "notes.mine"
+    path.write_text("The key is red.")
+    assert [document.text for document in read(path)[0]] == ["The key is red."]
+    assert read(tmp_path)[0] == []
 
 
 def test_a_named_pipe_is_skipped(tmp_path, read):
