@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -135,10 +136,17 @@ def _unit_spans(text: str, chunking: Chunking, tokenizer: PreTrainedTokenizerBas
 def _fitting(
     document: Document, spans: Iterable[Span], tokenizer: PreTrainedTokenizerBase, window: int
 ) -> Iterator[Span]:
-    """The spans, those that probably have more tokens than the embedder reads beside the title in smaller ones."""
-    title = len(list(token_spans(document.title[:_LONGEST_TITLE], tokenizer)))
-    size = max(window - tokenizer.num_special_tokens_to_add() - title, window // 2)
+    """The spans, with those divided that probably exceed the embedder's window beside the title and headings."""
+    origins = _Origins(document)
+
+    @lru_cache(maxsize=4)
+    def length(text: str) -> int:
+        return len(list(token_spans(text[:_LONGEST_TITLE], tokenizer)))
+
+    room = window - tokenizer.num_special_tokens_to_add() - length(document.title)
     for start, end in spans:
+        headings = max(length(origins.headings(place)) for place in (start, end))
+        size = max(room - headings, window // 2)
         if end - start <= _CHARS_PER_TOKEN * size:
             yield start, end
         else:

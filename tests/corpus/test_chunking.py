@@ -14,7 +14,7 @@ from ragx.corpus import Document, PassageCounts, split_passages, unique_passages
 from ragx.corpus.chunking import token_spans
 from ragx.corpus.document import Heading
 from ragx.errors import CorpusError
-from ragx.types import Passage, place
+from ragx.types import Passage, embedded_text, place
 
 WHITESPACE = " \t\n\r\x0b\x0c\x1c\x85\xa0\u2003\u3000"
 texts = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from("ab " + WHITESPACE)), max_size=80)
@@ -236,3 +236,10 @@ def test_no_passage_of_words_has_many_more_tokens_than_the_embedder_reads(tokeni
     }
     assert all(passage.end - passage.start <= 3 * window for passage in passages)
     assert [passage.position for passage in passages] == list(range(len(passages)))
+
+
+def test_a_divided_passage_leaves_room_for_its_headings(tokenizer) -> None:
+    text, headings = sections((1, "Windmills"), (0, "x" * 200), (2, "Sails"), (0, "y" * 100))
+    passages = list(split_passages([Document("d", "T", text, "/d.md", headings=headings)], Chunking(), tokenizer, 32))
+    assert "".join("".join(passage.text for passage in passages).split()) == "".join(text.split())
+    assert all(len("".join(embedded_text(passage).split())) <= 32 for passage in passages)
