@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -236,6 +238,42 @@ def test_no_passage_of_words_has_many_more_tokens_than_the_embedder_reads(tokeni
     }
     assert all(passage.end - passage.start <= 3 * window for passage in passages)
     assert [passage.position for passage in passages] == list(range(len(passages)))
+
+
+def words_of(number: int, first: int = 0) -> str:
+    return " ".join(str(first + word) for word in range(number))
+
+
+def chunk_sections(*lines: tuple[int, str], **chunking) -> list[str]:
+    text, headings = sections(*lines)
+    document = Document("d", "Mill", text, "/d.md", headings=headings)
+    return [" ".join(passage.text.split()) for passage in split_passages([document], Chunking(**chunking))]
+
+
+def test_a_passage_that_is_half_full_ends_before_a_heading() -> None:
+    lines = (0, words_of(5)), (2, "Wheel"), (0, words_of(9, 5)), (2, "Loft"), (0, "end")
+    assert chunk_sections(*lines, size=10) == ["0 1 2 3 4", "Wheel 5 6 7 8 9 10 11 12 13", "Loft end"]
+    lines = (0, words_of(4)), (2, "Wheel"), (0, words_of(3, 4)), (2, "Loft"), (3, "Doors"), (0, "end")
+    assert chunk_sections(*lines, size=10) == ["0 1 2 3 Wheel 4 5 6", "Loft Doors end"]
+
+
+def test_a_passage_that_begins_with_a_heading_repeats_no_words_before_it() -> None:
+    lines = (0, words_of(5)), (2, "Wheel"), (0, words_of(6, 5))
+    assert chunk_sections(*lines, size=6, overlap=2) == ["0 1 2 3 4", "Wheel 5 6 7 8 9", "8 9 10"]
+
+
+@given(documents_of_words, st.sets(st.integers(0, 11)), chunkings(("words",)))
+def test_passages_of_a_text_with_headings_tile_it(document: Document, numbers: set[int], chunking: Chunking) -> None:
+    words = [match.start() for match in re.finditer(r"\S+", document.text)]
+    starts = [start for number, start in enumerate(words) if number in numbers]
+    document = replace(document, headings=tuple(Heading(start, 1, "Heading") for start in starts))
+    passages = list(split_passages([document], chunking.model_copy(update={"overlap": 0})))
+    assert passages
+    assert [word for passage in passages for word in passage.text.split()] == document.text.split()
+    assert all(document.text[passage.start : passage.end] == passage.text for passage in passages)
+    for passage, following in pairwise(passages):
+        size = len(passage.text.split())
+        assert size == chunking.size or (chunking.size / 2 <= size < chunking.size and following.start in starts)
 
 
 def test_a_divided_passage_leaves_room_for_its_headings(tokenizer) -> None:
