@@ -23,7 +23,10 @@ class Settings(BaseModel):
 
 
 class Chunking(Settings):
-    """How documents become passages. The default is the paper's 100 words (section 4.1)."""
+    """How documents become passages. The default is the paper's 100 words (section 4.1).
+
+    A passage that is at least half full ends before a heading.
+    """
 
     unit: Literal["words", "tokens", "document"] = "words"
     """`tokens` are the embedder's; `document` keeps each document whole."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -80,7 +82,8 @@ def split_document(
 ) -> Iterator[Passage]:
     """Chunk a document into passages whose text is verbatim `document.text[start:end]`; at least one, perhaps empty.
 
-    A page that fits into one passage, such as a slide, is a passage of its own.
+    A page that fits into one passage, such as a slide, is a passage of its own. A passage that is at least half full
+    ends before a heading, and the next begins with it, without overlap.
 
     Args:
         document: the document.
@@ -95,11 +98,15 @@ def split_document(
     if document.whole or chunking.unit == "document":
         spans = (whole,)
     else:
+        starts = [heading.start for heading in document.headings]
         spans = (
             (first + start, first + end)
             for first, last in sections(document, chunking.size)
             for start, end in windows(
-                _unit_spans(text[first:last], chunking, tokenizer), chunking.size, chunking.overlap
+                _unit_spans(text[first:last], chunking, tokenizer),
+                chunking.size,
+                chunking.overlap,
+                [start - first for start in starts[bisect_right(starts, first) : bisect_left(starts, last)]],
             )
         )
         if chunking.unit == "words" and tokenizer is not None and tokenizer.is_fast and window is not None:
@@ -135,10 +142,17 @@ def _unit_spans(text: str, chunking: Chunking, tokenizer: PreTrainedTokenizerBas
 def _fitting(
     document: Document, spans: Iterable[Span], tokenizer: PreTrainedTokenizerBase, window: int
 ) -> Iterator[Span]:
-    """The spans, those that probably have more tokens than the embedder reads beside the title in smaller ones."""
-    title = len(list(token_spans(document.title[:_LONGEST_TITLE], tokenizer)))
-    size = max(window - tokenizer.num_special_tokens_to_add() - title, window // 2)
+    """The spans, with those divided that probably exceed the embedder's window beside the title and headings."""
+    origins = _Origins(document)
+
+    @lru_cache(maxsize=4)
+    def length(text: str) -> int:
+        return len(list(token_spans(text[:_LONGEST_TITLE], tokenizer)))
+
+    room = window - tokenizer.num_special_tokens_to_add() - length(document.title)
     for start, end in spans:
+        headings = max(length(origins.headings(place)) for place in (start, end))
+        size = max(room - headings, window // 2)
         if end - start <= _CHARS_PER_TOKEN * size:
             yield start, end
         else:
@@ -259,10 +273,21 @@ def _pieces(text: str, chars: int) -> Iterator[tuple[int, str]]:
         start = end
 
 
-def windows(spans: Iterator[Span], size: int, overlap: int) -> Iterator[Span]:
-    """Windows of `size` spans, each starting with the last `overlap` of the previous window and adding at least one."""
+def windows(spans: Iterator[Span], size: int, overlap: int, breaks: Sequence[int] = ()) -> Iterator[Span]:
+    """Windows of `size` spans, each starting with the last `overlap` of the previous window and adding at least one.
+
+    A window that is at least half full ends before the first of `breaks`, increasing offsets; the next has no overlap.
+    """
+    least = (size + 1) // 2
     window = list(islice(spans, size))
     while window:
-        yield window[0][0], window[-1][1]
-        fresh = list(islice(spans, size - overlap))
-        window = window[len(window) - overlap :] + fresh if fresh else []
+        end = len(window)
+        if end > least and (place := bisect_right(breaks, window[least - 1][0])) < len(breaks):
+            end = bisect_left(window, (breaks[place], 0))
+        yield window[0][0], window[end - 1][1]
+        if end < len(window):
+            window = window[end:]
+            window += islice(spans, size - len(window))
+        else:
+            fresh = list(islice(spans, size - overlap))
+            window = window[len(window) - overlap :] + fresh if fresh else []

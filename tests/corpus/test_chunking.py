@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -14,7 +16,7 @@ from ragx.corpus import Document, PassageCounts, split_passages, unique_passages
 from ragx.corpus.chunking import token_spans
 from ragx.corpus.document import Heading
 from ragx.errors import CorpusError
-from ragx.types import Passage, place
+from ragx.types import Passage, embedded_text, place
 
 WHITESPACE = " \t\n\r\x0b\x0c\x1c\x85\xa0\u2003\u3000"
 texts = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from("ab " + WHITESPACE)), max_size=80)
@@ -236,3 +238,46 @@ def test_no_passage_of_words_has_many_more_tokens_than_the_embedder_reads(tokeni
     }
     assert all(passage.end - passage.start <= 3 * window for passage in passages)
     assert [passage.position for passage in passages] == list(range(len(passages)))
+
+
+def words_of(number: int, first: int = 0) -> str:
+    return " ".join(str(first + word) for word in range(number))
+
+
+def chunk_sections(*lines: tuple[int, str], **chunking) -> list[str]:
+    text, headings = sections(*lines)
+    document = Document("d", "Mill", text, "/d.md", headings=headings)
+    return [" ".join(passage.text.split()) for passage in split_passages([document], Chunking(**chunking))]
+
+
+def test_a_passage_that_is_half_full_ends_before_a_heading() -> None:
+    lines = (0, words_of(5)), (2, "Wheel"), (0, words_of(9, 5)), (2, "Loft"), (0, "end")
+    assert chunk_sections(*lines, size=10) == ["0 1 2 3 4", "Wheel 5 6 7 8 9 10 11 12 13", "Loft end"]
+    lines = (0, words_of(4)), (2, "Wheel"), (0, words_of(3, 4)), (2, "Loft"), (3, "Doors"), (0, "end")
+    assert chunk_sections(*lines, size=10) == ["0 1 2 3 Wheel 4 5 6", "Loft Doors end"]
+
+
+def test_a_passage_that_begins_with_a_heading_repeats_no_words_before_it() -> None:
+    lines = (0, words_of(5)), (2, "Wheel"), (0, words_of(6, 5))
+    assert chunk_sections(*lines, size=6, overlap=2) == ["0 1 2 3 4", "Wheel 5 6 7 8 9", "8 9 10"]
+
+
+@given(documents_of_words, st.sets(st.integers(0, 11)), chunkings(("words",)))
+def test_passages_of_a_text_with_headings_tile_it(document: Document, numbers: set[int], chunking: Chunking) -> None:
+    words = [match.start() for match in re.finditer(r"\S+", document.text)]
+    starts = [start for number, start in enumerate(words) if number in numbers]
+    document = replace(document, headings=tuple(Heading(start, 1, "Heading") for start in starts))
+    passages = list(split_passages([document], chunking.model_copy(update={"overlap": 0})))
+    assert passages
+    assert [word for passage in passages for word in passage.text.split()] == document.text.split()
+    assert all(document.text[passage.start : passage.end] == passage.text for passage in passages)
+    for passage, following in pairwise(passages):
+        size = len(passage.text.split())
+        assert size == chunking.size or (chunking.size / 2 <= size < chunking.size and following.start in starts)
+
+
+def test_a_divided_passage_leaves_room_for_its_headings(tokenizer) -> None:
+    text, headings = sections((1, "Windmills"), (0, "x" * 200), (2, "Sails"), (0, "y" * 100))
+    passages = list(split_passages([Document("d", "T", text, "/d.md", headings=headings)], Chunking(), tokenizer, 32))
+    assert "".join("".join(passage.text for passage in passages).split()) == "".join(text.split())
+    assert all(len("".join(embedded_text(passage).split())) <= 32 for passage in passages)
