@@ -8,7 +8,7 @@ from html.entities import html5
 from pathlib import Path
 from typing import Any
 
-from ragx.corpus.extract.package import PARSER_OPTIONS, local
+from ragx.corpus.extract.office.package import PARSER_OPTIONS, local
 from ragx.corpus.extract.parsed import CELL_SEPARATOR, Parsed, TextBuilder, UnreadableError
 
 _OPTIONS = {"remove_comments": True, "remove_pis": True, **PARSER_OPTIONS}
