@@ -18,7 +18,7 @@ _ROLES = frozenset(
     {"navigation", "banner", "contentinfo", "search", "dialog", "alertdialog", "menu", "menubar", "toolbar"}
 )
 _CONTAINERS = frozenset(
-    {
+    [
         "div",
         "ul",
         "ol",
@@ -34,7 +34,7 @@ _CONTAINERS = frozenset(
         "a",
         "details",
         "section",
-    }
+    ]
 )
 """Elements that are judged by the words of their class and id."""
 _BOILERPLATE = frozenset(
