@@ -88,7 +88,8 @@ class TextEmbedder:
     def embed_texts(self, texts: Sequence[str], on_progress: Callable[[int], object] = lambda _: None) -> np.ndarray:
         """Encode texts as passages without titles: (n, d) float32. `on_progress` gets the number just done.
 
-        A text longer than the model reads has the mean of the vectors of its windows, as long as theirs are on average.
+        A text longer than the model reads has the mean of the vectors of its windows, weighted by their characters, and
+        scaled to their mean length.
         """
         vectors = np.empty((len(texts), self.dimension), np.float32)
         for start in range(0, len(texts), PASSAGES_PER_CALL):
@@ -100,7 +101,8 @@ class TextEmbedder:
                 )
             ends = np.cumsum([len(each) for each in pieces])
             for row, of_text in enumerate(np.split(encoded, ends[:-1]), start=start):
-                vectors[row] = of_text[0] if len(of_text) == 1 else _mean(of_text)
+                lengths = list(map(len, pieces[row - start]))
+                vectors[row] = of_text[0] if len(of_text) == 1 else _mean(of_text, lengths)
             on_progress(len(part))
         return vectors
 
@@ -126,9 +128,9 @@ class TextEmbedder:
         return vector
 
 
-def _mean(vectors: np.ndarray) -> np.ndarray:
+def _mean(vectors: np.ndarray, weights: Sequence[int]) -> np.ndarray:
     """The mean of vectors, (n, d), scaled to their mean length, so that normalised vectors give a normalised one."""
-    mean: np.ndarray = vectors.mean(axis=0)
+    mean: np.ndarray = np.average(vectors, axis=0, weights=weights)
     length = np.linalg.norm(mean)
     return mean * (np.linalg.norm(vectors, axis=1).mean() / length) if length else mean
 
