@@ -103,7 +103,7 @@ def test_mistakes_are_one_line(evaluate: Callable[..., Run], documents: Path, qu
         (["qa", "--questions", questions], "either --index or --gold-only"),
         (["qa", "--questions", questions, "--gold-only", "--index", index], "either --index or --gold-only"),
         (["qa", "--questions", questions, "--gold-only", "--distractors", "x"], "--distractors must be whole numbers"),
-        (["qa", "--questions", "missing.jsonl", "--gold-only"], "cannot read missing.jsonl"),
+        (["qa", "--questions", "missing.jsonl", "--gold-only"], "missing.jsonl cannot be read"),
         (["qa", "--questions", questions, "--index", index, "--method", "x"], "method: 'x' is not one of"),
         (["copy", "--documents", "missing.txt"], "cannot read missing.txt"),
         (["lm", "--documents", documents], "decoder_tokens must be between 257"),
