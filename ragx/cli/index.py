@@ -212,7 +212,7 @@ def _report_skipped(report: BuildReport) -> None:
 
 
 def _skipped(report: BuildReport) -> str:
-    return f"; {len(report.skipped)} files or rows skipped" if report.skipped else ""
+    return f"; {report.summary()}" if report.skipped else ""
 
 
 @app.command("encode")

@@ -139,7 +139,7 @@ def index_list(as_json: Json = False) -> None:
 @app.command("docs")
 def index_docs(
     index: IndexFolder = None,
-    skipped: Annotated[bool, typer.Option("--skipped", help="List what was skipped, and why.")] = False,
+    skipped: Annotated[bool, typer.Option("--skipped", help="List what was skipped or read in part, and why.")] = False,
     as_json: Json = False,
 ) -> None:
     """List the documents of an index."""

@@ -122,8 +122,8 @@ def document_lines(document: IndexedDocument) -> str:
 
 
 def skipped_line(skipped: Skipped) -> str:
-    """A file that was skipped, and why."""
-    return plain(f"{skipped.source}: {skipped.reason}")
+    """A file that was skipped or read in part, and why."""
+    return plain(f"{'read in part: ' * skipped.partial}{skipped.source}: {skipped.reason}")
 
 
 def _hit(hit: Hit) -> dict[str, object]:

@@ -60,6 +60,8 @@ class Skipped:
     """The cause is the disk, the permissions or damage, so the file may become readable again."""
     unsupported: bool = False
     """A file of a format that ragx does not read, found in a folder."""
+    partial: bool = False
+    """The document is indexed; the reason says what of it is missing."""
 
     @property
     def file(self) -> str:

@@ -30,4 +30,4 @@ def read_text(path: Path, id: str, max_bytes: int = MAX_BYTES) -> Iterator[Docum
         text = normalise(decoded.text.replace("\r\n", "\n").replace("\r", "\n"))
         yield Document(id, normalise(one_line(path.stem)), text, str(path))
         for notice in decoded.notices:
-            yield Skipped(str(path), notice)
+            yield Skipped(str(path), notice, partial=True)

@@ -58,6 +58,7 @@ class SkippedRecord(Settings):
     reason: str
     unreadable: bool
     unsupported: bool
+    partial: bool = False
 
 
 @dataclass

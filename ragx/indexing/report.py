@@ -45,6 +45,12 @@ class BuildReport:
             "skipped": len(self.skipped),
         }
 
+    def summary(self) -> str:
+        """How much was skipped or read in part, as in "2 files or rows skipped, 1 read in part"; empty if nothing."""
+        partial = sum(skipped.partial for skipped in self.skipped)
+        parts = {"files or rows skipped": len(self.skipped) - partial, "read in part": partial}
+        return ", ".join(f"{count:,} {what}" for what, count in parts.items() if count)
+
     def lines(self) -> list[str]:
         """What was skipped and why, and notes: a line each. Rows and unsupported files are grouped."""
         unsupported = [Path(skipped.source) for skipped in self.skipped if skipped.unsupported]
@@ -95,7 +101,8 @@ def unsupported_files(paths: Iterable[Path]) -> str:
 def _skipped_lines(skipped: Iterable[Skipped]) -> Iterable[str]:
     for (source, reason), group in groupby(skipped, key=lambda each: (each.file, each.reason)):
         rows = list(group)
+        what = "read in part:" if rows[0].partial else "skipped"
         if len(rows) <= LISTED_ROWS:
-            yield from (f"skipped {row.source}: {row.reason}" for row in rows)
+            yield from (f"{what} {row.source}: {row.reason}" for row in rows)
         else:
-            yield f"skipped {len(rows):,} rows of {source}, the first at {rows[0].source}: {reason}"
+            yield f"{what} {len(rows):,} rows of {source}, the first at {rows[0].source}: {reason}"

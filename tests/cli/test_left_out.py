@@ -36,6 +36,17 @@ def test_unsupported_files_are_counted_by_suffix(ragx: Callable[..., Run], corpu
     assert "index formats" in run.err
 
 
+def test_a_document_that_lacks_something_is_not_called_skipped(ragx: Callable[..., Run], corpus: Path) -> None:
+    (corpus / "damaged.txt").write_bytes("Schnee ist weiß. ".encode() * 20 + b"\xff")
+    run = build(ragx, corpus)
+    assert run.code == 3
+    assert f"read in part: {corpus}/damaged.txt: 1 byte" in run.err
+    assert f"skipped {corpus}/damaged.txt" not in run.err
+    assert "3 files or rows skipped, 1 read in part" in run.err
+    listed = ragx("index", "docs", "--skipped", "--index", "./index").out
+    assert f"read in part: {corpus}/damaged.txt: 1 byte" in listed
+
+
 def test_documents_and_what_was_skipped_are_listed(ragx: Callable[..., Run], corpus: Path) -> None:
     build(ragx, corpus)
     (document,) = json.loads(ragx("index", "docs", "--index", "./index", "--json").out)

@@ -142,7 +142,7 @@ def head(index: str, notes: Sequence[str]) -> str:
 def upload_report(files: Sequence[str], passages: int, skipped: Sequence[str]) -> str:
     """The result of an upload."""
     named = ", ".join(files)
-    failed = "".join(f'<p class="error">Skipped {_text(each)}</p>' for each in skipped)
+    failed = "".join(f'<p class="error">{_text(each)}</p>' for each in skipped)
     return f'<p class="note" role="status">{passages} passages of {_text(named)} can be asked.</p>{failed}'
 
 

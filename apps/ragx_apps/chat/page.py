@@ -176,7 +176,10 @@ class Page:
         finally:
             for path in uploaded:
                 path.unlink(missing_ok=True)
-        skipped = [f"{Path(each.source).name}: {each.reason}" for each in report.skipped]
+        skipped = [
+            f"{'Read in part:' if each.partial else 'Skipped'} {Path(each.source).name}: {each.reason}"
+            for each in report.skipped
+        ]
         return markup.upload_report(visitor.names, report.counts.passages, skipped), gr.Dropdown(
             self.choices(request), value=OWN_FILES
         )

@@ -12,115 +12,13 @@ _MACRO = re.compile(r"[.'][ \t]*+([A-Za-z]{1,3})\b[ \t]*+(.*)")
 _HEADINGS = {"SH": 1, "Sh": 1, "SS": 2, "Ss": 2}
 _PARAGRAPHS = {"PP", "P", "LP", "TP", "IP", "Pp", "It", "sp", "RS", "RE", "Bl", "El", "Bd", "Ed", "TQ", "HP"}
 _DROPPED = {"TH", "Dd", "Dt", "Os", "ad", "br", "de", "ds", "el", "fi", "ft", "hy", "ie", "if", "ig", "in", "ll", "na"}
-_DROPPED |= {
-    "ne",
-    "nf",
-    "Sm",
-    "nh",
-    "nr",
-    "ns",
-    "rm",
-    "rr",
-    "so",
-    "ta",
-    "ti",
-    "tr",
-    "bp",
-    "fam",
-    "mso",
-    "PD",
-    "DT",
-    "EX",
-    "EE",
-}
+_DROPPED |= {"ne", "nf", "nh", "nr", "ns", "rm", "rr", "so", "ta", "ti", "tr", "bp", "fam", "mso", "PD", "DT", "Sm"}
+_DROPPED |= {"EX", "EE"}
 _ALTERNATING = {"BI", "BR", "IB", "IR", "RB", "RI"}
 """Their arguments follow one another without spaces."""
-_INLINE = frozenset(
-    [
-        "Ac",
-        "Ad",
-        "An",
-        "Ao",
-        "Ap",
-        "Aq",
-        "Ar",
-        "At",
-        "Bc",
-        "Bk",
-        "Bo",
-        "Bq",
-        "Brc",
-        "Bro",
-        "Brq",
-        "Bsx",
-        "Bx",
-        "Cd",
-        "Cm",
-        "D1",
-        "Dc",
-        "Dl",
-        "Do",
-        "Dq",
-        "Dv",
-        "Ec",
-        "Ef",
-        "Ek",
-        "Em",
-        "En",
-        "Eo",
-        "Er",
-        "Es",
-        "Ev",
-        "Fa",
-        "Fc",
-        "Fd",
-        "Fn",
-        "Fo",
-        "Fr",
-        "Ft",
-        "Fx",
-        "Ic",
-        "In",
-        "Lb",
-        "Li",
-        "Lk",
-        "Lp",
-        "Ms",
-        "Mt",
-        "Nd",
-        "Nm",
-        "No",
-        "Ns",
-        "Nx",
-        "Oc",
-        "Oo",
-        "Op",
-        "Ox",
-        "Pa",
-        "Pc",
-        "Pf",
-        "Po",
-        "Pq",
-        "Qc",
-        "Ql",
-        "Qo",
-        "Qq",
-        "Rv",
-        "Sc",
-        "So",
-        "Sq",
-        "St",
-        "Sx",
-        "Sy",
-        "Ta",
-        "Tn",
-        "Ux",
-        "Va",
-        "Vt",
-        "Xc",
-        "Xo",
-        "Xr",
-    ]
+_INLINE = re.compile(
+    "A[cdnopqrt]|B[ckoqx]|Br[coq]|Bsx|C[dm]|D[1cloqv]|E[cfkmnorsv]|F[acdnortx]|I[cn]|L[bikp]|M[st]|N[dmosx]|O[copx]|"
+    "P[acfoq]|Q[cloq]|Rv|S[coqtxy]|T[an]|Ux|V[at]|X[cor]"
 )
 """Macros of mdoc that mark words, also in the arguments of others."""
 _ARGUMENT = re.compile(r'"([^"]*)"?|([^ \t"]\S*)')
@@ -173,11 +71,8 @@ def parse(path: Path) -> Parsed:
 def _unmarked(words: list[str]) -> list[str]:
     """The words of a line of mdoc without its macros; `Fl` marks an option."""
     options = [f"-{word}" if before == "Fl" else word for before, word in zip(["", *words], words, strict=False)]
-    return [
-        word
-        for word in options[words[0] in _PARAGRAPHS :]
-        if word not in _INLINE and word.lstrip("-") not in ("Fl", "")
-    ]
+    options = options[words[0] in _PARAGRAPHS :]
+    return [word for word in options if word and word.lstrip("-") != "Fl" and not _INLINE.fullmatch(word)]
 
 
 def _plain(text: str) -> str:

@@ -47,7 +47,7 @@ class Parser:
         missing = [one_line(reason) for parsed in found for reason in parsed.missing]
         if not documents and not missing:
             missing = ["has no text"]
-        return [*documents, *(Skipped(str(path), reason) for reason in missing)]
+        return [*documents, *(Skipped(str(path), reason, partial=bool(documents)) for reason in missing)]
 
     def read_rows(self, path: Path, format: Format) -> Iterator[Document | Skipped]:
         """The rows of a parquet file. Nothing else can be parsed until the iterator is exhausted or closed."""
@@ -63,7 +63,8 @@ class Parser:
             mail = _parsed(fields)
             if mail.text:
                 yield _document(mail, id, path)
-            yield from (Skipped(str(path), one_line(reason)) for reason in mail.missing)
+            for reason in mail.missing:
+                yield Skipped(str(path), one_line(reason), partial=bool(mail.text))
 
     def parts(self, path: Path, format: Format) -> Generator[dict[str, Any], None, None]:
         """What `worker.STREAMS` yields for a file; last, if it broke off, the reason as the fields of a `Skipped`."""

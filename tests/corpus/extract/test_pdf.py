@@ -498,5 +498,19 @@ def test_scanned_pages_are_recognised_if_the_extra_is_installed(tmp_path):
     canvas.save()
     parsed = parse(tmp_path / "a.pdf")
     assert parsed.text == "Snow is white.\n\fThe committee met in Zinal\non the fourth of June"
-    (missing,) = parsed.missing
-    assert missing.startswith("page 3 has no text, and none was recognised")
+    (reason,) = parsed.missing
+    assert reason.startswith("page 3 has no text, and none was recognised")
+
+
+def test_recognition_that_takes_too_long_costs_no_other_page(tmp_path, monkeypatch):
+    if not ocr.is_installed():
+        pytest.skip("the extra ragx[ocr] is not installed")
+    monkeypatch.setattr(ocr, "MAX_SECONDS", 0.0)
+    canvas = Canvas(str(tmp_path / "a.pdf"))
+    for draw in (lines("Snow is white."), scan("The committee met in Zinal")):
+        draw(canvas)
+        canvas.showPage()
+    canvas.save()
+    parsed = parse(tmp_path / "a.pdf")
+    assert parsed.text.strip() == "Snow is white."
+    assert parsed.missing[0].startswith("page 2 has no text: recognition stops")

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby, islice
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from ragx.corpus.document import Heading, one_line
@@ -71,6 +72,7 @@ def _opened(path: Path) -> PdfDocument:
 
 
 def _parsed(document: PdfDocument) -> Parsed:
+    started = monotonic()
     words, notes, empty, damaged = _pages(document)
     kept = without_repeats(words)
     for number, (drawn, rest) in enumerate(zip(words, kept, strict=True), 1):
@@ -80,7 +82,7 @@ def _parsed(document: PdfDocument) -> Parsed:
             else:
                 rest += drawn
     missing = [f"{_ranges(damaged)} no readable content: the file is damaged"] if damaged else []
-    missing += _recognise(document, sorted(empty), kept)
+    missing += _recognise(document, sorted(empty), kept, started)
     if attached := min(document.count_attachments(), _MAX_ATTACHED):
         names = ", ".join(document.get_attachment(index).get_name() for index in range(attached))
         missing.append(f"attached files are not read: {names}")
@@ -139,7 +141,7 @@ def _pages(document: PdfDocument) -> tuple[list[list[Word]], list[list[str]], li
     return words, notes, empty, damaged
 
 
-def _recognise(document: PdfDocument, empty: Sequence[int], pages: list[list[Word]]) -> Iterator[str]:
+def _recognise(document: PdfDocument, empty: Sequence[int], pages: list[list[Word]], started: float) -> Iterator[str]:
     """Add the recognised words of pages without text, and tell which still have none. `empty`: numbers from 1."""
     advice = "give the file a text layer first (`ocrmypdf IN OUT`)"
     if not empty:
@@ -147,13 +149,16 @@ def _recognise(document: PdfDocument, empty: Sequence[int], pages: list[list[Wor
     if not ocr.is_installed():
         yield f"{_ranges(empty)} no text: they may be scanned: install `ragx[ocr]`, or {advice}"
         return
-    recognised = ocr.recognised_words(document, [number - 1 for number in empty])
+    recognised = ocr.recognised_words(
+        document, [number - 1 for number in empty], ocr.MAX_SECONDS + started - monotonic()
+    )
     for index, words in recognised.items():
         pages[index] += words
     if blank := [number for number in empty if recognised.get(number - 1) == []]:
         yield f"{_ranges(blank)} no text, and none was recognised: if one can read it, {advice}"
     if rest := [number for number in empty if number - 1 not in recognised]:
-        yield f"{_ranges(rest)} no text: of a longer scan only the first pages are recognised: {advice}"
+        limits = f"{ocr.MAX_PAGES} pages or {ocr.MAX_SECONDS:g} seconds"
+        yield f"{_ranges(rest)} no text: recognition stops after {limits}: {advice}"
 
 
 def _shows_something(page: PdfPage) -> bool:

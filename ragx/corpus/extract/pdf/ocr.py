@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from time import monotonic
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from ragx.corpus.extract.pdf.words import Word
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MAX_PAGES = 8
 """Pages of one file that are recognised: more would not fit into the time for a file."""
 MAX_SECONDS = 40.0
-"""Time after which no further page is begun."""
+"""Time after the parsing of a file began, at which recognition stops: it must end within the time for a file."""
 _LONGER_SIDE = 1800
 """Of the image of a page, in pixels."""
 _MIN_SCORE = 0.6
@@ -27,11 +27,30 @@ def is_installed() -> bool:
     return all(find_spec(module) for module in ("rapidocr", "onnxruntime"))
 
 
-def recognised_words(document: PdfDocument, indices: Sequence[int]) -> dict[int, list[Word]]:
-    """The lines of the first pages of some, each as one word, by the index of the page."""
+def recognised_words(
+    document: PdfDocument, indices: Sequence[int], seconds: float = MAX_SECONDS
+) -> dict[int, list[Word]]:
+    """The lines of the first pages of some, each as one word, by the index of the page.
+
+    Recognition runs in a thread that is left alone after `seconds`: a slow page must not cost the text of the others.
+    """
+    scales: dict[int, float] = {}
+    images: dict[int, Any] = {}
+    for index in indices[:MAX_PAGES]:  # here, since PDFium must not be used in two threads
+        page = document[index]
+        scales[index] = _LONGER_SIDE / max(*page.get_size(), 1)
+        images[index] = page.render(scale=scales[index]).to_numpy()
+        page.close()
+    found: dict[int, list[Word]] = {}
+    thread = Thread(target=_recognise, args=(images, scales, found), daemon=True)
+    thread.start()
+    thread.join(max(seconds, 0))
+    return dict(found)
+
+
+def _recognise(images: dict[int, Any], scales: dict[int, float], found: dict[int, list[Word]]) -> None:
     from rapidocr import RapidOCR
 
-    started = monotonic()
     engine: Any = RapidOCR(
         params={
             "Global.log_level": "critical",
@@ -39,20 +58,13 @@ def recognised_words(document: PdfDocument, indices: Sequence[int]) -> dict[int,
             "EngineConfig.onnxruntime.enable_cpu_mem_arena": False,
         }
     )
-    found: dict[int, list[Word]] = {}
-    for index in indices[:MAX_PAGES]:
-        if monotonic() - started > MAX_SECONDS:
-            break
-        page = document[index]
-        scale = _LONGER_SIDE / max(*page.get_size(), 1)
-        result = engine(page.render(scale=scale).to_numpy())
+    for index, image in images.items():
+        result = engine(image)
         found[index] = [
             Word(text, left, right, -bottom, _SIZE * (bottom - top), order=order)
             for order, (text, score, box) in enumerate(
                 zip(result.txts or (), result.scores or (), () if result.boxes is None else result.boxes, strict=True)
             )
             if score >= _MIN_SCORE
-            for (left, top), (right, bottom) in [(box.min(axis=0) / scale, box.max(axis=0) / scale)]
+            for (left, top), (right, bottom) in [(box.min(axis=0) / scales[index], box.max(axis=0) / scales[index])]
         ]
-        page.close()
-    return found
