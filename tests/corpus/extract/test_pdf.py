@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterable
 from itertools import zip_longest
 from pathlib import Path
@@ -514,3 +515,6 @@ def test_recognition_that_takes_too_long_costs_no_other_page(tmp_path, monkeypat
     parsed = parse(tmp_path / "a.pdf")
     assert parsed.text.strip() == "Snow is white."
     assert parsed.missing[0].startswith("page 2 has no text: recognition stops")
+    for thread in threading.enumerate():
+        if thread.name == ocr.THREAD:  # a process that ends before it would abort
+            thread.join()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from threading import Thread
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from ragx.corpus.extract.pdf.words import Word
@@ -16,6 +16,7 @@ MAX_PAGES = 8
 """Pages of one file that are recognised: more would not fit into the time for a file."""
 MAX_SECONDS = 40.0
 """Time after the parsing of a file began, at which recognition stops: it must end within the time for a file."""
+THREAD = "ragx-ocr"
 _LONGER_SIDE = 1800
 """Of the image of a page, in pixels."""
 _MIN_SCORE = 0.6
@@ -32,7 +33,8 @@ def recognised_words(
 ) -> dict[int, list[Word]]:
     """The lines of the first pages of some, each as one word, by the index of the page.
 
-    Recognition runs in a thread that is left alone after `seconds`: a slow page must not cost the text of the others.
+    Recognition runs in a thread that is left alone with its page after `seconds`: a slow page must not cost the text of
+    the others.
     """
     scales: dict[int, float] = {}
     images: dict[int, Any] = {}
@@ -42,13 +44,15 @@ def recognised_words(
         images[index] = page.render(scale=scales[index]).to_numpy()
         page.close()
     found: dict[int, list[Word]] = {}
-    thread = Thread(target=_recognise, args=(images, scales, found), daemon=True)
+    late = Event()
+    thread = Thread(target=_recognise, args=(images, scales, found, late), name=THREAD, daemon=True)
     thread.start()
     thread.join(max(seconds, 0))
+    late.set()
     return dict(found)
 
 
-def _recognise(images: dict[int, Any], scales: dict[int, float], found: dict[int, list[Word]]) -> None:
+def _recognise(images: dict[int, Any], scales: dict[int, float], found: dict[int, list[Word]], late: Event) -> None:
     from rapidocr import RapidOCR
 
     engine: Any = RapidOCR(
@@ -59,6 +63,8 @@ def _recognise(images: dict[int, Any], scales: dict[int, float], found: dict[int
         }
     )
     for index, image in images.items():
+        if late.is_set():
+            return
         result = engine(image)
         found[index] = [
             Word(text, left, right, -bottom, _SIZE * (bottom - top), order=order)
