@@ -53,7 +53,9 @@ def field_document(row: Mapping[str, object], source: str) -> Document | str:
         title, text = _titled(text)
     document = row_document(row.get(id_name), title, text, source)
     if isinstance(document, str):
-        return f"{document}: {_its_fields(row)}" if document in (_NO_ID, _NO_TEXT) else document
+        if (wanted := {_NO_ID: "id", _NO_TEXT: "text"}.get(document)) is None:
+            return document
+        return f"{document}: {_its_fields(row)}" + (f"; rename one to {wanted}" if wanted not in row else "")
     rest = {name: value for name, value in row.items() if name not in (id_name, "title", text_name)}
     fields = plain_fields(rest) if rest else {}
     return replace(document, metadata=json.dumps(fields, ensure_ascii=False)) if fields else document

@@ -67,8 +67,8 @@ def test_the_names_that_public_corpora_give_their_fields(tmp_path, row, document
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"id": 1, "claim": "a", "body": "b"}, "has no text: its fields are id, claim, body"),
-        ({"name": "x", "text": "b"}, "has no id: its fields are name, text"),
+        ({"id": 1, "claim": "a", "body": "b"}, "has no text: its fields are id, claim, body; rename one to text"),
+        ({"name": "x", "text": "b"}, "has no id: its fields are name, text; rename one to id"),
     ],
 )
 def test_a_missing_field_is_reported_with_the_fields_of_the_first_row_that_lacks_it(tmp_path, row, reason):
