@@ -24,7 +24,7 @@ def index_delete(
 ) -> None:
     """Delete documents from an index; `ragx index gc` then erases their text from the disk."""
     from ragx.index.names import default_index
-    from ragx.indexing.update import delete
+    from ragx.indexing.delete import delete
 
     folder = index or default_index()
     _report(folder, {"deleted": delete(folder, names)}, "passages deleted from", as_json)

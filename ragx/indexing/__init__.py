@@ -1,4 +1,4 @@
-"""Jobs on an index: build, update, encode."""
+"""Jobs on an index: build, update, delete, encode."""
 
 from ragx.indexing.build import build as build_index
 from ragx.indexing.update import update as update_index

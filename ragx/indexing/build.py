@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Engine = Literal["local", "ray"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 
-__all__ = ["ENGINES", "Engine", "absolute", "build", "check_engine", "embedders", "readable"]
+__all__ = ["ENGINES", "Engine", "absolute", "build", "check_engine", "embedders", "lies_in", "readable"]
 
 
 def build(
@@ -174,6 +174,11 @@ def check_engine(engine: str, address: str | None) -> None:
 def absolute(path: str | Path) -> str:
     """A path that does not depend on the working folder; links are kept."""
     return os.path.abspath(Path(path).expanduser())  # noqa: PTH100  (resolve() would follow links)
+
+
+def lies_in(source: str, places: Collection[str]) -> bool:
+    """Whether a source is one of these files, or lies in one of these folders."""
+    return any(source == place or source.startswith(f"{place}/") for place in places)
 
 
 def readable(source: str | WheelFile | DatasetSource) -> Path | DatasetSource:

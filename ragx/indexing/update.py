@@ -1,8 +1,8 @@
-"""Update an index after files were added, changed or deleted; delete documents from it."""
+"""Update an index after files were added, changed or deleted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -13,17 +13,16 @@ from ragx.config import DatasetSource, IndexSettings
 from ragx.corpus import text_key
 from ragx.corpus.reading import FileReader
 from ragx.corpus.sources import find_files
-from ragx.errors import ConfigError, CorpusError, IndexFolderError
+from ragx.errors import ConfigError, CorpusError
 from ragx.index import Index, read_manifest
 from ragx.index.by_source import BySource
-from ragx.index.manifest import current_generation
 from ragx.index.names import index_folder
 from ragx.index.update import apply_changes
-from ragx.indexing.build import Engine, absolute, embedders, readable
-from ragx.indexing.file_records import Deletion, Records, read_records, reading_version
+from ragx.indexing.build import Engine, absolute, embedders, lies_in, readable
+from ragx.indexing.file_records import Records, read_records, reading_version
 from ragx.indexing.reading import CorpusReading
 from ragx.indexing.report import BuildReport
-from ragx.util.files import sha256, writer_lock
+from ragx.util.files import writer_lock
 from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
@@ -110,80 +109,6 @@ def update(
     return report
 
 
-def delete(folder: Path, names: Collection[str]) -> int:
-    """Delete documents from an index, by their ids or by the file or folder that they came from.
-
-    They stay deleted at the next update unless their file has changed by then.
-
-    Returns:
-        How many passages were deleted.
-
-    Raises:
-        IndexFolderError: there is no index in `folder`, a name matches nothing or is ambiguous, the index is damaged or
-            cannot be written, or another process is writing to it.
-    """
-    wanted = {without_surrogates(name): without_surrogates(absolute(name)) for name in names if name.strip()}
-    if len(wanted) < len({*names}):
-        raise IndexFolderError("a document name must not be empty: nothing was deleted")
-    current_generation(folder)  # before the lock, which creates a missing folder
-    with writer_lock(folder):
-        index = Index.open(folder)
-        ids, sources = _find(index, wanted)
-        records = read_records(index)
-        for source, documents in sources.items():
-            before = records.deletions.get(source)
-            file = records.files.get(source)
-            digest = file.sha256 if file else _digest(source)
-            if before and before.sha256 == digest:
-                documents |= {*before.deleted}
-            records.deletions[source] = Deletion(source=source, sha256=digest, deleted=sorted(documents))
-        return apply_changes(folder, index, delete=ids, sources=records.lines).deleted
-
-
-def _digest(source: str) -> str:
-    """SHA-256 of a file; empty for what is none."""
-    try:
-        return sha256(Path(source))
-    except OSError:
-        return ""
-
-
-def _find(index: Index, wanted: Mapping[str, str]) -> tuple[list[str], dict[str, set[str]]]:
-    """The passages whose document has one of the names, or comes from the path that it may mean.
-
-    Returns:
-        The ids of the passages, and the ids of their documents by source.
-
-    Raises:
-        IndexFolderError: a name matches nothing, or a document and another path.
-    """
-    by_id: dict[str, set[str]] = {name: set() for name in wanted}
-    by_path: dict[str, set[str]] = {name: set() for name in wanted}
-    ids = []
-    sources: dict[str, set[str]] = {}
-    for id, document, source in index.entries():
-        for name, path in wanted.items():
-            if document == name:
-                by_id[name].add(document)
-            if source == name or _lies_in(source, [path]):
-                by_path[name].add(document)
-        if any(document in found[name] for name in wanted for found in (by_id, by_path)):
-            ids.append(id)
-            sources.setdefault(source, set()).add(document)
-    for name, path in wanted.items():
-        if not by_id[name] | by_path[name]:
-            raise IndexFolderError(
-                f"{index.folder} has no document, file or folder {name!r}: nothing was deleted"
-                " (`ragx index docs` lists documents and sources)"
-            )
-        if by_id[name] and by_path[name] and by_id[name] != by_path[name]:
-            raise IndexFolderError(
-                f"{name!r} is a document of {index.folder}, and {path} is another: nothing was deleted (name a file by"
-                " its absolute path)"
-            )
-    return ids, sources
-
-
 class _Update:
     """What one update reads, keeps and deletes."""
 
@@ -247,7 +172,7 @@ class _Update:
         }
 
     def _is_read(self, source: str) -> bool:
-        return _lies_in(source, self._places)
+        return lies_in(source, self._places)
 
     def vanished(self) -> Iterator[str]:
         """The ids of passages to delete. All files must have been read."""
@@ -262,7 +187,7 @@ class _Update:
                 self._incomplete.add(source)
             if id in reading.passages:
                 continue
-            if is_replaced or (is_read and not self._keep and not _lies_in(source, unreadable)):
+            if is_replaced or (is_read and not self._keep and not lies_in(source, unreadable)):
                 yield id
             elif is_read:
                 self._incomplete.add(source)
@@ -297,7 +222,7 @@ def _follow(index: Index, named: Sequence[Path]) -> tuple[IndexSettings, Path | 
     if len(named) != 1 or len(gone) != 1 or str(named[0]) in settings.sources or not named[0].is_dir():
         return settings, None
     old, new = Path(gone[0]), named[0]
-    files = {Path(source).relative_to(old) for _, _, source in index.entries() if _lies_in(source, [str(old)])}
+    files = {Path(source).relative_to(old) for _, _, source in index.entries() if lies_in(source, [str(old)])}
     if not files or 2 * sum((new / file).exists() for file in files) < len(files):
         return settings, None
     sources = [str(new) if source == str(old) else source for source in settings.sources]
@@ -307,9 +232,7 @@ def _follow(index: Index, named: Sequence[Path]) -> tuple[IndexSettings, Path | 
 def _at_new_place(records: Records, old: str, new: str) -> Records:
     """The records of a source folder that was moved; its files are parsed again."""
     moved = [
-        each.model_copy(update={"source": new + each.source.removeprefix(old)})
-        if _lies_in(each.source, [old])
-        else each
+        each.model_copy(update={"source": new + each.source.removeprefix(old)}) if lies_in(each.source, [old]) else each
         for each in records.deletions.values()
     ]
     return replace(records, deletions={each.source: each for each in moved})
@@ -339,7 +262,3 @@ def _sources(
 
 def _name(source: Path | DatasetSource) -> str:
     return str(source) if isinstance(source, Path) else source.dataset
-
-
-def _lies_in(source: str, places: Collection[str]) -> bool:
-    return any(source == place or source.startswith(f"{place}/") for place in places)

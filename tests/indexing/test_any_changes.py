@@ -13,7 +13,8 @@ from ragx.errors import RagxError
 from ragx.index import Index, compact_index
 from ragx.index.manifest import SOURCES
 from ragx.indexing.build import build
-from ragx.indexing.update import delete, update
+from ragx.indexing.delete import delete
+from ragx.indexing.update import update
 from tests.helpers.notes import TWO_WORDS, generation, index_notes, passages_in, record, rows, write
 
 NAMES = ["a.txt", "b.txt", "deep/c.txt", "d.jsonl", "e.jsonl"]

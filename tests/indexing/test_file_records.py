@@ -17,7 +17,8 @@ from ragx.errors import IndexFolderError
 from ragx.index import collect_garbage, compact_index, read_manifest, repair_index, update_index
 from ragx.index.manifest import SOURCES, write_manifest
 from ragx.indexing.build import build
-from ragx.indexing.update import delete, update
+from ragx.indexing.delete import delete
+from ragx.indexing.update import update
 from tests.helpers.notes import TWO_WORDS, LengthEmbedder, generation, index_notes, passages_in, record, rows, write
 
 

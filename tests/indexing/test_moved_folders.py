@@ -8,7 +8,8 @@ import pytest
 
 from ragx.errors import CorpusError
 from ragx.index import read_manifest
-from ragx.indexing.update import delete, update
+from ragx.indexing.delete import delete
+from ragx.indexing.update import update
 from tests.helpers.notes import index_notes, passages_in, write
 
 

@@ -11,7 +11,8 @@ from ragx.config import IndexSettings
 from ragx.errors import ConfigError, CorpusError, IndexFolderError
 from ragx.index import collect_garbage
 from ragx.indexing.build import build
-from ragx.indexing.update import delete, update
+from ragx.indexing.delete import delete
+from ragx.indexing.update import update
 from tests.helpers.notes import LengthEmbedder, generation, passages_in, rows, write
 
 

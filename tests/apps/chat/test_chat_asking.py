@@ -24,7 +24,7 @@ from ragx.cepe.store import PassageStore
 from ragx.config import SamplingParams
 from ragx.errors import ConfigError
 from ragx.index import collect_garbage
-from ragx.indexing.update import delete
+from ragx.indexing.delete import delete
 from ragx.rag import RAG, open_index
 from ragx.types import Answer
 from tests.helpers.chat_page import SENTENCE

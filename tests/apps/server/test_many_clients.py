@@ -21,7 +21,7 @@ import pytest
 from ragx_apps.server.protection import MAX_BODY
 
 from ragx.index import collect_garbage
-from ragx.indexing.update import delete
+from ragx.indexing.delete import delete
 from ragx.rag import RAG, open_index
 from ragx.retrieval import Retriever
 from tests.helpers.served import LONG, MODEL, QUESTION, Server, serving

@@ -17,7 +17,7 @@ from ragx_apps.mcp import create_server, once
 
 from ragx.errors import ModelError
 from ragx.index import collect_garbage
-from ragx.indexing.update import delete
+from ragx.indexing.delete import delete
 from ragx.rag import RAG, open_index
 from tests.helpers.served import QUESTION
 
