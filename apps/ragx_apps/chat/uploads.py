@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ragx.config import IndexSettings
 from ragx.corpus.formats import SUFFIXES
-from ragx.errors import ConfigError
+from ragx.errors import ConfigError, CorpusError
 from ragx.indexing.build import build
 from ragx.indexing.report import BuildReport
 from ragx.indexing.update import update
@@ -64,6 +64,8 @@ class Visitor:
                     if (self.index / "CURRENT").exists():
                         return update(self.index, on_progress=on_progress)
                     return build([self.files], self.index, IndexSettings(embedder=embedder), on_progress=on_progress)
+            except CorpusError as error:  # visitors see no folders of the server
+                raise CorpusError(str(error).replace(f"{self.files}/", "")) from None
             finally:
                 if self._closed:  # in the meantime: delete what was written since
                     shutil.rmtree(self._folder, ignore_errors=True)

@@ -189,7 +189,8 @@ def test_two_readers_answer_side_by_side(page: Page) -> None:
 
 def test_a_bad_upload_is_one_sentence(page: Page) -> None:
     choose_file(page, "empty.txt", " ")
-    expect(page.locator("#added [role=alert]")).to_have_text("there are no passages to index.", timeout=60_000)
+    error = "there are no passages to index: skipped empty.txt: has no text."
+    expect(page.locator("#added [role=alert]")).to_have_text(error, timeout=60_000)
 
 
 def test_hostile_text_is_shown_as_text(page: Page) -> None:
