@@ -226,7 +226,7 @@ def checked(model: type[SettingsT], values: dict[str, Any], path: Path | None = 
 
 
 class _Loader(yaml.SafeLoader):
-    """Rejects repeated keys, and aliases, a few lines of which can expand to gigabytes."""
+    """Rejects repeated keys, and aliases, because a few lines with aliases can expand to gigabytes."""
 
     # By hand: ruamel.yaml rejects repeated keys but follows aliases; OmegaConf adds interpolation and containers.
 

@@ -1,4 +1,4 @@
-"""What became of the files of a build or update, and how the user is told."""
+"""The report of a build or update: what was read, skipped and why, as lines for the user."""
 
 from __future__ import annotations
 

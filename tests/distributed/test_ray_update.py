@@ -34,7 +34,7 @@ def test_an_update_is_the_same_and_embeds_only_new_passages(tmp_path: Path) -> N
     for folder, embedder in ((local, WordEmbedder()), (remote, ray_embedder)):
         assert update_index(folder, embedder, add=added, quiet=True).added == 650
     assert_same_index(remote, local)
-    assert len(list(seen.iterdir())) == 4  # pieces in two shards, the first of which has old passages too
+    assert len(list(seen.iterdir())) == 4  # pieces in two shards; the first shard also holds old passages
 
 
 def test_progress_is_reported_and_questions_are_embedded_here() -> None:

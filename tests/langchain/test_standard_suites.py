@@ -22,7 +22,9 @@ from ragx.langchain import ChatRagx, RagxEmbeddings, RagxRetriever, RagxVectorSt
 from ragx.rag import DEFAULT_MODEL
 
 
-class TestChatRagxUnit(ChatModelUnitTests):
+class ChatSuite:
+    """ChatRagx calls no tools and follows no schema."""
+
     @property
     def chat_model_class(self) -> type[BaseChatModel]:
         return ChatRagx
@@ -35,27 +37,17 @@ class TestChatRagxUnit(ChatModelUnitTests):
     def has_structured_output(self) -> bool:
         return False
 
+
+class TestChatRagxUnit(ChatSuite, ChatModelUnitTests):
     @property
     def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
         return {"RAGX_INDEX": "notes/index"}, {}, {"_folder": "notes/index"}
 
 
-class TestChatRagxIntegration(ChatModelIntegrationTests):
+class TestChatRagxIntegration(ChatSuite, ChatModelIntegrationTests):
     @pytest.fixture(autouse=True)
     def _folders(self, built_index: Path, tiny_decoder: Path) -> None:
         self.index, self.tiny = built_index, tiny_decoder
-
-    @property
-    def chat_model_class(self) -> type[BaseChatModel]:
-        return ChatRagx
-
-    @property
-    def has_tool_calling(self) -> bool:
-        return False
-
-    @property
-    def has_structured_output(self) -> bool:
-        return False
 
     @property
     def chat_model_params(self) -> dict[str, Any]:

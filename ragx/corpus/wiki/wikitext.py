@@ -220,7 +220,7 @@ def _without_empty_sections(lines: list[str]) -> list[str]:
 
 
 def _without_marks(text: str) -> tuple[str, list[Heading]]:
-    """The text without the marks of headings, which say where and of which level these are."""
+    """The text without heading markers, and the headings with their offsets and levels."""
     lines = []
     headings = []
     start = 0

@@ -258,7 +258,7 @@ def _are_columns(left: Table, right: Table) -> bool:
 
 
 def _flows(lines: Table) -> bool:
-    """Sentences go on from one line to the next."""
+    """Sentences continue from one line to the next."""
     return sum(line[0].text[0].islower() or line[0].text[0] > "\u2e80" for line in lines) > 0.25 * len(lines)
 
 
