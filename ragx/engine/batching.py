@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 from transformers import DynamicCache, PreTrainedTokenizerFast
 
 from ragx.config import SamplingParams
@@ -97,7 +98,7 @@ class BatchDecoder:
         Closing the iterator, or setting `cancel`, removes the answer from the batch before the next step. Errors that
         concern this answer are raised here.
         """
-        request = _Request(prompt_ids, context, sampling, cancel, Sampler(sampling, self.model.device))
+        request = _Request(prompt_ids, context, sampling, cancel, Sampler(sampling))
         with self._changed:
             if self._closed:
                 return
@@ -165,7 +166,7 @@ class BatchDecoder:
             cache.join(request.cache)
             self._running.append(request)
             self._prefilling = None  # before the caller sees a token and may look at `running`
-            self._append_token(cache, request, output.logits[:, -1])
+            self._append_token(cache, request, output.logits[0, -1].float().cpu().numpy())
         except Exception as error:  # raised in the caller; other answers continue
             request.tokens.put(error)
         request.cache = DynamicCache()
@@ -178,23 +179,24 @@ class BatchDecoder:
             last = torch.tensor([[request.answer[-1]] for request in requests], device=self.model.device)  # (B, 1)
             contexts = [request.context for request in requests]
             positions, mask = cache.next_positions(self.model.device)
-            logits = self.model(
+            output = self.model(
                 last,
                 attention_mask=mask,
                 position_ids=positions,
                 past_key_values=cache,
                 context=contexts if any(contexts) else None,
                 use_cache=True,
-            ).logits[:, -1]  # (B, V)
+            )
             cache.advance()
+            logits = output.logits[:, -1].float().cpu().numpy()  # (B, V)
             for row, request in enumerate(requests):
-                self._append_token(cache, request, logits[row : row + 1])
+                self._append_token(cache, request, logits[row])
         except Exception as error:  # concerns the whole batch, such as exhausted memory
             for request in list(self._running):
                 self._remove(cache, request, error)
 
-    def _append_token(self, cache: BatchCache, request: _Request, logits: Tensor) -> None:
-        """Sample the next token from logits (1, V); remove the request after its last token or an error."""
+    def _append_token(self, cache: BatchCache, request: _Request, logits: NDArray[np.float32]) -> None:
+        """Sample the next token from logits (V,); remove the request after its last token or an error."""
         try:
             token = request.sampler.choose(logits, [request.prompt, request.answer])
         except Exception as error:  # concerns this answer alone; the others continue

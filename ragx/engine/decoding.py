@@ -110,7 +110,7 @@ def generate(
                     attention_mask=torch.ones_like(ids),
                     context=context,
                     generation_config=_generation_config(model, tokenizer, sampling),
-                    logits_processor=LogitsProcessorList([_SamplerProcessor(Sampler(sampling, model.device))]),
+                    logits_processor=LogitsProcessorList([_SamplerProcessor(Sampler(sampling))]),
                     streamer=_TokenQueue(tokens),
                     stopping_criteria=StoppingCriteriaList([_StopOnEvent(closed, cancel)]),
                 )
@@ -164,7 +164,7 @@ class _SamplerProcessor(LogitsProcessor):
         self.sampler = sampler
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        token = self.sampler.choose(scores, input_ids.tolist() if self.sampler.penalises else [])
+        token = self.sampler.choose(scores[0].float().cpu().numpy(), input_ids.tolist())
         chosen = torch.full_like(scores, -torch.inf)
         chosen[:, token] = 0
         return chosen

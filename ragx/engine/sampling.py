@@ -1,53 +1,83 @@
-"""Sampler: chooses the next token as transformers' `generate` would, with its own random generator."""
+"""Sampler: chooses the next token as transformers' `generate` would, in NumPy, with its own random generator."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
+from typing import Any
 
-import torch
-from torch import Tensor
-from transformers import LogitsProcessorList
-from transformers.generation.logits_process import (
-    MinPLogitsWarper,
-    RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
+import numpy as np
+from numpy.typing import NDArray
 
 from ragx.config import SamplingParams
+from ragx.errors import ModelError
+
+Floats = NDArray[np.floating[Any]]
 
 
 class Sampler:
     """Samples the tokens of one answer; its random generator is independent of other answers."""
 
-    def __init__(self, sampling: SamplingParams, device: torch.device) -> None:
-        self.samples = not sampling.is_greedy
-        self.penalises = sampling.repetition_penalty != 1
-        self.processors = LogitsProcessorList()
-        if self.penalises:
-            self.processors.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
-        if self.samples:  # in the order of `generate`
-            self.processors.append(TemperatureLogitsWarper(sampling.temperature))
-            if sampling.top_k:
-                self.processors.append(TopKLogitsWarper(sampling.top_k))
-            if sampling.top_p < 1:
-                self.processors.append(TopPLogitsWarper(sampling.top_p))
-            if sampling.min_p:
-                self.processors.append(MinPLogitsWarper(sampling.min_p))
-        self.random = torch.Generator(device)
-        if sampling.seed is None:
-            self.random.seed()
-        else:
-            self.random.manual_seed(sampling.seed)
+    def __init__(self, sampling: SamplingParams) -> None:
+        self.sampling = sampling
+        seed = sampling.seed
+        self._random = np.random.default_rng(None if seed is None else seed % 2**64)  # NumPy's seeds are not negative
 
-    def choose(self, logits: Tensor, before: Sequence[Sequence[int]]) -> int:
-        """Choose a token from logits (1, V); `before` holds the tokens before it, in one or several runs."""
-        if not self.samples and not self.penalises:
-            return int(logits.argmax())
-        ids = torch.tensor([list(chain(*before)) if self.penalises else []], dtype=torch.long, device=logits.device)
-        scores: Tensor = self.processors(ids, logits.float())  # type: ignore[arg-type]
-        if not self.samples:
-            return int(scores.argmax())
-        return int(torch.multinomial(scores.softmax(dim=-1), 1, generator=self.random))
+    def choose(self, logits: Floats, before: Sequence[Sequence[int]]) -> int:
+        """Choose a token from logits (V,); `before` holds the tokens before it, in one or several runs.
+
+        Raises:
+            ModelError: logits to sample from are NaN, or infinite after the penalty.
+        """
+        if self.sampling.is_greedy:
+            return int(self._penalized(logits, before).argmax())
+        tokens, probabilities = self.distribution(logits, before)
+        return int(self._random.choice(tokens, p=probabilities))
+
+    @np.errstate(all="ignore")  # extreme settings overflow, as in transformers
+    def distribution(
+        self, logits: Floats, before: Sequence[Sequence[int]]
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """The tokens to sample from and their probabilities; the others have none.
+
+        Raises:
+            ModelError: as `choose`.
+        """
+        sampling = self.sampling
+        scores = self._penalized(logits, before) / sampling.temperature
+        top = scores.max()
+        if not np.isfinite(top):
+            advice = "set repetition_penalty closer to 1 or dtype to float32"
+            raise ModelError(f"cannot sample, because the largest logit is {top}: {advice}")
+        tokens = np.arange(len(scores))
+        if 0 < sampling.top_k < len(scores):  # ties with the last are kept
+            tokens = np.flatnonzero(scores >= np.partition(scores, -sampling.top_k)[-sampling.top_k])
+        weights = np.exp(scores[tokens] - top)
+        if sampling.top_p < 1:
+            kept = _nucleus(weights, sampling.top_p)
+            tokens, weights = tokens[kept], weights[kept]
+        if sampling.min_p:  # the most likely token weighs 1
+            kept = weights >= sampling.min_p
+            tokens, weights = tokens[kept], weights[kept]
+        return tokens, weights / weights.sum(dtype=np.float64)
+
+    @np.errstate(all="ignore")
+    def _penalized(self, logits: Floats, before: Sequence[Sequence[int]]) -> Floats:
+        penalty = self.sampling.repetition_penalty
+        if penalty == 1:
+            return logits
+        used = np.fromiter(chain(*before), np.intp)
+        used = used[used < len(logits)]  # the embeddings may have more rows than there are logits
+        scores = logits.copy()
+        scores[used] = np.where(scores[used] < 0, scores[used] * penalty, scores[used] / penalty)
+        return scores
+
+
+def _nucleus(weights: Floats, top_p: float) -> NDArray[np.intp]:
+    """Indices of the largest weights that add up to at least `top_p` of all, at least one."""
+    allowed = (1 - top_p) * weights.sum(dtype=np.float64)  # what the tokens left out may weigh
+    small = weights < allowed / len(weights)  # all of these together weigh less: leave them unsorted
+    rest = np.flatnonzero(~small)
+    rest = rest[np.argsort(weights[rest], kind="stable")]
+    below = weights[small].sum(dtype=np.float64) + weights[rest].cumsum(dtype=np.float64)
+    return rest[min(np.searchsorted(below, allowed, side="right"), len(rest) - 1) :]

@@ -198,7 +198,7 @@ def test_a_sampling_error_ends_only_its_own_answer(reader: CepeReader, together:
     prepared = together.prepare("Why?", [], prompt_passages=0, sampling=sampling)
     other = together.stream(prepared, sampling)
     first = next(other)
-    with pytest.raises(RuntimeError):  # the penalty turns the logits into infinities, which cannot be sampled from
+    with pytest.raises(ModelError, match="cannot sample"):  # the penalty turns the logits into infinities
         ask(together, 1, repetition_penalty=1e-45, temperature=1.0)
     assert "".join([first, *other]) == "".join(reader.stream(prepared, sampling))
 
