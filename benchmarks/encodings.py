@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from ragx.cepe.encodings import pack
 from ragx.cepe.store import PassageStore
 from ragx.cepe.store.rows import concatenate
 
@@ -31,7 +32,7 @@ def main(folder: Path) -> None:
         [[question, n, *range(TOKENS - 10 + n % 17)] for n in range(PASSAGES)]  # 120 to 136 tokens
         for question in range(ROUNDS)
     ]
-    rows = [torch.randn(len(passage), WIDTH).bfloat16() for passage in questions[0]]
+    rows = [pack(torch.randn(len(passage), WIDTH), "bfloat16") for passage in questions[0]]
     large = PassageStore(folder / "large", "reader", WIDTH, max_bytes=1 << 30)
     report("put", [seconds(lambda q=q: large.put(q, rows)) for q in questions])  # type: ignore[misc]
     large.close()
@@ -39,7 +40,7 @@ def main(folder: Path) -> None:
     report("get", [seconds(lambda q=q: read(large, q)) for q in questions])  # type: ignore[misc]
     assert large.stats.hits == ROUNDS * PASSAGES
     size = sum(path.stat().st_size for path in (folder / "large").iterdir())
-    exact = ROUNDS * sum(tensor.nbytes for tensor in rows)
+    exact = ROUNDS * sum(len(passage.tobytes()) for passage in rows)
     print(f"size        {size / exact:8.4f} bytes on disk per byte of rows")
     small = PassageStore(folder / "small", "reader", WIDTH, max_bytes=FULL_AFTER * payload)
     report("put, full", [seconds(lambda q=q: small.put(q, rows)) for q in questions][FULL_AFTER:])  # type: ignore[misc]

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, get_args
@@ -31,11 +32,13 @@ from benchmarks import sample
 from benchmarks.tables import markdown
 from ragx import cepe
 from ragx.cepe.context import Context
+from ragx.cepe.encodings import encode_batches, stored_context
 from ragx.cepe.fresh import fresh
 from ragx.cepe.model import CepeModel
 from ragx.cepe.placement import Placement
-from ragx.cepe.store import Format, PassageStore
+from ragx.cepe.store import PassageStore
 from ragx.models import resolve
+from ragx.types import EncodingFormat
 from ragx.util.device import default_device, default_dtype
 from ragx.util.tokenization import load_tokenizer, plain_ids
 
@@ -67,19 +70,19 @@ def run(model: CepeModel) -> str:
     prompt = [token for passage in ids[:IN_PROMPT] for token in passage] + question_ids(model)
     everything = [token for passage in ids for token in passage] + question_ids(model)
     with tempfile.TemporaryDirectory() as folder:
-        warm = {kind: store(model, Path(folder) / kind, kind) for kind in get_args(Format)}
+        warm = {kind: store(model, Path(folder) / kind, kind) for kind in get_args(EncodingFormat)}
         for each in warm.values():
-            each.fill(model, ids)
+            each.fill(ids, partial(encode_batches, model, each.format))
 
         def cold() -> Context:
             model.attention_strategy = "auto"
             with tempfile.TemporaryDirectory() as empty:
-                return store(model, Path(empty), "bfloat16").encode(model, ids)
+                return stored_context(model, store(model, Path(empty), "bfloat16"), ids)
 
-        def read(kind: Format, strategy: AttentionStrategy) -> Callable[[], Context]:
+        def read(kind: EncodingFormat, strategy: AttentionStrategy) -> Callable[[], Context]:
             def encoded() -> Context:
                 model.attention_strategy = strategy
-                return warm[kind].encode(model, ids)
+                return stored_context(model, warm[kind], ids)
 
             return encoded
 
@@ -98,7 +101,7 @@ def run(model: CepeModel) -> str:
         for _ in range(ROUNDS):
             for name, (tokens, context) in contenders.items():
                 timings[name].append(timed(model, tokens, context))
-        memory = memory_table(model, {kind: warm[kind].encode(model, ids) for kind in warm}, everything)
+        memory = memory_table(model, {kind: stored_context(model, warm[kind], ids) for kind in warm}, everything)
         divergence = kl(model, ids, prompt)
     return "\n\n".join([_timing_table(timings, len(everything), len(prompt)), memory, divergence])
 
@@ -131,7 +134,7 @@ def question_ids(model: CepeModel) -> list[int]:
     return plain_ids(tokenizer, [f"Question: {sample.QUESTION} Answer:"])[0]
 
 
-def store(model: CepeModel, folder: Path, kind: Format) -> PassageStore:
+def store(model: CepeModel, folder: Path, kind: EncodingFormat) -> PassageStore:
     """An open store of this reader's encodings."""
     width = model.config.encoder_config.hidden_size
     return PassageStore(folder, _fingerprint(model), width, format=kind, max_bytes=1 << 30)
@@ -182,7 +185,7 @@ def _timing_table(timings: dict[str, list[Timing]], everything: int, prompt: int
 
 
 @torch.inference_mode()
-def memory_table(model: CepeModel, contexts: dict[Format, Context], everything: list[int]) -> str:
+def memory_table(model: CepeModel, contexts: dict[EncodingFormat, Context], everything: list[int]) -> str:
     """Bytes per token of context, from the sizes of the tensors."""
     cache: Any = model(torch.tensor([everything[:512]], device=model.device), use_cache=True).past_key_values
     full = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers) / 512
@@ -201,11 +204,11 @@ def memory_table(model: CepeModel, contexts: dict[Format, Context], everything: 
 def kl(model: CepeModel, ids: list[list[int]], prompt: list[int]) -> str:
     """How much int8 Φ changes the next-token distribution, in nats, over the tokens of a text prompt."""
     with tempfile.TemporaryDirectory() as folder:
-        logits: dict[Format, Tensor] = {}
-        for kind in get_args(Format):
-            context = store(model, Path(folder) / kind, kind).encode(model, ids[IN_PROMPT:])
+        logits: dict[EncodingFormat, Tensor] = {}
+        for kind in get_args(EncodingFormat):
+            context = stored_context(model, store(model, Path(folder) / kind, kind), ids[IN_PROMPT:])
             logits[kind] = model(torch.tensor([prompt], device=model.device), context=context).logits[0].float()
-    exact, rounded = (logits[kind].log_softmax(-1) for kind in get_args(Format))
+    exact, rounded = (logits[kind].log_softmax(-1) for kind in get_args(EncodingFormat))
     nats = (exact.exp() * (exact - rounded)).sum(-1)  # (N)
     return (
         f"KL of int8 from bfloat16 Φ: mean {nats.mean():.5f} nats over {len(nats):,} tokens, maximum {nats.max():.4f}."

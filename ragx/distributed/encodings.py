@@ -8,19 +8,20 @@ from typing import Any
 
 import ray
 
+from ragx.cepe.encodings import encode_rows
 from ragx.cepe.model import CepeModel
-from ragx.cepe.store import Format, Rows, encode_rows
-from ragx.cepe.store.passages import Passages
+from ragx.cepe.store import Passages, Rows
 from ragx.distributed.cluster import node, raise_worker_errors, workers
 from ragx.distributed.embedder import ModelSource
 from ragx.errors import ModelError
+from ragx.types import EncodingFormat
 
 BATCHES_PER_WORKER = 2
 """Batches in flight per worker, which limits memory."""
 
 
 def encode_batches(
-    source: ModelSource, fingerprint: str, format: Format, batches: Iterable[Passages]
+    source: ModelSource, fingerprint: str, format: EncodingFormat, batches: Iterable[Passages]
 ) -> Iterator[tuple[Passages, Rows]]:
     """Each batch of passages with its rows, for `PassageStore.fill`, in the order of completion.
 
@@ -55,7 +56,7 @@ def encode_batches(
 
 
 @ray.remote
-def _encode(source: ModelSource, fingerprint: str, format: Format, passages: Passages) -> Rows:
+def _encode(source: ModelSource, fingerprint: str, format: EncodingFormat, passages: Passages) -> Rows:
     return encode_rows(_checked_reader(source, fingerprint), passages, format)
 
 

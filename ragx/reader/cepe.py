@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,8 @@ class CepeReader(Reader):
     ) -> PreparedPrompt:
         import torch
 
+        from ragx.cepe.encodings import stored_context
+
         prompt, notes = self._prompt(question, passages[:prompt_passages], sampling, history)
         if not self.model.is_trained:  # its cross-attention adds nothing
             return PreparedPrompt(prompt, None, notes)
@@ -53,7 +56,7 @@ class CepeReader(Reader):
             notes.append(f"{long} passages are longer than the encoder's window of {window} tokens and were cut")
         ids = [passage[:window] for passage in ids]
         with self._encoding, torch.inference_mode():
-            context = self.store.encode(self.model, ids) if self.store else self.model.encode_passages(ids)
+            context = stored_context(self.model, self.store, ids) if self.store else self.model.encode_passages(ids)
         if prompt.passages:
             context.gain = getattr(self.model.config, "prompted_gain", 1.0)
         return PreparedPrompt(prompt, context, notes)
@@ -77,6 +80,8 @@ class CepeReader(Reader):
         Raises:
             ValueError: this reader keeps no encodings.
         """
+        from ragx.cepe.encodings import encode_batches
+
         if self.store is None:
             raise ValueError("a reader without a store keeps no encodings")
 
@@ -85,7 +90,8 @@ class CepeReader(Reader):
             while batch := list(islice(rest, TOKENIZED_AT_A_TIME)):
                 yield from (passage[: self.window] for passage in self.encoder_ids(batch))
 
-        return self.store.fill(self.model, ids(), on_progress, encode)
+        encode = encode or partial(encode_batches, self.model, self.store.format)
+        return self.store.fill(ids(), encode, on_progress)
 
     @property
     def window(self) -> int:

@@ -12,11 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ragx.cepe.encodings import stored_context
 from ragx.cepe.fresh import fresh
 from ragx.cepe.placement import Placement
 from ragx.cepe.store import PassageStore
-from ragx.cepe.store.rows import pack
-from tests.helpers.store_data import is_stored, open_store, put, vectors
+from tests.helpers.store_data import is_stored, open_store, put, rows_of
 from tests.helpers.tiny import SIZES, save_decoder
 
 PASSAGES = [[1, 2, 3], [], [4], list(range(400)), [1, 2]]
@@ -69,7 +69,7 @@ def test_a_flipped_byte_in_a_payload_loses_its_record(whole: Path, data: st.Data
     with TemporaryDirectory() as name:
         folder = Path(shutil.copytree(whole, Path(name) / "copy"))
         damaged = data.draw(st.sampled_from([n for n, tokens in enumerate(PASSAGES) if 0 < len(tokens) < 100]))
-        payload = pack(vectors(PASSAGES[damaged]), "bfloat16").tobytes()
+        payload = rows_of(PASSAGES[damaged]).tobytes()
         start = database(folder).read_bytes().index(payload)
         flip(database(folder), start + data.draw(st.integers(0, len(payload) - 1)), bits)
         assert check_recovery(folder) == [n != damaged for n in range(len(PASSAGES))]
@@ -121,13 +121,13 @@ def test_damage_is_counted_repaired_and_reported_once(tmp_path: Path, capsys: py
         return PassageStore(folder, "reader", SIZES["hidden_size"], max_bytes=1 << 20)
 
     passages = [[5] * 10, [6] * 10, [7] * 10]
-    expected = open_reader_store().encode(model, passages).phi
+    expected = stored_context(model, open_reader_store(), passages).phi
     with sqlite3.connect(database(folder)) as connection:
         connection.execute("UPDATE payloads SET checksum = checksum + 1 WHERE id < 3")
     store = open_reader_store()
-    repaired = store.encode(model, passages).phi
+    repaired = stored_context(model, store, passages).phi
     torch.testing.assert_close(repaired, expected)
-    assert torch.equal(store.encode(model, passages).phi, repaired)
+    assert torch.equal(stored_context(model, store, passages).phi, repaired)
     assert (store.stats.hits, store.stats.misses, store.stats.dropped) == (1 + 3, 2, 2)
     (line,) = capsys.readouterr().err.splitlines()
     assert "damaged passage encodings" in line

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from ragx.cepe.added_weights import save_reader
 from ragx.cepe.fresh import fresh
 from ragx.cepe.placement import Placement
-from ragx.cepe.store import Rows
-from ragx.cepe.store.passages import Passages
+from ragx.cepe.store import Passages, Rows
 from ragx.config import EncodingOptions, IndexSettings
 from ragx.errors import ModelError
 from ragx.index import Index
@@ -68,11 +68,11 @@ def open_in_folder(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return open_in
 
 
-def rows(reader: CepeReader, index: Path) -> list[Tensor]:
+def rows(reader: CepeReader, index: Path) -> list[NDArray[np.float32]]:
     """The stored encodings of all passages."""
     assert reader.store
     stored = reader.store.get(reader.encoder_ids(list(Index.open(index).live_passages())))
-    return [each.values for each in stored if each is not None]
+    return [each.to_float32() for each in stored if each is not None]
 
 
 def test_the_cluster_stores_the_same_encodings(
@@ -88,7 +88,7 @@ def test_the_cluster_stores_the_same_encodings(
     remote_rows, local_rows = rows(open_in_folder("ray"), index), rows(local, index)
     assert len(remote_rows) == len(local_rows) == NOTES
     for remote_row, local_row in zip(remote_rows, local_rows, strict=True):
-        torch.testing.assert_close(remote_row, local_row)
+        np.testing.assert_allclose(remote_row, local_row, rtol=1.6e-2, atol=1e-5)  # a bfloat16's last bits
     assert f"0 passages encoded, {NOTES} already on disk" in run_command(*command)[2]
 
 

@@ -89,7 +89,7 @@ def test_the_distribution_is_that_of_transformers(
 def test_a_large_vocabulary_in_float32() -> None:
     logits = random_logits(1, 128_000).astype(np.float32)
     for options in ({"top_k": 40}, {"top_p": 0.9}, {"top_p": 0.999, "min_p": 0.001}, {}):
-        sampling = SamplingParams(temperature=0.7, **options)  # type: ignore[arg-type]
+        sampling = SamplingParams(temperature=0.7, **options)
         expected = expected_distribution(logits.astype(np.float64), [], sampling)
         assert abs(distribution(logits, [], sampling) - expected).sum() < 1e-4
 
@@ -132,7 +132,7 @@ def test_logits_that_are_not_finite_cannot_be_sampled_from(bad: float) -> None:
     logits = np.array([1, bad, 3], np.float32)
     for options in ({}, {"top_k": 1}, {"top_p": 0.5}, {"min_p": 0.5}):
         with pytest.raises(ModelError, match="cannot sample"):
-            Sampler(SamplingParams(temperature=1.0, **options)).choose(logits, [])  # type: ignore[arg-type]
+            Sampler(SamplingParams(temperature=1.0, **options)).choose(logits, [])
     with pytest.raises(ModelError, match="cannot sample"):
         Sampler(SamplingParams(temperature=1.0)).choose(np.full(3, -np.inf), [])
     with pytest.raises(ModelError, match="cannot sample"):

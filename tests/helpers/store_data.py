@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from ragx.cepe.store import PassageStore
+from ragx.cepe.store import PassageStore, Rows
 
 WIDTH = 64
 
@@ -16,10 +15,10 @@ def repeated(token: int, length: int) -> list[int]:
     return [token] * length
 
 
-def vectors(tokens: list[int]) -> Tensor:
-    """(L, WIDTH) bfloat16."""
-    seed = hash((len(tokens), *tokens)) % 2**31
-    return torch.randn(len(tokens), WIDTH, generator=torch.Generator().manual_seed(seed)).bfloat16()
+def rows_of(tokens: list[int]) -> Rows:
+    """(L, WIDTH) in bfloat16."""
+    random = np.random.default_rng([len(tokens), *tokens])
+    return Rows.from_float32(random.standard_normal((len(tokens), WIDTH), np.float32), "bfloat16")
 
 
 def open_store(folder: Path, max_bytes: int = 1 << 30, fingerprint: str = "reader") -> PassageStore:
@@ -27,14 +26,14 @@ def open_store(folder: Path, max_bytes: int = 1 << 30, fingerprint: str = "reade
 
 
 def put(store: PassageStore, passages: list[list[int]]) -> None:
-    store.put(passages, [vectors(tokens) for tokens in passages])
+    store.put(passages, [rows_of(tokens) for tokens in passages])
 
 
 def is_stored(store: PassageStore, passages: list[list[int]]) -> list[bool]:
     """Whether each passage is stored; wrong rows fail the test."""
     stored = store.get(passages)
     for tokens, rows in zip(passages, stored, strict=True):
-        assert rows is None or torch.equal(rows.values, vectors(tokens)), f"wrong rows for {tokens}"
+        assert rows is None or np.array_equal(rows.values, rows_of(tokens).values), f"wrong rows for {tokens}"
     return [rows is not None for rows in stored]
 
 

@@ -1,9 +1,10 @@
 """Passage encodings on disk: each passage is encoded once and read for every question, in any order and subset.
 
-`passages` is the store, `rows` its two number formats, `records` the payloads by key, `database` SQLite.
+`passages` is the store, `rows` its two number formats, `records` the payloads by key, `database` SQLite. Importing it
+loads neither torch nor a model.
 """
 
-from ragx.cepe.store.passages import EncodeBatches, FillResult, PassageStore, Stats, encode_rows
-from ragx.cepe.store.rows import Format, Rows
+from ragx.cepe.store.passages import Encode, EncodeBatches, FillResult, Passages, PassageStore, Stats
+from ragx.cepe.store.rows import Rows
 
-__all__ = ["EncodeBatches", "FillResult", "Format", "PassageStore", "Rows", "Stats", "encode_rows"]
+__all__ = ["Encode", "EncodeBatches", "FillResult", "PassageStore", "Passages", "Rows", "Stats"]

@@ -5,28 +5,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from ragx.cepe.context import Context
 from ragx.cepe.store.records import RecordStore, record_bytes
-from ragx.cepe.store.rows import Format, Rows, concatenate, pack, row_bytes, unpack
-
-if TYPE_CHECKING:
-    from ragx.cepe.model import CepeModel
+from ragx.cepe.store.rows import Rows, concatenate, row_bytes
+from ragx.types import EncodingFormat
 
 FILL_TOKENS = 16_384
 """Tokens per batch in `fill`."""
 
 Passages = Sequence[Sequence[int]]
 """Token ids of each passage."""
+Encode = Callable[[Passages], Rows]
+"""Encodes passages in one batch: their concatenated rows (M, E) in the store's format."""
 EncodeBatches = Callable[[Iterable[Passages]], Iterable[tuple[Passages, Rows]]]
-"""Takes batches of passages and yields each with all its rows, in any order; see `encode_rows`."""
+"""Takes batches of passages and yields each with its rows, as `Encode` gives them, in any order."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ class PassageStore:
     """
 
     def __init__(
-        self, folder: Path, fingerprint: str, width: int, *, format: Format = "bfloat16", max_bytes: int
+        self, folder: Path, fingerprint: str, width: int, *, format: EncodingFormat = "bfloat16", max_bytes: int
     ) -> None:
         """Open the store in `folder`, creating it if necessary.
 
@@ -69,7 +64,7 @@ class PassageStore:
             max_bytes: maximum size of the database; the least recently used passages are evicted. 0 writes nothing.
         """
         self.width = width
-        self.format: Format = format
+        self.format: EncodingFormat = format
         self._name = hashlib.sha256(f"{fingerprint}\n{width}\n{format}".encode()).digest()
         self._records = RecordStore(folder, max_bytes)
         self._hits = self._misses = 0
@@ -84,60 +79,53 @@ class PassageStore:
         self._records.close()
 
     def get(self, passages: Passages) -> list[Rows | None]:
-        """The rows (L, E) of each passage, or None if it is not stored."""
+        """The rows (L, E) of each passage, read-only, or None if it is not stored."""
         payloads = self._records.read([self._key(passage) for passage in passages])
         missing = payloads.count(None)
         self._misses += missing
         self._hits += len(passages) - missing
         return [
-            None if payload is None else unpack(payload, len(passage), self.width, self.format)
+            None if payload is None else Rows.from_bytes(payload, len(passage), self.width, self.format)
             for passage, payload in zip(passages, payloads, strict=True)
         ]
 
-    def put(self, passages: Passages, vectors: Sequence[Tensor]) -> None:
-        """Store the encoder's last hidden states (L, E) of each passage.
+    def put(self, passages: Passages, rows: Sequence[Rows]) -> None:
+        """Store the rows (L, E) of each passage.
 
         Raises:
-            ValueError: a shape does not match its passage.
+            ValueError: a shape or format does not match.
         """
-        self._put(passages, [pack(states, self.format) for states in vectors])
+        for passage, row in zip(passages, rows, strict=True):
+            if (row.values.shape, row.format) != ((len(passage), self.width), self.format):
+                expected = f"{(len(passage), self.width)} in {self.format}"
+                raise ValueError(f"rows must be {expected}, got {row.values.shape} in {row.format}")
+        self._records.write((self._key(passage), row.tobytes()) for passage, row in zip(passages, rows, strict=True))
 
-    def encode(self, model: CepeModel, passages: Passages) -> Context:
-        """Φ (1, M, E) of one question's passages, in the model's number format, or int8 from an int8 store.
-
-        Missing passages are encoded in one batch and stored. They are used in the stored format, so that answers do not
-        depend on whether a passage was stored before.
-        """
+    def encode(self, passages: Passages, encode: Encode) -> Rows:
+        """The concatenated rows (M, E) of all passages; those that are missing are encoded in one batch and stored."""
         rows = {tuple(passage): stored for passage, stored in zip(passages, self.get(passages), strict=True)}
         missing = [passage for passage, stored in rows.items() if stored is None]
-        rows.update(zip(missing, self._encode(model, missing), strict=True))
+        if missing:
+            new = encode(missing).split([len(passage) for passage in missing])
+            self.put(missing, new)
+            rows.update(zip(missing, new, strict=True))
         pieces = [piece for passage in passages if (piece := rows[tuple(passage)]) is not None]  # none is missing now
-        values, scale = concatenate(pieces, self.width, self.format)  # (M, E), (M,)
-        weight = model.encoder.norm.weight
-        offsets = [[0, *accumulate(len(passage) for passage in passages)]]
-        if scale is None:
-            context = Context(values.to(weight.device, weight.dtype)[None], offsets=offsets)
-        else:
-            phi_scale = scale.to(weight.device)[None]  # (1, M)
-            context = Context(values.to(weight.device)[None], offsets=offsets, phi_scale=phi_scale)
-        return model.ready(context)
+        return concatenate(pieces, self.width, self.format)
 
     def fill(
         self,
-        model: CepeModel,
         passages: Iterable[Sequence[int]],
+        encode_batches: EncodeBatches,
         on_progress: Callable[[int], object] = lambda _: None,
-        encode: EncodeBatches | None = None,
         *,
         batch_tokens: int = FILL_TOKENS,
     ) -> FillResult:
         """Encode and store missing passages until the cache is full.
 
         Args:
-            model: the reader with this store's fingerprint.
             passages: token ids of any number of passages, read as needed.
+            encode_batches: encodes batches, in any order.
             on_progress: called with the number of passages just processed.
-            encode: encodes batches, in any order; None: with `model`, in this process.
             batch_tokens: tokens per batch; a longer passage is a batch of its own.
         """
         encoded = present = size = 0
@@ -160,37 +148,14 @@ class PassageStore:
                 if new:
                     yield new
 
-        def encode_here(batches: Iterable[Passages]) -> Iterator[tuple[Passages, Rows]]:
-            return ((batch, encode_rows(model, batch, self.format)) for batch in batches)
-
-        for batch, rows in (encode or encode_here)(missing()):
-            self._put(batch, rows.split([len(passage) for passage in batch]))
+        for batch, rows in encode_batches(missing()):
+            self.put(batch, rows.split([len(passage) for passage in batch]))
             encoded += len(batch)
             on_progress(len(batch))
         return FillResult(encoded, present, complete and self._records.writable)
 
     def _key(self, passage: Sequence[int]) -> bytes:
         return hashlib.sha256(self._name + np.asarray(passage, "<i8").tobytes()).digest()
-
-    def _encode(self, model: CepeModel, passages: Passages) -> list[Rows]:
-        if not passages:
-            return []
-        rows = encode_rows(model, passages, self.format).split([len(passage) for passage in passages])
-        self._put(passages, rows)
-        return rows
-
-    def _put(self, passages: Passages, rows: Sequence[Rows]) -> None:
-        for passage, row in zip(passages, rows, strict=True):
-            if row.values.shape != (len(passage), self.width):
-                raise ValueError(f"rows must be {(len(passage), self.width)}, got {tuple(row.values.shape)}")
-        self._records.write((self._key(passage), row.tobytes()) for passage, row in zip(passages, rows, strict=True))
-
-
-def encode_rows(model: CepeModel, passages: Passages, format: Format) -> Rows:
-    """Encode passages in one batch: their concatenated rows (M, E) in the stored format."""
-    with torch.no_grad():
-        phi = model.encode_passages([list(passage) for passage in passages]).phi[0]  # (M, E)
-    return pack(phi, format)
 
 
 def _batches(passages: Iterable[Sequence[int]], max_tokens: int) -> Iterator[list[Sequence[int]]]:

@@ -55,10 +55,10 @@ class RecordStore:
         with self._lock:
             self._database.close()
 
-    def read(self, keys: Sequence[bytes]) -> list[bytearray | None]:
+    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The payload of each key; None for records that are absent, or damaged and therefore dropped."""
         query = "SELECT checksum, payload FROM records LEFT JOIN payloads USING (id) WHERE key = ?"
-        payloads: dict[bytes, bytearray] = {}
+        payloads: dict[bytes, bytes] = {}
         damaged = []
         with self._lock:
             try:
@@ -69,7 +69,7 @@ class RecordStore:
                             continue
                         checksum, payload = row
                         if isinstance(payload, bytes) and _checksum(key, payload) == checksum:
-                            payloads[key] = bytearray(payload)  # bytes cannot back a tensor
+                            payloads[key] = payload
                         else:
                             damaged.append(key)
             except FAILURES as error:

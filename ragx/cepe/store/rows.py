@@ -3,69 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 import numpy as np
-import torch
-from ragx_kernels.cross_attention import quantize
-from torch import Tensor
+from numpy.typing import NDArray
 
-Format = Literal["bfloat16", "int8"]
+from ragx.types import EncodingFormat
+
 SCALE_BYTES = 4
 
 
 class Rows(NamedTuple):
     """L rows of width E in the stored format, in CPU memory."""
 
-    values: Tensor
-    """(L, E) bfloat16 or int8."""
-    scale: Tensor | None
-    """(L,) float32, the factor of each int8 row; None for bfloat16."""
+    values: NDArray[np.uint16] | NDArray[np.int8]
+    """(L, E): the bits of bfloat16 numbers, or int8."""
+    scale: NDArray[np.float32] | None
+    """(L,), the factor of each int8 row; None for bfloat16."""
 
-    @property
-    def bits(self) -> torch.dtype:
-        """The type in which NumPy views the values, because it has no bfloat16."""
-        return torch.int16 if self.scale is None else torch.int8
+    @classmethod
+    def from_float32(cls, vectors: NDArray[np.float32], format: EncodingFormat) -> Rows:
+        """Vectors (L, E), rounded half to even, as torch and `ragx_kernels`'s `quantize` do."""
+        if format == "bfloat16":
+            bits = vectors.view(np.uint32)
+            rounded = (bits + ((bits >> 16) & 1) + 0x7FFF) >> 16
+            return cls(np.where(np.isnan(vectors), 0x7FC0, rounded).astype(np.uint16), None)
+        scale = np.abs(vectors).max(axis=1) / np.float32(127)
+        safe = np.maximum(scale, np.finfo(np.float32).tiny)  # a row of zeros stays zeros
+        with np.errstate(invalid="ignore"):  # a row that is not finite has such a scale, whatever its values
+            return cls(np.rint(vectors / safe[:, None]).astype(np.int8), scale)
+
+    def to_float32(self) -> NDArray[np.float32]:
+        """The vectors (L, E)."""
+        if self.scale is None:
+            return (self.values.astype(np.uint32) << 16).view(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self.values * self.scale[:, None]
+
+    @classmethod
+    def from_bytes(cls, buffer: bytes, length: int, width: int, format: EncodingFormat) -> Rows:
+        """Read-only rows (`length`, `width`) over `buffer`, the result of `tobytes`."""
+        if format == "bfloat16":
+            return cls(np.ndarray((length, width), np.uint16, buffer), None)
+        values = np.ndarray((length, width), np.int8, buffer, offset=SCALE_BYTES * length)
+        return cls(values, np.ndarray(length, np.float32, buffer))
 
     def tobytes(self) -> bytes:
         """The stored form: the scales, then the values."""
-        tensors = [*([] if self.scale is None else [self.scale]), self.values.view(self.bits)]
-        return b"".join(tensor.contiguous().numpy().data for tensor in tensors if tensor.numel())
+        return (b"" if self.scale is None else self.scale.tobytes()) + self.values.tobytes()
+
+    @property
+    def format(self) -> EncodingFormat:
+        """Number format."""
+        return "bfloat16" if self.scale is None else "int8"
 
     def split(self, lengths: Sequence[int]) -> list[Rows]:
-        """The rows of each passage, if these are the rows of several."""
-        scales = [None] * len(lengths) if self.scale is None else self.scale.split(list(lengths))
-        return [Rows(*pair) for pair in zip(self.values.split(list(lengths)), scales, strict=True)]
+        """The rows of each passage, if these are the rows of several.
+
+        Raises:
+            ValueError: these are not as many rows.
+        """
+        if sum(lengths) != len(self.values):
+            raise ValueError(f"expected {sum(lengths)} rows, got {len(self.values)}")
+        pieces = [slice(*ends) for ends in pairwise(accumulate(lengths, initial=0))]
+        return [Rows(self.values[piece], None if self.scale is None else self.scale[piece]) for piece in pieces]
 
 
-def pack(vectors: Tensor, number_format: Format) -> Rows:
-    """Vectors (L, E) as rows."""
-    if number_format == "bfloat16":
-        return Rows(vectors.to("cpu", torch.bfloat16), None)
-    values, scale = quantize(vectors)
-    return Rows(values.cpu(), scale.cpu())
-
-
-def row_bytes(width: int, number_format: Format) -> int:
-    """Bytes of one stored row."""
-    return 2 * width if number_format == "bfloat16" else SCALE_BYTES + width
-
-
-def unpack(buffer: bytearray, length: int, width: int, number_format: Format) -> Rows:
-    """Rows (`length`, `width`) over `buffer`, which is not copied."""
-    if number_format == "bfloat16":
-        bits = np.ndarray((length, width), np.int16, buffer)
-        return Rows(torch.from_numpy(bits).view(torch.bfloat16), None)
-    scale = np.ndarray(length, np.float32, buffer)
-    values = np.ndarray((length, width), np.int8, buffer, offset=SCALE_BYTES * length)
-    return Rows(torch.from_numpy(values), torch.from_numpy(scale))
-
-
-def concatenate(rows: Sequence[Rows], width: int, number_format: Format) -> Rows:
+def concatenate(rows: Sequence[Rows], width: int, format: EncodingFormat) -> Rows:
     """The rows of all passages, (M, E), in one copy."""
-    start = pack(torch.empty(0, width), number_format)  # sets the type if there are no passages
-    # NumPy copies on one thread; torch's threads are no faster here and wait for one another on a busy machine
-    values = np.concatenate([piece.values.view(start.bits).numpy() for piece in (start, *rows)])
-    scales = [piece.scale.numpy() for piece in (start, *rows) if piece.scale is not None]
-    scale = torch.from_numpy(np.concatenate(scales)) if scales else None
-    return Rows(torch.from_numpy(values).view(start.values.dtype), scale)
+    rows = [Rows.from_float32(np.empty((0, width), np.float32), format), *rows]  # at least one, of this type
+    scales = [piece.scale for piece in rows if piece.scale is not None]
+    return Rows(np.concatenate([piece.values for piece in rows]), np.concatenate(scales) if scales else None)
+
+
+def row_bytes(width: int, format: EncodingFormat) -> int:
+    """Bytes of one stored row."""
+    return 2 * width if format == "bfloat16" else SCALE_BYTES + width
