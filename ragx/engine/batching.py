@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedTokenizerFast
+from transformers import DynamicCache
 
 from ragx.config import SamplingParams
 from ragx.engine.decoding import end_tokens
@@ -28,6 +28,7 @@ from ragx.errors import ModelError
 if TYPE_CHECKING:
     from ragx.cepe.context import Context
     from ragx.cepe.model import CepeModel
+    from ragx.util.tokenization import Tokenizer
 
 
 @dataclass(eq=False)
@@ -52,9 +53,7 @@ class _Request:
 class BatchDecoder:
     """Decodes up to `size` answers at once; further requests queue in order of arrival."""
 
-    def __init__(
-        self, model: CepeModel, tokenizer: PreTrainedTokenizerFast, size: int = 8, *, prompt_piece: int = 256
-    ) -> None:
+    def __init__(self, model: CepeModel, tokenizer: Tokenizer, size: int = 8, *, prompt_piece: int = 256) -> None:
         """Start the decoding thread; `close` ends it.
 
         Args:
