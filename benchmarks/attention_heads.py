@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from benchmarks import sample
 from benchmarks.tables import markdown
 from ragx.models import resolve
-from ragx.util.tokenization import load_tokenizer, plain_ids
+from ragx.util.tokenization import load_tokenizer
 
 DECODER, LENGTH, TEXTS = "smollm2-135m-instruct", 128, 12
 
@@ -23,7 +23,7 @@ DECODER, LENGTH, TEXTS = "smollm2-135m-instruct", 128, 12
 def run() -> str:
     """A Markdown table."""
     folder = resolve(DECODER, "decoder")
-    texts = plain_ids(load_tokenizer(folder), [passage.text for passage in sample.passages()[::40]])
+    texts = load_tokenizer(folder).plain_ids([passage.text for passage in sample.passages()[::40]])
     ids = torch.tensor(list(islice((text[:LENGTH] for text in texts if len(text) >= LENGTH), TEXTS)))  # (B, L)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="eager").eval()
     with torch.inference_mode():

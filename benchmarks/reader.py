@@ -40,7 +40,7 @@ from ragx.cepe.store import PassageStore
 from ragx.models import resolve
 from ragx.types import EncodingFormat
 from ragx.util.device import default_device, default_dtype
-from ragx.util.tokenization import load_tokenizer, plain_ids
+from ragx.util.tokenization import load_tokenizer
 
 K, L, IN_PROMPT, NEW_TOKENS, ROUNDS = 60, 128, 10, 64, 3
 DECODER = "smollm2-135m-instruct"
@@ -123,7 +123,7 @@ def reader(name: str | None = None, *, every_layer: bool = False) -> CepeModel:
 def passage_ids(model: CepeModel) -> list[list[int]]:
     """K passages of L tokens of Wikipedia."""
     tokenizer = load_tokenizer(Path(str(model.name_or_path)))
-    texts = plain_ids(tokenizer, [passage.text for passage in sample.passages()[:200]])
+    texts = tokenizer.plain_ids([passage.text for passage in sample.passages()[:200]])
     stream = [token for ids in texts for token in ids]
     return [stream[start : start + L] for start in range(0, K * L, L)]
 
@@ -131,7 +131,7 @@ def passage_ids(model: CepeModel) -> list[list[int]]:
 def question_ids(model: CepeModel) -> list[int]:
     """The end of the prompt."""
     tokenizer = load_tokenizer(Path(str(model.name_or_path)))
-    return plain_ids(tokenizer, [f"Question: {sample.QUESTION} Answer:"])[0]
+    return tokenizer.plain_ids([f"Question: {sample.QUESTION} Answer:"])[0]
 
 
 def store(model: CepeModel, folder: Path, kind: EncodingFormat) -> PassageStore:

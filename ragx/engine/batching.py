@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from transformers import DynamicCache, PreTrainedTokenizerFast
+from torch import Tensor
+from transformers import DynamicCache
 
 from ragx.config import SamplingParams
 from ragx.engine.decoding import end_tokens
@@ -29,6 +28,7 @@ from ragx.errors import ModelError
 if TYPE_CHECKING:
     from ragx.cepe.context import Context
     from ragx.cepe.model import CepeModel
+    from ragx.util.tokenization import Tokenizer
 
 
 @dataclass(eq=False)
@@ -53,9 +53,7 @@ class _Request:
 class BatchDecoder:
     """Decodes up to `size` answers at once; further requests queue in order of arrival."""
 
-    def __init__(
-        self, model: CepeModel, tokenizer: PreTrainedTokenizerFast, size: int = 8, *, prompt_piece: int = 256
-    ) -> None:
+    def __init__(self, model: CepeModel, tokenizer: Tokenizer, size: int = 8, *, prompt_piece: int = 256) -> None:
         """Start the decoding thread; `close` ends it.
 
         Args:
@@ -98,7 +96,7 @@ class BatchDecoder:
         Closing the iterator, or setting `cancel`, removes the answer from the batch before the next step. Errors that
         concern this answer are raised here.
         """
-        request = _Request(prompt_ids, context, sampling, cancel, Sampler(sampling))
+        request = _Request(prompt_ids, context, sampling, cancel, Sampler(sampling, self.model.device))
         with self._changed:
             if self._closed:
                 return
@@ -166,7 +164,7 @@ class BatchDecoder:
             cache.join(request.cache)
             self._running.append(request)
             self._prefilling = None  # before the caller sees a token and may look at `running`
-            self._append_token(cache, request, output.logits[0, -1].float().cpu().numpy())
+            self._append_token(cache, request, output.logits[:, -1])
         except Exception as error:  # raised in the caller; other answers continue
             request.tokens.put(error)
         request.cache = DynamicCache()
@@ -179,24 +177,23 @@ class BatchDecoder:
             last = torch.tensor([[request.answer[-1]] for request in requests], device=self.model.device)  # (B, 1)
             contexts = [request.context for request in requests]
             positions, mask = cache.next_positions(self.model.device)
-            output = self.model(
+            logits = self.model(
                 last,
                 attention_mask=mask,
                 position_ids=positions,
                 past_key_values=cache,
                 context=contexts if any(contexts) else None,
                 use_cache=True,
-            )
+            ).logits[:, -1]  # (B, V)
             cache.advance()
-            logits = output.logits[:, -1].float().cpu().numpy()  # (B, V)
             for row, request in enumerate(requests):
-                self._append_token(cache, request, logits[row])
+                self._append_token(cache, request, logits[row : row + 1])
         except Exception as error:  # concerns the whole batch, such as exhausted memory
             for request in list(self._running):
                 self._remove(cache, request, error)
 
-    def _append_token(self, cache: BatchCache, request: _Request, logits: NDArray[np.float32]) -> None:
-        """Sample the next token from logits (V,); remove the request after its last token or an error."""
+    def _append_token(self, cache: BatchCache, request: _Request, logits: Tensor) -> None:
+        """Sample the next token from logits (1, V); remove the request after its last token or an error."""
         try:
             token = request.sampler.choose(logits, [request.prompt, request.answer])
         except Exception as error:  # concerns this answer alone; the others continue

@@ -13,7 +13,6 @@ from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
-    PreTrainedTokenizerFast,
     StoppingCriteria,
     StoppingCriteriaList,
 )
@@ -26,6 +25,7 @@ from ragx.types import Finish
 if TYPE_CHECKING:
     from ragx.cepe.context import Context
     from ragx.cepe.model import CepeModel
+    from ragx.util.tokenization import Tokenizer
 
 
 class AnswerStream(Iterator[str]):
@@ -38,7 +38,7 @@ class AnswerStream(Iterator[str]):
         self,
         ids: Generator[int, None, None],
         model: CepeModel,
-        tokenizer: PreTrainedTokenizerFast,
+        tokenizer: Tokenizer,
         sampling: SamplingParams,
     ) -> None:
         """`ids` yields the answer's tokens as they are decoded; it is closed if the answer ends early."""
@@ -46,7 +46,7 @@ class AnswerStream(Iterator[str]):
         """Number of tokens decoded so far."""
         self.finish: Finish = "cancelled"
         """Why the answer ended."""
-        self._ids, self._tokenizer, self._sampling = ids, tokenizer.backend_tokenizer, sampling
+        self._ids, self._tokenizer, self._sampling = ids, tokenizer.backend, sampling
         self._ends = end_tokens(model, tokenizer)
         self._decoder = DecodeStream(skip_special_tokens=True)
         self._pending = ""
@@ -88,7 +88,7 @@ class AnswerStream(Iterator[str]):
 
 def generate(
     model: CepeModel,
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: Tokenizer,
     prompt_ids: list[int],
     context: Context | None,
     sampling: SamplingParams,
@@ -130,7 +130,7 @@ def generate(
         thread.join()
 
 
-def end_tokens(model: CepeModel, tokenizer: PreTrainedTokenizerFast) -> set[int]:
+def end_tokens(model: CepeModel, tokenizer: Tokenizer) -> set[int]:
     """Tokens that end an answer: the model's own, and the chat template's end of turn (the tokenizer's eos)."""
     ends = model.generation_config.eos_token_id
     return {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
@@ -144,9 +144,7 @@ def _stop_prefix(text: str, stops: Sequence[str]) -> int:
     )
 
 
-def _generation_config(
-    model: CepeModel, tokenizer: PreTrainedTokenizerFast, sampling: SamplingParams
-) -> GenerationConfig:
+def _generation_config(model: CepeModel, tokenizer: Tokenizer, sampling: SamplingParams) -> GenerationConfig:
     """Greedy and without a penalty: `_SamplerProcessor` applies the sampling parameters."""
     stops = end_tokens(model, tokenizer)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(stops, default=0)

@@ -14,10 +14,9 @@ from ragx.corpus import Skipped, read_documents
 from ragx.errors import CorpusError
 from ragx.models import fetch_wheel_file
 from ragx.util.terminal import notice
-from ragx.util.tokenization import plain_ids
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from ragx.util.tokenization import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def read_texts(source: Path) -> Iterator[str]:
 
 
 def sample_excerpts(
-    source: Path, tokenizer: PreTrainedTokenizerFast, *, length: int, each: int, limit: int | None
+    source: Path, tokenizer: Tokenizer, *, length: int, each: int, limit: int | None
 ) -> tuple[list[Excerpt], str]:
     """Excerpts that do not overlap, spread evenly over each document that is long enough.
 
@@ -82,7 +81,7 @@ def sample_excerpts(
     def excerpts_of_documents() -> Iterator[list[Excerpt]]:
         nonlocal short
         for text in read_texts(source):
-            ids = plain_ids(tokenizer, [text])[0]
+            ids = tokenizer.plain_ids([text])[0]
             fit = len(ids) // length
             if fit == 0:
                 short += 1

@@ -23,12 +23,10 @@ from ragx.reader.cepe import CepeReader
 from ragx.types import Passage
 from ragx.util.device import report_oom
 from ragx.util.sentences import sentence_spans
-from ragx.util.tokenization import plain_ids
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
     from ragx.evaluation.results import Results, Values
+    from ragx.util.tokenization import Tokenizer
 
 SAMPLING = SamplingParams(max_new_tokens=32)
 CHUNK = 256
@@ -143,7 +141,7 @@ def contains_number(answer: str, number: str) -> bool:
     return number in re.findall(r"\d+", re.sub(r"(?<=\d),(?=\d)", "", answer))
 
 
-def read_sentences(documents: Path, tokenizer: PreTrainedTokenizerFast, *, tokens: int) -> Sentences:
+def read_sentences(documents: Path, tokenizer: Tokenizer, *, tokens: int) -> Sentences:
     """The documents' first sentences, up to four times `tokens`, so that haystacks differ.
 
     Raises:
@@ -153,7 +151,7 @@ def read_sentences(documents: Path, tokenizer: PreTrainedTokenizerFast, *, token
     for text in read_texts(documents):
         sentences = list(split_sentences(text))
         hay.texts.extend(sentences)
-        hay.tokens.extend(len(ids) for ids in plain_ids(tokenizer, [f" {sentence}" for sentence in sentences]))
+        hay.tokens.extend(len(ids) for ids in tokenizer.plain_ids([f" {sentence}" for sentence in sentences]))
         if sum(hay.tokens) >= 4 * tokens:
             break
     if sum(hay.tokens) < tokens:
@@ -173,7 +171,7 @@ def split_sentences(text: str) -> list[str]:
 def hide(
     needle: str,
     hay: Sentences,
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: Tokenizer,
     *,
     length: int,
     depth: float,
@@ -190,7 +188,7 @@ def hide(
         depth: 0 puts the needle first, 1 last.
         seed: chooses where in the text the haystack begins.
     """
-    needle_tokens = len(plain_ids(tokenizer, [f" {needle}"])[0])
+    needle_tokens = len(tokenizer.plain_ids([f" {needle}"])[0])
     start = random.Random(seed).randrange(len(hay.texts))
     chosen: list[tuple[str, int]] = []
     total = needle_tokens

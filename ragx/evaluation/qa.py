@@ -20,7 +20,6 @@ from ragx.reader.base import PreparedPrompt
 from ragx.reader.full import FullReader
 from ragx.reader.prompt import Prompt, passage_text, question_fits
 from ragx.util.device import report_oom
-from ragx.util.tokenization import chat_ids
 
 if TYPE_CHECKING:
     from ragx.evaluation.results import Results, Values
@@ -140,7 +139,7 @@ def gold_only(
     full = FullReader(reader.model, reader.tokenizer)
 
     def question_alone(question: Question) -> PreparedPrompt:
-        return PreparedPrompt(Prompt(chat_ids(reader.tokenizer, question.text), 0), None)
+        return PreparedPrompt(Prompt(reader.tokenizer.chat_ids(question.text), 0), None)
 
     def in_prompt(question: Question, passages: Sequence[Passage]) -> PreparedPrompt:
         return full.prepare(question.text, passages, prompt_passages=0, sampling=SAMPLING)

@@ -18,7 +18,6 @@ from ragx.evaluation.tables import Cell, Table
 from ragx.reader.prompt import passage_text
 from ragx.retrieval.repeats import search_new
 from ragx.util.device import report_oom
-from ragx.util.tokenization import plain_ids
 
 if TYPE_CHECKING:
     from ragx.evaluation.results import Results, Values
@@ -111,7 +110,8 @@ def _measure(
 
     @lru_cache(maxsize=1)  # no search if all results are in the file
     def retrieved() -> tuple[list[Passage], int]:
-        text, query = reader.tokenizer.batch_decode([excerpt.ids, excerpt.ids[-SCORED - QUERY : -SCORED]])
+        text = reader.tokenizer.decode(excerpt.ids)
+        query = reader.tokenizer.decode(excerpt.ids[-SCORED - QUERY : -SCORED])
         return search_new(retriever, query, text, largest_k, method)
 
     def score_setting(setting: _Setting) -> Values:
@@ -141,7 +141,7 @@ def prepended_ids(reader: CepeReader, passages: Sequence[Passage], tokens: int) 
     room = reader.model.config.max_position_embeddings - tokens
     before: list[int] = []
     read = 0
-    for ids in plain_ids(reader.tokenizer, [f"{passage_text(passage)}\n\n" for passage in passages]):
+    for ids in reader.tokenizer.plain_ids([f"{passage_text(passage)}\n\n" for passage in passages]):
         if len(before) + len(ids) > room:
             break
         before = ids + before

@@ -14,12 +14,11 @@ from ragx.reader.prompt import Prompt, build_prompt, count_question_tokens
 from ragx.types import Message, Passage
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
     from ragx.cepe.context import Context
     from ragx.cepe.model import CepeModel
     from ragx.engine.batching import BatchDecoder
     from ragx.engine.decoding import AnswerStream
+    from ragx.util.tokenization import Tokenizer
 
 SHORTEST_ANSWER = 64
 """Tokens that even the longest question leaves the answer."""
@@ -37,7 +36,7 @@ class PreparedPrompt:
 class Reader(ABC):
     """Reads passages with a decoder. All readers accept the same passages, questions and decoders."""
 
-    def __init__(self, model: CepeModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, model: CepeModel, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.batch: BatchDecoder | None = None
         """Decodes concurrent answers together; None: each answer is decoded alone."""

@@ -12,13 +12,11 @@ from ragx.config import SamplingParams
 from ragx.reader.base import PreparedPrompt, Reader
 from ragx.reader.prompt import passage_text
 from ragx.types import Message, Passage
-from ragx.util.tokenization import plain_ids
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
     from ragx.cepe.model import CepeModel
     from ragx.cepe.store import EncodeBatches, FillResult, PassageStore
+    from ragx.util.tokenization import Tokenizer
 
 TOKENIZED_AT_A_TIME = 256
 """Passages tokenized in one call."""
@@ -27,7 +25,7 @@ TOKENIZED_AT_A_TIME = 256
 class CepeReader(Reader):
     """Reads K passages through the encoder and the first `prompt_passages` in the prompt (paper section 4.2)."""
 
-    def __init__(self, model: CepeModel, tokenizer: PreTrainedTokenizerFast, store: PassageStore | None = None) -> None:
+    def __init__(self, model: CepeModel, tokenizer: Tokenizer, store: PassageStore | None = None) -> None:
         """`store` keeps encodings on disk; without one, every question encodes its passages."""
         super().__init__(model, tokenizer)
         self.store = store
@@ -100,4 +98,4 @@ class CepeReader(Reader):
 
     def encoder_ids(self, passages: Sequence[Passage]) -> list[list[int]]:
         """Token ids of each passage, title and text, before truncation to the encoder's window."""
-        return plain_ids(self.tokenizer, [passage_text(passage) for passage in passages])
+        return self.tokenizer.plain_ids([passage_text(passage) for passage in passages])

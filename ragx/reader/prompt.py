@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from ragx.errors import ConfigError
 from ragx.reader.conversation import instructions, turns
 from ragx.types import Message, Passage
-from ragx.util.tokenization import chat_ids, plain_ids
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from ragx.util.tokenization import Tokenizer
 
 INSTRUCTION = "Answer the question using only the passages below. Answer in one or two short sentences."
 
@@ -28,7 +27,7 @@ class Prompt:
 
 
 def build_prompt(
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: Tokenizer,
     question: str,
     passages: Sequence[Passage],
     *,
@@ -48,33 +47,33 @@ def build_prompt(
     if room < 0:
         raise ConfigError(f"the question is too long: the prompt must fit into {max_tokens} tokens")
     before = _last_turns(tokenizer, history, room // 2)
-    room = max_tokens - len(chat_ids(tokenizer, _message(question, [], system), before))
+    room = max_tokens - len(tokenizer.chat_ids(_message(question, [], system), before))
     kept = []
-    for passage, ids in zip(passages, plain_ids(tokenizer, [_block(99, passage) for passage in passages]), strict=True):
+    for passage, ids in zip(passages, tokenizer.plain_ids([_block(99, passage) for passage in passages]), strict=True):
         if len(ids) <= room:
             kept.append(passage)
             room -= len(ids)
     # tokens may merge or split where blocks meet
-    while len(prompt := chat_ids(tokenizer, _message(question, kept, system), before)) > max_tokens and kept:
+    while len(prompt := tokenizer.chat_ids(_message(question, kept, system), before)) > max_tokens and kept:
         kept.pop()
     return Prompt(prompt, len(kept))
 
 
-def count_question_tokens(tokenizer: PreTrainedTokenizerFast, question: str, history: Sequence[Message] = ()) -> int:
+def count_question_tokens(tokenizer: Tokenizer, question: str, history: Sequence[Message] = ()) -> int:
     """Tokens of a prompt without passages and earlier turns: the question and the system messages."""
-    return len(chat_ids(tokenizer, _message(question, [], instructions(history))))
+    return len(tokenizer.chat_ids(_message(question, [], instructions(history))))
 
 
-def question_fits(tokenizer: PreTrainedTokenizerFast, question: str, *, max_tokens: int) -> bool:
+def question_fits(tokenizer: Tokenizer, question: str, *, max_tokens: int) -> bool:
     """Whether `build_prompt` has room for the question."""
     return count_question_tokens(tokenizer, question) <= max_tokens
 
 
-def _last_turns(tokenizer: PreTrainedTokenizerFast, history: Sequence[Message], room: int) -> list[Message]:
+def _last_turns(tokenizer: Tokenizer, history: Sequence[Message], room: int) -> list[Message]:
     kept: list[Message] = []
-    alone = len(chat_ids(tokenizer, ""))
+    alone = len(tokenizer.chat_ids(""))
     for turn in reversed(turns(history)):
-        if len(chat_ids(tokenizer, "", [*turn, *kept])) - alone > room:
+        if len(tokenizer.chat_ids("", [*turn, *kept])) - alone > room:
             break
         kept = [*turn, *kept]
     return kept

@@ -13,7 +13,7 @@ from ragx.cepe.fresh import fresh
 from ragx.cepe.model import CepeModel
 from ragx.cepe.placement import Placement
 from ragx.models import resolve
-from ragx.util.tokenization import load_tokenizer, plain_ids
+from ragx.util.tokenization import load_tokenizer
 
 DECODER = "smollm2-135m-instruct"
 LAYERS = {"encoder_layers": [0, 1, 2, 3], "cross_attention_layers": [17, 18, 20]}
@@ -33,7 +33,7 @@ def model() -> CepeModel:
 
 @pytest.fixture(scope="module")
 def ids(model: CepeModel) -> list[list[int]]:
-    return plain_ids(load_tokenizer(resolve(DECODER)), [*PASSAGES, PROMPT])
+    return load_tokenizer(resolve(DECODER)).plain_ids([*PASSAGES, PROMPT])
 
 
 @pytest.fixture(autouse=True)

@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 from ragx.errors import ConfigError, CorpusError
 from ragx.evaluation.documents import chunks, read_texts, sample_excerpts
 from ragx.reader.cepe import CepeReader
-from ragx.util.tokenization import plain_ids
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(50, 1500), st.integers(1, 5))
 def test_excerpts(reader: CepeReader, documents: Path, length: int, each: int) -> None:
     excerpts, sample = sample_excerpts(documents, reader.tokenizer, length=length, each=each, limit=None)
-    ids = [plain_ids(reader.tokenizer, [text])[0] for text in read_texts(documents)]
+    ids = [reader.tokenizer.plain_ids([text])[0] for text in read_texts(documents)]
     long = [document for document in ids if len(document) >= length]
     assert sample.endswith(f"from {len(long)} documents ({len(ids) - len(long)} too short)")
     names = list(dict.fromkeys(excerpt.document for excerpt in excerpts))

@@ -18,7 +18,6 @@ from ragx.evaluation.tables import Table
 from ragx.reader.cepe import CepeReader
 from ragx.reader.prompt import passage_text
 from ragx.retrieval import Retriever
-from ragx.util.tokenization import plain_ids
 
 
 def perplexity(nlls: list[float]) -> float:
@@ -125,7 +124,7 @@ def test_retrieved_passages_equal_an_independent_computation(
         query = reader.tokenizer.decode(excerpt.ids[:256])
         passages = [passage_text(hit.passage) for hit in retriever.search(query, 5, "bm25")]
         for k, k_nlls in nlls.items():
-            ids = plain_ids(reader.tokenizer, passages[:k])
+            ids = reader.tokenizer.plain_ids(passages[:k])
             k_nlls.append(score(reader.model, excerpt.ids, ids, last=256)["nll"])
     plain, two, five = map(perplexity, nlls.values())
     assert values(table, "perplexity") == pytest.approx([plain, two, five, plain, plain], rel=1e-5)
@@ -133,7 +132,7 @@ def test_retrieved_passages_equal_an_independent_computation(
 
 def test_the_best_passages_that_fit_are_prepended_the_best_one_last(reader: CepeReader, retriever: Retriever) -> None:
     passages = [hit.passage for hit in retriever.search("snow in Rome", 4, "bm25")]
-    blocks = plain_ids(reader.tokenizer, [f"{passage.text}\n\n" for passage in passages])
+    blocks = reader.tokenizer.plain_ids([f"{passage.text}\n\n" for passage in passages])
     room = sum(map(len, blocks[:3]))
     assert retrieved.prepended_ids(reader, passages, 512 - room) == (blocks[2] + blocks[1] + blocks[0], 3)
     assert retrieved.prepended_ids(reader, passages, 512 - room + 1) == (blocks[1] + blocks[0], 2)

@@ -13,7 +13,6 @@ from ragx.evaluation import needle
 from ragx.evaluation.plot import check_plot, draw_grid
 from ragx.evaluation.results import Results
 from ragx.reader.cepe import CepeReader
-from ragx.util.tokenization import plain_ids
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +25,14 @@ def hay(reader: CepeReader, documents: Path) -> needle.Sentences:
 def test_a_haystack(reader: CepeReader, hay: needle.Sentences, length: int, depth: float, seed: int) -> None:
     sentence = needle.make_needle(seed).sentence
     passages = needle.hide(sentence, hay, reader.tokenizer, length=length, depth=depth, seed=seed)
-    lengths = [len(ids) for ids in plain_ids(reader.tokenizer, [f" {passage.text}" for passage in passages])]
+    lengths = [len(ids) for ids in reader.tokenizer.plain_ids([f" {passage.text}" for passage in passages])]
     assert sum(lengths) <= length
     assert sum(lengths) > length - max(hay.tokens)
     assert all(size <= needle.CHUNK for size in lengths)
     whole = " ".join(passage.text for passage in passages)
     assert sum(sentence in passage.text for passage in passages) == 1
     before, after = whole.split(sentence)
-    place = len(plain_ids(reader.tokenizer, [before])[0]) / sum(lengths)
+    place = len(reader.tokenizer.plain_ids([before])[0]) / sum(lengths)
     assert abs(place - depth) <= 2 * max(hay.tokens) / length
     text = " ".join([*hay.texts, *hay.texts])
     assert " ".join((before + after).split()) in text
@@ -49,11 +48,11 @@ def test_the_ends_of_a_haystack(reader: CepeReader, hay: needle.Sentences) -> No
 
 def test_a_sentence_that_does_not_fit_is_skipped(reader: CepeReader) -> None:
     texts = ["Snow is white." if number % 5 else "white " * 300 for number in range(500)]
-    hay = needle.Sentences(texts, [len(ids) for ids in plain_ids(reader.tokenizer, [f" {each}" for each in texts])])
+    hay = needle.Sentences(texts, [len(ids) for ids in reader.tokenizer.plain_ids([f" {each}" for each in texts])])
     assert max(hay.tokens) > 250
     for seed in range(20):
         passages = needle.hide("It is 5.", hay, reader.tokenizer, length=250, depth=1, seed=seed)
-        tokens = [len(ids) for ids in plain_ids(reader.tokenizer, [f" {passage.text}" for passage in passages])]
+        tokens = [len(ids) for ids in reader.tokenizer.plain_ids([f" {passage.text}" for passage in passages])]
         assert 0.9 * 250 <= sum(tokens) <= 250
 
 
@@ -92,7 +91,7 @@ def test_a_grid(reader: CepeReader, documents: Path, tmp_path: Path) -> None:
 
 def test_short_haystacks_are_noted(reader: CepeReader) -> None:
     words = "white " * 60
-    hay = needle.Sentences([words] * 9, [len(plain_ids(reader.tokenizer, [f" {words}"])[0])] * 9)
+    hay = needle.Sentences([words] * 9, [len(reader.tokenizer.plain_ids([f" {words}"])[0])] * 9)
     length = 2 * hay.tokens[0]  # the needle takes the place of one of two
     table, _ = needle.evaluate(reader, hay, Results(None, {}), lengths=[length], depths=[0, 50], trials=3)
     assert table.notes[1].startswith(f"6 of 6 haystacks of {length} tokens")

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from ragx.cepe.added_weights import save_reader
 from ragx.cepe.fresh import fresh
 from ragx.cepe.placement import Placement
-from ragx.util.tokenization import load_tokenizer, plain_ids
+from ragx.util.tokenization import load_tokenizer
 
 VOCABULARY = 200
 SIZES = {
@@ -74,8 +74,8 @@ def save_reciting_decoder(source: Path, folder: Path, sentence: str, *, ends: bo
     shutil.copytree(source, folder, dirs_exist_ok=True)
     model = AutoModelForCausalLM.from_pretrained(source)
     tokenizer = load_tokenizer(source)
-    said = plain_ids(tokenizer, [sentence])[0]
-    tokens = [*plain_ids(tokenizer, ["\n"])[0], *said]  # the prompt ends with a line break
+    said = tokenizer.plain_ids([sentence])[0]
+    tokens = [*tokenizer.plain_ids(["\n"])[0], *said]  # the prompt ends with a line break
     directions = torch.eye(model.config.hidden_size)
     assert len({*tokens}) == len(tokens) <= len(directions)
     with torch.no_grad():

@@ -16,7 +16,6 @@ from ragx.evaluation.scoring import score
 from ragx.rag import open_reader
 from ragx.reader.cepe import CepeReader
 from ragx.types import Passage
-from ragx.util.tokenization import plain_ids
 
 NAME = "ceped-smollm2-135m"
 FACTS = [
@@ -82,7 +81,7 @@ def test_the_reader_is_listed_as_bundled() -> None:
 
 def test_text_in_the_encoder_is_copied() -> None:
     text = " ".join(sentence for _, sentence, _, _ in FACTS)
-    ids = plain_ids(reader().tokenizer, [text])[0]
+    ids = reader().tokenizer.plain_ids([text])[0]
     chunks = [ids[start : start + 64] for start in range(0, len(ids), 64)]
     with_passages, without = (
         score(reader().model, ids, passages, last=len(ids) - 1)["nll"] for passages in (chunks, [])

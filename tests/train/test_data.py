@@ -20,7 +20,7 @@ from ragx_train.settings import DocumentSettings
 
 from ragx.config import DatasetSource
 from ragx.errors import ConfigError, CorpusError
-from ragx.util.tokenization import load_tokenizer, plain_ids
+from ragx.util.tokenization import load_tokenizer
 from tests.helpers.tiny_runs import CONFIGS, text, write_documents, write_rows
 
 
@@ -40,7 +40,7 @@ def test_all_formats_give_the_same_documents(decoder: Path, tmp_path: Path) -> N
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
     (tmp_path / "c.jsonl.xz").write_bytes(lzma.compress(lines.encode()))
     (tmp_path / "d.jsonl.zst").write_bytes(pyarrow.compress(lines.encode(), "zstd", asbytes=True))
-    expected = plain_ids(load_tokenizer(decoder), [row["text"] for row in rows])
+    expected = load_tokenizer(decoder).plain_ids([row["text"] for row in rows])
     for name in ("a.jsonl", "b.jsonl.gz", "c.jsonl.xz", "d.jsonl.zst"):
         corpus = opened(decoder, tmp_path, name)
         assert [whole(corpus, n) for n in range(4)] == expected
@@ -52,8 +52,8 @@ def test_text_files_and_datasets(decoder: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("fresh snow\n\nreflects")
     Dataset.from_dict({"body": ["dark soil", ""]}).to_parquet(tmp_path / "set" / "rows.parquet")
     corpus = opened(decoder, tmp_path, "notes.txt", DatasetSource(dataset=str(tmp_path / "set"), text_column="body"))
-    assert [whole(corpus, n) for n in range(2)] == plain_ids(
-        load_tokenizer(decoder), ["fresh snow\n\nreflects", "dark soil"]
+    assert [whole(corpus, n) for n in range(2)] == load_tokenizer(decoder).plain_ids(
+        ["fresh snow\n\nreflects", "dark soil"]
     )
     assert len(corpus.lengths) == 2, "an empty document is left out"
     assert corpus.name(0) == "notes 0"
@@ -117,11 +117,11 @@ def test_a_local_dataset_is_found_in_the_folder_and_reread_after_a_change(decode
     source = DatasetSource(dataset="set")
     for project, words in (("a", "snow"), ("b", "dark soil")):
         Dataset.from_dict({"text": [words]}).to_parquet(tmp_path / project / "set" / "rows.parquet")
-        expected = plain_ids(load_tokenizer(decoder), [words])
+        expected = load_tokenizer(decoder).plain_ids([words])
         assert [whole(opened(decoder, tmp_path / project, source), 0)] == expected
     Dataset.from_dict({"text": ["sun", "light"]}).to_parquet(tmp_path / "a" / "set" / "rows.parquet")
     corpus = opened(decoder, tmp_path / "a", source)
-    assert [whole(corpus, n) for n in range(2)] == plain_ids(load_tokenizer(decoder), ["sun", "light"])
+    assert [whole(corpus, n) for n in range(2)] == load_tokenizer(decoder).plain_ids(["sun", "light"])
 
 
 def test_a_dataset_in_the_working_directory_is_told_from_others_of_its_name(
@@ -131,7 +131,7 @@ def test_a_dataset_in_the_working_directory_is_told_from_others_of_its_name(
         Dataset.from_dict({"text": [words]}).to_parquet(tmp_path / project / "set" / "rows.parquet")
         monkeypatch.chdir(tmp_path / project)
         corpus = opened(decoder, tmp_path / "nowhere", DatasetSource(dataset="set"))
-        assert [whole(corpus, 0)] == plain_ids(load_tokenizer(decoder), [words])
+        assert [whole(corpus, 0)] == load_tokenizer(decoder).plain_ids([words])
 
 
 def test_what_a_killed_process_left_is_replaced(decoder: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from ragx import cepe
 from ragx.errors import ConfigError
-from ragx.util.tokenization import load_tokenizer
+from ragx.util.tokenization import Tokenizer, load_tokenizer
 from tests.helpers.tiny_runs import run_recipe, tiny_settings, write_documents
 
 MASK = 1000
@@ -47,15 +47,14 @@ def test_the_mask_token_is_the_one_named_or_the_tokenizer_s(decoder: Path) -> No
     tokenizer = load_tokenizer(decoder)
     assert mask_id("<|im_start|>", tokenizer) == 1
     assert mask_id(None, tokenizer) == tokenizer.pad_token_id == 0
-    tokenizer.unk_token = "<|im_end|>"
-    assert mask_id(None, tokenizer) == 2
-    tokenizer.mask_token = "<|im_start|>"
-    assert mask_id(None, tokenizer) == 1
+    special = {"pad_token": "<|endoftext|>", "unk_token": "<|im_end|>", "mask_token": "<|im_start|>"}
+    assert mask_id(None, Tokenizer(tokenizer.backend, special, None)) == 1
+    del special["mask_token"]
+    assert mask_id(None, Tokenizer(tokenizer.backend, special, None)) == 2
     with pytest.raises(ConfigError, match="'<mask>' is not in"):
         mask_id("<mask>", tokenizer)
-    tokenizer.mask_token = tokenizer.unk_token = tokenizer.pad_token = None
     with pytest.raises(ConfigError, match="set mask_token"):
-        mask_id(None, tokenizer)
+        mask_id(None, Tokenizer(tokenizer.backend, {}, None))
 
 
 @pytest.mark.parametrize(

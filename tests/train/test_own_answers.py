@@ -22,7 +22,7 @@ from ragx.corpus.questions import parse_question
 from ragx.errors import ConfigError, CorpusError
 from ragx.models import resolve
 from ragx.reader.prompt import build_prompt
-from ragx.util.tokenization import load_tokenizer, plain_ids
+from ragx.util.tokenization import load_tokenizer
 from tests.helpers.tiny_runs import tiny_settings, write_rows
 
 SAID = " most of the light."
@@ -35,7 +35,7 @@ def reciting(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     shutil.copytree(tiny_decoder, folder, dirs_exist_ok=True)
     model = AutoModelForCausalLM.from_pretrained(tiny_decoder)
     tokenizer = load_tokenizer(tiny_decoder)
-    chain = [*plain_ids(tokenizer, ["\n" + SAID])[0], tokenizer.eos_token_id]
+    chain = [*tokenizer.plain_ids(["\n" + SAID])[0], tokenizer.eos_token_id]
     assert len({*chain}) == len(chain) <= model.config.hidden_size
     with torch.no_grad():
         for layer in model.model.layers:
@@ -98,7 +98,7 @@ def test_a_signal_keeps_the_answers_so_far(number: signal.Signals, reciting: Pat
 
 def test_an_answer_that_does_not_end_is_left_out(reciting: Path, tmp_path: Path) -> None:
     tokenizer = load_tokenizer(reciting)
-    needed = len(plain_ids(tokenizer, [SAID])[0]) + 1
+    needed = len(tokenizer.plain_ids([SAID])[0]) + 1
     out = tmp_path / "own.jsonl"
     with pytest.raises(CorpusError, match="4 questions"):
         write_own_answers(settings(reciting, tmp_path, f"data.max_answer_tokens={needed - 1}"), out)

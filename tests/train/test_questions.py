@@ -15,7 +15,7 @@ from ragx_train.recipes.qa import question_example
 
 from ragx.errors import ConfigError, CorpusError
 from ragx.reader.prompt import build_prompt, passage_text
-from ragx.util.tokenization import load_tokenizer, plain_ids
+from ragx.util.tokenization import load_tokenizer
 from tests.helpers.tiny_runs import write_questions, write_rows
 
 END = 2
@@ -70,7 +70,7 @@ def test_the_prompt_is_that_of_ask(seed: int, decoder: Path, tmp_path: Path) -> 
     prompts = [build_prompt(tokenizer, ROW["question"], order, max_tokens=1024).ids for order in (gold, gold[::-1])]
     answer = [label for label in row.labels if label != IGNORE]
     assert row.ids[: len(row.ids) - len(answer) + 1] in prompts
-    assert answer[:-1] in plain_ids(tokenizer, ROW["answers"])
+    assert answer[:-1] in tokenizer.plain_ids(ROW["answers"])
 
 
 @settings(max_examples=30, deadline=None)
@@ -89,7 +89,7 @@ def test_the_encoder_reads_the_passage_of_each_question_and_none_twice(
     assert max(1, least) <= len(read) <= max(1, least + more)
     assert max(row.segments) == len(row.gold) == min(5, sum(len(group) for group in groups[: len(read)]))
     tokenizer = load_tokenizer(decoder)
-    about = [(each.text, plain_ids(tokenizer, [passage_text(each.gold[0])])[0]) for group in groups for each in group]
+    about = [(each.text, tokenizer.plain_ids([passage_text(each.gold[0])])[0]) for group in groups for each in group]
     for segment, gold in enumerate(row.gold, start=1):
         own = [token for token, of in zip(row.ids, row.segments, strict=True) if of in (0, segment)]
         assert len(gold) == 1

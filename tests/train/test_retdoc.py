@@ -95,10 +95,10 @@ def test_a_split_that_cannot_be_written_replaces_no_file(tmp_path: Path) -> None
 def test_the_encoder_reads_the_best_passages_of_the_index(settings: RetdocSettings, decoder: Path) -> None:
     tokenizer, retriever = load_tokenizer(decoder), open_retriever(settings)
     words = text(5000, 60)
-    ids = tokenizer(words, add_special_tokens=False)["input_ids"]
+    (ids,) = tokenizer.plain_ids([words])
     query = tokenizer.decode(ids[: settings.query_tokens])
     best = [hit.passage.text for hit in retriever.search(query, settings.passages, "dense")]
-    expected = [tokenizer(each, add_special_tokens=False)["input_ids"][: settings.passage_tokens] for each in best]
+    expected = [each[: settings.passage_tokens] for each in tokenizer.plain_ids(best)]
     assert retrieve(ids, settings, tokenizer, retriever) == expected
     assert len(expected) == settings.passages
 
@@ -114,12 +114,12 @@ def test_no_passage_repeats_the_text(decoder: Path, tmp_path: Path, embedder: Pa
     assert isinstance(settings, RetdocSettings)
     settings = settings.model_copy(update={"passage_tokens": 1000})
     tokenizer = load_tokenizer(decoder)
-    ids = tokenizer(" ".join(words), add_special_tokens=False)["input_ids"]
+    (ids,) = tokenizer.plain_ids([" ".join(words)])
     for method in ("bm25", "dense", "hybrid"):
         searched = settings.model_copy(update={"method": method})
         retriever = open_retriever(searched)
         hits = {hit.passage.document for hit in retriever.search(" ".join(words[:20]), 100, searched.method)}
-        found = tokenizer.batch_decode(retrieve(ids, searched, tokenizer, retriever))
+        found = [tokenizer.decode(each) for each in retrieve(ids, searched, tokenizer, retriever)]
         assert len(hits) == 6
         assert len(found) == 8
         assert all(any(passage in each for each in rows[2:]) for passage in found)

@@ -14,7 +14,7 @@ from ragx_train.data.sequences import Cat, Filter, Sequences
 from ragx_train.settings import DocumentSettings, Mixture
 
 from ragx.errors import CorpusError
-from ragx.util.tokenization import load_tokenizer
+from ragx.util.tokenization import Tokenizer, load_tokenizer
 from tests.helpers.tiny_runs import corpus_of
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=8)
@@ -112,3 +112,6 @@ def test_too_little_text_and_unknown_domains_are_named(decoder: Path) -> None:
             split="train",
             seed=0,
         )
+    endless = Tokenizer(tokenizer.backend, {}, None)
+    with pytest.raises(CorpusError, match="no end-of-text token"):
+        Sequences(corpus_of([20]), DocumentSettings(sources=["x"], test=0), endless, length=5, split="train", seed=0)

@@ -40,7 +40,7 @@ def talkative(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     shutil.copytree(tiny_decoder, folder, dirs_exist_ok=True)
     model = AutoModelForCausalLM.from_pretrained(tiny_decoder)
     tokenizer = load_tokenizer(tiny_decoder)
-    silent = [index for token, index in tokenizer.get_vocab().items() if len(token) > 1 or not token.isascii()]
+    silent = [index for token, index in tokenizer.backend.get_vocab().items() if len(token) > 1 or not token.isascii()]
     with torch.no_grad():
         model.lm_head.weight.mul_(20)
         model.lm_head.weight[silent] = 0  # less likely than the likeliest of the others

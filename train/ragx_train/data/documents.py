@@ -28,13 +28,12 @@ from ragx.errors import CorpusError
 from ragx.util.files import durable_folder
 from ragx.util.folders import cache_home
 from ragx.util.text import without_surrogates
-from ragx.util.tokenization import plain_ids
 from ragx_train.data.sources import Source, documents, expand
 from ragx_train.errors import OutputError
 from ragx_train.settings import DocumentSettings
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from ragx.util.tokenization import Tokenizer
 
 Split = Literal["train", "test", "retrieval"]
 VERSION = 2
@@ -107,7 +106,7 @@ def text_key(text: str) -> int:
     return int.from_bytes(hashlib.sha256(without_surrogates(text).encode()).digest()[:8], "big")
 
 
-def open_corpus(settings: DocumentSettings, tokenizer: PreTrainedTokenizerFast) -> Corpus:
+def open_corpus(settings: DocumentSettings, tokenizer: Tokenizer) -> Corpus:
     """Open the documents of `settings.sources`, tokenising new and changed ones.
 
     Raises:
@@ -138,7 +137,7 @@ def open_corpus(settings: DocumentSettings, tokenizer: PreTrainedTokenizerFast) 
     )
 
 
-def _tokenised(source: Source, tokenizer: PreTrainedTokenizerFast) -> Path:
+def _tokenised(source: Source, tokenizer: Tokenizer) -> Path:
     """The folder of a source's tokens. The first process creates it; others wait for it."""
     folder = cache_home() / "documents" / _digest(source, tokenizer)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +148,7 @@ def _tokenised(source: Source, tokenizer: PreTrainedTokenizerFast) -> Path:
     return folder
 
 
-def _digest(source: Source, tokenizer: PreTrainedTokenizerFast) -> str:
+def _digest(source: Source, tokenizer: Tokenizer) -> str:
     place, domain = source
     if isinstance(place, DatasetSource):
         identity = place.model_dump_json()
@@ -159,7 +158,7 @@ def _digest(source: Source, tokenizer: PreTrainedTokenizerFast) -> str:
     else:
         identity = _state(place)
     digest = hashlib.sha256(f"{VERSION} {domain} {identity}\n".encode())
-    digest.update(tokenizer.backend_tokenizer.to_str().encode())
+    digest.update(tokenizer.backend.to_str().encode())
     return digest.hexdigest()[:32]
 
 
@@ -168,14 +167,14 @@ def _state(file: Path) -> str:
     return f"{file.resolve()} {status.st_size} {status.st_mtime_ns}"
 
 
-def _write(folder: Path, source: Source, tokenizer: PreTrainedTokenizerFast) -> None:
-    dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
+def _write(folder: Path, source: Source, tokenizer: Tokenizer) -> None:
+    dtype = np.dtype(np.uint16 if tokenizer.backend.get_vocab_size() <= 2**16 else np.uint32)
     starts, keys, domain_numbers = [0], [], []
     domains: dict[str, int] = {}
     name = source.place.name if isinstance(source.place, Path) else source.place.dataset
     with (folder / "tokens.bin").open("wb") as file, tqdm(desc=f"tokenising {name}", unit=" tokens") as progress:
         for batch in _batches(documents(source)):
-            token_ids = plain_ids(tokenizer, [text for text, _ in batch])
+            token_ids = tokenizer.plain_ids([text for text, _ in batch])
             for (text, domain), ids in zip(batch, token_ids, strict=True):
                 if not ids:
                     continue

@@ -13,10 +13,24 @@ from itertools import takewhile
 import torch
 from torch import Tensor
 
+from ragx.errors import CorpusError
+from ragx.util.tokenization import Tokenizer
+
 IGNORE = -100
 """Label of a position without a loss."""
 MULTIPLE = 8
 """Decoder rows are padded to a multiple of this, which matrix units need to be fast."""
+
+
+def end_of_text(tokenizer: Tokenizer) -> int:
+    """The token that ends answers and separates documents.
+
+    Raises:
+        CorpusError: the tokenizer has none.
+    """
+    if tokenizer.eos_token_id is None:
+        raise CorpusError("the decoder's tokenizer has no end-of-text token")
+    return tokenizer.eos_token_id
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,12 @@ from ragx.util.jsonlines import load_objects
 from ragx.util.sentences import sentence_spans
 from ragx.util.terminal import notice
 from ragx.util.tokenization import load_tokenizer
+from ragx_train.data.example import end_of_text
 from ragx_train.errors import Interrupted, OutputError, check_new
 from ragx_train.signals import stop_on_signals
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
+    from ragx.util.tokenization import Tokenizer
     from ragx_train.data.questions import QuestionSettings
     from ragx_train.recipes.qa import QaSettings
 
@@ -113,7 +113,7 @@ def write_own_answers(
     return written, done
 
 
-def _rows(settings: QuestionSettings, tokenizer: PreTrainedTokenizerFast) -> list[_Row]:
+def _rows(settings: QuestionSettings, tokenizer: Tokenizer) -> list[_Row]:
     """The rows of all files that have a gold passage and a question that fits into a prompt."""
     rows = []
     too_long = 0
@@ -133,12 +133,10 @@ def _rows(settings: QuestionSettings, tokenizer: PreTrainedTokenizerFast) -> lis
 
 
 @torch.inference_mode()
-def answer(
-    model: Any, tokenizer: PreTrainedTokenizerFast, prompts: Sequence[list[int]], max_tokens: int
-) -> list[str | None]:
+def answer(model: Any, tokenizer: Tokenizer, prompts: Sequence[list[int]], max_tokens: int) -> list[str | None]:
     """The greedy answer to each prompt; None if it does not end within `max_tokens`."""
     longest = max(map(len, prompts))
-    end = tokenizer.eos_token_id
+    end = end_of_text(tokenizer)
     ids = torch.full((len(prompts), longest), end)
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):  # padded at the start, so that all answers begin in the same column
@@ -152,7 +150,7 @@ def answer(
         eos_token_id=end,
         pad_token_id=end,
     )[:, longest:].tolist()
-    return [str(tokenizer.decode(row[: row.index(end)])).strip() if end in row else None for row in answers]
+    return [tokenizer.decode(row[: row.index(end)]).strip() if end in row else None for row in answers]
 
 
 def answer_sentence(text: str, answers: Sequence[str]) -> str:

@@ -19,12 +19,11 @@ from ragx.reader.prompt import question_fits
 from ragx.types import Passage
 from ragx.util.files import sha256
 from ragx.util.terminal import notice
-from ragx.util.tokenization import plain_ids
 from ragx_train.data.documents import text_key
 from ragx_train.settings import Share
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from ragx.util.tokenization import Tokenizer
 
 
 class QuestionFile(Settings):
@@ -106,9 +105,7 @@ class QuestionSet:
         return [place for run in random.permutation(len(runs)) for place in runs[run]]
 
 
-def load_questions(
-    settings: QuestionSettings, tokenizer: PreTrainedTokenizerFast
-) -> tuple[list[QuestionSet], list[QuestionSet]]:
+def load_questions(settings: QuestionSettings, tokenizer: Tokenizer) -> tuple[list[QuestionSet], list[QuestionSet]]:
     """The questions of each file to train on, and those about other articles for validation (possibly fewer files).
 
     Raises:
@@ -143,11 +140,9 @@ def questions_fingerprint(settings: QuestionSettings) -> str:
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
-def _training_question(
-    row: Question, settings: QuestionSettings, tokenizer: PreTrainedTokenizerFast
-) -> TrainingQuestion | None:
+def _training_question(row: Question, settings: QuestionSettings, tokenizer: Tokenizer) -> TrainingQuestion | None:
     """The question with its short enough answers, or None if it has none, no gold passage or does not fit."""
-    answers = [ids for ids in plain_ids(tokenizer, row.answers) if 0 < len(ids) <= settings.max_answer_tokens]
+    answers = [ids for ids in tokenizer.plain_ids(row.answers) if 0 < len(ids) <= settings.max_answer_tokens]
     if not row.gold or not answers:
         return None
     if not question_fits(tokenizer, row.text, max_tokens=settings.max_prompt_tokens):

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from ragx.errors import CorpusError
 from ragx_train.data.documents import Corpus, Split
+from ragx_train.data.example import end_of_text
 from ragx_train.data.mixing import pick
 from ragx_train.settings import DocumentSettings, LoopSettings
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from ragx.util.tokenization import Tokenizer
 
 Sequence = tuple[list[int], str]
 """T token ids, and the names of their documents, for messages."""
@@ -114,7 +115,7 @@ class Sequences:
         self,
         corpus: Corpus,
         settings: DocumentSettings,
-        tokenizer: PreTrainedTokenizerFast,
+        tokenizer: Tokenizer,
         *,
         length: int,
         split: Split,
@@ -123,17 +124,14 @@ class Sequences:
         """Prepare the sequences of a split.
 
         Raises:
-            CorpusError: the split has too little text for a sequence of `length` tokens.
+            CorpusError: the split has too little text for a sequence of `length` tokens, or `end_of_text` fails.
         """
         self.weights = settings.mix.filter, settings.mix.cat
         documents = corpus.in_split(split, test=settings.test, retrieval=settings.retrieval)
         long = corpus.of_domains(documents, settings.filter_domains) if settings.filter_domains else documents
-        eos = tokenizer.eos_token_id
-        if not isinstance(eos, int):
-            raise CorpusError("the decoder's tokenizer has no end-of-text token, which joins documents")
         self.parts: tuple[Part, Part] = (
             Filter(corpus, long, length, seed),
-            Cat(corpus, documents, length, seed, separator=eos),
+            Cat(corpus, documents, length, seed, separator=end_of_text(tokenizer)),
         )
         for name, weight, part in zip(("filter", "cat"), self.weights, self.parts, strict=True):
             if weight and not part.size:
@@ -153,12 +151,12 @@ class Sequences:
 
 
 def train_and_test(
-    corpus: Corpus, data: DocumentSettings, loop: LoopSettings, tokenizer: PreTrainedTokenizerFast, *, length: int
+    corpus: Corpus, data: DocumentSettings, loop: LoopSettings, tokenizer: Tokenizer, *, length: int
 ) -> tuple[Sequences, list[Sequence]]:
     """The sequences of the training split, and the first `loop.validation_examples` of the test split.
 
     Raises:
-        CorpusError: a split has too little text for a sequence of `length` tokens.
+        CorpusError: a split has too little text for a sequence of `length` tokens, or `end_of_text` fails.
     """
     training, test = (
         Sequences(corpus, data, tokenizer, length=length, split=split, seed=loop.seed) for split in SPLITS

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedTokenizerFast
+from transformers import PreTrainedConfig
 
 from ragx.cepe import load
 from ragx.cepe.fresh import encoder_config, fresh
@@ -16,14 +16,14 @@ from ragx.cepe.model import CepeModel
 from ragx.cepe.placement import Placement
 from ragx.errors import ConfigError
 from ragx.models import fingerprint, list_models, resolve
-from ragx.util.tokenization import load_tokenizer
+from ragx.util.tokenization import Tokenizer, load_tokenizer
 from ragx_train.settings import EncoderSettings, LoopSettings, ModelSettings
 
 READER = "reader"
 """The folder of the finished reader in an out folder."""
 
 
-def reader_to_train(settings: ModelSettings, loop: LoopSettings) -> tuple[CepeModel, PreTrainedTokenizerFast]:
+def reader_to_train(settings: ModelSettings, loop: LoopSettings) -> tuple[CepeModel, Tokenizer]:
     """The reader in training mode on the CPU, and its decoder's tokenizer.
 
     Encoder and cross-attention, except frozen parts, require gradients and are in fp32; all other weights are in the
@@ -137,6 +137,10 @@ def _takes_encoder_only(model: CepeModel, decoder: Path) -> bool:
     return not model.config.shared_embeddings and not model.is_trained and str(model.name_or_path) != str(decoder)
 
 
+def _vocabulary(decoder: Path) -> dict[str, int]:
+    return load_tokenizer(decoder).backend.get_vocab()
+
+
 def _check_fit(model: CepeModel, settings: ModelSettings, decoder: Path) -> None:
     encoder = model.config.encoder_config
     standalone = None
@@ -155,7 +159,7 @@ def _check_fit(model: CepeModel, settings: ModelSettings, decoder: Path) -> None
         checks.insert(0, ("decoder", str(decoder), str(model.name_or_path)))
         layers = list(model.config.cross_attention_layers)
         checks.append(("cross_attention_layers", settings.cross_attention_layers, layers))
-    elif load_tokenizer(Path(str(model.name_or_path))).get_vocab() != load_tokenizer(decoder).get_vocab():
+    elif _vocabulary(Path(str(model.name_or_path))) != _vocabulary(decoder):
         raise ConfigError(
             f"model.init_from: the encoder of {settings.init_from} has the vocabulary of {model.name_or_path}, not of"
             f" {decoder}: change model.init_from or model.decoder"

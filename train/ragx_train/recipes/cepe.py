@@ -18,7 +18,7 @@ from ragx_train.engine.model import reader_to_train
 from ragx_train.settings import DocumentSettings, RecipeSettings
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from ragx.util.tokenization import Tokenizer
 
 
 class CepeSettings(RecipeSettings):
@@ -43,7 +43,7 @@ def run(settings: CepeSettings, run: Run) -> None:
 
 
 def examples(
-    settings: CepeSettings, corpus: Corpus, tokenizer: PreTrainedTokenizerFast
+    settings: CepeSettings, corpus: Corpus, tokenizer: Tokenizer
 ) -> tuple[Callable[[int], Example], list[Example]]:
     """A function from a position to an example with masked passages, and unmasked examples for validation."""
     length = settings.encoder_tokens + settings.decoder_tokens

@@ -22,7 +22,7 @@ from ragx_train.engine.model import reader_to_train
 from ragx_train.settings import DocumentSettings, RecipeSettings
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from ragx.util.tokenization import Tokenizer
 
 
 class MlmSettings(RecipeSettings):
@@ -81,17 +81,17 @@ def masked_token_loss(model: CepeModel, batch: Batch) -> Losses:
     return {"loss": cross_entropy(states[labelled], output.weight, labels[labelled])}
 
 
-def mask_id(token: str | None, tokenizer: PreTrainedTokenizerFast) -> int:
+def mask_id(token: str | None, tokenizer: Tokenizer) -> int:
     """The id of `token`, or else of the tokenizer's mask, unknown or padding token.
 
     Raises:
         ConfigError: `token` is not in the vocabulary, or it is None and the tokenizer has none of the three.
     """
     if token is not None:
-        if token not in tokenizer.get_vocab():
+        if (token_id := tokenizer.backend.token_to_id(token)) is None:
             raise ConfigError(f"mask_token: {token!r} is not in the decoder's vocabulary")
-        return int(tokenizer.convert_tokens_to_ids(token))  # type: ignore[arg-type]  # one token, one id
-    for token_id in (tokenizer.mask_token_id, tokenizer.unk_token_id, tokenizer.pad_token_id):
-        if isinstance(token_id, int):
+        return token_id
+    for name in ("mask_token", "unk_token", "pad_token"):
+        if (token_id := tokenizer.special_id(name)) is not None:
             return token_id
     raise ConfigError("set mask_token: the decoder's tokenizer has no mask, unknown or padding token")

@@ -20,8 +20,7 @@ from pydantic import Field, model_validator
 from ragx.cepe.model import CepeModel
 from ragx.reader.prompt import build_prompt, passage_text
 from ragx.types import Passage
-from ragx.util.tokenization import plain_ids
-from ragx_train.data.example import Batch, Example, side_by_side
+from ragx_train.data.example import Batch, Example, end_of_text, side_by_side
 from ragx_train.data.mixing import pick
 from ragx_train.data.questions import QuestionSettings, TrainingQuestion, load_questions, questions_fingerprint
 from ragx_train.engine.attention import gold_attention_loss, gold_shares
@@ -32,7 +31,7 @@ from ragx_train.engine.step import Loss
 from ragx_train.settings import RecipeSettings
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from ragx.util.tokenization import Tokenizer
 
 Item = TypeVar("Item")
 
@@ -79,9 +78,7 @@ def answer_loss(attention: float) -> Loss:
     return loss
 
 
-def examples(
-    settings: QaSettings, tokenizer: PreTrainedTokenizerFast
-) -> tuple[Callable[[int], Example], list[Example]]:
+def examples(settings: QaSettings, tokenizer: Tokenizer) -> tuple[Callable[[int], Example], list[Example]]:
     """A function from a position to an example, and examples for validation, without passages in the prompt."""
     training, held_out = load_questions(settings.data, tokenizer)
     seed, most, near = settings.loop.seed, max(1, settings.data.passages[1]), settings.data.same_article
@@ -109,7 +106,7 @@ def examples(
 def question_example(
     groups: Sequence[Sequence[TrainingQuestion]],
     settings: QuestionSettings,
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: Tokenizer,
     random: np.random.Generator,
 ) -> Example:
     """Questions about the passages of as many groups as there is room for; passages are in random order."""
@@ -134,8 +131,8 @@ def question_example(
     for question in questions:
         prompts.append(build_prompt(tokenizer, question.text, in_prompt, max_tokens=settings.max_prompt_tokens).ids)
         answer = question.answer_ids[int(random.integers(len(question.answer_ids)))]
-        answers.append([*answer, tokenizer.eos_token_id])
-    ids = plain_ids(tokenizer, [passage_text(passage) for passage in passages])
+        answers.append([*answer, end_of_text(tokenizer)])
+    ids = tokenizer.plain_ids([passage_text(passage) for passage in passages])
     return replace(
         side_by_side(prompts, answers, origin=questions[0].where),
         passages=[passage[: settings.max_passage_tokens] for passage in ids],

@@ -18,7 +18,6 @@ from ragx.reader.prompt import passage_text
 from ragx.retrieval import Retriever, open_embedder
 from ragx.retrieval.repeats import search_new
 from ragx.types import SearchMethod
-from ragx.util.tokenization import plain_ids
 from ragx_train.data.documents import Corpus, open_corpus
 from ragx_train.data.example import Example, next_tokens
 from ragx_train.data.masking import MaskingSettings, mask
@@ -28,7 +27,7 @@ from ragx_train.engine.model import reader_to_train
 from ragx_train.settings import DocumentSettings, RecipeSettings
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from ragx.util.tokenization import Tokenizer
 
 
 class RetdocSettings(RecipeSettings):
@@ -78,7 +77,7 @@ def open_retriever(settings: RetdocSettings) -> Retriever:
 
 
 def examples(
-    settings: RetdocSettings, corpus: Corpus, tokenizer: PreTrainedTokenizerFast, retriever: Retriever
+    settings: RetdocSettings, corpus: Corpus, tokenizer: Tokenizer, retriever: Retriever
 ) -> tuple[Callable[[int], Example], list[Example]]:
     """A function from a position to an example with masked passages, and unmasked examples for validation."""
     training, test = train_and_test(corpus, settings.data, settings.loop, tokenizer, length=settings.decoder_tokens)
@@ -96,12 +95,11 @@ def examples(
     return example, list(map(reading, test))
 
 
-def retrieve(
-    ids: list[int], settings: RetdocSettings, tokenizer: PreTrainedTokenizerFast, retriever: Retriever
-) -> list[list[int]]:
+def retrieve(ids: list[int], settings: RetdocSettings, tokenizer: Tokenizer, retriever: Retriever) -> list[list[int]]:
     """Token ids of the best passages for the beginning of `ids` that do not repeat `ids`, best first."""
-    query, text = tokenizer.batch_decode([ids[: settings.query_tokens], ids], skip_special_tokens=True)
+    query = tokenizer.decode(ids[: settings.query_tokens], skip_special_tokens=True)
+    text = tokenizer.decode(ids, skip_special_tokens=True)
     passages, _ = search_new(retriever, query, text, settings.passages, settings.method)
     texts = [passage_text(passage) for passage in passages[: settings.passages]]
-    truncated = [passage[: settings.passage_tokens] for passage in plain_ids(tokenizer, texts)]
+    truncated = [passage[: settings.passage_tokens] for passage in tokenizer.plain_ids(texts)]
     return [passage for passage in truncated if passage]
