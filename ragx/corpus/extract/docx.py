@@ -17,16 +17,10 @@ from ragx.corpus.extract.office.equation import equation_text
 from ragx.corpus.extract.office.numbering import Numbering
 from ragx.corpus.extract.office.package import Package, attribute, child, description, local
 from ragx.corpus.extract.office.paragraph_style import Style, read_styles, with_own
+from ragx.corpus.extract.office.symbol import symbol
 from ragx.corpus.extract.parsed import CELL_SEPARATOR, REPEATED_CHARS, Parsed, TextBuilder, clean
 
 _LEFT_OUT = frozenset(("del", "moveFrom", "delText", "instrText", "rt", "pPr", "rPr", "sectPr", "sdtPr"))
-_SYMBOLS = {
-    **dict(enumerate("ΑΒΧΔΕΦΓΗΙϑΚΛΜΝΟΠΘΡΣΤΥςΩΞΨΖ", 0x41)),
-    **dict(enumerate("αβχδεφγηιϕκλμνοπθρστυϖωξψζ", 0x61)),
-    **{0xA3: "≤", 0xA5: "∞", 0xAE: "→", 0xB0: "°", 0xB1: "±", 0xB3: "≥", 0xB4: "×", 0xB7: "•", 0xB9: "≠"},
-}
-"""Characters of the font Symbol."""
-_WINGDINGS = {0x6F: "☐", 0xA8: "☐", 0xE0: "→", 0xFB: "✗", 0xFC: "✓", 0xFD: "☒", 0xFE: "☑"}
 
 
 def parse(path: Path) -> Parsed:
@@ -204,7 +198,7 @@ class _Document:
                 case "noBreakHyphen":
                     yield "-"
                 case "sym":
-                    yield _symbol(attribute(element, "font"), attribute(element, "char"))
+                    yield symbol(attribute(element, "font"), attribute(element, "char"))
                 case "fldChar":
                     yield from self._field(element)
                 case "oMath" | "oMathPara":
@@ -282,18 +276,6 @@ def _children(parent: Any, kind: str) -> Iterator[Any]:
             yield element
         elif found in ("sdt", "sdtContent", "customXml", "ins", "moveTo", "smartTag"):
             yield from _children(element, kind)
-
-
-def _symbol(font: str, code: str) -> str:
-    """A character of a symbol font."""
-    if not re.fullmatch("[0-9A-Fa-f]{1,5}", code):
-        return ""
-    point = int(code, 16)
-    if font == "Symbol":
-        return _SYMBOLS.get(point & 0xFF, " ")
-    if "dings" in font:
-        return _WINGDINGS.get(point & 0xFF, " ")
-    return chr(point & 0xFF) if 0xF000 <= point <= 0xF0FF else chr(point)
 
 
 def _form_value(field: Any) -> str:

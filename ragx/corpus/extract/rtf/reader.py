@@ -5,13 +5,14 @@ Read here, because the libraries for it drop notes, headers, text boxes, heading
 
 from __future__ import annotations
 
-import codecs
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ragx.corpus.extract.office.package import useful_title, wrong_content
-from ragx.corpus.extract.parsed import CELL_SEPARATOR, REPEATED_CHARS, Parsed, TextBuilder, UnreadableError
+from ragx.corpus.extract.parsed import CELL_SEPARATOR, Parsed, UnreadableError
+from ragx.corpus.extract.rtf.encodings import CHARACTER_SETS, encoding_of
+from ragx.corpus.extract.rtf.story import Story
 
 _TOKEN = re.compile(
     rb"\\(?P<word>[a-zA-Z]{1,32})(?P<number>-?\d{1,10})? ?|\\'(?P<byte>[0-9a-fA-F]{2})|\\(?P<symbol>[\x00-\xff])"
@@ -23,12 +24,6 @@ _CHARACTERS = {
     "mden": "/", "msub": "_", "msup": "^",  # of equations
 }  # fmt: skip
 _SYMBOLS = {"~": " ", "_": "-", "\\": "\\", "{": "{", "}": "}", "\t": "\t"}
-_CODE_PAGES = {
-    0: "cp1252", 77: "mac_roman", 128: "cp932", 129: "cp949", 130: "johab", 134: "gbk", 136: "cp950", 161: "cp1253",
-    162: "cp1254", 163: "cp1258", 177: "cp1255", 178: "cp1256", 186: "cp1257", 204: "cp1251", 222: "cp874",
-    238: "cp1250", 254: "cp437", 255: "cp850",
-}  # fmt: skip
-"""Encodings of the character sets of fonts."""
 _BOXES = ("shptxt", "dptxbxtext")
 _HEADERS = ("header", "headerl", "headerr", "headerf", "footer", "footerl", "footerr", "footerf")
 _PROPERTIES = ("title", "author", "subject", "keywords")
@@ -85,77 +80,12 @@ class _Group:
         return not self.is_hidden and not self.is_deleted
 
 
-@dataclass(slots=True)
-class _Story:
-    """A text of its own: the document's, a note's, a header's."""
-
-    text: TextBuilder = field(default_factory=TextBuilder)
-    runs: list[str] = field(default_factory=list)
-    label: str = ""
-    in_list: bool = False
-    cell: list[str] = field(default_factory=list)
-    """The paragraphs of the current cell."""
-    cells: list[str] = field(default_factory=list)
-    nested: list[str] = field(default_factory=list)
-    after: list[str] = field(default_factory=list)
-    """Notes, text boxes and rows of inner tables, which follow the paragraph or row."""
-    merges: list[str] = field(default_factory=list)
-    above: list[str] = field(default_factory=list)
-    in_rows: bool = False
-
-    def paragraph(self) -> str:
-        text, self.runs = "".join(self.runs).strip(" "), []
-        # a character above U+FFFF is written as two
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-    def end_paragraph(self, level: int = 0, in_table: bool = False, list_level: int = 0) -> None:
-        text, label = self.paragraph(), self.label
-        self.label = ""
-        if in_table:
-            self.cell.append(label + text)
-            return
-        if level and text.strip():
-            self.text.heading(label.removeprefix("- ") + text, level)
-        elif text.strip():
-            self.text.add("  " * list_level * bool(label) + label + text, "\n" if label and self.in_list else "\n\n")
-        if text.strip():
-            self.in_list = bool(label) and not level
-            self.in_rows = False
-        self._write_after()
-
-    def end_row(self) -> None:
-        texts = []
-        for column, text in enumerate(self.cells):
-            merge = self.merges[column] if column < len(self.merges) else ""
-            if merge == "clvmrg" and not text and column < len(self.above):
-                self.cells[column] = text = self.above[column]
-            if merge != "clmrg":
-                texts.append(text)
-        self.above = [text if len(text) <= REPEATED_CHARS else "" for text in self.cells]
-        if any(texts):
-            self.text.add(CELL_SEPARATOR.join(texts), "\n" if self.in_rows else "\n\n")
-        self.cells, self.in_rows, self.in_list = [], not self.after, False
-        self._write_after()
-
-    def finish(self) -> str:
-        self.end_paragraph()
-        self.cells += [" ".join(self.cell)] if self.cell else []
-        self.end_row()
-        return self.text.text
-
-    def _write_after(self) -> None:
-        after, self.after = self.after, []
-        for text in after:
-            self.text.add(text)
-            self.in_list = False
-
-
 class _Reader:
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.group = _Group(encoding="cp1252")
         self.groups: list[_Group] = []
-        self.stories = [_Story()]
+        self.stories = [Story()]
         self.properties: dict[str, str] = {}
         self.headers: list[str] = []
         self.fonts: dict[int, str] = {}
@@ -294,12 +224,12 @@ class _Reader:
             case "f" if self._in("fonttbl"):
                 self._font = number
             case "fcharset" | "cpg" if self._in("fonttbl"):
-                encoding = _CODE_PAGES.get(number, "") if word == "fcharset" else _encoding(number)
+                encoding = CHARACTER_SETS.get(number, "") if word == "fcharset" else encoding_of(number)
                 self.fonts[self._font] = encoding or self.fonts.get(self._font, "")
             case "f":
                 group.encoding = self.fonts.get(number, "")
             case "ansicpg":
-                self._default = _encoding(number) or self._default
+                self._default = encoding_of(number) or self._default
                 group.encoding = ""
             case "mac" | "pc" | "pca":
                 self._default = {"mac": "mac_roman", "pc": "cp437", "pca": "cp850"}[word]
@@ -325,7 +255,7 @@ class _Reader:
                 self._default_font = number
             case _ if word in _STORIES:
                 group.kind, group.level, group.in_table = word, 0, False
-                self.stories.append(_Story())
+                self.stories.append(Story())
             case _ if word in _SKIPPED or _EQUATION_PROPERTIES.fullmatch(word):
                 group.is_hidden = True
             case _ if is_optional and word not in _SHOWN:
@@ -363,12 +293,3 @@ class _Reader:
                 story.merges[-1] = word
             case "cellx":
                 story.merges.append("")
-
-
-def _encoding(code_page: int) -> str:
-    """Python's name of a code page; empty if unknown."""
-    name = {65001: "utf-8", 10000: "mac_roman", 936: "gbk", 1361: "johab"}.get(code_page, f"cp{code_page}")
-    try:
-        return codecs.lookup(name).name
-    except LookupError:
-        return ""
