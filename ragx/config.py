@@ -92,6 +92,8 @@ class IndexSettings(Settings):
     exclude: list[str] = []
     archives: bool = False
     """Read the files in .zip archives."""
+    comments: bool = False
+    """Read the comments in office files."""
     chunking: Chunking = Chunking()
     embedder: str = "all-minilm-l6-v2"
     faiss: str = "Flat"

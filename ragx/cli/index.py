@@ -49,6 +49,7 @@ def index_build(
     include: Annotated[list[str] | None, typer.Option(help="Glob of files to read in folders; repeatable.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Glob of files to exclude; repeatable.")] = None,
     archives: Annotated[bool, typer.Option("--archives", help="Also read the files in .zip archives.")] = False,
+    comments: Annotated[bool, typer.Option("--comments", help="Also read the comments in office files.")] = False,
     strict: Strict = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an index of other files without asking.")] = False,
     engine: Engine = "local",
@@ -71,6 +72,7 @@ def index_build(
         "include": include,
         "exclude": exclude,
         "archives": archives or None,
+        "comments": comments or None,
     }
     settings = load_settings(
         IndexSettings,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -63,11 +63,12 @@ class FileReader:
         *,
         max_seconds: float = MAX_SECONDS,
         max_memory_bytes: int = MAX_MEMORY_BYTES,
+        options: Mapping[str, object] | None = None,
     ) -> None:
-        """Args: `workers`: processes, None: one per CPU core, up to `MAX_WORKERS`; the limits are those of `Parser`."""
+        """Args: `workers`: processes, None: one per CPU core, up to `MAX_WORKERS`; the others are those of `Parser`."""
         self.workers = workers or min(MAX_WORKERS, _cores())
         self._threads = ThreadPoolExecutor(self.workers, "ragx-parse")
-        self._rows, *parsers = (Parser(max_seconds, max_memory_bytes) for _ in range(self.workers + 1))
+        self._rows, *parsers = (Parser(max_seconds, max_memory_bytes, options) for _ in range(self.workers + 1))
         self._parsers = parsers
         self._idle: SimpleQueue[Parser] = SimpleQueue()
         for parser in parsers:  # as many as threads, so that none waits for a parser

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from ragx.corpus.document import one_line
 
-_BLOCK = re.compile(r"\n[^\S\n\f]*\n(?!Note: )")
-"""An empty line ends a table, unless a note on a row follows."""
+_BLOCK = re.compile(r"\n[^\S\n\f]*\n(?!Note: |Comment by )")
+"""An empty line ends a table, unless a note or comment on a row follows."""
 _CELL_END = re.compile(r"\s\|\s|\t+")
 """Between cells: `CELL_SEPARATOR`, also in the source of Markdown; tabs in the text of PDF files."""
 _RULE = re.compile(r"[-=+:|\s]*")

@@ -34,7 +34,17 @@ if TYPE_CHECKING:
 Engine = Literal["local", "ray"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 
-__all__ = ["ENGINES", "Engine", "absolute", "build", "check_engine", "embedders", "lies_in", "readable"]
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "absolute",
+    "build",
+    "check_engine",
+    "embedders",
+    "lies_in",
+    "parse_options",
+    "readable",
+]
 
 
 def build(
@@ -94,7 +104,7 @@ def build(
     with (
         explained(report, settings),
         _opened(engine, address, settings.embedder, device, dtype) as (embedder, make_shards),
-        FileReader() as files,
+        FileReader(options=parse_options(settings)) as files,
     ):
         version = reading_version(settings.chunking, embedder.fingerprint)
         reading = CorpusReading(report, settings.chunking, embedder.tokenizer, embedder.window)
@@ -179,6 +189,11 @@ def absolute(path: str | Path) -> str:
 def lies_in(source: str, places: Collection[str]) -> bool:
     """Whether a source is one of these files, or lies in one of these folders."""
     return any(source == place or source.startswith(f"{place}/") for place in places)
+
+
+def parse_options(settings: IndexSettings) -> dict[str, object]:
+    """What the settings ask of the parsers of files."""
+    return {"comments": settings.comments}
 
 
 def readable(source: str | WheelFile | DatasetSource) -> Path | DatasetSource:

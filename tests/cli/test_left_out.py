@@ -9,6 +9,7 @@ from zipfile import ZipFile
 
 import pytest
 
+from ragx.index import Index
 from tests.helpers.command import Run
 
 
@@ -106,6 +107,24 @@ def test_archives_are_named_with_the_option_that_reads_them(ragx: Callable[..., 
         archive.writestr("rain.txt", "Rain is wet.")
     ragx("index", "update", "--index", "./index")
     assert sorted(documents()) == ["old.zip/rain.txt", "snow.txt"]
+
+
+def test_an_update_reads_comments_as_the_build_did(ragx: Callable[..., Run], corpus: Path) -> None:
+    def write_comment(text: str) -> None:
+        (corpus / "rents.rtf").write_text(f"{{\\rtf1 Rents.{{\\*\\annotation {text}}}\\par}}")
+
+    def texts() -> list[str]:
+        index = Index.open(Path("index"))
+        return [passage.text for passage in index.passages(index.rows().tolist()) if "Rents" in passage.text]
+
+    write_comment("In euros.")
+    build(ragx, corpus)
+    assert texts() == ["Rents."]
+    build(ragx, corpus, "--comments", "--replace")
+    assert texts() == ["Rents.\n\nComment: In euros."]
+    write_comment("In crowns.")
+    ragx("index", "update", "--index", "./index")
+    assert texts() == ["Rents.\n\nComment: In crowns."]
 
 
 def test_the_formats_are_listed(ragx: Callable[..., Run]) -> None:

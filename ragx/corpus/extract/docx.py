@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ragx.corpus.extract.office.comment import comment
 from ragx.corpus.extract.office.drawing import body_text, related_text
 from ragx.corpus.extract.office.equation import equation_text
 from ragx.corpus.extract.office.numbering import Numbering
@@ -23,14 +24,14 @@ from ragx.corpus.extract.parsed import CELL_SEPARATOR, REPEATED_CHARS, Parsed, T
 _LEFT_OUT = frozenset(("del", "moveFrom", "delText", "instrText", "rt", "pPr", "rPr", "sectPr", "sdtPr"))
 
 
-def parse(path: Path) -> Parsed:
+def parse(path: Path, comments: bool = False) -> Parsed:
     """The text of a document: paragraphs, lists with their numbers, tables, notes, text boxes, headers and footers.
 
     Raises:
         UnreadableError: it is no Word document, damaged, encrypted, or unpacks to more than the limit.
     """
     with Package(path, "a Word document (.docx)") as package:
-        document = _Document(package)
+        document = _Document(package, comments)
         body = document.root.find("{*}body")
         if body is not None:
             document.write(body)
@@ -46,7 +47,7 @@ def parse(path: Path) -> Parsed:
 
 
 class _Document:
-    def __init__(self, package: Package) -> None:
+    def __init__(self, package: Package, comments: bool) -> None:
         self.package = package
         self.part = package.main("word/document.xml")
         self.root = package.xml(self.part)
@@ -56,7 +57,7 @@ class _Document:
         self._numbering = Numbering(self._related("numbering"))
         self._notes = {
             kind: {attribute(note, "id"): note for note in self._related(f"{kind}s", empty=())}
-            for kind in ("footnote", "endnote")
+            for kind in ("footnote", "endnote", *(["comment"] if comments else []))
         }
         self._unread: Counter[str] = Counter()
         self._fields: list[bool] = []
@@ -131,9 +132,10 @@ class _Document:
             for element in after:
                 if isinstance(element, str):
                     self.text.add(element)
-                elif local(element) in ("footnote", "endnote"):
+                elif local(element) in ("footnote", "endnote", "comment"):
                     if note := " ".join(self._lines(element)):
-                        self.text.add(f"Note: {note}")
+                        is_comment = local(element) == "comment"
+                        self.text.add(comment(attribute(element, "author"), note) if is_comment else f"Note: {note}")
                 elif local(element) == "tbl":
                     self._write_table(element)
                 else:
@@ -203,8 +205,9 @@ class _Document:
                     yield from self._field(element)
                 case "oMath" | "oMathPara":
                     yield equation_text(element)
-                case "footnoteReference" | "endnoteReference" as kind:
-                    note = self._notes[kind.removesuffix("Reference")].pop(attribute(element, "id"), None)
+                case "footnoteReference" | "endnoteReference" | "commentReference" as kind:
+                    notes = self._notes.get(kind.removesuffix("Reference"), {})
+                    note = notes.pop(attribute(element, "id"), None)
                     if note is not None:
                         self._after.append(note)
                 case "AlternateContent":

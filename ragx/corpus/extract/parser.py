@@ -31,15 +31,27 @@ _WORKER = Path(__file__).with_name("worker.py")
 class Parser:
     """A handle on one child process, started when first needed and restarted after a crash. Close it when done."""
 
-    def __init__(self, max_seconds: float = MAX_SECONDS, max_memory_bytes: int = MAX_MEMORY_BYTES) -> None:
-        """Args: `max_seconds`: for one file, or the next part of a file of rows; `max_memory_bytes`: address space."""
+    def __init__(
+        self,
+        max_seconds: float = MAX_SECONDS,
+        max_memory_bytes: int = MAX_MEMORY_BYTES,
+        options: Mapping[str, object] | None = None,
+    ) -> None:
+        """Prepare to parse.
+
+        Args:
+            max_seconds: for one file, or the next part of a file of rows.
+            max_memory_bytes: address space.
+            options: arguments of the formats' parsers, each for those that take it, such as `comments`.
+        """
         self.max_seconds = max_seconds
         self.max_memory_bytes = max_memory_bytes
+        self.options = options or {}
         self._process: subprocess.Popen[bytes] | None = None
 
     def read_file(self, path: Path, id: str, format: Format) -> list[Document | Skipped]:
         """Parse a file: its documents, then what of it could not be read. `id`: of the file."""
-        reply = self._ask({"format": format, "path": str(path)})
+        reply = self._ask({"format": format, "path": str(path), "options": self.options})
         if "reason" in reply:
             return [Skipped(str(path), one_line(reply["reason"]))]
         found = [_parsed(fields) for fields in reply["documents"]]

@@ -1,12 +1,12 @@
 """Child process that parses files and wiki pages, one at a time. `parser.py` runs this file by its path.
 
-A message is the length of its JSON in 4 bytes, big-endian, then the JSON. A request is `{"format", "path"}`, or for a
-page `{"format": "wikitext", "wikitext", "media_namespaces"}`. The reply is `{"documents": […]}`, each the fields of a
-`Parsed`, or `{"reason"}`. For a format of `STREAMS` the replies are any number of `{"parts": […], "last": false}`, then
-one whose `last` is true, or `{"reason"}`.
+A message is the length of its JSON in 4 bytes, big-endian, then the JSON. A request is `{"format", "path"}` with "options",
+or for a page `{"format": "wikitext", "wikitext", "media_namespaces"}`. The reply is `{"documents": […]}`, each the
+fields of a `Parsed`, or `{"reason"}`. For a format of `STREAMS` the replies are any number of
+`{"parts": […], "last": false}`, then one whose `last` is true, or `{"reason"}`.
 
 The parser of a file's format is `parse(path)` in the module of `ragx.corpus.extract` that has its name: it returns a
-`Parsed`, or several.
+`Parsed`, or several. It gets those options that it has parameters for.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -116,7 +117,9 @@ def parse_file(request: dict[str, Any]) -> Any:
     path = Path(request["path"])
     if path.stat().st_size > MAX_FILE_BYTES:
         raise UnreadableError(f"is larger than {MAX_FILE_BYTES >> 20} MB")
-    return import_module(f"ragx.corpus.extract.{request['format']}").parse(path)
+    parse = import_module(f"ragx.corpus.extract.{request['format']}").parse
+    taken = signature(parse).parameters
+    return parse(path, **{name: value for name, value in request.get("options", {}).items() if name in taken})
 
 
 def limit_memory(max_bytes: int) -> None:

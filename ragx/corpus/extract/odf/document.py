@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ragx.corpus.extract.odf.properties import properties
 from ragx.corpus.extract.odf.rows import children, repeat_count, table_rows
 from ragx.corpus.extract.odf.styles import Styles
-from ragx.corpus.extract.office.package import Package, attribute, child, local, parse_xml, useful_title
+from ragx.corpus.extract.office.comment import comment
+from ragx.corpus.extract.office.package import Package, attribute, child, local, parse_xml
 from ragx.corpus.extract.office.sheet import Row, write_rows
 from ragx.corpus.extract.parsed import CELL_SEPARATOR, Parsed, TextBuilder, UnreadableError, clean
 
 _KIND = "an OpenDocument file"
-_LEFT_OUT = frozenset(
-    [
-        "tracked-changes",
-        "annotation",
-        "note-citation",
-        "ruby-text",
-        "table-of-content-source",
-        "index-title-template",
-        "forms",
-        "sequence-decls",
-        "variable-decls",
-        "user-field-decls",
-    ]
-)
+_LEFT_OUT = frozenset((
+    "tracked-changes", "annotation", "note-citation", "ruby-text", "table-of-content-source", "index-title-template",
+    "forms", "sequence-decls", "variable-decls", "user-field-decls",
+))  # fmt: skip
 _SHAPES = ("frame", "g", "custom-shape", "rect", "ellipse", "line", "connector", "caption", "path", "polygon")
 
 
-def parse(path: Path) -> Parsed:
+def parse(path: Path, comments: bool = False) -> Parsed:
     """The text of a document: paragraphs, lists, tables, notes, text boxes, equations, charts, headers and footers.
 
     Raises:
@@ -42,7 +34,7 @@ def parse(path: Path) -> Parsed:
         is_zip = file.read(2) == b"PK"
     if not is_zip and path.suffix.lower().startswith(".fod"):
         root = parse_xml(path.read_bytes())
-        return _Document(root, root, root, lambda name: None).parsed()
+        return _Document(root, root, root, lambda name: None, comments).parsed()
     with Package(path, _KIND) as package:
         if "META-INF/manifest.xml" in package and b"encryption-data" in package.read("META-INF/manifest.xml"):
             raise UnreadableError("is encrypted: save it without a password")
@@ -50,13 +42,14 @@ def parse(path: Path) -> Parsed:
         def part(name: str) -> Any:
             return package.xml(name) if name in package else None
 
-        return _Document(package.xml("content.xml"), part("styles.xml"), part("meta.xml"), part).parsed()
+        return _Document(package.xml("content.xml"), part("styles.xml"), part("meta.xml"), part, comments).parsed()
 
 
 class _Document:
-    def __init__(self, content: Any, styles: Any, meta: Any, part: Callable[[str], Any]) -> None:
+    def __init__(self, content: Any, styles: Any, meta: Any, part: Callable[[str], Any], comments: bool) -> None:
         """Args: `part`: gives the root of another part of the file by its name, or None."""
         self.content, self.styles, self.meta, self.part = content, styles, meta, part
+        self.comments = comments
         self.text = TextBuilder()
         self.paged = False
         self._title = ""
@@ -81,19 +74,8 @@ class _Document:
         missing = [
             f"{count} {kind}{'s' if count > 1 else ''} could not be read" for kind, count in self._unread.items()
         ]
-        title, metadata = self._properties()
+        title, metadata = properties(self.meta)
         return Parsed(self.text.text, title or self._title, self.text.headings, self.paged, metadata, missing)
-
-    def _properties(self) -> tuple[str, dict[str, object]]:
-        fields: dict[str, list[str]] = defaultdict(list)
-        properties = None if self.meta is None else child(self.meta, "meta")
-        for field in () if properties is None else properties:
-            if value := " ".join((field.text or "").split()):
-                fields[local(field)].append(value)
-        author = fields["initial-creator"] or fields["creator"]
-        metadata = {"author": author, "subject": fields["subject"], "keywords": fields["keyword"]}
-        title = useful_title("".join(fields["title"][:1]))
-        return title, {key: ", ".join(values) for key, values in metadata.items() if values}
 
     def write(self, container: Any) -> None:
         """Append the blocks of an element."""
@@ -111,6 +93,9 @@ class _Document:
                     self._write_after()
                 case "table":
                     self._write_table(element)
+                case "annotation" if self.comments:
+                    self._after.append(element)
+                    self._write_after()
                 case kind if kind in _SHAPES:
                     self.text.add("".join(self._drawing(element)))
                     self._write_after()
@@ -133,9 +118,10 @@ class _Document:
                     self.text.add(element)
                 elif isinstance(element, list):
                     self.write(element)
-                elif local(element) == "note-body":
+                elif local(element) in ("note-body", "annotation"):
                     if note := " ".join(self._lines(element)):
-                        self.text.add(f"Note: {note}")
+                        is_comment = local(element) == "annotation"
+                        self.text.add(comment(element.findtext("{*}creator"), note) if is_comment else f"Note: {note}")
                 elif local(element) == "table":
                     self._write_table(element)
                 else:
@@ -151,6 +137,8 @@ class _Document:
                 case "list":
                     yield from self._list_lines(element, "", 1)
                 case "table":
+                    self._after.append(element)
+                case "annotation" if self.comments:
                     self._after.append(element)
                 case kind if kind in _SHAPES:
                     yield from self._drawing(element)
@@ -190,6 +178,8 @@ class _Document:
                     yield "\n"
                 case "note":
                     self._after += element.iterfind("{*}note-body")
+                case "annotation" if self.comments:
+                    self._after.append(element)
                 case kind if kind in _SHAPES:
                     yield from self._drawing(element)
                 case kind if kind not in _LEFT_OUT:

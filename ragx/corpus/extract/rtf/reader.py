@@ -9,26 +9,22 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ragx.corpus.extract.office.comment import comment
 from ragx.corpus.extract.office.package import useful_title, wrong_content
 from ragx.corpus.extract.parsed import CELL_SEPARATOR, Parsed, UnreadableError
-from ragx.corpus.extract.rtf.encodings import CHARACTER_SETS, encoding_of
+from ragx.corpus.extract.rtf.characters import CHARACTER_SETS, CHARACTERS, SYMBOLS, encoding_of
 from ragx.corpus.extract.rtf.story import Story
 
 _TOKEN = re.compile(
     rb"\\(?P<word>[a-zA-Z]{1,32})(?P<number>-?\d{1,10})? ?|\\'(?P<byte>[0-9a-fA-F]{2})|\\(?P<symbol>[\x00-\xff])"
     rb"|(?P<brace>[{}])|(?P<text>[^\\{}\r\n]+)|[\r\n]+"
 )
-_CHARACTERS = {
-    "tab": "\t", "line": "\n", "softline": "\n", "lquote": "‘", "rquote": "’", "ldblquote": "“", "rdblquote": "”",
-    "emdash": "—", "endash": "–", "bullet": "•", "emspace": " ", "enspace": " ", "qmspace": " ",
-    "mden": "/", "msub": "_", "msup": "^",  # of equations
-}  # fmt: skip
-_SYMBOLS = {"~": " ", "_": "-", "\\": "\\", "{": "{", "}": "}", "\t": "\t"}
 _BOXES = ("shptxt", "dptxbxtext")
 _HEADERS = ("header", "headerl", "headerr", "headerf", "footer", "footerl", "footerr", "footerf")
 _PROPERTIES = ("title", "author", "subject", "keywords")
 _LABELS = ("listtext", "pntext")
-_STORIES = frozenset(("footnote", *_BOXES, *_HEADERS, *_PROPERTIES, *_LABELS))
+_COMMENTS = ("atnauthor", "annotation")
+_STORIES = frozenset(("footnote", *_BOXES, *_HEADERS, *_PROPERTIES, *_LABELS, *_COMMENTS))
 _SHOWN = ("fldrslt", "shpinst", "shppict", "result", "ud", "moMath", "moMathPara", "do", "nesttableprops")
 """Optional destinations that are read, at least in part."""
 _SKIPPED = (
@@ -40,7 +36,7 @@ _SKIPPED = (
 _EQUATION_PROPERTIES = re.compile("m[a-zA-Z]*Pr")
 
 
-def parse(path: Path) -> Parsed:
+def parse(path: Path, comments: bool = False) -> Parsed:
     """The text of a document: paragraphs, lists, tables, notes, text boxes, headers and footers.
 
     Raises:
@@ -49,7 +45,7 @@ def parse(path: Path) -> Parsed:
     data = path.read_bytes()
     if not data.lstrip(b"\xef\xbb\xbf\r\n\t ").startswith(b"{\\rtf"):
         raise UnreadableError(wrong_content(path, "an RTF file"))
-    return _Reader(data).parsed()
+    return _Reader(data, comments).parsed()
 
 
 @dataclass(slots=True)
@@ -81,8 +77,10 @@ class _Group:
 
 
 class _Reader:
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, comments: bool) -> None:
         self.data = data
+        self.comments = comments
+        self._author = ""
         self.group = _Group(encoding="cp1252")
         self.groups: list[_Group] = []
         self.stories = [Story()]
@@ -165,6 +163,10 @@ class _Reader:
                 self.headers.append(text)
             elif group.kind in _BOXES:
                 self.stories[-1].after.append(text)
+            elif group.kind == "atnauthor":
+                self._author = " ".join(text.split())
+            elif group.kind == "annotation":
+                self.stories[-1].after += [comment(self._author, text)] if text.strip() else []
             elif text:
                 self.stories[-1].after.append("Note: " + " ".join(text.split()))
 
@@ -202,8 +204,8 @@ class _Reader:
             self._word("par", 0, False)
         elif self._left_out:
             self._left_out -= 1
-        elif symbol in _SYMBOLS:
-            self._add(_SYMBOLS[symbol])
+        elif symbol in SYMBOLS:
+            self._add(SYMBOLS[symbol])
 
     def _word(self, word: str, number: int, has_number: bool) -> None:
         if word == "u":
@@ -217,8 +219,8 @@ class _Reader:
         group, story = self.group, self.stories[-1]
         is_optional, group.is_optional = group.is_optional, False
         match word:
-            case _ if word in _CHARACTERS:
-                self._add(_CHARACTERS[word])
+            case _ if word in CHARACTERS:
+                self._add(CHARACTERS[word])
             case "uc":
                 group.fallback = min(max(number, 0), 10)
             case "f" if self._in("fonttbl"):
@@ -253,7 +255,7 @@ class _Reader:
                 group.encoding = self.fonts.get(self._default_font, "")
             case "deff":
                 self._default_font = number
-            case _ if word in _STORIES:
+            case _ if word in _STORIES and (self.comments or word not in _COMMENTS):
                 group.kind, group.level, group.in_table = word, 0, False
                 self.stories.append(Story())
             case _ if word in _SKIPPED or _EQUATION_PROPERTIES.fullmatch(word):

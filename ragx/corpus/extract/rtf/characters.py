@@ -1,9 +1,15 @@
-"""Encodings of text in RTF files."""
+"""Characters in RTF files: those that control words name, and the encodings of the others."""
 
 from __future__ import annotations
 
 import codecs
 
+CHARACTERS = {
+    "tab": "\t", "line": "\n", "softline": "\n", "lquote": "‘", "rquote": "’", "ldblquote": "“", "rdblquote": "”",
+    "emdash": "—", "endash": "–", "bullet": "•", "emspace": " ", "enspace": " ", "qmspace": " ",
+    "mden": "/", "msub": "_", "msup": "^",  # of equations
+}  # fmt: skip
+SYMBOLS = {"~": " ", "_": "-", "\\": "\\", "{": "{", "}": "}", "\t": "\t"}
 CHARACTER_SETS = {
     0: "cp1252", 77: "mac_roman", 128: "cp932", 129: "cp949", 130: "johab", 134: "gbk", 136: "cp950", 161: "cp1253",
     162: "cp1254", 163: "cp1258", 177: "cp1255", 178: "cp1256", 186: "cp1257", 204: "cp1251", 222: "cp874",
