@@ -119,6 +119,14 @@ def format_of(path: Path, *, look_inside: bool = False) -> Format | None:
     return (named or "text") if (look_inside or named) and b"\0" not in head and _is_utf8(head) else None
 
 
+def attachment_format(path: Path) -> Format | None:
+    """The format as which an attachment of a mail is parsed; None if it is not. Errors as of `format_of`."""
+    format = format_of(path)
+    if format == "csv":
+        return "table"
+    return format if format in EXTRACTED or format == "text" else None
+
+
 def _names_rows(header: bytes) -> bool:
     """Whether the first line of a table names a column of ids and one of texts."""
     names = row_delimiter(header.decode(errors="replace"))[1]

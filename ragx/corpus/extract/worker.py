@@ -1,9 +1,9 @@
 """Child process that parses files and wiki pages, one at a time. `parser.py` runs this file by its path.
 
-A message is the length of its JSON in 4 bytes, big-endian, then the JSON. A request is `{"format", "path"}` with "options",
-or for a page `{"format": "wikitext", "wikitext", "media_namespaces"}`. The reply is `{"documents": […]}`, each the
-fields of a `Parsed`, or `{"reason"}`. For a format of `STREAMS` the replies are any number of
-`{"parts": […], "last": false}`, then one whose `last` is true, or `{"reason"}`.
+A message is the length of its JSON in 4 bytes, big-endian, then the JSON. A request is `{"format", "path", "options"}`;
+the options may be missing. For a page it is `{"format": "wikitext", "wikitext", "media_namespaces"}`. The reply is
+`{"documents": […]}`, each the fields of a `Parsed`, or `{"reason"}`. For a format of `STREAMS` the replies are any
+number of `{"parts": […], "last": false}`, then one whose `last` is true, or `{"reason"}`.
 
 The parser of a file's format is `parse(path)` in the module of `ragx.corpus.extract` that has its name: it returns a
 `Parsed`, or several. It gets those options that it has parameters for.
@@ -33,25 +33,25 @@ PART_SECONDS = 1.0
 """A part of a file of rows is sent when it reaches this much text or time."""
 
 
-def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+def parquet_rows(path: Path, **_: Any) -> Iterator[dict[str, Any]]:
     from ragx.corpus.rows import read_parquet
 
     return map(asdict, read_parquet(path))
 
 
-def wiki_pages(path: Path) -> Iterator[dict[str, Any]]:
+def wiki_pages(path: Path, **_: Any) -> Iterator[dict[str, Any]]:
     from ragx.corpus.wiki.dump import read_pages
 
     return map(asdict, read_pages(path))
 
 
-def mails(path: Path) -> Iterator[dict[str, Any]]:
+def mails(path: Path, attachments: str = "", **_: Any) -> Iterator[dict[str, Any]]:
     from ragx.corpus.extract.mbox import read_mails
 
-    return map(asdict, read_mails(path))
+    return map(asdict, read_mails(path, attachments))
 
 
-STREAMS: dict[str, Callable[[Path], Iterator[dict[str, Any]]]] = {
+STREAMS: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {
     "parquet": parquet_rows,
     "mediawiki": wiki_pages,
     "mbox": mails,
@@ -70,7 +70,7 @@ def stream(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
     parts, chars, started = [], 0, monotonic()
     try:
-        for part in STREAMS[request["format"]](Path(request["path"])):
+        for part in STREAMS[request["format"]](Path(request["path"]), **request.get("options", {})):
             parts.append(part)
             chars += sum(len(value) for value in part.values() if isinstance(value, str))
             if chars > PART_CHARS or monotonic() - started > PART_SECONDS:
