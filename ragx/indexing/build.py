@@ -118,6 +118,11 @@ def build(
             make_shards=make_shards,
             sources=lambda: Records(version, reading.records, {}, report.skipped).lines(),
         )
+    if reading.language.is_foreign and models.only_language(settings.embedder) == "english":
+        report.notes.append(
+            f"most texts are not in English, the only language that {settings.embedder} knows: add"
+            " --embedder multilingual-minilm, and --language if lexical search has a stemmer for theirs"
+        )
     return report
 
 

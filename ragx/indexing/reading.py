@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ragx.config import Chunking
 from ragx.corpus import Skipped, unique_passages
 from ragx.corpus.chunking import check_tokenizer, split_document
+from ragx.corpus.language import LanguageCheck
 from ragx.corpus.reading import FileReader
 from ragx.corpus.seen import Seen
 from ragx.corpus.sources import Entry, SourceFile
@@ -107,6 +108,8 @@ class CorpusReading:
         """Ids of the documents read."""
         self.passages = Seen()
         """Ids of the passages kept."""
+        self.language = LanguageCheck()
+        """Of the documents that are parsed."""
         self._sources = Seen()
         self._chunking, self._tokenizer, self._window = chunking, tokenizer, window
         self._known, self._indexed, self._owners = known or {}, indexed, owners
@@ -169,6 +172,7 @@ class CorpusReading:
             if isinstance(document, Skipped):
                 yield document
             else:
+                self.language.add(document.text)
                 passages = split_document(document, self._chunking, self._tokenizer, self._window)
                 yield Chunked(document.id, document.source, passages, is_parsed=True)
 

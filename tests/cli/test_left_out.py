@@ -127,6 +127,20 @@ def test_an_update_reads_comments_as_the_build_did(ragx: Callable[..., Run], cor
     assert texts() == ["Rents.\n\nComment: In crowns."]
 
 
+def test_texts_that_the_default_embedder_does_not_know_are_noticed_once(ragx: Callable[..., Run], corpus: Path) -> None:
+    german = (
+        "Das alte Haus am Markt hat sieben Zimmer und einen Keller, in dem der Wein lagert. Die Leute im Dorf erzählen,"
+        " dass dort früher eine Schule war und dass der Lehrer im Winter selbst das Holz holte."
+    )
+    assert "--embedder" not in build(ragx, corpus).err
+    for name in ("haus", "hof"):
+        (corpus / f"{name}.txt").write_text(f"{name} {german}")
+    run = build(ragx, corpus, "--replace")
+    (line,) = [line for line in run.err.splitlines() if "--embedder multilingual-minilm" in line]
+    assert "not in English" in line
+    assert "all-minilm-l6-v2" in line
+
+
 def test_the_formats_are_listed(ragx: Callable[..., Run]) -> None:
     assert ".pdf" in ragx("index", "formats").out
     assert ".pdf" in json.loads(ragx("index", "formats", "--json").out)["pdf"]
