@@ -50,6 +50,9 @@ def index_build(
     exclude: Annotated[list[str] | None, typer.Option(help="Glob of files to exclude; repeatable.")] = None,
     archives: Annotated[bool, typer.Option("--archives", help="Also read the files in .zip archives.")] = False,
     comments: Annotated[bool, typer.Option("--comments", help="Also read the comments in office files.")] = False,
+    ocr_pages: Annotated[
+        int | None, typer.Option(min=0, help="Scanned pages to recognise in each PDF file, with ragx[ocr]: 100.")
+    ] = None,
     strict: Strict = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an index of other files without asking.")] = False,
     engine: Engine = "local",
@@ -73,6 +76,7 @@ def index_build(
         "exclude": exclude,
         "archives": archives or None,
         "comments": comments or None,
+        "ocr_pages": ocr_pages,
     }
     settings = load_settings(
         IndexSettings,

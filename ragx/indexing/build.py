@@ -198,7 +198,7 @@ def lies_in(source: str, places: Collection[str]) -> bool:
 
 def parse_options(settings: IndexSettings) -> dict[str, object]:
     """What the settings ask of the parsers of files."""
-    return {"comments": settings.comments}
+    return {"comments": settings.comments, "ocr_pages": settings.ocr_pages}
 
 
 def readable(source: str | WheelFile | DatasetSource) -> Path | DatasetSource:

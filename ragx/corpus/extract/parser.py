@@ -21,7 +21,7 @@ from ragx.corpus.extract.parsed import Parsed, clean
 from ragx.corpus.formats import Format
 
 MAX_SECONDS = 60.0
-"""Time limit for one file, or for the next part of a file of rows."""
+"""Time limit for one file, for the next part of a file of rows, or for the next scanned page."""
 MAX_MEMORY_BYTES = 2 << 30
 """Address space of the child process; not enforced on Windows and macOS."""
 _MAX_REPLY_BYTES = 1 << 30
@@ -71,6 +71,8 @@ class Parser:
         """
         options = {**self.options, "attachments": attachments}
         reply = self._ask({"format": format, "path": str(path), "options": options})
+        while "working" in reply:
+            reply = self._ask(None)
         if "reason" in reply:
             return [Skipped(str(path), one_line(reply["reason"]))]
         found = [_parsed(fields) for fields in reply["documents"]]
