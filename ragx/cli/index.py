@@ -15,6 +15,7 @@ from ragx.cli.options import Address, Device, Dtype, Engine, EngineName, IndexFo
 from ragx.config import EncodingOptions
 from ragx.errors import ConfigError, RagxError
 from ragx.util.terminal import notice, waiting
+from ragx.util.text import counted
 
 if TYPE_CHECKING:
     from ragx.config import DatasetSource, WheelFile
@@ -103,8 +104,8 @@ def index_build(
         _report_skipped(report)
         counts = report.counts
         notice(
-            f"{counts.documents} documents, {counts.passages} passages indexed in {folder}"
-            f" ({counts.duplicates} duplicate and {counts.empty} empty passages dropped{_skipped(report)})"
+            f"{counted(counts.documents, 'document')}, {counted(counts.passages, 'passage')} indexed in {folder}"
+            f" (dropped as duplicate: {counts.duplicates:,}, as empty: {counts.empty:,}{_skipped(report)})"
         )
         if reader is not None:
             _encode(folder, reader, encoding, engine)
@@ -258,7 +259,7 @@ def _encode(folder: Path, reader: CepeReader, options: EncodingOptions, engine: 
     if engine == "ray":
         encode = cluster_encoding(options.model, reader, device=options.device, bits=options.bits)
     filled = encode_index(folder, reader, encode)
-    notice(f"{filled.encoded} passages encoded, {filled.present} already on disk")
+    notice(f"{counted(filled.encoded, 'passage')} encoded, {filled.present} already on disk")
     if not filled.complete:
         notice("not all encodings fit on disk: `ask` computes the rest when needed; increase --cache-size")
 

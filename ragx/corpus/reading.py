@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from ragx.config import DatasetSource
-from ragx.corpus.archive import unpack
+from ragx.corpus.archive import decompress, unpack
 from ragx.corpus.document import Document, Skipped
 from ragx.corpus.extract.parser import MAX_MEMORY_BYTES, MAX_SECONDS, Attachment, Parser
 from ragx.corpus.formats import EXTRACTED, attachment_format
@@ -154,9 +154,10 @@ class FileReader:
                     yield from self._contents(file, (_dated(entry, file.path) for entry in mails), depth + 1)
                 case "mediawiki":
                     yield from self._wiki_articles(file.path)
-                case "archive":
+                case "archive" | "compressed":
+                    open_file = unpack if file.format == "archive" else decompress
                     with TemporaryDirectory(prefix="ragx-", ignore_cleanup_errors=True) as folder:
-                        yield from self._contents(file, unpack(file.path, Path(folder)), depth)
+                        yield from self._contents(file, open_file(file.path, Path(folder)), depth)
                 case _:
                     for entry in read_text(file.path, file.id):
                         yield _dated(entry, file.path)

@@ -53,7 +53,7 @@ def test_documents_and_what_was_skipped_are_listed(ragx: Callable[..., Run], cor
     (document,) = json.loads(ragx("index", "docs", "--index", "./index", "--json").out)
     assert (document["id"], document["passages"]) == ("snow.txt", 1)
     assert document["metadata"].keys() >= {"modified"}
-    assert "snow.txt  (1 passages)" in ragx("index", "docs", "--index", "./index").out
+    assert "snow.txt  (1 passage)" in ragx("index", "docs", "--index", "./index").out
     skipped = json.loads(ragx("index", "docs", "--skipped", "--index", "./index", "--json").out)
     assert {Path(each["source"]).name for each in skipped} == {"photo.PNG", "sound.flac", "bad.pdf"}
     assert all(each["reason"] for each in skipped)

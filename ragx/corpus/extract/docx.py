@@ -20,6 +20,7 @@ from ragx.corpus.extract.office.package import Package, attribute, child, descri
 from ragx.corpus.extract.office.paragraph_style import Style, read_styles, with_own
 from ragx.corpus.extract.office.symbol import symbol
 from ragx.corpus.extract.parsed import CELL_SEPARATOR, REPEATED_CHARS, Parsed, TextBuilder, clean
+from ragx.util.text import counted
 
 _LEFT_OUT = frozenset(("del", "moveFrom", "delText", "instrText", "rt", "pPr", "rPr", "sectPr", "sdtPr"))
 
@@ -100,7 +101,7 @@ class _Document:
         self.text = text
 
     def missing(self) -> list[str]:
-        return [f"{count} {kind}{'s' if count > 1 else ''} could not be read" for kind, count in self._unread.items()]
+        return [f"{counted(count, kind)} could not be read" for kind, count in self._unread.items()]
 
     def _write_paragraph(self, paragraph: Any) -> None:
         properties = child(paragraph, "pPr")

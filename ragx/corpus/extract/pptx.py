@@ -11,6 +11,7 @@ from ragx.corpus.extract.office.comment import slide_comments
 from ragx.corpus.extract.office.drawing import body_text, paragraph_text, related_text, table_rows
 from ragx.corpus.extract.office.package import Package, attribute, child, description, local
 from ragx.corpus.extract.parsed import Parsed, TextBuilder, UnreadableError
+from ragx.util.text import counted
 
 _TITLES = ("title", "ctrTitle")
 _LISTS = ("", "body", "obj")
@@ -54,7 +55,7 @@ def parse(path: Path, comments: bool = False) -> Parsed:
         missing = [
             f"{_slides(damaged)} could not be read; the first {reason}" if damaged else "",
             f"{_slides(pictures)}: only pictures, no text" if pictures else "",
-            f"{objects} embedded object{'s' if objects > 1 else ''} could not be read" if objects else "",
+            f"{counted(objects, 'embedded object')} could not be read" if objects else "",
         ]
         title, metadata = package.properties()
         first = next((heading.text for heading in text.headings), "")

@@ -15,6 +15,7 @@ from ragx.corpus.extract.office.comment import comment
 from ragx.corpus.extract.office.package import Package, attribute, child, local, parse_xml
 from ragx.corpus.extract.office.sheet import Row, write_rows
 from ragx.corpus.extract.parsed import CELL_SEPARATOR, Parsed, TextBuilder, UnreadableError, clean
+from ragx.util.text import counted
 
 _KIND = "an OpenDocument file"
 _LEFT_OUT = frozenset((
@@ -71,9 +72,7 @@ class _Document:
                 case "text":
                     self.write(section)
                     self._write_headers()
-        missing = [
-            f"{count} {kind}{'s' if count > 1 else ''} could not be read" for kind, count in self._unread.items()
-        ]
+        missing = [f"{counted(count, kind)} could not be read" for kind, count in self._unread.items()]
         title, metadata = properties(self.meta)
         return Parsed(self.text.text, title or self._title, self.text.headings, self.paged, metadata, missing)
 

@@ -14,6 +14,7 @@ from ragx.corpus.extract.office.package import useful_title, wrong_content
 from ragx.corpus.extract.parsed import CELL_SEPARATOR, Parsed, UnreadableError
 from ragx.corpus.extract.rtf.characters import CHARACTER_SETS, CHARACTERS, SYMBOLS, encoding_of
 from ragx.corpus.extract.rtf.story import Story
+from ragx.util.text import counted
 
 _TOKEN = re.compile(
     rb"\\(?P<word>[a-zA-Z]{1,32})(?P<number>-?\d{1,10})? ?|\\'(?P<byte>[0-9a-fA-F]{2})|\\(?P<symbol>[\x00-\xff])"
@@ -128,7 +129,7 @@ class _Reader:
         self._flush()
         missing = ["its end is missing"] if self.groups else []
         if self._objects:
-            missing.append(f"{self._objects} embedded object{'s' if self._objects > 1 else ''} could not be read")
+            missing.append(f"{counted(self._objects, 'embedded object')} could not be read")
         while self.groups:
             self._close()
         story = self.stories[0]
