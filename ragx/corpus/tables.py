@@ -22,6 +22,8 @@ _HEADER_CHARS = 300
 _NAME_CHARS = 80
 """Longest name of a column."""
 _LEAST_ROWS = 2
+_SHORT = 2.0
+"""Mean length of the other rows in units of that of a header that nothing else tells."""
 _LEAST_SHARE = 0.5
 """Of the lines below the header: rows with as many cells. Others are parts of cells, or headings of some rows."""
 
@@ -40,7 +42,7 @@ def find_tables(text: str) -> Iterator[Table]:
     """The tables of a text in order: blocks of lines whose first row of cells names the columns.
 
     No cell of such a row is a value, or is repeated in its column. Two columns of text may just as well be names and
-    values, unless a line is drawn below the first row.
+    values, unless a line is drawn below the first row, or the others are much longer.
     """
     if not _CELL_END.search(text):
         return
@@ -58,7 +60,7 @@ def _table(text: str, start: int, end: int) -> Table | None:
     header: tuple[int, str] | None = None
     names: list[str] = []
     is_certain = False
-    rows = lines = lines_to_last = last = 0
+    rows = lines = lines_to_last = last = chars = 0
     for line in text[start:end].split("\n"):
         cells = _cells(line)
         if header is None and len(cells) > 1:
@@ -73,9 +75,11 @@ def _table(text: str, start: int, end: int) -> Table | None:
                 if cells != names and any(cell == name != "" for cell, name in zip(cells, names, strict=True)):
                     return None  # the first row is one like the others
                 is_certain = is_certain or len(cells) > 2 or (not rows and any(map(_is_value, cells)))
-                rows, lines_to_last, last = rows + 1, lines, start + len(line)
+                rows, lines_to_last, last, chars = rows + 1, lines, start + len(line), chars + len(line)
         start += len(line) + 1
-    if header is None or not is_certain or rows < _LEAST_ROWS or rows < _LEAST_SHARE * lines_to_last:
+    if header is None or rows < _LEAST_ROWS or rows < _LEAST_SHARE * lines_to_last:
+        return None
+    if not is_certain and chars < _SHORT * rows * len(header[1]):
         return None
     return Table(header[0], last, header[1])
 

@@ -143,6 +143,12 @@ def test_a_drawn_line_marks_the_header_of_two_columns_of_text() -> None:
     assert last.headings == "| Name | Job |"
 
 
+def test_a_header_of_two_columns_of_text_is_much_shorter_than_the_rows() -> None:
+    rows = [("Option", "Meaning"), *((f"option-{letter}", "grinds the corn twice as fine") for letter in "abcd")]
+    *_, last = passages_of("\n".join(map(" | ".join, rows)), 9)
+    assert last.headings == "Option | Meaning"
+
+
 def test_rows_over_all_columns_and_notes_do_not_end_a_table() -> None:
     lines = ["Station | Height | Snow", "The north", "hut 1 | 100 m | 1 cm", "\nNote: Closed in May.", "The south"]
     *_, last = passages_of("\n".join([*lines, "hut 2 | 200 m | 2 cm", "hut 3 | 300 m | 3 cm"]), 8)
