@@ -19,6 +19,7 @@ from ragx.corpus.extract.pdf.hyphens import join_words
 from ragx.corpus.extract.pdf.layout import Line, lines_of
 from ragx.corpus.extract.pdf.repeats import without_repeats
 from ragx.corpus.extract.pdf.words import Word, annotated_words, drawn_words
+from ragx.util.text import counted
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfPage
@@ -173,8 +174,8 @@ def _recognise(
         failed = f"recognition failed on the first or took over {ocr.PAGE_SECONDS:g} seconds"
         yield f"{_ranges(empty[done:])} no text: {failed}: {advice}"
     elif rest := empty[limit:]:
-        pages_option = f"build the index with `--ocr-pages {len(empty)}`"
-        yield f"{_ranges(rest)} no text: it is recognised on {limit} pages of a file: {pages_option}, or {advice}"
+        stops = f"recognition stops after {counted(limit, 'page')} of a file"
+        yield f"{_ranges(rest)} no text: {stops}: build the index with `--ocr-pages {len(empty)}`, or {advice}"
 
 
 def _shows_something(page: PdfPage) -> bool:
