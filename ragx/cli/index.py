@@ -52,7 +52,8 @@ def index_build(
     archives: Annotated[bool, typer.Option("--archives", help="Also read the files in .zip archives.")] = False,
     comments: Annotated[bool, typer.Option("--comments", help="Also read the comments in office files.")] = False,
     ocr_pages: Annotated[
-        int | None, typer.Option(min=0, help="Scanned pages to recognise in each PDF file, with ragx[ocr]: 100.")
+        int | None,
+        typer.Option(min=0, help="Scanned pages to recognise in each PDF file, with ragx[ocr]. Default: 100."),
     ] = None,
     strict: Strict = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an index of other files without asking.")] = False,

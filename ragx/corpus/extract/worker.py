@@ -34,19 +34,19 @@ PART_SECONDS = 1.0
 """A part of a file of rows is sent when it reaches this much text or time."""
 
 
-def parquet_rows(path: Path, **_: Any) -> Iterator[dict[str, Any]]:
+def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     from ragx.corpus.rows import read_parquet
 
     return map(asdict, read_parquet(path))
 
 
-def wiki_pages(path: Path, **_: Any) -> Iterator[dict[str, Any]]:
+def wiki_pages(path: Path) -> Iterator[dict[str, Any]]:
     from ragx.corpus.wiki.dump import read_pages
 
     return map(asdict, read_pages(path))
 
 
-def mails(path: Path, attachments: str = "", **_: Any) -> Iterator[dict[str, Any]]:
+def mails(path: Path, attachments: str) -> Iterator[dict[str, Any]]:
     from ragx.corpus.extract.mbox import read_mails
 
     return map(asdict, read_mails(path, attachments))
