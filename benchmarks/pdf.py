@@ -5,8 +5,8 @@
 FOLDER holds PDF files. `--generate` first writes files of known text into it: two columns drawn row by row, rotated,
 letter-spaced, a table, a form. The reference of `a.pdf` is `a.txt` beside it or, without one, the output of Poppler's
 `pdftotext`. Recall is the share of the reference's words that the text has, order the share of its runs of three words;
-both leave case, hyphenation and ligatures aside. Prints a Markdown table of the mean over files; libraries that are
-not installed are left out.
+both leave case, hyphenation and ligatures aside. `rapidocr` recognises the text on images of the pages, and only runs
+if it is named. Prints a Markdown table of the mean over files; libraries that are not installed are left out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--generate", action="store_true", help="write files of known text into the folder first")
-    parser.add_argument("--only", nargs="+", choices=EXTRACTORS, default=list(EXTRACTORS))
+    parser.add_argument("--only", nargs="+", choices=EXTRACTORS, default=list(EXTRACTORS)[:-1])
     parser.add_argument("--files", action="store_true", help="print the figures of each file as well")
     options = parser.parse_args()
     if options.generate:
@@ -65,7 +65,7 @@ def row(name: str, extract: Callable[[Path], str], references: dict[Path, str], 
             print(f"{name} {path.name}: {recalls[-1]:.3f} {orders[-1]:.3f}")
     shown = f"{name} {version(name)}"
     means = [sum(values) / len(values) for values in (recalls, orders)]
-    return f"| {shown} | {means[0]:.3f} | {means[1]:.3f} | {pages / seconds:.1f} | {failures} |"
+    return f"| {shown} | {means[0]:.3f} | {means[1]:.3f} | {pages / seconds:.3g} | {failures} |"
 
 
 def words(text: str) -> list[str]:
@@ -91,6 +91,29 @@ def with_ragx(path: Path) -> str:
     from ragx.corpus.extract.pdf import parse
 
     return parse(path).text
+
+
+def with_ocr(path: Path) -> str:
+    """ragx on images of the pages: what it recognises with `ragx[ocr]`."""
+    from io import BytesIO
+    from tempfile import NamedTemporaryFile
+
+    from pypdfium2 import PdfDocument
+    from reportlab.lib.utils import ImageReader
+    from reportlab.pdfgen.canvas import Canvas
+
+    with NamedTemporaryFile(suffix=".pdf") as file:
+        document = PdfDocument(path)
+        document.init_forms()
+        canvas = Canvas(file.name)
+        for page in document:
+            image = BytesIO()
+            page.render(scale=OCR_DOTS_PER_INCH / 72).to_pil().save(image, "PNG")
+            canvas.setPageSize(page.get_size())
+            canvas.drawImage(ImageReader(image), 0, 0, *page.get_size())
+            canvas.showPage()
+        canvas.save()
+        return with_ragx(Path(file.name))
 
 
 def with_pypdf(path: Path) -> str:
@@ -139,7 +162,9 @@ EXTRACTORS: dict[str, Callable[[Path], str]] = {
     "pdfplumber": with_pdfplumber,
     "kreuzberg": with_kreuzberg,
     "pdf_oxide": with_pdf_oxide,
+    "rapidocr": with_ocr,
 }
+OCR_DOTS_PER_INCH = 200
 
 LEFT = "The glacier retreats faster every summer because dark soil absorbs the sunlight that snow would reflect."
 RIGHT = "Farmers in the valley below store the water of spring in ponds and lead it to the fields through canals."

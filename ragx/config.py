@@ -83,6 +83,10 @@ Language = Literal[
 ]  # fmt: skip
 
 
+OCR_PAGES = 100
+"""Scanned pages of a file that are recognised by default, which takes a few seconds each."""
+
+
 class IndexSettings(Settings):
     """An index recipe (`indexes/*.yaml`): what to read and how to index it."""
 
@@ -92,6 +96,10 @@ class IndexSettings(Settings):
     exclude: list[str] = []
     archives: bool = False
     """Read the files in .zip archives."""
+    comments: bool = False
+    """Read the comments in office files."""
+    ocr_pages: int = Field(default=OCR_PAGES, ge=0)
+    """Scanned pages of a PDF file to recognise, with `ragx[ocr]`."""
     chunking: Chunking = Chunking()
     embedder: str = "all-minilm-l6-v2"
     faiss: str = "Flat"

@@ -50,7 +50,8 @@ class Passage:
     metadata: str = ""
     """Additional data stored with the passage: a JSON object, or nothing."""
     headings: str = ""
-    """The headings above it, outermost first, as in "Installation > From source"; its own and the title left out."""
+    """The headings above it, outermost first, as in "Installation > From source"; its own and the title left out. On a
+    line of its own: the header of the table in which it begins."""
     page: int = 0
     """The page on which it begins, from 1; 0 where the document has no pages. Form feeds in it begin new pages."""
 

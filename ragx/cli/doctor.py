@@ -17,6 +17,7 @@ from ragx.index import Index, read_manifest
 from ragx.index.names import default_index, named_indexes
 from ragx.util.device import cpu_flags, default_device, default_dtype
 from ragx.util.folders import cache_home
+from ragx.util.text import counted
 
 _PACKAGES = ("torch", "transformers", "sentence-transformers", "faiss-cpu", "faiss-gpu", "tantivy", "bitsandbytes")
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
@@ -98,7 +99,7 @@ def _embedder(folder: Path) -> str:
 
 def _describe(folder: Path) -> str:
     try:
-        return f"{folder} ({len(Index.open(folder))} passages)"
+        return f"{folder} ({counted(len(Index.open(folder)), 'passage')})"
     except RagxError as error:
         return str(error)
 

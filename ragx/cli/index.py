@@ -15,6 +15,7 @@ from ragx.cli.options import Address, Device, Dtype, Engine, EngineName, IndexFo
 from ragx.config import EncodingOptions
 from ragx.errors import ConfigError, RagxError
 from ragx.util.terminal import notice, waiting
+from ragx.util.text import counted
 
 if TYPE_CHECKING:
     from ragx.config import DatasetSource, WheelFile
@@ -49,6 +50,11 @@ def index_build(
     include: Annotated[list[str] | None, typer.Option(help="Glob of files to read in folders; repeatable.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Glob of files to exclude; repeatable.")] = None,
     archives: Annotated[bool, typer.Option("--archives", help="Also read the files in .zip archives.")] = False,
+    comments: Annotated[bool, typer.Option("--comments", help="Also read the comments in office files.")] = False,
+    ocr_pages: Annotated[
+        int | None,
+        typer.Option(min=0, help="Scanned pages to recognise in each PDF file, with ragx[ocr]. Default: 100."),
+    ] = None,
     strict: Strict = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an index of other files without asking.")] = False,
     engine: Engine = "local",
@@ -71,6 +77,8 @@ def index_build(
         "include": include,
         "exclude": exclude,
         "archives": archives or None,
+        "comments": comments or None,
+        "ocr_pages": ocr_pages,
     }
     settings = load_settings(
         IndexSettings,
@@ -97,8 +105,8 @@ def index_build(
         _report_skipped(report)
         counts = report.counts
         notice(
-            f"{counts.documents} documents, {counts.passages} passages indexed in {folder}"
-            f" ({counts.duplicates} duplicate and {counts.empty} empty passages dropped{_skipped(report)})"
+            f"{counted(counts.documents, 'document')}, {counted(counts.passages, 'passage')} indexed in {folder}"
+            f" (dropped as duplicate: {counts.duplicates:,}, as empty: {counts.empty:,}{_skipped(report)})"
         )
         if reader is not None:
             _encode(folder, reader, encoding, engine)
@@ -252,7 +260,7 @@ def _encode(folder: Path, reader: CepeReader, options: EncodingOptions, engine: 
     if engine == "ray":
         encode = cluster_encoding(options.model, reader, device=options.device, bits=options.bits)
     filled = encode_index(folder, reader, encode)
-    notice(f"{filled.encoded} passages encoded, {filled.present} already on disk")
+    notice(f"{counted(filled.encoded, 'passage')} encoded, {filled.present} already on disk")
     if not filled.complete:
         notice("not all encodings fit on disk: `ask` computes the rest when needed; increase --cache-size")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ragx.types import Answer, Citation, Hit, place
 from ragx.util.terminal import plain
+from ragx.util.text import counted
 
 if TYPE_CHECKING:
     from ragx.corpus.document import Skipped
@@ -108,14 +109,16 @@ def index_info(folder: Path, manifest: Manifest) -> dict[str, object]:
 
 def index_line(info: Mapping[str, object]) -> str:
     """A named index in one line."""
-    content = info.get("error") or f"{info['documents']:,} documents, {info['passages']:,} passages"
+    content = info.get("error") or ", ".join(
+        counted(int(str(info[key])), key[:-1]) for key in ("documents", "passages")
+    )
     return f"{info['name']:<16} {plain(str(content))}  ({plain(str(info['folder']))})"
 
 
 def document_lines(document: IndexedDocument) -> str:
     """A document: its id, number of passages, title and source, and its metadata if any."""
     origin = ", ".join(filter(None, (document.title, document.source)))
-    lines = [f"{plain(document.id)}  ({document.passages} passages)", f"     {plain(origin)}"]
+    lines = [f"{plain(document.id)}  ({counted(document.passages, 'passage')})", f"     {plain(origin)}"]
     if document.metadata:
         lines.append(f"     {plain(', '.join(f'{name}: {value}' for name, value in document.metadata.items()))}")
     return "\n".join(lines)

@@ -5,6 +5,8 @@ formats.py   which format a file has
 reading.py   files -> documents, several at a time
 extract/     a module for each format that needs a parser, run in child processes
 chunking.py  documents -> passages, without empty and repeated ones
+origins.py   the headings and the header of the table above a passage (tables.py), its page
+language.py  whether the texts are in English
 questions.py questions with their answers and gold passages
 """
 

@@ -1,4 +1,4 @@
-"""The files in zip archives, unpacked one by one."""
+"""The files in zip archives, unpacked one by one, and compressed files."""
 
 from __future__ import annotations
 
@@ -14,15 +14,37 @@ from pathlib import Path
 
 from ragx.corpus.document import Skipped
 from ragx.corpus.formats import format_of
-from ragx.util.compressed import UNREADABLE
+from ragx.util.compressed import UNREADABLE, open_bytes
 
 MAX_MEMBERS = 100_000
 MAX_UNPACKED_BYTES = 1 << 30
 """Total of the files that are unpacked."""
+_CHUNK_BYTES = 1 << 20
 _ENCRYPTED = 0x1
 _UTF8 = 0x800
 """Flags of a member (APPNOTE.TXT 6.3.10, section 4.4.4)."""
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*]')
+
+
+def decompress(path: Path, folder: Path) -> Iterator[tuple[str, Path] | Skipped]:
+    """The file in a compressed one, in a new folder in `folder`, with its name.
+
+    Raises:
+        OSError, EOFError, zlib.error, lzma.LZMAError: it cannot be read.
+    """
+    target = folder / "0" / path.stem[-60:]
+    target.parent.mkdir()
+    left = MAX_UNPACKED_BYTES
+    with open_bytes(path) as packed, target.open("wb") as file:
+        while data := packed.read(_CHUNK_BYTES):
+            left -= len(data)
+            if left < 0:
+                yield Skipped(str(path), f"unpacks to more than {MAX_UNPACKED_BYTES >> 20:,} MB")
+                return
+            file.write(data)
+    modified = path.stat().st_mtime
+    os.utime(target, (modified, modified))
+    yield path.stem, target
 
 
 def unpack(path: Path, folder: Path) -> Iterator[tuple[str, Path] | Skipped]:

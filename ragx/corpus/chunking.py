@@ -12,7 +12,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ragx.config import Chunking
-from ragx.corpus.document import Document, Heading
+from ragx.corpus.document import Document
+from ragx.corpus.origins import Origins
 from ragx.corpus.seen import Seen
 from ragx.errors import CorpusError
 from ragx.types import Passage
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 Span = tuple[int, int]
 """Character offsets of the first character and after the last one."""
 
-HEADING_SEPARATOR = " > "
 _LONGEST_WORD = 50
 _IDEOGRAPH = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_IDEOGRAPH}]|[^\s{_IDEOGRAPH}]{{1,{_LONGEST_WORD}}}")
@@ -112,7 +112,7 @@ def split_document(
         if chunking.unit == "words" and tokenizer is not None and tokenizer.is_fast and window is not None:
             spans = _fitting(document, spans, tokenizer, window)
     position = -1
-    origins = _Origins(document)
+    origins = Origins(document)
     for position, (start, end) in enumerate(spans):
         yield _passage(document, position, start, end, origins)
     if position < 0:
@@ -143,7 +143,7 @@ def _fitting(
     document: Document, spans: Iterable[Span], tokenizer: PreTrainedTokenizerBase, window: int
 ) -> Iterator[Span]:
     """The spans, with those divided that probably exceed the embedder's window beside the title and headings."""
-    origins = _Origins(document)
+    origins = Origins(document)
 
     @lru_cache(maxsize=4)
     def length(text: str) -> int:
@@ -161,36 +161,6 @@ def _fitting(
                 if done < start + last:  # several tokens can be parts of one character
                     yield max(done, start + first), start + last
                     done = start + last
-
-
-class _Origins:
-    """Tells the headings and pages of spans that begin later and later in a document."""
-
-    def __init__(self, document: Document) -> None:
-        self._document = document
-        self._next = 0
-        self._path: list[Heading] = []
-        self._page, self._counted = 1, 0
-
-    def headings(self, start: int) -> str:
-        """The headings above a span, without the document's title."""
-        headings = self._document.headings
-        while self._next < len(headings) and headings[self._next].start < start:
-            heading = headings[self._next]
-            self._path = [above for above in self._path if above.level < heading.level] + [heading]
-            self._next += 1
-        path = self._path
-        if self._next < len(headings) and headings[self._next].start == start:  # the span begins with a heading
-            path = [above for above in path if above.level < headings[self._next].level]
-        return HEADING_SEPARATOR.join(heading.text for heading in path if heading.text != self._document.title)
-
-    def page(self, start: int) -> int:
-        """The page on which a span begins; 0 where there are none."""
-        if not self._document.paged:
-            return 0
-        self._page += self._document.text.count("\f", self._counted, start)
-        self._counted = start
-        return self._page
 
 
 def unique_passages(passages: Iterable[Passage], counts: PassageCounts, texts: Seen | None = None) -> Iterator[Passage]:
@@ -215,7 +185,7 @@ def text_key(text: str) -> str:
     return blake2b(" ".join(text.split()).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def _passage(document: Document, position: int, start: int, end: int, origins: _Origins) -> Passage:
+def _passage(document: Document, position: int, start: int, end: int, origins: Origins) -> Passage:
     return Passage(
         id=f"{document.id}#{position}",
         document=document.id,

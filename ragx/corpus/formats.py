@@ -13,7 +13,7 @@ from ragx.util.compressed import COMPRESSED, open_bytes
 Format = Literal[
     "text", "markdown", "rst", "org", "latex", "subtitles", "json", "yaml", "xml", "man", "code", "notebook",
     "table", "html", "epub", "eml", "msg", "mbox", "pdf", "docx", "pptx", "xlsx", "xls", "odf", "rtf", "doc", "jsonl",
-    "csv", "parquet", "dpr", "mediawiki", "archive",
+    "csv", "parquet", "dpr", "mediawiki", "archive", "compressed",
 ]  # fmt: skip
 
 SUFFIXES: dict[Format, str] = {
@@ -23,7 +23,7 @@ SUFFIXES: dict[Format, str] = {
     "org": ".org",
     "latex": ".tex",
     "subtitles": ".srt .vtt",
-    "json": ".json",
+    "json": ".json .jsonc",
     "yaml": ".yaml .yml",
     "code": (
         ".py .pyi .js .mjs .cjs .jsx .ts .tsx .go .java .c .h .cc .cpp .cxx .hh .hpp .rs .rb .sh .bash .cs .php "
@@ -77,6 +77,7 @@ BY_CONTENT: dict[Format, str] = {
     "csv": f".csv .tsv with columns of ids and texts, also {' '.join(COMPRESSED)}",
     "dpr": '.tsv with the header "id, text, title"',
     "mediawiki": f".xml dumps of MediaWiki, also {' '.join(COMPRESSED)}",
+    "compressed": f"a file of any other format, but an archive, with {' '.join(COMPRESSED)}",
 }
 _BY_CONTENT = {*_TABLES, ".xml", *COMPRESSED}
 _BY_NAME = {name: format for format, names in _NAMES.items() for name in names.split()}
@@ -114,9 +115,27 @@ def format_of(path: Path, *, look_inside: bool = False) -> Format | None:
         return "man"
     if is_numbered and _BY_SUFFIX.get(Path(path.stem).suffix.lower()) == "text":
         return "text"
-    if suffix in _BY_SUFFIX or suffix in COMPRESSED:
-        return _BY_SUFFIX.get(suffix)
+    if suffix in COMPRESSED:
+        return "compressed" if _is_named(Path(path.stem)) else None
+    if suffix in _BY_SUFFIX:
+        return _BY_SUFFIX[suffix]
     return (named or "text") if (look_inside or named) and b"\0" not in head and _is_utf8(head) else None
+
+
+def _is_named(path: Path) -> bool:
+    """Whether the name of a file, without the suffix of its compression, can be that of a format, but an archive."""
+    suffix = path.suffix.lower()
+    if suffix in _BY_SUFFIX:
+        return _BY_SUFFIX[suffix] != "archive"
+    return path.stem.lower() in _BY_NAME or _MAN_SUFFIX.fullmatch(suffix) is not None
+
+
+def attachment_format(path: Path) -> Format | None:
+    """The format as which an attachment of a mail is parsed; None if it is not. Errors as of `format_of`."""
+    format = format_of(path)
+    if format == "csv":
+        return "table"
+    return format if format in EXTRACTED or format == "text" else None
 
 
 def _names_rows(header: bytes) -> bool:

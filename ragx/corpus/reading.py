@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from ragx.config import DatasetSource
-from ragx.corpus.archive import unpack
+from ragx.corpus.archive import decompress, unpack
 from ragx.corpus.document import Document, Skipped
-from ragx.corpus.extract.parser import MAX_MEMORY_BYTES, MAX_SECONDS, Parser
-from ragx.corpus.formats import EXTRACTED
+from ragx.corpus.extract.parser import MAX_MEMORY_BYTES, MAX_SECONDS, Attachment, Parser
+from ragx.corpus.formats import EXTRACTED, attachment_format
 from ragx.corpus.rows import read_csv, read_dpr, read_jsonl
 from ragx.corpus.sources import Entry, SourceFile, find_files, unreadable
 from ragx.corpus.text import read_text
@@ -31,7 +32,11 @@ MAX_WORKERS = 8
 STARTED_PER_WORKER = 4
 """Files, or wiki pages, that are being parsed or wait for their turn: one slow file then delays no other."""
 
+MAX_DEPTH = 2
+"""Levels of attachments that are read: those of a mail, and those of a mail attached to it."""
+
 T = TypeVar("T")
+_Started = tuple[str, Path | None, Iterator[Document | Skipped]]
 
 
 def read_documents(
@@ -63,12 +68,15 @@ class FileReader:
         *,
         max_seconds: float = MAX_SECONDS,
         max_memory_bytes: int = MAX_MEMORY_BYTES,
+        options: Mapping[str, object] | None = None,
     ) -> None:
-        """Args: `workers`: processes, None: one per CPU core, up to `MAX_WORKERS`; the limits are those of `Parser`."""
+        """Args: `workers`: processes, None: one per CPU core, up to `MAX_WORKERS`; the others are those of `Parser`."""
         self.workers = workers or min(MAX_WORKERS, _cores())
         self._threads = ThreadPoolExecutor(self.workers, "ragx-parse")
-        self._rows, *parsers = (Parser(max_seconds, max_memory_bytes) for _ in range(self.workers + 1))
+        self._rows, *parsers = (Parser(max_seconds, max_memory_bytes, options) for _ in range(self.workers + 1))
         self._parsers = parsers
+        self._folder = TemporaryDirectory(prefix="ragx-", ignore_cleanup_errors=True)
+        self._numbers = count()
         self._idle: SimpleQueue[Parser] = SimpleQueue()
         for parser in parsers:  # as many as threads, so that none waits for a parser
             self._idle.put(parser)
@@ -87,24 +95,26 @@ class FileReader:
         self._threads.shutdown()
         for parser in (self._rows, *self._parsers):
             parser.close()
+        self._folder.cleanup()
 
     def read(self, entries: Iterable[Entry]) -> Iterator[Document | Skipped]:
         """The documents of files and datasets, in order."""
         for documents in self.ahead(map(self.start, entries)):
             yield from documents
 
-    def start(self, entry: Entry) -> Iterator[Document | Skipped]:
+    def start(self, entry: Entry, depth: int = 0) -> Iterator[Document | Skipped]:
         """The documents of a file or dataset. A file of `EXTRACTED` is parsed from now on, others when iterated.
 
-        Iterate over one at a time.
+        Iterate over one at a time. `depth`: of mails around an attachment.
         """
         if isinstance(entry, Skipped):
             return iter([_valid(entry)])
         if not isinstance(entry, SourceFile):
             return entry.documents
         if entry.format in EXTRACTED:
-            return self._results([self._threads.submit(self._parse, entry)])
-        return map(_valid, self._stream(entry))
+            parsed = self._threads.submit(self._parse, entry, self._attachments(depth))
+            return map(_valid, self._contents(entry, _result(parsed), depth + 1))
+        return map(_valid, self._stream(entry, depth))
 
     def ahead(self, started: Iterable[T]) -> Iterator[T]:
         """The items of a lazy iterable in which each step starts work, some of them taken in advance."""
@@ -119,11 +129,16 @@ class FileReader:
         for future in futures:
             yield from map(_valid, future.result())
 
-    def _parse(self, file: SourceFile) -> list[Document | Skipped]:
-        with self._parser() as parser:
-            return [_dated(entry, file.path) for entry in parser.read_file(file.path, file.id, file.format)]
+    def _attachments(self, depth: int) -> str:
+        """A new folder for the attachments of a file, if it is a mail; empty if it lies too deep itself."""
+        return str(Path(self._folder.name, str(next(self._numbers)))) if depth < MAX_DEPTH else ""
 
-    def _stream(self, file: SourceFile) -> Iterator[Document | Skipped]:
+    def _parse(self, file: SourceFile, attachments: str) -> list[Document | Skipped | Attachment]:
+        with self._parser() as parser:
+            entries = parser.read_file(file.path, file.id, file.format, attachments)
+            return [_dated(entry, file.path) for entry in entries]
+
+    def _stream(self, file: SourceFile, depth: int) -> Iterator[Document | Skipped]:
         try:
             match file.format:
                 case "jsonl":
@@ -135,12 +150,14 @@ class FileReader:
                 case "parquet":
                     yield from self._rows.read_rows(file.path, "parquet")
                 case "mbox":
-                    for entry in self._rows.read_mails(file.path, file.id):
-                        yield _dated(entry, file.path)
+                    mails = self._rows.read_mails(file.path, file.id, self._attachments(depth))
+                    yield from self._contents(file, (_dated(entry, file.path) for entry in mails), depth + 1)
                 case "mediawiki":
                     yield from self._wiki_articles(file.path)
-                case "archive":
-                    yield from self._members(file)
+                case "archive" | "compressed":
+                    open_file = unpack if file.format == "archive" else decompress
+                    with TemporaryDirectory(prefix="ragx-", ignore_cleanup_errors=True) as folder:
+                        yield from self._contents(file, open_file(file.path, Path(folder)), depth)
                 case _:
                     for entry in read_text(file.path, file.id):
                         yield _dated(entry, file.path)
@@ -164,28 +181,35 @@ class FileReader:
         with closing(self._rows.parts(path, "mediawiki")) as parts:
             yield from self._results(self.ahead(self._threads.submit(article, part) for part in parts))
 
-    def _members(self, archive: SourceFile) -> Iterator[Document | Skipped]:
-        """The documents of the files in an archive, whose ids begin with that of the archive."""
+    def _contents(
+        self, file: SourceFile, members: Iterable[Document | Skipped | Attachment | tuple[str, Path]], depth: int
+    ) -> Iterator[Document | Skipped]:
+        """The documents of an archive or of mails, and those of the files in it, whose ids begin with its own.
 
-        def start(member: tuple[str, Path] | Skipped) -> tuple[str, str, Iterator[Document | Skipped]]:
-            if isinstance(member, Skipped):
-                return "", "", iter([member])
+        The files in it are deleted once they are read.
+        """
+
+        def start(member: Document | Skipped | Attachment | tuple[str, Path]) -> _Started:
+            if isinstance(member, Document | Skipped):
+                return "", None, iter([member])
             name, path = member
             (entry,) = find_files([path])
             if isinstance(entry, SourceFile):
-                entry = replace(entry, id=f"{archive.id}/{without_surrogates(name)}")
-            return name, str(path), self.start(entry)
+                format = (attachment_format(path) if isinstance(member, Attachment) else None) or entry.format
+                entry = replace(entry, id=f"{file.id}/{without_surrogates(name)}", format=format)
+            return name, path, self.start(entry, depth)
 
-        with TemporaryDirectory(prefix="ragx-", ignore_cleanup_errors=True) as folder:
-            for name, path, entries in self.ahead(map(start, unpack(archive.path, Path(folder)))):
-                for entry in entries:
-                    if isinstance(entry, Document):
-                        yield replace(entry, source=str(archive.path))
-                    elif path:
-                        source = entry.source.replace(path, f"{archive.path}/{name}", 1)
-                        yield replace(entry, source=source, unreadable=False)
-                    else:
-                        yield entry
+        for name, path, entries in self.ahead(map(start, members)):
+            for entry in entries:
+                if path is None:
+                    yield entry
+                elif isinstance(entry, Document):
+                    yield replace(entry, source=str(file.path))
+                else:
+                    source = entry.source.replace(str(path), f"{file.path}/{name}", 1)
+                    yield replace(entry, source=source, unreadable=False)
+            if path is not None:
+                path.unlink(missing_ok=True)
 
     @contextmanager
     def _parser(self) -> Iterator[Parser]:
@@ -196,6 +220,10 @@ class FileReader:
             self._idle.put(parser)
 
 
+def _result(future: Future[list[Document | Skipped | Attachment]]) -> Iterator[Document | Skipped | Attachment]:
+    yield from future.result()
+
+
 def _valid(entry: Document | Skipped) -> Document | Skipped:
     """A copy without lone surrogates, which a file name that is not UTF-8 brings in."""
     if isinstance(entry, Skipped):
@@ -204,9 +232,9 @@ def _valid(entry: Document | Skipped) -> Document | Skipped:
     return entry if source == entry.source else replace(entry, source=source)
 
 
-def _dated(entry: Document | Skipped, path: Path) -> Document | Skipped:
-    """The document with the time when its file was modified among its metadata."""
-    if isinstance(entry, Skipped):
+def _dated(entry: T, path: Path) -> T:
+    """A document with the time when its file was modified among its metadata; anything else as it is."""
+    if not isinstance(entry, Document):
         return entry
     modified = datetime.fromtimestamp(int(path.stat().st_mtime), UTC).isoformat()
     metadata = {"modified": modified} | (json.loads(entry.metadata) if entry.metadata else {})

@@ -34,7 +34,17 @@ if TYPE_CHECKING:
 Engine = Literal["local", "ray"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 
-__all__ = ["ENGINES", "Engine", "absolute", "build", "check_engine", "embedders", "lies_in", "readable"]
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "absolute",
+    "build",
+    "check_engine",
+    "embedders",
+    "lies_in",
+    "parse_options",
+    "readable",
+]
 
 
 def build(
@@ -94,7 +104,7 @@ def build(
     with (
         explained(report, settings),
         _opened(engine, address, settings.embedder, device, dtype) as (embedder, make_shards),
-        FileReader() as files,
+        FileReader(options=parse_options(settings)) as files,
     ):
         version = reading_version(settings.chunking, embedder.fingerprint)
         reading = CorpusReading(report, settings.chunking, embedder.tokenizer, embedder.window)
@@ -107,6 +117,11 @@ def build(
             on_progress=on_progress,
             make_shards=make_shards,
             sources=lambda: Records(version, reading.records, {}, report.skipped).lines(),
+        )
+    if reading.language.is_foreign and models.only_language(settings.embedder) == "english":
+        report.notes.append(
+            f"most texts are not in English, the only language that {settings.embedder} knows: add"
+            " --embedder multilingual-minilm, and --language if lexical search has a stemmer for theirs"
         )
     return report
 
@@ -179,6 +194,11 @@ def absolute(path: str | Path) -> str:
 def lies_in(source: str, places: Collection[str]) -> bool:
     """Whether a source is one of these files, or lies in one of these folders."""
     return any(source == place or source.startswith(f"{place}/") for place in places)
+
+
+def parse_options(settings: IndexSettings) -> dict[str, object]:
+    """What the settings ask of the parsers of files."""
+    return {"comments": settings.comments, "ocr_pages": settings.ocr_pages}
 
 
 def readable(source: str | WheelFile | DatasetSource) -> Path | DatasetSource:

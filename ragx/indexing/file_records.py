@@ -1,7 +1,8 @@
 """What an update knows of the files of an index: `sources.jsonl` in a generation (`indexes/README.md`).
 
-- A file is recorded if the index holds every passage that it gives and that was not deleted: nothing of it was skipped,
-  none of its passages repeated another, and each of its documents gave one. An update need not parse it again.
+- A file is recorded if the index holds every passage that it gives and that was not deleted: no row of it was skipped,
+  none of its passages repeated another, and each of its documents gave one. An update need not parse it again, and
+  reports from the record what its documents lack.
 - Documents that a user deleted stay deleted until their file changes.
 - What was skipped is listed by `ragx index docs --skipped`.
 """
@@ -32,6 +33,16 @@ class Header(Settings):
     """The `reading_version` that read the files."""
 
 
+class SkippedRecord(Settings):
+    """What was not read: the fields of a `Skipped`."""
+
+    source: str
+    reason: str
+    unreadable: bool
+    unsupported: bool
+    partial: bool = False
+
+
 class FileRecord(Settings):
     """A file whose passages are all in the index, but for deleted ones."""
 
@@ -39,6 +50,8 @@ class FileRecord(Settings):
     name: str
     """The id of its document, unless it holds rows or pages."""
     sha256: str
+    missing: tuple[SkippedRecord, ...] = ()
+    """What its documents lack."""
 
 
 class Deletion(Settings):
@@ -49,16 +62,6 @@ class Deletion(Settings):
     """Of the file; empty for what is no file."""
     deleted: list[str]
     """Ids, sorted."""
-
-
-class SkippedRecord(Settings):
-    """What was not read: the fields of a `Skipped`."""
-
-    source: str
-    reason: str
-    unreadable: bool
-    unsupported: bool
-    partial: bool = False
 
 
 @dataclass

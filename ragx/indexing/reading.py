@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from ragx.config import Chunking
 from ragx.corpus import Skipped, unique_passages
 from ragx.corpus.chunking import check_tokenizer, split_document
+from ragx.corpus.language import LanguageCheck
 from ragx.corpus.reading import FileReader
 from ragx.corpus.seen import Seen
 from ragx.corpus.sources import Entry, SourceFile
-from ragx.indexing.file_records import Deletion, FileRecord
+from ragx.indexing.file_records import Deletion, FileRecord, SkippedRecord
 from ragx.indexing.report import BuildReport
 from ragx.types import Passage
 from ragx.util.files import sha256
@@ -107,6 +108,8 @@ class CorpusReading:
         """Ids of the documents read."""
         self.passages = Seen()
         """Ids of the passages kept."""
+        self.language = LanguageCheck()
+        """Of the documents that are parsed."""
         self._sources = Seen()
         self._chunking, self._tokenizer, self._window = chunking, tokenizer, window
         self._known, self._indexed, self._owners = known or {}, indexed, owners
@@ -125,6 +128,7 @@ class CorpusReading:
         counts = self.report.counts
         for entry, fingerprint, documents in files.ahead(self._start(entry, files) for entry in entries):
             duplicates, complete, renamed = counts.duplicates, True, 0
+            missing: list[SkippedRecord] = []
             name = entry.id if isinstance(entry, SourceFile) else ""
             for document in documents:
                 if isinstance(document, Chunked):
@@ -134,7 +138,8 @@ class CorpusReading:
                     renamed += isinstance(document, Chunked) and document.id != given
                 if isinstance(document, Skipped):
                     self.report.skip(document)
-                    complete = False
+                    missing.append(SkippedRecord(**asdict(document)))
+                    complete = complete and document.partial
                     continue
                 kept = False
                 for passage in unique_passages(document.passages, counts, self.texts):
@@ -151,24 +156,28 @@ class CorpusReading:
                 if not self._sources.add(entry.source):  # a source that lies in another one is read twice
                     self.records.pop(entry.source, None)
                 elif complete and fingerprint is not None and fingerprint.is_current(entry.path):
-                    self.records[entry.source] = fingerprint.record
+                    self.records[entry.source] = fingerprint.record.model_copy(update={"missing": tuple(missing)})
 
     def _start(self, entry: Entry, files: FileReader) -> tuple[Entry, Fingerprint | None, Iterator[Chunked | Skipped]]:
         fingerprint = Fingerprint.of(entry) if isinstance(entry, SourceFile) else None
-        if fingerprint is not None and self._known.get(fingerprint.record.source) == fingerprint.record:
-            self._keep_deletion(fingerprint.record.source, fingerprint)
-            return entry, fingerprint, self._reuse(fingerprint.record.source)
+        known = fingerprint and self._known.get(fingerprint.record.source)
+        if fingerprint and known and known.model_copy(update={"missing": ()}) == fingerprint.record:
+            self._keep_deletion(known.source, fingerprint)
+            return entry, fingerprint, self._reuse(known)
         return entry, fingerprint, self._chunk(files.start(entry))
 
-    def _reuse(self, source: str) -> Iterator[Chunked]:
-        for id, passages in groupby(self._indexed(source), lambda passage: passage.document):
-            yield Chunked(id, source, passages, is_parsed=False)
+    def _reuse(self, known: FileRecord) -> Iterator[Chunked | Skipped]:
+        for id, passages in groupby(self._indexed(known.source), lambda passage: passage.document):
+            yield Chunked(id, known.source, passages, is_parsed=False)
+        for missing in known.missing:
+            yield Skipped(**missing.model_dump())
 
     def _chunk(self, documents: Iterator[Document | Skipped]) -> Iterator[Chunked | Skipped]:
         for document in documents:
             if isinstance(document, Skipped):
                 yield document
             else:
+                self.language.add(document.text)
                 passages = split_document(document, self._chunking, self._tokenizer, self._window)
                 yield Chunked(document.id, document.source, passages, is_parsed=True)
 

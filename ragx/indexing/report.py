@@ -48,7 +48,8 @@ class BuildReport:
     def summary(self) -> str:
         """How much was skipped or read in part, as in "2 files or rows skipped, 1 read in part"; empty if nothing."""
         partial = sum(skipped.partial for skipped in self.skipped)
-        parts = {"files or rows skipped": len(self.skipped) - partial, "read in part": partial}
+        skipped = len(self.skipped) - partial
+        parts = {"file or row skipped" if skipped == 1 else "files or rows skipped": skipped, "read in part": partial}
         return ", ".join(f"{count:,} {what}" for what, count in parts.items() if count)
 
     def lines(self) -> list[str]:

@@ -18,7 +18,7 @@ from ragx.index import Index, read_manifest
 from ragx.index.by_source import BySource
 from ragx.index.names import index_folder
 from ragx.index.update import apply_changes
-from ragx.indexing.build import Engine, absolute, embedders, lies_in, readable
+from ragx.indexing.build import Engine, absolute, embedders, lies_in, parse_options, readable
 from ragx.indexing.file_records import Records, read_records, reading_version
 from ragx.indexing.reading import CorpusReading
 from ragx.indexing.report import BuildReport
@@ -89,7 +89,7 @@ def update(
     report = UpdateReport(strict=strict)
     find_files(map(Path, paths))  # raises at once if one does not exist
     embedder, passage_embedder = embedders(engine, read_manifest(folder).settings.embedder, device, dtype)
-    with writer_lock(folder), FileReader() as files:
+    with writer_lock(folder), FileReader(options=parse_options(read_manifest(folder).settings)) as files:
         index = Index.open(folder)
         index.check_embedder(embedder)
         version = reading_version(index.manifest.settings.chunking, embedder.fingerprint)

@@ -27,6 +27,7 @@ __all__ = [
     "is_named",
     "list_models",
     "offline",
+    "only_language",
     "pull",
     "resolve",
     "weight_checksums",
@@ -137,6 +138,11 @@ def weight_checksums(folder: Path) -> dict[str, str]:
 def is_named(name: str) -> bool:
     """Whether `name` is in the registry, so that its weights are checked whatever their source."""
     return name in {entry.name for entry in registry.entries()}
+
+
+def only_language(name: str) -> str | None:
+    """The only language that a registered embedder knows; None if it knows several, or nothing is known of it."""
+    return next((entry.language for entry in registry.entries() if name in (entry.name, entry.hub)), None)
 
 
 def _checksums(folder: Path) -> dict[str, str]:

@@ -25,6 +25,8 @@ class Entry(Settings):
     kind: Kind | None = None
     license: str | None = None
     about: str = ""
+    language: Literal["english"] | None = None
+    """The only language that an embedder knows."""
     hub: str
     revision: str | None = None
     sha256: dict[str, str] = Field(default={})

@@ -8,6 +8,11 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0].rstrip() or type(error).__name__
 
 
+def counted(number: int, noun: str) -> str:
+    """Such as "1 passage" or "2,000 passages"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def without_surrogates(text: str) -> str:
     """Return `text` with lone surrogates, which UTF-8 cannot encode, replaced by U+FFFD."""
     try:

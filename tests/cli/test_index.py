@@ -111,7 +111,7 @@ def test_a_file_that_cannot_be_read_is_listed_and_the_rest_is_indexed(ragx: RunC
     run = ragx("index", "build", tmp_path, "--index", tmp_path / "index")
     assert run.code == 3
     assert f"skipped {tmp_path}/bad.pdf: " in run.err
-    assert "1 documents, 1 passages indexed" in run.err
+    assert "1 document, 1 passage indexed" in run.err
     assert ragx("search", "snow", "--index", tmp_path / "index").code == 0
     strict = ragx("index", "build", tmp_path, "--index", tmp_path / "strict", "--strict")
     assert strict.code == 2

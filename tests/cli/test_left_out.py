@@ -9,6 +9,7 @@ from zipfile import ZipFile
 
 import pytest
 
+from ragx.index import Index
 from tests.helpers.command import Run
 
 
@@ -52,7 +53,7 @@ def test_documents_and_what_was_skipped_are_listed(ragx: Callable[..., Run], cor
     (document,) = json.loads(ragx("index", "docs", "--index", "./index", "--json").out)
     assert (document["id"], document["passages"]) == ("snow.txt", 1)
     assert document["metadata"].keys() >= {"modified"}
-    assert "snow.txt  (1 passages)" in ragx("index", "docs", "--index", "./index").out
+    assert "snow.txt  (1 passage)" in ragx("index", "docs", "--index", "./index").out
     skipped = json.loads(ragx("index", "docs", "--skipped", "--index", "./index", "--json").out)
     assert {Path(each["source"]).name for each in skipped} == {"photo.PNG", "sound.flac", "bad.pdf"}
     assert all(each["reason"] for each in skipped)
@@ -106,6 +107,38 @@ def test_archives_are_named_with_the_option_that_reads_them(ragx: Callable[..., 
         archive.writestr("rain.txt", "Rain is wet.")
     ragx("index", "update", "--index", "./index")
     assert sorted(documents()) == ["old.zip/rain.txt", "snow.txt"]
+
+
+def test_an_update_reads_comments_as_the_build_did(ragx: Callable[..., Run], corpus: Path) -> None:
+    def write_comment(text: str) -> None:
+        (corpus / "rents.rtf").write_text(f"{{\\rtf1 Rents.{{\\*\\annotation {text}}}\\par}}")
+
+    def texts() -> list[str]:
+        index = Index.open(Path("index"))
+        return [passage.text for passage in index.passages(index.rows().tolist()) if "Rents" in passage.text]
+
+    write_comment("In euros.")
+    build(ragx, corpus)
+    assert texts() == ["Rents."]
+    build(ragx, corpus, "--comments", "--replace")
+    assert texts() == ["Rents.\n\nComment: In euros."]
+    write_comment("In crowns.")
+    ragx("index", "update", "--index", "./index")
+    assert texts() == ["Rents.\n\nComment: In crowns."]
+
+
+def test_texts_that_the_default_embedder_does_not_know_are_noticed_once(ragx: Callable[..., Run], corpus: Path) -> None:
+    german = (
+        "Das alte Haus am Markt hat sieben Zimmer und einen Keller, in dem der Wein lagert. Die Leute im Dorf erzählen,"
+        " dass dort früher eine Schule war und dass der Lehrer im Winter selbst das Holz holte."
+    )
+    assert "--embedder" not in build(ragx, corpus).err
+    for name in ("haus", "hof"):
+        (corpus / f"{name}.txt").write_text(f"{name} {german}")
+    run = build(ragx, corpus, "--replace")
+    (line,) = [line for line in run.err.splitlines() if "--embedder multilingual-minilm" in line]
+    assert "not in English" in line
+    assert "all-minilm-l6-v2" in line
 
 
 def test_the_formats_are_listed(ragx: Callable[..., Run]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import struct
 import zipfile
 from pathlib import Path
@@ -11,6 +14,54 @@ import pytest
 
 from ragx.corpus import archive
 from tests.helpers.office import write_parts
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
+def test_a_compressed_file_is_read_like_the_file_in_it(tmp_path, read, suffix):
+    compress = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": pyarrow_compress}[suffix]
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    files = {
+        "notes.txt": b"Snow is white.",
+        "page.md": b"# Ice\n\nIce is blue.",
+        "changelog.Debian": b"mill (1.0) stable",
+        "mill.1": b".TH MILL 1\n.SH NAME\nmill - grinds\n",
+        "backup.tar": b"tar",
+        "old.zip": b"PK",
+        "photo.png": b"png",
+    }
+    for name, data in files.items():
+        (folder / f"{name}{suffix}").write_bytes(compress(data))
+    documents, skipped = read(folder)
+    names = ["changelog.Debian", "mill.1", "notes.txt", "page.md"]
+    assert [document.id for document in documents] == [f"{name}{suffix}/{name}" for name in names]
+    assert documents[2].text == "Snow is white."
+    assert documents[3].headings
+    assert [document.source for document in documents] == [str(folder / f"{name}{suffix}") for name in names]
+    left_out = {f"{name}{suffix}" for name in ("backup.tar", "old.zip", "photo.png")}
+    assert {Path(each.source).name for each in skipped} == left_out
+    assert all(each.unsupported for each in skipped)
+
+
+def test_a_damaged_compressed_file_is_named(tmp_path, read):
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"Snow is white. " * 100)[:-20])
+    documents, (skipped,) = read(tmp_path)
+    assert documents == []
+    assert skipped.unreadable
+
+
+def test_a_compressed_bomb_is_not_unpacked(tmp_path, read, monkeypatch):
+    monkeypatch.setattr(archive, "MAX_UNPACKED_BYTES", 1 << 20)
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(bytes(2 << 20)))
+    documents, (skipped,) = read(tmp_path)
+    assert documents == []
+    assert "unpacks to more than 1 MB" in skipped.reason
+
+
+def pyarrow_compress(data: bytes) -> bytes:
+    import pyarrow
+
+    return pyarrow.Codec("zstd").compress(data, asbytes=True)
 
 
 def test_archives_are_read_only_on_demand(tmp_path, read):

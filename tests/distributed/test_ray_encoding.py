@@ -104,7 +104,7 @@ def test_a_build_on_the_cluster_can_encode_too(
     options = ("--encode", "--model", trained, "--engine", "ray")
     code, _, err = run_command("index", "build", tmp_path / "snow.txt", "--index", out, *options)
     assert code == 0
-    assert "1 passages encoded" in err
+    assert "1 passage encoded" in err
 
 
 def test_workers_load_a_bundled_reader_by_name_and_others_by_path(

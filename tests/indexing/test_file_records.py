@@ -131,6 +131,18 @@ def test_a_file_with_a_skipped_row_is_parsed_and_reported_again(folder: Path, co
     assert parsed.count("bad.jsonl") == 2
 
 
+def test_what_a_document_lacks_is_reported_without_parsing_it_again(
+    folder: Path, corpus: Path, parsed: list[str]
+) -> None:
+    text = " ".join(f"weiß{number}" for number in range(40))
+    (corpus / "e.txt").write_bytes(text.encode() + b"\xff")
+    for _ in range(3):
+        (skipped,) = update(folder).skipped
+        assert (skipped.source, skipped.partial) == (f"{corpus}/e.txt", True)
+        assert "1 byte" in skipped.reason
+    assert parsed.count("e.txt") == 1
+
+
 def test_a_file_that_was_written_to_while_it_was_read_is_read_again(
     corpus: Path, tmp_path: Path, parsed: Parsed
 ) -> None:

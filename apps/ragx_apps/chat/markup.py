@@ -7,6 +7,7 @@ from html import escape
 
 from ragx.types import ReaderName
 from ragx.util.terminal import plain
+from ragx.util.text import counted
 from ragx_apps.chat.conversation import Reply, Source, Turn
 
 READERS: dict[ReaderName, str] = {"cepe": "CEPE reader", "full": "Full prompt"}
@@ -70,7 +71,7 @@ def _citations(name: str, sources: Sequence[Source]) -> str:
 
 
 def _figures(reply: Reply) -> str:
-    figures = [f"{reply.read} passages read"] if reply.read else []
+    figures = [f"{counted(reply.read, 'passage')} read"] if reply.read else []
     if reply.first_token:
         figures += [f"first token after {reply.first_token:.1f} s", f"{reply.tokens_per_second:.1f} tokens/s"]
     if reply.stopped:
@@ -143,7 +144,7 @@ def upload_report(files: Sequence[str], passages: int, skipped: Sequence[str]) -
     """The result of an upload."""
     named = ", ".join(files)
     failed = "".join(f'<p class="error">{_text(each)}</p>' for each in skipped)
-    return f'<p class="note" role="status">{passages} passages of {_text(named)} can be asked.</p>{failed}'
+    return f'<p class="note" role="status">{counted(passages, "passage")} of {_text(named)} can be asked.</p>{failed}'
 
 
 def upload_error(message: str) -> str:

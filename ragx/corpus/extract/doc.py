@@ -9,7 +9,7 @@ from ragx.corpus.extract.office.package import Package, wrong_content
 from ragx.corpus.extract.parsed import Parsed, UnreadableError
 
 
-def parse(path: Path) -> Parsed:
+def parse(path: Path, comments: bool = False) -> Parsed:
     """The text, if the file is in a newer format, RTF or HTML.
 
     Raises:
@@ -18,11 +18,11 @@ def parse(path: Path) -> Parsed:
     with path.open("rb") as file:
         head = file.read(512).lstrip(b"\xef\xbb\xbf \r\n\t")
     if head.startswith(b"{\\rtf"):
-        return rtf.parse(path)
+        return rtf.parse(path, comments)
     if head.startswith(b"<"):
         return html.parse(path)
     if not head.startswith(b"PK"):
         raise UnreadableError(wrong_content(path, "an office file"))
     with Package(path, "an office file") as package:
         is_presentation = "ppt/presentation.xml" in package
-    return pptx.parse(path) if is_presentation else docx.parse(path)
+    return pptx.parse(path, comments) if is_presentation else docx.parse(path, comments)

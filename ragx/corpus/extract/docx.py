@@ -12,31 +12,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ragx.corpus.extract.office.comment import comment
 from ragx.corpus.extract.office.drawing import body_text, related_text
 from ragx.corpus.extract.office.equation import equation_text
 from ragx.corpus.extract.office.numbering import Numbering
 from ragx.corpus.extract.office.package import Package, attribute, child, description, local
 from ragx.corpus.extract.office.paragraph_style import Style, read_styles, with_own
+from ragx.corpus.extract.office.symbol import symbol
 from ragx.corpus.extract.parsed import CELL_SEPARATOR, REPEATED_CHARS, Parsed, TextBuilder, clean
+from ragx.util.text import counted
 
 _LEFT_OUT = frozenset(("del", "moveFrom", "delText", "instrText", "rt", "pPr", "rPr", "sectPr", "sdtPr"))
-_SYMBOLS = {
-    **dict(enumerate("ΑΒΧΔΕΦΓΗΙϑΚΛΜΝΟΠΘΡΣΤΥςΩΞΨΖ", 0x41)),
-    **dict(enumerate("αβχδεφγηιϕκλμνοπθρστυϖωξψζ", 0x61)),
-    **{0xA3: "≤", 0xA5: "∞", 0xAE: "→", 0xB0: "°", 0xB1: "±", 0xB3: "≥", 0xB4: "×", 0xB7: "•", 0xB9: "≠"},
-}
-"""Characters of the font Symbol."""
-_WINGDINGS = {0x6F: "☐", 0xA8: "☐", 0xE0: "→", 0xFB: "✗", 0xFC: "✓", 0xFD: "☒", 0xFE: "☑"}
 
 
-def parse(path: Path) -> Parsed:
+def parse(path: Path, comments: bool = False) -> Parsed:
     """The text of a document: paragraphs, lists with their numbers, tables, notes, text boxes, headers and footers.
 
     Raises:
         UnreadableError: it is no Word document, damaged, encrypted, or unpacks to more than the limit.
     """
     with Package(path, "a Word document (.docx)") as package:
-        document = _Document(package)
+        document = _Document(package, comments)
         body = document.root.find("{*}body")
         if body is not None:
             document.write(body)
@@ -52,7 +48,7 @@ def parse(path: Path) -> Parsed:
 
 
 class _Document:
-    def __init__(self, package: Package) -> None:
+    def __init__(self, package: Package, comments: bool) -> None:
         self.package = package
         self.part = package.main("word/document.xml")
         self.root = package.xml(self.part)
@@ -62,7 +58,7 @@ class _Document:
         self._numbering = Numbering(self._related("numbering"))
         self._notes = {
             kind: {attribute(note, "id"): note for note in self._related(f"{kind}s", empty=())}
-            for kind in ("footnote", "endnote")
+            for kind in ("footnote", "endnote", *(["comment"] if comments else []))
         }
         self._unread: Counter[str] = Counter()
         self._fields: list[bool] = []
@@ -105,7 +101,7 @@ class _Document:
         self.text = text
 
     def missing(self) -> list[str]:
-        return [f"{count} {kind}{'s' if count > 1 else ''} could not be read" for kind, count in self._unread.items()]
+        return [f"{counted(count, kind)} could not be read" for kind, count in self._unread.items()]
 
     def _write_paragraph(self, paragraph: Any) -> None:
         properties = child(paragraph, "pPr")
@@ -137,9 +133,10 @@ class _Document:
             for element in after:
                 if isinstance(element, str):
                     self.text.add(element)
-                elif local(element) in ("footnote", "endnote"):
+                elif local(element) in ("footnote", "endnote", "comment"):
                     if note := " ".join(self._lines(element)):
-                        self.text.add(f"Note: {note}")
+                        is_comment = local(element) == "comment"
+                        self.text.add(comment(attribute(element, "author"), note) if is_comment else f"Note: {note}")
                 elif local(element) == "tbl":
                     self._write_table(element)
                 else:
@@ -204,13 +201,14 @@ class _Document:
                 case "noBreakHyphen":
                     yield "-"
                 case "sym":
-                    yield _symbol(attribute(element, "font"), attribute(element, "char"))
+                    yield symbol(attribute(element, "font"), attribute(element, "char"))
                 case "fldChar":
                     yield from self._field(element)
                 case "oMath" | "oMathPara":
                     yield equation_text(element)
-                case "footnoteReference" | "endnoteReference" as kind:
-                    note = self._notes[kind.removesuffix("Reference")].pop(attribute(element, "id"), None)
+                case "footnoteReference" | "endnoteReference" | "commentReference" as kind:
+                    notes = self._notes.get(kind.removesuffix("Reference"), {})
+                    note = notes.pop(attribute(element, "id"), None)
                     if note is not None:
                         self._after.append(note)
                 case "AlternateContent":
@@ -282,18 +280,6 @@ def _children(parent: Any, kind: str) -> Iterator[Any]:
             yield element
         elif found in ("sdt", "sdtContent", "customXml", "ins", "moveTo", "smartTag"):
             yield from _children(element, kind)
-
-
-def _symbol(font: str, code: str) -> str:
-    """A character of a symbol font."""
-    if not re.fullmatch("[0-9A-Fa-f]{1,5}", code):
-        return ""
-    point = int(code, 16)
-    if font == "Symbol":
-        return _SYMBOLS.get(point & 0xFF, " ")
-    if "dings" in font:
-        return _WINGDINGS.get(point & 0xFF, " ")
-    return chr(point & 0xFF) if 0xF000 <= point <= 0xF0FF else chr(point)
 
 
 def _form_value(field: Any) -> str:

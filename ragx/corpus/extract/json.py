@@ -1,8 +1,12 @@
-"""JSON files: their values with their keys, a line each. Objects within objects are sections."""
+"""JSON files: their values with their keys, a line each. Objects within objects are sections.
+
+Settings are often written with comments and with commas behind the last items; both are left out.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,8 @@ SECTION_LEVELS = 3
 """Values nested deeper, and those in lists, are lines "outer.inner: value"."""
 MAX_DEPTH = 100
 MAX_KEY_CHARS = 200
+_COMMENT = re.compile(r'("(?:[^"\\]|\\.)*+"?)|//[^\n]*+|/\*.*?(?:\*/|\Z)', re.DOTALL)
+_LAST_COMMA = re.compile(r'("(?:[^"\\]|\\.)*+"?)|,(?=\s*+[}\]])', re.DOTALL)
 
 
 def parse(path: Path) -> Parsed:
@@ -47,7 +53,10 @@ def _loads(source: str) -> Any:
             return [json.loads(line) for line in lines]
     except (ValueError, RecursionError):
         pass
-    raise UnreadableError(f"is not valid JSON: {reason}")
+    try:
+        return json.loads(_LAST_COMMA.sub(r"\1", _COMMENT.sub(lambda match: match[1] or " ", source)))
+    except (ValueError, RecursionError):
+        raise UnreadableError(f"is not valid JSON: {reason}") from None
 
 
 def _lines(value: object, name: str, level: int) -> Iterator[tuple[int, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email import message_from_bytes
@@ -12,8 +12,10 @@ from email.errors import MessageError
 from email.header import decode_header, make_header
 from email.message import Message
 from email.utils import parsedate_to_datetime
+from functools import partial
 
 from ragx.corpus.document import one_line
+from ragx.corpus.extract.attachments import Attachments
 from ragx.corpus.extract.html import decode, parse_markup
 from ragx.corpus.extract.parsed import Parsed, TextBuilder
 
@@ -36,14 +38,15 @@ class Mail:
     """ISO 8601."""
     bodies: list[Parsed] = field(default_factory=list)
     """The parts of the text, in order; those with a title are mails inside the mail."""
-    attachments: list[str] = field(default_factory=list)
-    """Names."""
+    attachments: list[tuple[str, Callable[[], bytes]]] = field(default_factory=list)
+    """Names, and functions that give the contents."""
     unread: list[str] = field(default_factory=list)
     """One line for each text that could not be read."""
 
 
-def parse_mail(data: bytes) -> Parsed:
-    """A mail: its subject as title, its text, and who sent it to whom and when."""
+def parse_mail(data: bytes, attachments: Attachments | None = None) -> Parsed:
+    """A mail: its subject as title, its text, and who sent it to whom and when. `attachments`: gets the attachments."""
+    attachments = attachments or Attachments()
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         data = data.decode("utf-16", errors="replace").encode()
     elif b"\0" in data[:4]:
@@ -54,11 +57,11 @@ def parse_mail(data: bytes) -> Parsed:
         people={name: value for name in ("from", "to", "cc") if (value := header(message, name))},
         date=_iso_date(header(message, "date")),
     )
-    _read_parts(message, mail)
-    return mail_document(mail)
+    _read_parts(message, mail, attachments)
+    return mail_document(mail, attachments)
 
 
-def mail_document(mail: Mail) -> Parsed:
+def mail_document(mail: Mail, attachments: Attachments) -> Parsed:
     """The document of a mail. Its text begins with the people and the date."""
     text = TextBuilder()
     fields = mail.people | ({"date": mail.date} if mail.date else {})
@@ -70,10 +73,13 @@ def mail_document(mail: Mail) -> Parsed:
             text.heading(body.title, 1)
         text.add_page(body)
     missing = list(mail.unread)
-    if count := len(mail.attachments):
-        names = ", ".join(mail.attachments[:_NAMED_ATTACHMENTS]) + ", …" * (count > _NAMED_ATTACHMENTS)
+    unread = [name for name, read in mail.attachments if not attachments.write(name, read)]
+    if count := len(unread):
+        names = ", ".join(unread[:_NAMED_ATTACHMENTS]) + ", …" * (count > _NAMED_ATTACHMENTS)
         missing.append(f"{count} attachment{'s were' if count > 1 else ' was'} not read: {names}")
-    return Parsed(text.text, mail.subject, text.headings, metadata=dict(fields), missing=missing)
+    return Parsed(
+        text.text, mail.subject, text.headings, metadata={**fields}, missing=missing, attached=attachments.files
+    )
 
 
 def best_body(plain: str, html: str) -> Parsed:
@@ -104,37 +110,37 @@ def _iso_date(text: str) -> str:
         return text
 
 
-def _read_parts(message: Message, mail: Mail) -> None:
+def _read_parts(message: Message, mail: Mail, attachments: Attachments) -> None:
     """Sort the parts of a message into text and attachments."""
     kind = message.get_content_type()
     if kind in _ENCRYPTED:
         mail.unread.append("its text is encrypted or signed: save it decrypted from a mail program")
     elif kind == "multipart/alternative":
-        _read_alternatives(_parts(message), mail)
+        _read_alternatives(_parts(message), mail, attachments)
     elif kind == "message/rfc822":
         for inner in _parts(message):
-            forwarded = parse_mail(inner.as_bytes())
+            forwarded = parse_mail(inner.as_bytes(), attachments)
             forwarded.title = forwarded.title or "Forwarded mail"
             mail.unread += forwarded.missing
             mail.bodies.append(forwarded)
     elif message.is_multipart():
         for part in _parts(message):
-            _read_parts(part, mail)
+            _read_parts(part, mail, attachments)
     elif kind in ("text/plain", "text/html") and message.get_content_disposition() != "attachment":
         text, notices = _text(message)
         mail.unread += notices
         mail.bodies.append(best_body("", text) if kind == "text/html" else Parsed(text))
     elif kind not in _SIGNATURES and not (kind.startswith("image/") and _is_inline(message)):
-        mail.attachments.append(_file_name(message))
+        mail.attachments.append((_file_name(message), partial(_payload, message)))
 
 
-def _read_alternatives(parts: Sequence[Message], mail: Mail) -> None:
+def _read_alternatives(parts: Sequence[Message], mail: Mail, attachments: Attachments) -> None:
     """Read the best of several forms of the same text; what comes with a form, such as attachments, is read as well."""
     forms: dict[str, Mail] = {}
     for part in parts:
         form = Mail()
-        _read_parts(part, form)
-        mail.attachments += [name for name in form.attachments if part.get_content_maintype() == "multipart"]
+        _read_parts(part, form, attachments)
+        mail.attachments += form.attachments if part.get_content_maintype() == "multipart" else []
         mail.unread += form.unread
         if form.bodies:
             kinds = [inner.get_content_type() for inner in part.walk()]
@@ -151,14 +157,16 @@ def _parts(message: Message) -> list[Message]:
 
 def _text(part: Message) -> tuple[str, tuple[str, ...]]:
     """The text of a part in its character set, or in the one that its bytes suggest, and what could not be decoded."""
-    data = part.get_payload(decode=True)
-    if not isinstance(data, bytes):
-        return "", ()
-    decoded = decode(data, str(part.get_content_charset("")))
+    decoded = decode(_payload(part), str(part.get_content_charset("")))
     if str(part.get_param("format", "")).lower() != "flowed":
         return decoded.text, decoded.notices
     delete_space = str(part.get_param("delsp", "")).lower() == "yes"
     return "\n".join(_unflowed(decoded.text, delete_space)), decoded.notices
+
+
+def _payload(part: Message) -> bytes:
+    data = part.get_payload(decode=True)
+    return data if isinstance(data, bytes) else b""
 
 
 def _unflowed(text: str, delete_space: bool) -> Iterator[str]:

@@ -8,6 +8,7 @@ from email import message_from_bytes
 from hashlib import blake2b
 from pathlib import Path
 
+from ragx.corpus.extract.attachments import Attachments
 from ragx.corpus.extract.mail import header, parse_mail
 from ragx.corpus.extract.parsed import Parsed, UnreadableError
 
@@ -17,8 +18,10 @@ _START = re.compile(rb"From .*\d\d:\d\d")
 _QUOTED_START = re.compile(rb"(?m)^>(>*From )")
 
 
-def read_mails(path: Path) -> Iterator[Parsed]:
+def read_mails(path: Path, attachments: str = "") -> Iterator[Parsed]:
     """The mails, named by their ids, or by their numbers where an id is missing or repeated.
+
+    `attachments`: as in `eml.parse`.
 
     Raises:
         UnreadableError: the file does not begin as a mailbox does.
@@ -30,7 +33,8 @@ def read_mails(path: Path) -> Iterator[Parsed]:
             continue
         data = _QUOTED_START.sub(rb"\1", data)
         try:
-            mail = parse_mail(data)
+            folder = attachments and str(Path(attachments, str(number)))
+            mail = parse_mail(data, Attachments(folder, path.stat().st_mtime))
         except MemoryError:
             raise
         except Exception as error:  # a mail that cannot be parsed costs itself

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import struct
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ragx.corpus.extract.attachments import Attachments
 from ragx.corpus.extract.html import decode
 from ragx.corpus.extract.mail import Mail, best_body, mail_document
 from ragx.corpus.extract.parsed import Parsed, UnreadableError
@@ -14,14 +16,15 @@ from ragx.corpus.extract.parsed import Parsed, UnreadableError
 _CLASS, _SUBJECT, _BODY, _HTML, _RTF = "001A", "0037", "1000", "1013", "1009"
 _SENDER, _SENDER_ADDRESS, _SMTP_ADDRESS, _TO, _CC = "0C1A", "0C1F", "5D01", "0E04", "0E03"
 _LONG_NAME, _SHORT_NAME, _CONTENT_ID = "3707", "3704", "3712"
+_DATA = "3701"
 _TIMES = (0x0039_0040, 0x0E06_0040)
 """Sent and received."""
 _HEAD_BYTES = 4096
 _ATTACHMENT = "__attach_version1.0_#"
 
 
-def parse(path: Path) -> Parsed:
-    """The mail of a file.
+def parse(path: Path, attachments: str = "") -> Parsed:
+    """The mail of a file. `attachments`: as in `eml.parse`.
 
     Raises:
         UnreadableError: the file is not an Outlook mail, or it is damaged.
@@ -33,7 +36,7 @@ def parse(path: Path) -> Parsed:
     with OleFileIO(path) as file:
         if not file.exists("__properties_version1.0"):
             raise UnreadableError("is not an Outlook mail (.msg), or it is damaged")
-        return mail_document(_mail(file))
+        return mail_document(_mail(file), Attachments(attachments, path.stat().st_mtime))
 
 
 def _mail(file: Any) -> Mail:
@@ -54,7 +57,7 @@ def _mail(file: Any) -> Mail:
     for folder in folders:
         name = _text(file, _LONG_NAME, folder) or _text(file, _SHORT_NAME, folder) or "attachment"
         if not _text(file, _CONTENT_ID, folder) or not name.lower().endswith((".png", ".jpg", ".jpeg", ".gif")):
-            mail.attachments.append(name)
+            mail.attachments.append((name, partial(_bytes, file, _DATA, "0102", folder)))
     return mail
 
 

@@ -35,6 +35,8 @@ class Parsed:
     """One line each: what of the file could not be read, such as "pages 2-4 have no text"."""
     name: str = ""
     """Tells the documents of one file apart; empty if the file is one document."""
+    attached: list[tuple[str, str]] = field(default_factory=list)
+    """Names and paths of files that the document brings, to be parsed as documents of their own."""
 
 
 def clean(text: str) -> str:

@@ -14,49 +14,83 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Timer
 from time import monotonic
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 from ragx.corpus.document import MAX_ID_CHARS, Document, Heading, Skipped, normalise, one_line
 from ragx.corpus.extract.parsed import Parsed, clean
 from ragx.corpus.formats import Format
 
 MAX_SECONDS = 60.0
-"""Time limit for one file, or for the next part of a file of rows."""
+"""Time limit for one file, for the next part of a file of rows, or for the next scanned page."""
 MAX_MEMORY_BYTES = 2 << 30
 """Address space of the child process; not enforced on Windows and macOS."""
 _MAX_REPLY_BYTES = 1 << 30
 _WORKER = Path(__file__).with_name("worker.py")
 
 
+class Attachment(NamedTuple):
+    """A file that was attached to a mail."""
+
+    name: str
+    """Unique in the file that holds the mail."""
+    path: Path
+
+
+Entry = Document | Skipped | Attachment
+
+
 class Parser:
     """A handle on one child process, started when first needed and restarted after a crash. Close it when done."""
 
-    def __init__(self, max_seconds: float = MAX_SECONDS, max_memory_bytes: int = MAX_MEMORY_BYTES) -> None:
-        """Args: `max_seconds`: for one file, or the next part of a file of rows; `max_memory_bytes`: address space."""
+    def __init__(
+        self,
+        max_seconds: float = MAX_SECONDS,
+        max_memory_bytes: int = MAX_MEMORY_BYTES,
+        options: Mapping[str, object] | None = None,
+    ) -> None:
+        """Prepare to parse.
+
+        Args:
+            max_seconds: for one file, or the next part of a file of rows.
+            max_memory_bytes: address space.
+            options: arguments of the formats' parsers, each for those that take it, such as `comments`.
+        """
         self.max_seconds = max_seconds
         self.max_memory_bytes = max_memory_bytes
+        self.options = options or {}
         self._process: subprocess.Popen[bytes] | None = None
 
-    def read_file(self, path: Path, id: str, format: Format) -> list[Document | Skipped]:
-        """Parse a file: its documents, then what of it could not be read. `id`: of the file."""
-        reply = self._ask({"format": format, "path": str(path)})
+    def read_file(self, path: Path, id: str, format: Format, attachments: str = "") -> list[Entry]:
+        """Parse a file: its documents, then what of it could not be read, and its attachments.
+
+        Args:
+            path: of the file.
+            id: of the file.
+            format: of the file.
+            attachments: folder to which those of mails are written; empty: they are only named.
+        """
+        options = {**self.options, "attachments": attachments}
+        reply = self._ask({"format": format, "path": str(path), "options": options})
+        while "working" in reply:
+            reply = self._ask(None)
         if "reason" in reply:
             return [Skipped(str(path), one_line(reply["reason"]))]
         found = [_parsed(fields) for fields in reply["documents"]]
         documents = [_document(parsed, id, path) for parsed in found if parsed.text]
         missing = [one_line(reason) for parsed in found for reason in parsed.missing]
-        if not documents and not missing:
+        attached = [Attachment(name, Path(file)) for parsed in found for name, file in parsed.attached]
+        if not documents and not missing and not attached:
             missing = ["has no text"]
-        return [*documents, *(Skipped(str(path), reason, partial=bool(documents)) for reason in missing)]
+        return [*documents, *(Skipped(str(path), reason, partial=bool(documents)) for reason in missing), *attached]
 
     def read_rows(self, path: Path, format: Format) -> Iterator[Document | Skipped]:
         """The rows of a parquet file. Nothing else can be parsed until the iterator is exhausted or closed."""
         for row in self.parts(path, format):
             yield Document(**row | {"headings": ()}) if "text" in row else Skipped(**row)
 
-    def read_mails(self, path: Path, id: str) -> Iterator[Document | Skipped]:
-        """The mails of a mailbox, and what could not be read; see `read_rows`. `id`: the file's."""
-        for fields in self.parts(path, "mbox"):
+    def read_mails(self, path: Path, id: str, attachments: str = "") -> Iterator[Entry]:
+        """The mails of a mailbox, what could not be read, and attachments; see `read_rows` and `read_file`."""
+        for fields in self.parts(path, "mbox", attachments=attachments):
             if "text" not in fields:
                 yield Skipped(**fields)
                 continue
@@ -65,13 +99,15 @@ class Parser:
                 yield _document(mail, id, path)
             for reason in mail.missing:
                 yield Skipped(str(path), one_line(reason), partial=bool(mail.text))
+            for name, file in mail.attached:
+                yield Attachment(f"{mail.name}/{name}", Path(file))
 
-    def parts(self, path: Path, format: Format) -> Generator[dict[str, Any], None, None]:
+    def parts(self, path: Path, format: Format, **options: object) -> Generator[dict[str, Any], None, None]:
         """What `worker.STREAMS` yields for a file; last, if it broke off, the reason as the fields of a `Skipped`."""
         count = 0
         reply: dict[str, Any] = {}
         try:
-            reply = self._ask({"format": format, "path": str(path)})
+            reply = self._ask({"format": format, "path": str(path), "options": options})
             while "parts" in reply:
                 yield from reply["parts"]
                 count += len(reply["parts"])

@@ -7,16 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ragx.corpus.extract.office.comment import slide_comments
 from ragx.corpus.extract.office.drawing import body_text, paragraph_text, related_text, table_rows
 from ragx.corpus.extract.office.package import Package, attribute, child, description, local
 from ragx.corpus.extract.parsed import Parsed, TextBuilder, UnreadableError
+from ragx.util.text import counted
 
 _TITLES = ("title", "ctrTitle")
 _LISTS = ("", "body", "obj")
 """Placeholders whose paragraphs have bullets unless they say otherwise."""
 
 
-def parse(path: Path) -> Parsed:
+def parse(path: Path, comments: bool = False) -> Parsed:
     """The text of all slides: titles as headings, lists, tables, charts, SmartArt and the speaker's notes.
 
     Raises:
@@ -46,12 +48,14 @@ def parse(path: Path) -> Parsed:
                 _write_shape(package, part, shape, text, footers)
             for notes in package.related(part, "notesSlide"):
                 _write_notes(package.xml(notes), text)
+            for comment in slide_comments(package, presentation, part) if comments else ():
+                text.add(comment)
             if len(text) == before and root.find(".//{*}pic") is not None:
                 pictures.append(number)
         missing = [
             f"{_slides(damaged)} could not be read; the first {reason}" if damaged else "",
             f"{_slides(pictures)}: only pictures, no text" if pictures else "",
-            f"{objects} embedded object{'s' if objects > 1 else ''} could not be read" if objects else "",
+            f"{counted(objects, 'embedded object')} could not be read" if objects else "",
         ]
         title, metadata = package.properties()
         first = next((heading.text for heading in text.headings), "")

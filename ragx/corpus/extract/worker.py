@@ -1,12 +1,13 @@
 """Child process that parses files and wiki pages, one at a time. `parser.py` runs this file by its path.
 
-A message is the length of its JSON in 4 bytes, big-endian, then the JSON. A request is `{"format", "path"}`, or for a
-page `{"format": "wikitext", "wikitext", "media_namespaces"}`. The reply is `{"documents": […]}`, each the fields of a
-`Parsed`, or `{"reason"}`. For a format of `STREAMS` the replies are any number of `{"parts": […], "last": false}`, then
-one whose `last` is true, or `{"reason"}`.
+A message is the length of its JSON in 4 bytes, big-endian, then the JSON. A request is `{"format", "path", "options"}`;
+the options may be missing. For a page it is `{"format": "wikitext", "wikitext", "media_namespaces"}`. The reply is
+`{"documents": […]}`, each the fields of a `Parsed`, or `{"reason"}`. For a format of `STREAMS` the replies are any
+number of `{"parts": […], "last": false}`, then one whose `last` is true, or `{"reason"}`.
 
 The parser of a file's format is `parse(path)` in the module of `ragx.corpus.extract` that has its name: it returns a
-`Parsed`, or several.
+`Parsed`, or several. It gets those options that it has parameters for; with `working`, if it has that one, it sends
+`{"working": true}`, and the time limit begins anew.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -44,24 +46,24 @@ def wiki_pages(path: Path) -> Iterator[dict[str, Any]]:
     return map(asdict, read_pages(path))
 
 
-def mails(path: Path) -> Iterator[dict[str, Any]]:
+def mails(path: Path, attachments: str) -> Iterator[dict[str, Any]]:
     from ragx.corpus.extract.mbox import read_mails
 
-    return map(asdict, read_mails(path))
+    return map(asdict, read_mails(path, attachments))
 
 
-STREAMS: dict[str, Callable[[Path], Iterator[dict[str, Any]]]] = {
+STREAMS: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {
     "parquet": parquet_rows,
     "mediawiki": wiki_pages,
     "mbox": mails,
 }
 
 
-def replies(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def replies(request: dict[str, Any], working: Callable[[], object]) -> Iterator[dict[str, Any]]:
     if request["format"] in STREAMS:
         yield from stream(request)
     else:
-        yield parse(request)
+        yield parse(request, working)
 
 
 def stream(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -69,7 +71,7 @@ def stream(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
     parts, chars, started = [], 0, monotonic()
     try:
-        for part in STREAMS[request["format"]](Path(request["path"])):
+        for part in STREAMS[request["format"]](Path(request["path"]), **request.get("options", {})):
             parts.append(part)
             chars += sum(len(value) for value in part.values() if isinstance(value, str))
             if chars > PART_CHARS or monotonic() - started > PART_SECONDS:
@@ -85,11 +87,11 @@ def stream(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"parts": parts, "last": True}
 
 
-def parse(request: dict[str, Any]) -> dict[str, Any]:
+def parse(request: dict[str, Any], working: Callable[[], object]) -> dict[str, Any]:
     from ragx.corpus.extract.parsed import Parsed, UnreadableError
 
     try:
-        parsed = parse_page(request) if request["format"] == "wikitext" else parse_file(request)
+        parsed = parse_page(request) if request["format"] == "wikitext" else parse_file(request, working)
         documents = [parsed] if isinstance(parsed, Parsed) else list(parsed)
         if sum(len(document.text) for document in documents) > MAX_TEXT_CHARS:
             raise UnreadableError(f"holds more than {MAX_TEXT_CHARS // 1_000_000} million characters of text: split it")
@@ -110,13 +112,15 @@ def parse_page(request: dict[str, Any]) -> Parsed:
     return Parsed(text, headings=headings)
 
 
-def parse_file(request: dict[str, Any]) -> Any:
+def parse_file(request: dict[str, Any], working: Callable[[], object]) -> Any:
     from ragx.corpus.extract.parsed import UnreadableError
 
     path = Path(request["path"])
     if path.stat().st_size > MAX_FILE_BYTES:
         raise UnreadableError(f"is larger than {MAX_FILE_BYTES >> 20} MB")
-    return import_module(f"ragx.corpus.extract.{request['format']}").parse(path)
+    parse = import_module(f"ragx.corpus.extract.{request['format']}").parse
+    options = {**request.get("options", {}), "working": working}
+    return parse(path, **{name: value for name, value in options.items() if name in signature(parse).parameters})
 
 
 def limit_memory(max_bytes: int) -> None:
@@ -139,15 +143,19 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # output of libraries must not mix with the replies
     limit_memory(memory_bytes)
     sys.path.append(str(Path(__file__).parents[3]))  # the folder of ragx, in case it is not installed
+
+    def send(message: dict[str, Any]) -> None:
+        reply = json.dumps(message).encode()
+        set_alarm(0)  # the parent may wait before it reads on
+        pipe.write(len(reply).to_bytes(4, "big") + reply)
+        pipe.flush()
+        set_alarm(seconds + 1)
+
     while header := sys.stdin.buffer.read(4):
         request = json.loads(sys.stdin.buffer.read(int.from_bytes(header, "big")))
         set_alarm(seconds + 1)  # the parent kills at `seconds`; this is in case it has died
-        for message in replies(request):
-            reply = json.dumps(message).encode()
-            set_alarm(0)  # the parent may wait before it reads on
-            pipe.write(len(reply).to_bytes(4, "big") + reply)
-            pipe.flush()
-            set_alarm(seconds + 1)
+        for message in replies(request, lambda: send({"working": True})):
+            send(message)
         set_alarm(0)
 
 

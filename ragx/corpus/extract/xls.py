@@ -15,7 +15,7 @@ from ragx.corpus.extract.parsed import Parsed, TextBuilder, UnreadableError
 _KIND = "an Excel workbook (.xls, .xlsb)"
 
 
-def parse(path: Path) -> Parsed:
+def parse(path: Path, comments: bool = False) -> Parsed:
     """The text of all sheets, each below its name. Many programs write HTML tables or .xlsx files under this suffix.
 
     Raises:
@@ -31,7 +31,7 @@ def parse(path: Path) -> Parsed:
         with Package(path, _KIND) as package:
             is_binary = package.main("").endswith(".bin")
         if not is_binary:
-            return xlsx.parse(path)
+            return xlsx.parse(path, comments)
     elif not head.startswith(OLE_MARK):
         raise UnreadableError("is not an Excel workbook (.xls); if it is text, rename it to .csv or .tsv")
     try:

@@ -16,6 +16,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from ragx.corpus.extract.office.comment import sheet_comments
 from ragx.corpus.extract.office.drawing import body_text
 from ragx.corpus.extract.office.package import PARSER_OPTIONS, Package, attribute, child, refuse_entities
 from ragx.corpus.extract.office.sheet import Row, write_rows
@@ -34,7 +35,7 @@ _MERGED = re.compile(rb'<(?:\w+:)?mergeCell [^<>]*?ref="([A-Z]{1,3})(\d{1,7}):\1
 """A cell merged over rows of one column."""
 
 
-def parse(path: Path) -> Parsed:
+def parse(path: Path, comments: bool = False) -> Parsed:
     """The text of all sheets, each below its name.
 
     Raises:
@@ -57,6 +58,8 @@ def parse(path: Path) -> Parsed:
                 for drawing in package.related(target, "drawing"):
                     for body in package.xml(drawing).iter("{*}txBody"):
                         sheet_text.add(body_text(body))
+                for comment in sheet_comments(package, part, target) if comments else ():
+                    sheet_text.add(comment)
             except UnreadableError as error:
                 missing.append(f"sheet {name} {error}")
             if sheet_text.text:

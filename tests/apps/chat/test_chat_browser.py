@@ -150,7 +150,7 @@ def choose_file(page: Page, name: str, text: str) -> None:
 
 def upload(page: Page, name: str, text: str) -> None:
     choose_file(page, name, text)
-    expect(page.locator("#added")).to_contain_text(f"1 passages of {name} can be asked", timeout=60_000)
+    expect(page.locator("#added")).to_contain_text(f"1 passage of {name} can be asked", timeout=60_000)
     toggle_sidebar(page)
 
 

@@ -158,8 +158,35 @@ def test_other_json(parse, text, found):
     assert parse("a.json", text)[0].text == found
 
 
+def test_settings_may_have_comments_and_commas_behind_the_last_items(parse):
+    text = """// the mill's settings
+{
+    "url": "http://a.org/*b*/", /* several
+    lines */ "path": "C:\\\\", // "quoted"
+    "text": "one, ] two // three",
+    "list": [1, 2, ],
+}"""
+    document, reasons = parse("settings.jsonc", text)
+    assert document.text == "url: http://a.org/*b*/\npath: C:\\\ntext: one, ] two // three\nlist: 1, 2"
+    assert reasons == []
+
+
 @pytest.mark.parametrize(
-    "text", ["{", "{'a': 1}", "[" * 100_000, "[" * 900 + "]" * 900, '{"a":' * 900 + "1" + "}" * 900]
+    "text",
+    [
+        *(
+            "{",
+            "{'a': 1}",
+            "/*" * 500_000,
+            '"' * 500_001,
+            "//" * 500_000,
+            "," * 500_000,
+            "[1 /* a",
+            '{"a": "b /*"',
+            '"\\' * 500_000,
+        ),
+        *("[" * 100_000, "[" * 900 + "]" * 900, '{"a":' * 900 + "1" + "}" * 900),
+    ],
 )
 def test_bad_json_is_skipped_in_one_line(parse, text):
     document, (reason,) = parse("a.json", text)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby, islice
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING
 
+from ragx.config import OCR_PAGES
 from ragx.corpus.document import Heading, one_line
 from ragx.corpus.extract.parsed import Parsed, TextBuilder, UnreadableError, clean
 from ragx.corpus.extract.pdf import ocr
@@ -19,6 +19,7 @@ from ragx.corpus.extract.pdf.hyphens import join_words
 from ragx.corpus.extract.pdf.layout import Line, lines_of
 from ragx.corpus.extract.pdf.repeats import without_repeats
 from ragx.corpus.extract.pdf.words import Word, annotated_words, drawn_words
+from ragx.util.text import counted
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfPage
@@ -38,18 +39,23 @@ _FILE_NAME = re.compile(r"^microsoft \w+ - |\.[a-z]\w{1,4}$|^[!-~]*[\d_.][!-~]*$
 _DATE = re.compile(r"D:(\d{4})(\d\d)?(\d\d)?")
 
 
-def parse(path: Path) -> Parsed:
+def parse(path: Path, ocr_pages: int = OCR_PAGES, working: Callable[[], object] = lambda: None) -> Parsed:
     """The text of all pages.
 
     Ligatures, the shapes of Arabic letters and words cut at the end of a line are replaced by plain letters and whole
     words, so that the text of a passage is that of the file as a reader would write it down.
+
+    Args:
+        path: of the file.
+        ocr_pages: pages without text on which it is recognised, at most.
+        working: called before the first such page and after each.
 
     Raises:
         UnreadableError: it is encrypted or damaged, or no page has text.
     """
     document = _opened(path)
     try:
-        return _parsed(document)
+        return _parsed(document, ocr_pages, working)
     finally:
         document.close()
 
@@ -71,8 +77,7 @@ def _opened(path: Path) -> PdfDocument:
     return document
 
 
-def _parsed(document: PdfDocument) -> Parsed:
-    started = monotonic()
+def _parsed(document: PdfDocument, ocr_pages: int, working: Callable[[], object]) -> Parsed:
     words, notes, empty, damaged = _pages(document)
     kept = without_repeats(words)
     for number, (drawn, rest) in enumerate(zip(words, kept, strict=True), 1):
@@ -82,7 +87,7 @@ def _parsed(document: PdfDocument) -> Parsed:
             else:
                 rest += drawn
     missing = [f"{_ranges(damaged)} no readable content: the file is damaged"] if damaged else []
-    missing += _recognise(document, sorted(empty), kept, started)
+    missing += _recognise(document, sorted(empty), kept, ocr_pages, working)
     if attached := min(document.count_attachments(), _MAX_ATTACHED):
         names = ", ".join(document.get_attachment(index).get_name() for index in range(attached))
         missing.append(f"attached files are not read: {names}")
@@ -141,7 +146,13 @@ def _pages(document: PdfDocument) -> tuple[list[list[Word]], list[list[str]], li
     return words, notes, empty, damaged
 
 
-def _recognise(document: PdfDocument, empty: Sequence[int], pages: list[list[Word]], started: float) -> Iterator[str]:
+def _recognise(
+    document: PdfDocument,
+    empty: Sequence[int],
+    pages: list[list[Word]],
+    limit: int,
+    working: Callable[[], object],
+) -> Iterator[str]:
     """Add the recognised words of pages without text, and tell which still have none. `empty`: numbers from 1."""
     advice = "give the file a text layer first (`ocrmypdf IN OUT`)"
     if not empty:
@@ -149,16 +160,22 @@ def _recognise(document: PdfDocument, empty: Sequence[int], pages: list[list[Wor
     if not ocr.is_installed():
         yield f"{_ranges(empty)} no text: they may be scanned: install `ragx[ocr]`, or {advice}"
         return
-    recognised = ocr.recognised_words(
-        document, [number - 1 for number in empty], ocr.MAX_SECONDS + started - monotonic()
-    )
-    for index, words in recognised.items():
+    blank: list[int] = []
+    done = 0
+    working()
+    for index, words in ocr.recognised_words(document, [number - 1 for number in empty[:limit]]):
+        working()
         pages[index] += words
-    if blank := [number for number in empty if recognised.get(number - 1) == []]:
+        blank += [] if words else [index + 1]
+        done += 1
+    if blank:
         yield f"{_ranges(blank)} no text, and none was recognised: if one can read it, {advice}"
-    if rest := [number for number in empty if number - 1 not in recognised]:
-        limits = f"{ocr.MAX_PAGES} pages or {ocr.MAX_SECONDS:g} seconds"
-        yield f"{_ranges(rest)} no text: recognition stops after {limits}: {advice}"
+    if done < min(limit, len(empty)):
+        failed = f"recognition failed on the first or took over {ocr.PAGE_SECONDS:g} seconds"
+        yield f"{_ranges(empty[done:])} no text: {failed}: {advice}"
+    elif rest := empty[limit:]:
+        stops = f"recognition stops after {counted(limit, 'page')} of a file"
+        yield f"{_ranges(rest)} no text: {stops}: build the index with `--ocr-pages {len(empty)}`, or {advice}"
 
 
 def _shows_something(page: PdfPage) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
-from threading import Event, Thread
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from ragx.corpus.extract.pdf.words import Word
@@ -12,10 +13,8 @@ from ragx.corpus.extract.pdf.words import Word
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument
 
-MAX_PAGES = 8
-"""Pages of one file that are recognised: more would not fit into the time for a file."""
-MAX_SECONDS = 40.0
-"""Time after the parsing of a file began, at which recognition stops: it must end within the time for a file."""
+PAGE_SECONDS = 40.0
+"""Time for a page: less than the parser's process has."""
 THREAD = "ragx-ocr"
 _LONGER_SIDE = 1800
 """Of the image of a page, in pixels."""
@@ -28,31 +27,40 @@ def is_installed() -> bool:
     return all(find_spec(module) for module in ("rapidocr", "onnxruntime"))
 
 
-def recognised_words(
-    document: PdfDocument, indices: Sequence[int], seconds: float = MAX_SECONDS
-) -> dict[int, list[Word]]:
-    """The lines of the first pages of some, each as one word, by the index of the page.
+def recognised_words(document: PdfDocument, indices: Sequence[int]) -> Iterator[tuple[int, list[Word]]]:
+    """The lines of some pages, each as one word, with the index of the page.
 
-    Recognition runs in a thread that is left alone with its page after `seconds`: a slow page must not cost the text of
-    the others.
+    Ends before a page that fails or takes more than `PAGE_SECONDS`: recognition runs in a thread, which is then left
+    alone with it, because a slow page must not cost the text of the others.
     """
-    scales: dict[int, float] = {}
-    images: dict[int, Any] = {}
-    for index in indices[:MAX_PAGES]:  # here, since PDFium must not be used in two threads
-        page = document[index]
-        scales[index] = _LONGER_SIDE / max(*page.get_size(), 1)
-        images[index] = page.render(scale=scales[index]).to_numpy()
-        page.close()
-    found: dict[int, list[Word]] = {}
-    late = Event()
-    thread = Thread(target=_recognise, args=(images, scales, found, late), name=THREAD, daemon=True)
-    thread.start()
-    thread.join(max(seconds, 0))
-    late.set()
-    return dict(found)
+    if not indices:
+        return
+    images: SimpleQueue[tuple[Any, float] | None] = SimpleQueue()
+    found: SimpleQueue[list[Word] | None] = SimpleQueue()
+    Thread(target=_recognise, args=(images, found), name=THREAD, daemon=True).start()
+    try:
+        for index in indices:
+            page = document[index]  # rendered here, since PDFium must not be used in two threads
+            scale = _LONGER_SIDE / max(*page.get_size(), 1)
+            images.put((page.render(scale=scale).to_numpy(), scale))
+            page.close()
+            if (words := found.get(timeout=PAGE_SECONDS)) is None:
+                return
+            yield index, words
+    except Empty:
+        return
+    finally:
+        images.put(None)
 
 
-def _recognise(images: dict[int, Any], scales: dict[int, float], found: dict[int, list[Word]], late: Event) -> None:
+def _recognise(images: SimpleQueue[tuple[Any, float] | None], found: SimpleQueue[list[Word] | None]) -> None:
+    try:
+        _answer(images, found)
+    finally:
+        found.put(None)
+
+
+def _answer(images: SimpleQueue[tuple[Any, float] | None], found: SimpleQueue[list[Word] | None]) -> None:
     from rapidocr import RapidOCR
 
     engine: Any = RapidOCR(
@@ -62,15 +70,16 @@ def _recognise(images: dict[int, Any], scales: dict[int, float], found: dict[int
             "EngineConfig.onnxruntime.enable_cpu_mem_arena": False,
         }
     )
-    for index, image in images.items():
-        if late.is_set():
-            return
+    while (item := images.get()) is not None:
+        image, scale = item
         result = engine(image)
-        found[index] = [
-            Word(text, left, right, -bottom, _SIZE * (bottom - top), order=order)
-            for order, (text, score, box) in enumerate(
-                zip(result.txts or (), result.scores or (), () if result.boxes is None else result.boxes, strict=True)
-            )
-            if score >= _MIN_SCORE
-            for (left, top), (right, bottom) in [(box.min(axis=0) / scales[index], box.max(axis=0) / scales[index])]
-        ]
+        boxes = () if result.boxes is None else result.boxes
+        lines = zip(result.txts or (), result.scores or (), boxes, strict=True)
+        found.put(
+            [
+                Word(text, left, right, -bottom, _SIZE * (bottom - top), order=order)
+                for order, (text, score, box) in enumerate(lines)
+                if score >= _MIN_SCORE
+                for (left, top), (right, bottom) in [(box.min(axis=0) / scale, box.max(axis=0) / scale)]
+            ]
+        )

@@ -5,35 +5,27 @@ Read here, because the libraries for it drop notes, headers, text boxes, heading
 
 from __future__ import annotations
 
-import codecs
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ragx.corpus.extract.office.comment import comment
 from ragx.corpus.extract.office.package import useful_title, wrong_content
-from ragx.corpus.extract.parsed import CELL_SEPARATOR, REPEATED_CHARS, Parsed, TextBuilder, UnreadableError
+from ragx.corpus.extract.parsed import CELL_SEPARATOR, Parsed, UnreadableError
+from ragx.corpus.extract.rtf.characters import CHARACTER_SETS, CHARACTERS, SYMBOLS, encoding_of
+from ragx.corpus.extract.rtf.story import Story
+from ragx.util.text import counted
 
 _TOKEN = re.compile(
     rb"\\(?P<word>[a-zA-Z]{1,32})(?P<number>-?\d{1,10})? ?|\\'(?P<byte>[0-9a-fA-F]{2})|\\(?P<symbol>[\x00-\xff])"
     rb"|(?P<brace>[{}])|(?P<text>[^\\{}\r\n]+)|[\r\n]+"
 )
-_CHARACTERS = {
-    "tab": "\t", "line": "\n", "softline": "\n", "lquote": "‘", "rquote": "’", "ldblquote": "“", "rdblquote": "”",
-    "emdash": "—", "endash": "–", "bullet": "•", "emspace": " ", "enspace": " ", "qmspace": " ",
-    "mden": "/", "msub": "_", "msup": "^",  # of equations
-}  # fmt: skip
-_SYMBOLS = {"~": " ", "_": "-", "\\": "\\", "{": "{", "}": "}", "\t": "\t"}
-_CODE_PAGES = {
-    0: "cp1252", 77: "mac_roman", 128: "cp932", 129: "cp949", 130: "johab", 134: "gbk", 136: "cp950", 161: "cp1253",
-    162: "cp1254", 163: "cp1258", 177: "cp1255", 178: "cp1256", 186: "cp1257", 204: "cp1251", 222: "cp874",
-    238: "cp1250", 254: "cp437", 255: "cp850",
-}  # fmt: skip
-"""Encodings of the character sets of fonts."""
 _BOXES = ("shptxt", "dptxbxtext")
 _HEADERS = ("header", "headerl", "headerr", "headerf", "footer", "footerl", "footerr", "footerf")
 _PROPERTIES = ("title", "author", "subject", "keywords")
 _LABELS = ("listtext", "pntext")
-_STORIES = frozenset(("footnote", *_BOXES, *_HEADERS, *_PROPERTIES, *_LABELS))
+_COMMENTS = ("atnauthor", "annotation")
+_STORIES = frozenset(("footnote", *_BOXES, *_HEADERS, *_PROPERTIES, *_LABELS, *_COMMENTS))
 _SHOWN = ("fldrslt", "shpinst", "shppict", "result", "ud", "moMath", "moMathPara", "do", "nesttableprops")
 """Optional destinations that are read, at least in part."""
 _SKIPPED = (
@@ -45,7 +37,7 @@ _SKIPPED = (
 _EQUATION_PROPERTIES = re.compile("m[a-zA-Z]*Pr")
 
 
-def parse(path: Path) -> Parsed:
+def parse(path: Path, comments: bool = False) -> Parsed:
     """The text of a document: paragraphs, lists, tables, notes, text boxes, headers and footers.
 
     Raises:
@@ -54,7 +46,7 @@ def parse(path: Path) -> Parsed:
     data = path.read_bytes()
     if not data.lstrip(b"\xef\xbb\xbf\r\n\t ").startswith(b"{\\rtf"):
         raise UnreadableError(wrong_content(path, "an RTF file"))
-    return _Reader(data).parsed()
+    return _Reader(data, comments).parsed()
 
 
 @dataclass(slots=True)
@@ -85,77 +77,14 @@ class _Group:
         return not self.is_hidden and not self.is_deleted
 
 
-@dataclass(slots=True)
-class _Story:
-    """A text of its own: the document's, a note's, a header's."""
-
-    text: TextBuilder = field(default_factory=TextBuilder)
-    runs: list[str] = field(default_factory=list)
-    label: str = ""
-    in_list: bool = False
-    cell: list[str] = field(default_factory=list)
-    """The paragraphs of the current cell."""
-    cells: list[str] = field(default_factory=list)
-    nested: list[str] = field(default_factory=list)
-    after: list[str] = field(default_factory=list)
-    """Notes, text boxes and rows of inner tables, which follow the paragraph or row."""
-    merges: list[str] = field(default_factory=list)
-    above: list[str] = field(default_factory=list)
-    in_rows: bool = False
-
-    def paragraph(self) -> str:
-        text, self.runs = "".join(self.runs).strip(" "), []
-        # a character above U+FFFF is written as two
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-    def end_paragraph(self, level: int = 0, in_table: bool = False, list_level: int = 0) -> None:
-        text, label = self.paragraph(), self.label
-        self.label = ""
-        if in_table:
-            self.cell.append(label + text)
-            return
-        if level and text.strip():
-            self.text.heading(label.removeprefix("- ") + text, level)
-        elif text.strip():
-            self.text.add("  " * list_level * bool(label) + label + text, "\n" if label and self.in_list else "\n\n")
-        if text.strip():
-            self.in_list = bool(label) and not level
-            self.in_rows = False
-        self._write_after()
-
-    def end_row(self) -> None:
-        texts = []
-        for column, text in enumerate(self.cells):
-            merge = self.merges[column] if column < len(self.merges) else ""
-            if merge == "clvmrg" and not text and column < len(self.above):
-                self.cells[column] = text = self.above[column]
-            if merge != "clmrg":
-                texts.append(text)
-        self.above = [text if len(text) <= REPEATED_CHARS else "" for text in self.cells]
-        if any(texts):
-            self.text.add(CELL_SEPARATOR.join(texts), "\n" if self.in_rows else "\n\n")
-        self.cells, self.in_rows, self.in_list = [], not self.after, False
-        self._write_after()
-
-    def finish(self) -> str:
-        self.end_paragraph()
-        self.cells += [" ".join(self.cell)] if self.cell else []
-        self.end_row()
-        return self.text.text
-
-    def _write_after(self) -> None:
-        after, self.after = self.after, []
-        for text in after:
-            self.text.add(text)
-            self.in_list = False
-
-
 class _Reader:
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, comments: bool) -> None:
         self.data = data
+        self.comments = comments
+        self._author = ""
         self.group = _Group(encoding="cp1252")
         self.groups: list[_Group] = []
-        self.stories = [_Story()]
+        self.stories = [Story()]
         self.properties: dict[str, str] = {}
         self.headers: list[str] = []
         self.fonts: dict[int, str] = {}
@@ -200,7 +129,7 @@ class _Reader:
         self._flush()
         missing = ["its end is missing"] if self.groups else []
         if self._objects:
-            missing.append(f"{self._objects} embedded object{'s' if self._objects > 1 else ''} could not be read")
+            missing.append(f"{counted(self._objects, 'embedded object')} could not be read")
         while self.groups:
             self._close()
         story = self.stories[0]
@@ -235,6 +164,10 @@ class _Reader:
                 self.headers.append(text)
             elif group.kind in _BOXES:
                 self.stories[-1].after.append(text)
+            elif group.kind == "atnauthor":
+                self._author = " ".join(text.split())
+            elif group.kind == "annotation":
+                self.stories[-1].after += [comment(self._author, text)] if text.strip() else []
             elif text:
                 self.stories[-1].after.append("Note: " + " ".join(text.split()))
 
@@ -272,8 +205,8 @@ class _Reader:
             self._word("par", 0, False)
         elif self._left_out:
             self._left_out -= 1
-        elif symbol in _SYMBOLS:
-            self._add(_SYMBOLS[symbol])
+        elif symbol in SYMBOLS:
+            self._add(SYMBOLS[symbol])
 
     def _word(self, word: str, number: int, has_number: bool) -> None:
         if word == "u":
@@ -287,19 +220,19 @@ class _Reader:
         group, story = self.group, self.stories[-1]
         is_optional, group.is_optional = group.is_optional, False
         match word:
-            case _ if word in _CHARACTERS:
-                self._add(_CHARACTERS[word])
+            case _ if word in CHARACTERS:
+                self._add(CHARACTERS[word])
             case "uc":
                 group.fallback = min(max(number, 0), 10)
             case "f" if self._in("fonttbl"):
                 self._font = number
             case "fcharset" | "cpg" if self._in("fonttbl"):
-                encoding = _CODE_PAGES.get(number, "") if word == "fcharset" else _encoding(number)
+                encoding = CHARACTER_SETS.get(number, "") if word == "fcharset" else encoding_of(number)
                 self.fonts[self._font] = encoding or self.fonts.get(self._font, "")
             case "f":
                 group.encoding = self.fonts.get(number, "")
             case "ansicpg":
-                self._default = _encoding(number) or self._default
+                self._default = encoding_of(number) or self._default
                 group.encoding = ""
             case "mac" | "pc" | "pca":
                 self._default = {"mac": "mac_roman", "pc": "cp437", "pca": "cp850"}[word]
@@ -323,9 +256,9 @@ class _Reader:
                 group.encoding = self.fonts.get(self._default_font, "")
             case "deff":
                 self._default_font = number
-            case _ if word in _STORIES:
+            case _ if word in _STORIES and (self.comments or word not in _COMMENTS):
                 group.kind, group.level, group.in_table = word, 0, False
-                self.stories.append(_Story())
+                self.stories.append(Story())
             case _ if word in _SKIPPED or _EQUATION_PROPERTIES.fullmatch(word):
                 group.is_hidden = True
             case _ if is_optional and word not in _SHOWN:
@@ -363,12 +296,3 @@ class _Reader:
                 story.merges[-1] = word
             case "cellx":
                 story.merges.append("")
-
-
-def _encoding(code_page: int) -> str:
-    """Python's name of a code page; empty if unknown."""
-    name = {65001: "utf-8", 10000: "mac_roman", 936: "gbk", 1361: "johab"}.get(code_page, f"cp{code_page}")
-    try:
-        return codecs.lookup(name).name
-    except LookupError:
-        return ""

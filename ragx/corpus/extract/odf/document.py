@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ragx.corpus.extract.office.numbering import format_number
-from ragx.corpus.extract.office.package import Package, attribute, child, local, parse_xml, useful_title
+from ragx.corpus.extract.odf.properties import properties
+from ragx.corpus.extract.odf.rows import children, repeat_count, table_rows
+from ragx.corpus.extract.odf.styles import Styles
+from ragx.corpus.extract.office.comment import comment
+from ragx.corpus.extract.office.package import Package, attribute, child, local, parse_xml
 from ragx.corpus.extract.office.sheet import Row, write_rows
-from ragx.corpus.extract.parsed import CELL_SEPARATOR, REPEATED_CHARS, Parsed, TextBuilder, UnreadableError, clean
+from ragx.corpus.extract.parsed import CELL_SEPARATOR, Parsed, TextBuilder, UnreadableError, clean
+from ragx.util.text import counted
 
 _KIND = "an OpenDocument file"
-_MAX_REPEATED = 256
-"""Equal cells side by side; a sheet is filled to its last column by one cell that is repeated."""
-_MAX_COLUMNS = 1 << 14
-_LEFT_OUT = frozenset(
-    [
-        "tracked-changes",
-        "annotation",
-        "note-citation",
-        "ruby-text",
-        "table-of-content-source",
-        "index-title-template",
-        "forms",
-        "sequence-decls",
-        "variable-decls",
-        "user-field-decls",
-    ]
-)
+_LEFT_OUT = frozenset((
+    "tracked-changes", "annotation", "note-citation", "ruby-text", "table-of-content-source", "index-title-template",
+    "forms", "sequence-decls", "variable-decls", "user-field-decls",
+))  # fmt: skip
 _SHAPES = ("frame", "g", "custom-shape", "rect", "ellipse", "line", "connector", "caption", "path", "polygon")
-_KINDS = {"1": "decimal", "a": "lowerLetter", "A": "upperLetter", "i": "lowerRoman", "I": "upperRoman"}
 
 
-def parse(path: Path) -> Parsed:
+def parse(path: Path, comments: bool = False) -> Parsed:
     """The text of a document: paragraphs, lists, tables, notes, text boxes, equations, charts, headers and footers.
 
     Raises:
@@ -45,7 +35,7 @@ def parse(path: Path) -> Parsed:
         is_zip = file.read(2) == b"PK"
     if not is_zip and path.suffix.lower().startswith(".fod"):
         root = parse_xml(path.read_bytes())
-        return _Document(root, root, root, lambda name: None).parsed()
+        return _Document(root, root, root, lambda name: None, comments).parsed()
     with Package(path, _KIND) as package:
         if "META-INF/manifest.xml" in package and b"encryption-data" in package.read("META-INF/manifest.xml"):
             raise UnreadableError("is encrypted: save it without a password")
@@ -53,26 +43,18 @@ def parse(path: Path) -> Parsed:
         def part(name: str) -> Any:
             return package.xml(name) if name in package else None
 
-        return _Document(package.xml("content.xml"), part("styles.xml"), part("meta.xml"), part).parsed()
+        return _Document(package.xml("content.xml"), part("styles.xml"), part("meta.xml"), part, comments).parsed()
 
 
 class _Document:
-    def __init__(self, content: Any, styles: Any, meta: Any, part: Callable[[str], Any]) -> None:
+    def __init__(self, content: Any, styles: Any, meta: Any, part: Callable[[str], Any], comments: bool) -> None:
         """Args: `part`: gives the root of another part of the file by its name, or None."""
         self.content, self.styles, self.meta, self.part = content, styles, meta, part
+        self.comments = comments
         self.text = TextBuilder()
         self.paged = False
         self._title = ""
-        self._parents: dict[str, str] = {}
-        self._lists: dict[str, dict[int, Any]] = {}
-        for root in (styles, content):
-            for style in () if root is None else root.iter("{*}style", "{*}list-style"):
-                name = attribute(style, "name")
-                if local(style) == "style":
-                    self._parents[name] = attribute(style, "parent-style-name")
-                else:
-                    levels = {attribute(level, "level"): level for level in style if local(level) != ""}
-                    self._lists[name] = {int(number): level for number, level in levels.items() if number.isdecimal()}
+        self._styles = Styles(styles, content)
         self._counts: Counter[tuple[str, int]] = Counter()
         """Items of the last list by style and depth, from 1."""
         self._unread: Counter[str] = Counter()
@@ -90,22 +72,9 @@ class _Document:
                 case "text":
                     self.write(section)
                     self._write_headers()
-        missing = [
-            f"{count} {kind}{'s' if count > 1 else ''} could not be read" for kind, count in self._unread.items()
-        ]
-        title, metadata = self._properties()
+        missing = [f"{counted(count, kind)} could not be read" for kind, count in self._unread.items()]
+        title, metadata = properties(self.meta)
         return Parsed(self.text.text, title or self._title, self.text.headings, self.paged, metadata, missing)
-
-    def _properties(self) -> tuple[str, dict[str, object]]:
-        fields: dict[str, list[str]] = defaultdict(list)
-        properties = None if self.meta is None else child(self.meta, "meta")
-        for field in () if properties is None else properties:
-            if value := " ".join((field.text or "").split()):
-                fields[local(field)].append(value)
-        author = fields["initial-creator"] or fields["creator"]
-        metadata = {"author": author, "subject": fields["subject"], "keywords": fields["keyword"]}
-        title = useful_title("".join(fields["title"][:1]))
-        return title, {key: ", ".join(values) for key, values in metadata.items() if values}
 
     def write(self, container: Any) -> None:
         """Append the blocks of an element."""
@@ -123,6 +92,9 @@ class _Document:
                     self._write_after()
                 case "table":
                     self._write_table(element)
+                case "annotation" if self.comments:
+                    self._after.append(element)
+                    self._write_after()
                 case kind if kind in _SHAPES:
                     self.text.add("".join(self._drawing(element)))
                     self._write_after()
@@ -132,7 +104,7 @@ class _Document:
     def _write_paragraph(self, element: Any) -> None:
         text = self._inline(element)
         style = attribute(element, "style-name")
-        if not self._title and "Title" in (style, self._parents.get(style)):
+        if not self._title and "Title" in (style, self._styles.parents.get(style)):
             self._title = " ".join(clean(text).split())
         self.text.add(text)
         self._write_after()
@@ -145,9 +117,10 @@ class _Document:
                     self.text.add(element)
                 elif isinstance(element, list):
                     self.write(element)
-                elif local(element) == "note-body":
+                elif local(element) in ("note-body", "annotation"):
                     if note := " ".join(self._lines(element)):
-                        self.text.add(f"Note: {note}")
+                        is_comment = local(element) == "annotation"
+                        self.text.add(comment(element.findtext("{*}creator"), note) if is_comment else f"Note: {note}")
                 elif local(element) == "table":
                     self._write_table(element)
                 else:
@@ -164,6 +137,8 @@ class _Document:
                     yield from self._list_lines(element, "", 1)
                 case "table":
                     self._after.append(element)
+                case "annotation" if self.comments:
+                    self._after.append(element)
                 case kind if kind in _SHAPES:
                     yield from self._drawing(element)
                 case kind if kind not in _LEFT_OUT:
@@ -177,7 +152,7 @@ class _Document:
             label = ""
             if local(item) == "list-item":
                 count = self._counts[style, depth] = count + 1
-                label = self._label(style, depth, count)
+                label = self._styles.label(style, depth, count)
             for block in item:
                 if local(block) == "list":
                     yield from self._list_lines(block, style, depth + 1)
@@ -185,17 +160,6 @@ class _Document:
                     for line in self._lines([block]):
                         yield "  " * min(depth - 1, 8) + label + line
                         label = "  " if label else ""
-
-    def _label(self, style: str, depth: int, count: int) -> str:
-        level = self._lists.get(style, {}).get(depth)
-        if level is None or local(level) != "list-level-style-number":
-            return "- "
-        kind = _KINDS.get(attribute(level, "num-format"))
-        if kind is None:
-            return ""
-        start = attribute(level, "start-value", "1")
-        number = format_number(count - 1 + (int(start) if re.fullmatch(r"\d{1,6}", start) else 1), kind)
-        return f"{attribute(level, 'num-prefix')}{number}{attribute(level, 'num-suffix')} "
 
     def _inline(self, element: Any) -> str:
         return "".join(self._parts(element)).strip(" ")
@@ -213,6 +177,8 @@ class _Document:
                     yield "\n"
                 case "note":
                     self._after += element.iterfind("{*}note-body")
+                case "annotation" if self.comments:
+                    self._after.append(element)
                 case kind if kind in _SHAPES:
                     yield from self._drawing(element)
                 case kind if kind not in _LEFT_OUT:
@@ -251,7 +217,7 @@ class _Document:
 
     def _write_table(self, table: Any) -> None:
         separator = "\n\n"
-        for cells, repeated in self._rows(table):
+        for cells, repeated in table_rows(table):
             if len(cells) == 1 and not repeated:  # a frame around text rather than a row
                 self.write(next(iter(cells.values())))
                 continue
@@ -261,26 +227,6 @@ class _Document:
                 self.text.add(line, separator)
                 separator = "\n"
             self._write_after()
-
-    def _rows(self, table: Any) -> Iterator[tuple[dict[int, Any], dict[int, str]]]:
-        """For each row its cells by column, and the texts of cells above that are merged over it."""
-        above: dict[int, tuple[int, str]] = {}
-        for row in _children(table, "table-row"):
-            column = 0
-            cells: dict[int, Any] = {}
-            repeated: dict[int, str] = {}
-            for cell in row:
-                count = _number(cell, "number-columns-repeated")
-                if local(cell) == "table-cell" and column < _MAX_COLUMNS:
-                    cells.update(dict.fromkeys(range(column, column + min(count, _MAX_REPEATED)), cell))
-                    if (rows := _number(cell, "number-rows-spanned")) > 1:
-                        plain = ("".join(paragraph.itertext()) for paragraph in cell.iter("{*}p"))
-                        above[column] = rows, " ".join(" ".join(plain).split())
-                elif above.get(column, (0, ""))[0] > 0:
-                    repeated[column] = above[column][1]
-                column += count
-            yield cells, {column: text for column, text in repeated.items() if len(text) <= REPEATED_CHARS}
-            above = {column: (rows - 1, text) for column, (rows, text) in above.items() if rows > 1}
 
     def _write_sheets(self, spreadsheet: Any) -> None:
         for table in spreadsheet.iterfind("{*}table"):
@@ -296,8 +242,8 @@ class _Document:
 
     def _sheet_rows(self, table: Any) -> Iterator[Row]:
         number = 0
-        rows = _children(table, "table-row")
-        for row, (cells, repeated) in zip(rows, self._rows(table), strict=True):
+        rows = children(table, "table-row")
+        for row, (cells, repeated) in zip(rows, table_rows(table), strict=True):
             texts: dict[Any, str] = {}
             for column, cell in cells.items():
                 if cell not in texts:
@@ -307,7 +253,7 @@ class _Document:
                 repeated[column] = texts[cell]
             if any(texts.values()):
                 yield Row(number, {column: text for column, text in sorted(repeated.items()) if text})
-            number += _number(row, "number-rows-repeated")
+            number += repeat_count(row, "number-rows-repeated")
 
     def _write_pages(self, body: Any) -> None:
         self.paged = True
@@ -339,20 +285,6 @@ class _Document:
                 text.add(self.text.text)
             seen.add(self.text.text)
         self.text = text
-
-
-def _children(parent: Any, kind: str) -> Iterator[Any]:
-    """The rows of a table, also those in groups."""
-    for element in parent:
-        if local(element) == kind:
-            yield element
-        elif local(element) in ("table-header-rows", "table-rows", "table-row-group"):
-            yield from _children(element, kind)
-
-
-def _number(element: Any, name: str) -> int:
-    value = attribute(element, name)
-    return int(value) if re.fullmatch(r"[1-9]\d{0,6}", value) else 1
 
 
 def _collapsed(text: str | None) -> str:

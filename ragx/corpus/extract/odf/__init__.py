@@ -1,0 +1,3 @@
+"""OpenDocument files."""
+
+from ragx.corpus.extract.odf.document import parse as parse
