@@ -5,7 +5,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 INDEX := .cache/wikipedia-sample
-Q ?= How much of the sunlight that reaches it does fresh snow reflect?
+Q ?= Where was Andre Agassi born?
 
 .PHONY: help install ask test test-all lint bench bench-reader bench-serve bench-index bench-ray memory torture screenshots clean
 

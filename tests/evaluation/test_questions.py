@@ -82,7 +82,7 @@ def test_no_distractor_holds_an_answer(questions: Path) -> None:
     assert not any(contains(passage.title + passage.text, asked.answers) for passage in drawn)
 
 
-def test_the_questions_about_the_sample_index_are_thirty_with_answers() -> None:
+def test_the_questions_about_the_sample_index_are_a_hundred_with_answers() -> None:
     questions = read_questions(Path(__file__).parents[2] / "indexes" / "wikipedia-sample-questions.jsonl")
-    assert len({question.text for question in questions}) == len(questions) == 30
+    assert len({question.text for question in questions}) == len(questions) == 100
     assert all(question.answers and question.text.endswith("?") for question in questions)
