@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 INDEX := .cache/wikipedia-sample
 Q ?= Where was Andre Agassi born?
 
-.PHONY: help install ask test test-all lint bench bench-reader bench-serve bench-index bench-ray memory torture screenshots clean
+.PHONY: help install ask test test-all test-avx2 lint bench bench-reader bench-serve bench-index bench-ray memory torture screenshots clean
 
 help: ## Show the verbs.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -33,6 +33,13 @@ test: $(INSTALLED) ## Run the tests, but for the slow ones.
 
 test-all: $(INSTALLED) ## Run the slow tests too: torture, hostile files, Ray, browsers, real weights.
 	$(BIN)/python -m pytest
+
+test-avx2: export ATEN_CPU_CAPABILITY = avx2
+test-avx2: export DNNL_MAX_CPU_ISA = AVX2
+test-avx2: export MKL_ENABLE_INSTRUCTIONS = AVX2
+test-avx2: export FAISS_OPT_LEVEL = avx2
+test-avx2: $(INSTALLED) ## Run the numerical tests without AVX-512 (torch, oneDNN, MKL, FAISS).
+	$(BIN)/python -m pytest -m "not slow" tests/kernels tests/cepe tests/engine tests/retrieval
 
 lint: $(INSTALLED) ## Check style and types, and for unsafe code and packages.
 	$(BIN)/ruff check .

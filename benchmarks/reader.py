@@ -32,11 +32,10 @@ from benchmarks import sample
 from benchmarks.tables import markdown
 from ragx import cepe
 from ragx.cepe.context import Context
-from ragx.cepe.encodings import encode_batches, stored_context
 from ragx.cepe.fresh import fresh
 from ragx.cepe.model import CepeModel
 from ragx.cepe.placement import Placement
-from ragx.cepe.store import PassageStore
+from ragx.cepe.store import PassageStore, each_batch
 from ragx.models import resolve
 from ragx.types import EncodingFormat
 from ragx.util.device import default_device, default_dtype
@@ -72,17 +71,17 @@ def run(model: CepeModel) -> str:
     with tempfile.TemporaryDirectory() as folder:
         warm = {kind: store(model, Path(folder) / kind, kind) for kind in get_args(EncodingFormat)}
         for each in warm.values():
-            each.fill(ids, partial(encode_batches, model, each.format))
+            each.fill(ids, each_batch(partial(model.encode_rows, format=each.format)))
 
         def cold() -> Context:
             model.attention_strategy = "auto"
             with tempfile.TemporaryDirectory() as empty:
-                return stored_context(model, store(model, Path(empty), "bfloat16"), ids)
+                return model.encode_passages(ids, store(model, Path(empty), "bfloat16"))
 
         def read(kind: EncodingFormat, strategy: AttentionStrategy) -> Callable[[], Context]:
             def encoded() -> Context:
                 model.attention_strategy = strategy
-                return stored_context(model, warm[kind], ids)
+                return model.encode_passages(ids, warm[kind])
 
             return encoded
 
@@ -101,7 +100,7 @@ def run(model: CepeModel) -> str:
         for _ in range(ROUNDS):
             for name, (tokens, context) in contenders.items():
                 timings[name].append(timed(model, tokens, context))
-        memory = memory_table(model, {kind: stored_context(model, warm[kind], ids) for kind in warm}, everything)
+        memory = memory_table(model, {kind: model.encode_passages(ids, warm[kind]) for kind in warm}, everything)
         divergence = kl(model, ids, prompt)
     return "\n\n".join([_timing_table(timings, len(everything), len(prompt)), memory, divergence])
 
@@ -206,7 +205,7 @@ def kl(model: CepeModel, ids: list[list[int]], prompt: list[int]) -> str:
     with tempfile.TemporaryDirectory() as folder:
         logits: dict[EncodingFormat, Tensor] = {}
         for kind in get_args(EncodingFormat):
-            context = stored_context(model, store(model, Path(folder) / kind, kind), ids[IN_PROMPT:])
+            context = model.encode_passages(ids[IN_PROMPT:], store(model, Path(folder) / kind, kind))
             logits[kind] = model(torch.tensor([prompt], device=model.device), context=context).logits[0].float()
     exact, rounded = (logits[kind].log_softmax(-1) for kind in get_args(EncodingFormat))
     nats = (exact.exp() * (exact - rounded)).sum(-1)  # (N)

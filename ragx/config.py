@@ -142,6 +142,8 @@ class LoadOptions(Settings):
     """cpu, cuda, cuda:1, or auto for all GPUs. Default: a GPU if there is one."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Number format of the models; auto: the fastest on the device."""
+    backend: Literal["auto", "torch", "cpu"] = "auto"
+    """What computes: torch, or cpu: graphs with 8-bit weights; auto: cpu where there is no GPU."""
     bits: Literal[4, 8] | None = None
     """Quantize the decoder to 4 or 8 bits (bitsandbytes)."""
 

@@ -66,6 +66,7 @@ class RAG:
         encodings: EncodingFormat = "bfloat16",
         device: str | None = None,
         dtype: str | torch.dtype | None = None,
+        backend: str = "auto",
         bits: int | None = None,
     ) -> RAG:
         """Open an index and load the models that answer from it.
@@ -80,6 +81,7 @@ class RAG:
             device: a torch device, or `auto` to spread the decoder over all GPUs; None: a GPU if there is one. `cuda`
                 (all GPUs) and `cuda:N` also search shards there, where FAISS can.
             dtype: number format of the models; None: the fastest on the device.
+            backend: `torch`, `cpu` for graphs with 8-bit weights, or `auto`: `cpu` where there is no GPU.
             bits: 8 or 4 quantize the decoder's matrices (bitsandbytes).
 
         Raises:
@@ -94,6 +96,7 @@ class RAG:
             "encodings": encodings,
             "device": device,
             "dtype": "auto" if dtype is None else str(dtype).removeprefix("torch."),
+            "backend": backend,
             "bits": bits,
         }
         options = checked(ModelOptions, values)
@@ -254,11 +257,10 @@ def open_readers(options: ModelOptions) -> tuple[dict[ReaderName, Reader], list[
     from ragx.reader.full import FullReader
 
     cepe = open_reader(options)
-    cepe.model.attention_strategy = options.attention_strategy
     notes = []
     if not cepe.model.is_trained:
         notes = [f"the reader around {options.model} is untrained: it answers from its prompt's passages alone"]
-    return {"cepe": cepe, "full": FullReader(cepe.model, cepe.tokenizer)}, notes
+    return {"cepe": cepe, "full": FullReader(cepe.model, cepe.tokenizer, cepe.batch)}, notes
 
 
 def open_reader(options: EncodingOptions) -> CepeReader:
@@ -269,22 +271,21 @@ def open_reader(options: EncodingOptions) -> CepeReader:
     Raises:
         ModelError, ConfigError: as `RAG.from_index`.
     """
-    from ragx import cepe
     from ragx.cepe.store import PassageStore
+    from ragx.engine.open import open_model
     from ragx.reader.cepe import CepeReader
-    from ragx.util.tokenization import load_tokenizer
 
-    decoder = cepe.load(options.model, device=options.device, dtype=options.dtype, bits=options.bits)
+    model, tokenizer = open_model(options)
     store = None
-    if decoder.is_trained:
+    if model.is_trained:
         store = PassageStore(
             cache_home() / "encodings",
-            decoder.encoder_fingerprint(),
-            decoder.config.encoder_config.hidden_size,
+            model.encoder_fingerprint(),
+            model.encoder_width,
             format=options.encodings,
             max_bytes=int(options.cache_size * 1e9),
         )
-    return CepeReader(decoder, load_tokenizer(Path(str(decoder.name_or_path))), store)
+    return CepeReader(model, tokenizer, store)
 
 
 def question_text(question: str) -> str:

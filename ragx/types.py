@@ -20,6 +20,7 @@ ReaderName = Literal["cepe", "full"]
 """How passages are read: encoded and attended to, or all of them in the decoder's prompt."""
 AttentionStrategy = Literal["auto", "project", "cached", "latent"]
 """How decoding attends to encoded passages: the cheapest, or one of three exact ways (`ragx_kernels`)."""
+CrossAttend = Literal["all", "question"]
 EncodingFormat = Literal["bfloat16", "int8"]
 """Number format of passage encodings on disk."""
 Finish = Literal["stop", "length", "cancelled"]

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
-from ragx.engine.batching import BatchDecoder
-from ragx.errors import ModelError, RagxError
+from ragx.errors import RagxError
 from ragx.rag import RAG
 from ragx.types import Answer
-from ragx.util.terminal import notice
 
 BEAT = 0.2
 """Seconds after which a stream yields even if nothing is new, so that its consumer can check whether to leave."""
@@ -55,17 +53,16 @@ class QuestionQueue:
     """Answers up to `batch` questions at once, first come, first served. Safe to share between threads."""
 
     def __init__(self, rag: RAG, *, batch: int = 8, waiting: int = 32) -> None:
-        """Start the batch decoder; `close` stops it.
-
-        A model that cannot decode in a batch answers one question at a time, and a notice says so.
+        """Start the threads; `close` stops them.
 
         Args:
-            rag: its readers decode in one batch from now on, and so do other `RAG`s that share them.
-            batch: questions answered at once; each holds its passages in memory.
+            rag: answers the questions.
+            batch: questions answered at once, unless the model cannot; each holds its passages in memory.
             waiting: questions that may wait for a place in the batch; further ones raise `QueueFullError`.
         """
-        self._decoder = _share_decoder(rag, batch)
-        self.batch = batch if self._decoder is not None else 1
+        decoder = next(iter(rag.readers.values())).batch  # of all readers
+        decoder.size = min(batch, decoder.decoder.batch_limit or batch)
+        self.batch = decoder.size
         self.capacity = self.batch + waiting
         self._threads = ThreadPoolExecutor(self.batch, "ragx-answer")
         self._lock = threading.Lock()
@@ -146,8 +143,6 @@ class QuestionQueue:
         self._threads.shutdown(wait=False, cancel_futures=True)  # before the running ones end, or the next would begin
         for cancel in [*self._cancels]:
             cancel.set()
-        if self._decoder is not None:
-            self._decoder.close()
         self._threads.shutdown()
 
     def _submit(self, ask: Ask, events: Events, cancel: threading.Event) -> Future[None]:
@@ -195,16 +190,3 @@ class QuestionQueue:
         with self._lock:
             self._admitted -= 1
             self._typical_seconds += 0.1 * (time.monotonic() - begin - self._typical_seconds)
-
-
-def _share_decoder(rag: RAG, batch: int) -> BatchDecoder | None:
-    """Let the readers of `rag`, which share one model, decode in one batch; None where the model cannot."""
-    reader = next(iter(rag.readers.values()))
-    try:
-        decoder = BatchDecoder(reader.model, reader.tokenizer, batch)
-    except ModelError as error:
-        notice(f"{error}; questions are answered one at a time")
-        decoder = None
-    for reader in rag.readers.values():
-        reader.batch = decoder
-    return decoder

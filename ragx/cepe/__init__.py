@@ -42,9 +42,9 @@ def load(
     """
     from ragx.cepe.added_weights import load_reader
     from ragx.cepe.fresh import fresh
-    from ragx.cepe.loading import load_checkpoint, read_config
+    from ragx.cepe.loading import load_checkpoint
     from ragx.cepe.placement import Placement
-    from ragx.models import resolve
+    from ragx.models import read_config, resolve
 
     placement = Placement.of(dtype, device, bits)
     folder = resolve(name_or_folder)

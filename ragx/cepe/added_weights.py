@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from ragx_kernels.cross_attention import dequantize, quantize
@@ -22,10 +22,11 @@ from torch import Tensor
 from ragx import models
 from ragx.cepe import weights
 from ragx.cepe.fresh import fill_encoder, is_added
-from ragx.cepe.loading import decoder_config, from_pretrained, read_config, refuse_missing, with_encoder
+from ragx.cepe.loading import decoder_config, from_pretrained, refuse_missing, with_encoder
 from ragx.cepe.model import CepeModel
 from ragx.cepe.placement import Placement
 from ragx.errors import ConfigError, IndexFolderError, ModelError
+from ragx.types import CrossAttend
 from ragx.util.files import durable_file, sync_file
 
 SCALE = ".scale"
@@ -55,6 +56,8 @@ def save_reader(model: CepeModel, folder: Path, *, decoder: str, added: Mapping[
         "shared_embeddings": config.shared_embeddings,
         "shared_encoder_layers": config.shared_encoder_layers,
     }
+    if model.cross_attend != "all":
+        values["cross_attend"] = model.cross_attend
     if getattr(config, "trained_context_tokens", None):
         values["trained_context_tokens"] = config.trained_context_tokens
     state = model.state_dict() if added is None else added
@@ -108,7 +111,7 @@ def _write(folder: Path, values: dict[str, Any], tensors: dict[str, Tensor]) -> 
 
 def _read_configuration(folder: Path) -> dict[str, Any]:
     """The configuration in the weights file, or `config.json` for older readers, whose weights file has none."""
-    values = read_config(folder)
+    values = models.read_config(folder)
     try:
         with safe_open(folder / "model.safetensors", "pt") as file:
             stored = (file.metadata() or {}).get(CONFIG)
@@ -129,6 +132,9 @@ def load_reader(folder: Path, placement: Placement) -> CepeModel:
         encoder_values, layers = values["encoder_config"], list(values["cross_attention_layers"])
         embeddings, shared_layers = bool(values["shared_embeddings"]), int(values["shared_encoder_layers"])
         trained, prompted_gain = int(values.get("trained_context_tokens", 0)), float(values.get("prompted_gain", 1))
+        cross_attend = values.get("cross_attend", "all")
+        if cross_attend not in get_args(CrossAttend):
+            raise ValueError(f"cross_attend is {cross_attend!r}")
     except KeyError as error:
         raise ModelError(f"{folder / 'config.json'} has no {error}") from None
     except (TypeError, ValueError) as error:
@@ -138,7 +144,7 @@ def load_reader(folder: Path, placement: Placement) -> CepeModel:
     if not models.is_named(decoder) and models.weight_checksums(decoder_folder) != checksums:
         raise ModelError(f"the reader was trained with a different version of {decoder}: SHA-256 differs")
     config = with_encoder(
-        decoder_config(read_config(decoder_folder)),
+        decoder_config(models.read_config(decoder_folder)),
         decoder_config(encoder_values),
         layers,
         shared_embeddings=embeddings,
@@ -147,6 +153,7 @@ def load_reader(folder: Path, placement: Placement) -> CepeModel:
     if trained:
         config.trained_context_tokens = trained
     config.prompted_gain = prompted_gain
+    config.cross_attend = cross_attend
     added = {key: shape for key, shape in weights.shapes(folder).items() if not key.endswith(SCALE)}
     model, missing = from_pretrained(decoder_folder, config, placement, weights.shapes(decoder_folder) | added)
     refuse_missing({key for key in missing if not is_added(key)})

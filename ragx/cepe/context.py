@@ -36,6 +36,10 @@ class Context:
     """M in training: a longer context sharpens the scores (paper appendix D, after YaRN); None: never."""
     gain: float = 1.0
     """Factor of the attention's output; at 0 the decoder behaves as without passages."""
+    attend_from: int = 0
+    """The first token of the prompt that attends to the passages."""
+    skipped: int = 0
+    """How many of a forward pass's tokens come before `attend_from`; the model sets it."""
     record_attention: bool = False
     """Whether to record how much of the attention each passage receives; see `attention_shares`."""
     _keys_values: dict[int, KeysValues] = field(default_factory=dict, repr=False)
@@ -52,7 +56,7 @@ class Context:
             self._copies[device] = self._with(self.phi.to(device), mask, scale, self.offsets)
             self._copies[device]._shares = self._shares
         copy = self._copies[device]
-        copy.record_attention = self.record_attention
+        copy.record_attention, copy.skipped = self.record_attention, self.skipped
         return copy
 
     @property

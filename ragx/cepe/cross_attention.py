@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from ragx_kernels.cross_attention import cross_attention, project_keys_values
 from torch import Tensor, nn
 
@@ -42,6 +43,16 @@ class CrossAttention(nn.Module):
 
         With one context per row, each row keeps its cached keys and values when the batch changes.
         """
+        skipped = context.skipped if isinstance(context, Context) else 0
+        if skipped >= hidden.shape[1]:
+            return torch.zeros_like(hidden)
+        return (
+            F.pad(self._added(hidden[:, skipped:], context), (0, 0, skipped, 0))
+            if skipped
+            else self._added(hidden, context)
+        )
+
+    def _added(self, hidden: Tensor, context: Contexts) -> Tensor:
         contexts = [context] if isinstance(context, Context) else context
         active = [None if row is None or row.is_inactive(self.layer, self.o_proj.weight) else row for row in contexts]
         if not any(active):

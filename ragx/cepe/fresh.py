@@ -12,10 +12,11 @@ from transformers import PreTrainedConfig
 
 from ragx.cepe import weights
 from ragx.cepe.encoder import PassageEncoder
-from ragx.cepe.loading import decoder_config, from_pretrained, read_config, refuse_missing, with_encoder
+from ragx.cepe.loading import decoder_config, from_pretrained, refuse_missing, with_encoder
 from ragx.cepe.model import CepeModel
 from ragx.cepe.placement import Placement
 from ragx.errors import ConfigError
+from ragx.models import read_config
 
 ENCODER_LAYERS = 2
 """Decoder layers, from the first, that form a fresh encoder by default."""

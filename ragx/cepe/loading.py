@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from ragx.cepe import weights
 from ragx.cepe.model import CepeModel, cepe_class
 from ragx.cepe.placement import Placement
 from ragx.errors import ModelError
+from ragx.models import read_config
 from ragx.util.terminal import quiet_transformers
 from ragx.util.text import first_line
 
@@ -39,21 +39,6 @@ def load_checkpoint(folder: Path, placement: Placement) -> CepeModel:
     model, missing = from_pretrained(folder, config, placement, weights.shapes(folder))
     refuse_missing(missing)
     return model
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The contents of a model's `config.json`.
-
-    Raises:
-        ModelError: it cannot be read.
-    """
-    try:
-        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder / 'config.json'} cannot be read: {error}") from None
-    if not isinstance(values, dict):
-        raise ModelError(f"{folder / 'config.json'} is not a model configuration")
-    return values
 
 
 def decoder_config(values: dict[str, Any]) -> PreTrainedConfig:

@@ -21,7 +21,9 @@ from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
 from ragx.cepe.context import Context, Contexts, pad
 from ragx.cepe.cross_attention import CrossAttention
 from ragx.cepe.encoder import PassageEncoder
-from ragx.types import AttentionStrategy
+from ragx.cepe.encodings import pack_rows, stored_context
+from ragx.cepe.store import Passages, PassageStore, Rows
+from ragx.types import AttentionStrategy, CrossAttend, EncodingFormat
 from ragx.util.device import free_memory
 
 ENCODER_BATCH_TOKENS = 32_768
@@ -41,7 +43,8 @@ class CepeModel(PreTrainedModel, GenerationMixin):
 
     Its config is the decoder's plus `encoder_config`, `cross_attention_layers` (indices), `shared_embeddings`,
     `shared_encoder_layers` (how many of the encoder's first layers are the decoder's own), and optionally
-    `trained_context_tokens` and `prompted_gain`, the context's `gain` if some passages are also in the prompt.
+    `trained_context_tokens`, `prompted_gain`, the context's `gain` if some passages are also in the prompt, and
+    `cross_attend`.
     """
 
     model: Any
@@ -91,6 +94,43 @@ class CepeModel(PreTrainedModel, GenerationMixin):
         path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     @property
+    def window(self) -> int:
+        """Maximum number of tokens of prompt and answer."""
+        return int(self.config.max_position_embeddings)
+
+    @property
+    def encoder_window(self) -> int:
+        """Maximum number of tokens of a passage that the encoder reads."""
+        return int(self.config.encoder_config.max_position_embeddings)
+
+    @property
+    def encoder_width(self) -> int:
+        """E."""
+        return int(self.config.encoder_config.hidden_size)
+
+    @property
+    def encoder_dtype(self) -> str:
+        """Number format of the encoder's weights, such as float32."""
+        return str(self.encoder.norm.weight.dtype).removeprefix("torch.")
+
+    @property
+    def end_tokens(self) -> set[int]:
+        """The decoder's own tokens that end an answer."""
+        ends = self.generation_config.eos_token_id
+        return {*(ends if isinstance(ends, list) else [ends])} - {None}
+
+    @property
+    def prompted_gain(self) -> float:
+        """The context's `gain` if some passages are also in the prompt."""
+        return float(getattr(self.config, "prompted_gain", 1.0))
+
+    @property
+    def cross_attend(self) -> CrossAttend:
+        """Which tokens of a prompt attend to the passages: `all`, or those of the `question` and what follows it."""
+        value: CrossAttend = getattr(self.config, "cross_attend", "all")
+        return value
+
+    @property
     def is_trained(self) -> bool:
         """Whether cross-attention has an effect: a fresh reader's output projections are all zero."""
         layers = [layer.cross_attn for layer in self.model.layers if layer.cross_attn is not None]
@@ -103,9 +143,15 @@ class CepeModel(PreTrainedModel, GenerationMixin):
         if self.config.shared_embeddings:
             weights["embed_tokens.weight"] = self.model.embed_tokens.weight
         for name, tensor in sorted(weights.items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+            _digest_tensor(digest, name, tensor)
         return digest.hexdigest()
+
+    def weights_digest(self) -> str:
+        """The first 16 hex digits of a SHA-256 over every weight and its number format."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            _digest_tensor(digest, name, tensor)
+        return digest.hexdigest()[:16]
 
     def encode(self, encoder_input_ids: Tensor, encoder_attention_mask: Tensor | None = None) -> Context:
         """Encode the passages of each question.
@@ -128,13 +174,25 @@ class CepeModel(PreTrainedModel, GenerationMixin):
         packed = self._encode_packed(encoder_input_ids[keep], positions[keep], lengths.flatten().tolist())
         return self.ready(pad(packed.split(lengths.sum(dim=1).tolist()), lengths.tolist()))
 
-    def encode_passages(self, passages: list[list[int]]) -> Context:
-        """Encode one question's passages, token ids of any length, without padding: Φ (1, M, E)."""
+    def encode_passages(self, passages: Passages, store: PassageStore | None = None) -> Context:
+        """Encode one question's passages, token ids of any length, without padding: Φ (1, M, E).
+
+        With a store, passages that it misses are stored, and all are used in the stored format, so that answers do not
+        depend on whether a passage was stored before: Φ is in the model's number format, or int8 from an int8 store.
+        """
+        if store is not None:
+            rows = store.encode(passages, lambda missing: self.encode_rows(missing, store.format))
+            return self.ready(stored_context(rows, [len(passage) for passage in passages], self.encoder.norm.weight))
         lengths = [len(passage) for passage in passages]
         device = self.model.embed_tokens.weight.device
         ids = torch.tensor([token for passage in passages for token in passage], dtype=torch.long, device=device)
         positions = torch.cat([torch.arange(length, device=device) for length in lengths]) if lengths else ids
         return self.ready(pad([self._encode_packed(ids, positions, lengths)], [lengths]))
+
+    def encode_rows(self, passages: Passages, format: EncodingFormat) -> Rows:
+        """Encode passages in one batch: their concatenated rows (M, E) in a stored format."""
+        with torch.no_grad():
+            return pack_rows(self.encode_passages(passages).phi[0], format)
 
     def ready(self, context: Context) -> Context:
         """Set the attention strategy of `context`: `attention_strategy`, or the cheapest on this device."""
@@ -196,6 +254,9 @@ class CepeModel(PreTrainedModel, GenerationMixin):
             The decoder's output; `.logits` is (B, N, V).
         """
         context = self._context(encoder_input_ids, encoder_attention_mask, context)
+        if isinstance(context, Context):
+            past = kwargs.get("past_key_values")
+            context.skipped = max(0, context.attend_from - (past.get_seq_length() if past is not None else 0))
         return super().forward(input_ids=input_ids, attention_mask=attention_mask, context=context, **kwargs)
 
     def generate(
@@ -225,6 +286,11 @@ class CepeModel(PreTrainedModel, GenerationMixin):
         if context is not None:
             expanded[1]["context"] = context.repeat_interleave(expand_size) if expand_size > 1 else context
         return expanded
+
+
+def _digest_tensor(digest: Any, name: str, tensor: Tensor) -> None:
+    digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+    digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _batches(lengths: list[int], size: int) -> Iterator[list[int]]:

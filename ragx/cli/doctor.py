@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 from importlib.metadata import PackageNotFoundError, version
@@ -12,15 +11,25 @@ import psutil
 
 from ragx import models
 from ragx.config import IndexSettings, ModelOptions, ReaderOptions, SearchOptions
-from ragx.errors import RagxError
+from ragx.engine.open import choose_backend
+from ragx.errors import ModelError, RagxError
 from ragx.index import Index, read_manifest
 from ragx.index.names import default_index, named_indexes
-from ragx.util.device import cpu_flags, default_device, default_dtype
+from ragx.util.device import cpu_cores, cpu_flags, default_device, default_dtype
 from ragx.util.folders import cache_home
 from ragx.util.text import counted
 
-_PACKAGES = ("torch", "transformers", "sentence-transformers", "faiss-cpu", "faiss-gpu", "tantivy", "bitsandbytes")
-_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
+_PACKAGES = (
+    "torch",
+    "onnxruntime",
+    "transformers",
+    "sentence-transformers",
+    "faiss-cpu",
+    "faiss-gpu",
+    "tantivy",
+    "bitsandbytes",
+)
+_FLAGS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "asimddp", "bf16")
 
 
 def report() -> dict[str, object]:
@@ -30,7 +39,7 @@ def report() -> dict[str, object]:
         "python": f"{platform.python_version()} on {platform.platform()}",
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
         "cpu": {
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "cores": cpu_cores(),
             "features": sorted(cpu_flags().intersection(_FLAGS)),
         },
         "gpus": _gpus(),
@@ -47,7 +56,8 @@ def report() -> dict[str, object]:
             **SearchOptions().model_dump(),
             **ReaderOptions().model_dump(include={"reader", "prompt_passages"}),
             "device": device,
-            "dtype": str(default_dtype(device)).removeprefix("torch."),
+            "backend": _backend(),
+            "dtype": f"{str(default_dtype(device)).removeprefix('torch.')} (torch)",
         },
     }
 
@@ -95,6 +105,15 @@ def _embedder(folder: Path) -> str:
         return read_manifest(folder).embedder.name
     except RagxError:
         return f"{IndexSettings().embedder} (for new indexes)"
+
+
+def _backend() -> str:
+    model = ModelOptions().model
+    try:
+        models.resolve(model, allow_download=False)
+        return "{} ({})".format(*choose_backend(ModelOptions()))
+    except ModelError:
+        return f"known once {model} has been downloaded"
 
 
 def _describe(folder: Path) -> str:

@@ -59,7 +59,7 @@ def lm(
         raise ConfigError("--encoder-tokens cannot be used with --index: use --k")
     if index is None:
         counts = _numbers("encoder-tokens", ENCODER_TOKENS if encoder_tokens is None else encoder_tokens)
-        reader = _open_reader(load)
+        reader = _open_reader(load, scores=True)
         table = long_documents.evaluate(
             reader,
             documents,
@@ -72,7 +72,7 @@ def lm(
     else:
         counts = _numbers("k", KS if k is None else k)
         retriever, identity = _open_retriever(index, method, load)
-        reader = _open_reader(load)
+        reader = _open_reader(load, scores=True)
         table = retrieved.evaluate(
             reader,
             documents,
@@ -182,7 +182,7 @@ def copy(
     """Copy unseen text that only the encoder reads: loss and top-1 accuracy (the paper's warmup, A.2)."""
     from ragx.evaluation.copying import evaluate
 
-    reader = _open_reader(load)
+    reader = _open_reader(load, scores=True)
     _print(evaluate(reader, documents, _results(reader, load, out, task="copy"), each=each, limit=limit), as_json)
 
 
@@ -193,10 +193,13 @@ def _numbers(option: str, text: str) -> list[int]:
         raise ConfigError(f"--{option} must be whole numbers such as 10,20, got {text!r}") from None
 
 
-def _open_reader(load: LoadOptions) -> CepeReader:
+def _open_reader(load: LoadOptions, *, scores: bool = False) -> CepeReader:
+    """The reader; with `scores`, on a backend that scores text."""
     from ragx.models import resolve
     from ragx.rag import open_reader
 
+    if scores and load.backend == "auto":
+        load = load.model_copy(update={"backend": "torch"})
     resolve(load.model)  # a download shows its own progress
     with waiting("loading models …"):
         reader = open_reader(EncodingOptions(**load.model_dump()))
@@ -206,9 +209,9 @@ def _open_reader(load: LoadOptions) -> CepeReader:
 
 
 def _results(reader: CepeReader, load: LoadOptions, out: Path | None, **run: Any) -> Results:
-    from ragx.evaluation.results import Results, weights_digest
+    from ragx.evaluation.results import Results
 
-    weights = weights_digest(reader.model) if out is not None else ""
+    weights = reader.model.weights_digest() if out is not None else ""
     return Results(out, {"model": load.model, "weights": weights, **run})
 
 

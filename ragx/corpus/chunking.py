@@ -19,7 +19,7 @@ from ragx.errors import CorpusError
 from ragx.types import Passage
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from tokenizers import Tokenizer
 
 Span = tuple[int, int]
 """Character offsets of the first character and after the last one."""
@@ -52,7 +52,7 @@ class PassageCounts:
 def split_passages(
     documents: Iterable[Document],
     chunking: Chunking,
-    tokenizer: PreTrainedTokenizerBase | None = None,
+    tokenizer: Tokenizer | None = None,
     window: int | None = None,
 ) -> Iterator[Passage]:
     """Chunk documents into passages, as `split_document` does.
@@ -64,20 +64,20 @@ def split_passages(
     return (passage for document in documents for passage in split_document(document, chunking, tokenizer, window))
 
 
-def check_tokenizer(chunking: Chunking, tokenizer: PreTrainedTokenizerBase | None) -> None:
+def check_tokenizer(chunking: Chunking, tokenizer: Tokenizer | None) -> None:
     """Check that documents can be chunked in the unit that the settings name.
 
     Raises:
         CorpusError: the unit is tokens and the tokenizer does not tell their positions in the text.
     """
-    if chunking.unit == "tokens" and (tokenizer is None or not tokenizer.is_fast):
+    if chunking.unit == "tokens" and tokenizer is None:
         raise CorpusError("chunking by tokens needs an embedder with a fast tokenizer: use chunking.unit=words")
 
 
 def split_document(
     document: Document,
     chunking: Chunking,
-    tokenizer: PreTrainedTokenizerBase | None = None,
+    tokenizer: Tokenizer | None = None,
     window: int | None = None,
 ) -> Iterator[Passage]:
     """Chunk a document into passages whose text is verbatim `document.text[start:end]`; at least one, perhaps empty.
@@ -109,7 +109,7 @@ def split_document(
                 [start - first for start in starts[bisect_right(starts, first) : bisect_left(starts, last)]],
             )
         )
-        if chunking.unit == "words" and tokenizer is not None and tokenizer.is_fast and window is not None:
+        if chunking.unit == "words" and tokenizer is not None and window is not None:
             spans = _fitting(document, spans, tokenizer, window)
     position = -1
     origins = Origins(document)
@@ -133,15 +133,13 @@ def sections(document: Document, size: int) -> Iterator[Span]:
         yield start, len(document.text)
 
 
-def _unit_spans(text: str, chunking: Chunking, tokenizer: PreTrainedTokenizerBase | None) -> Iterator[Span]:
+def _unit_spans(text: str, chunking: Chunking, tokenizer: Tokenizer | None) -> Iterator[Span]:
     if chunking.unit == "tokens" and tokenizer is not None:
         return token_spans(text, tokenizer)
     return word_spans(text)
 
 
-def _fitting(
-    document: Document, spans: Iterable[Span], tokenizer: PreTrainedTokenizerBase, window: int
-) -> Iterator[Span]:
+def _fitting(document: Document, spans: Iterable[Span], tokenizer: Tokenizer, window: int) -> Iterator[Span]:
     """The spans, with those divided that probably exceed the embedder's window beside the title and headings."""
     origins = Origins(document)
 
@@ -149,7 +147,7 @@ def _fitting(
     def length(text: str) -> int:
         return len(list(token_spans(text[:_LONGEST_TITLE], tokenizer)))
 
-    room = window - tokenizer.num_special_tokens_to_add() - length(document.title)
+    room = window - tokenizer.num_special_tokens_to_add(is_pair=False) - length(document.title)
     for start, end in spans:
         headings = max(length(origins.headings(place)) for place in (start, end))
         size = max(room - headings, window // 2)
@@ -209,23 +207,14 @@ def word_spans(text: str) -> Iterator[Span]:
     return (match.span() for match in _WORD.finditer(text))
 
 
-def token_spans(text: str, tokenizer: PreTrainedTokenizerBase, piece_chars: int = TOKENIZED_CHARS) -> Iterator[Span]:
+def token_spans(text: str, tokenizer: Tokenizer, piece_chars: int = TOKENIZED_CHARS) -> Iterator[Span]:
     """The spans of the tokens of `text`, without surrounding whitespace. Names of special tokens are ordinary text.
 
     A token that is only part of a character (byte-level BPE) has the span of the whole character. The tokenizer gets
     the text in pieces of `piece_chars` to twice as many characters.
     """
     for start, piece in _pieces(text, piece_chars):
-        offsets = tokenizer(
-            piece,
-            add_special_tokens=False,
-            split_special_tokens=True,
-            return_offsets_mapping=True,
-            return_attention_mask=False,
-            truncation=False,
-            verbose=False,
-        )["offset_mapping"]
-        for first, last in offsets:
+        for first, last in tokenizer.encode(piece, add_special_tokens=False).offsets:
             token = piece[first:last]
             if stripped := token.strip():
                 begin = start + first + len(token) - len(token.lstrip())

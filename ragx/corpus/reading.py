@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +25,7 @@ from ragx.corpus.sources import Entry, SourceFile, find_files, unreadable
 from ragx.corpus.text import read_text
 from ragx.corpus.wiki.dump import Page
 from ragx.util.compressed import UNREADABLE
+from ragx.util.device import cpu_cores
 from ragx.util.text import without_surrogates
 
 MAX_WORKERS = 8
@@ -71,7 +71,7 @@ class FileReader:
         options: Mapping[str, object] | None = None,
     ) -> None:
         """Args: `workers`: processes, None: one per CPU core, up to `MAX_WORKERS`; the others are those of `Parser`."""
-        self.workers = workers or min(MAX_WORKERS, _cores())
+        self.workers = workers or min(MAX_WORKERS, cpu_cores())
         self._threads = ThreadPoolExecutor(self.workers, "ragx-parse")
         self._rows, *parsers = (Parser(max_seconds, max_memory_bytes, options) for _ in range(self.workers + 1))
         self._parsers = parsers
@@ -239,7 +239,3 @@ def _dated(entry: T, path: Path) -> T:
     modified = datetime.fromtimestamp(int(path.stat().st_mtime), UTC).isoformat()
     metadata = {"modified": modified} | (json.loads(entry.metadata) if entry.metadata else {})
     return replace(entry, metadata=json.dumps(metadata, ensure_ascii=False))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

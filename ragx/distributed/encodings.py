@@ -8,7 +8,6 @@ from typing import Any
 
 import ray
 
-from ragx.cepe.encodings import encode_rows
 from ragx.cepe.model import CepeModel
 from ragx.cepe.store import Passages, Rows
 from ragx.distributed.cluster import node, raise_worker_errors, workers
@@ -57,7 +56,7 @@ def encode_batches(
 
 @ray.remote
 def _encode(source: ModelSource, fingerprint: str, format: EncodingFormat, passages: Passages) -> Rows:
-    return encode_rows(_checked_reader(source, fingerprint), passages, format)
+    return _checked_reader(source, fingerprint).encode_rows(passages, format)
 
 
 @lru_cache(maxsize=1)

@@ -70,7 +70,7 @@ def evaluate(
     ]
     length = decoder_tokens + max(counts, default=0)
     excerpts, sample = sample_excerpts(documents, reader.tokenizer, length=length, each=each, limit=limit)
-    window = reader.model.config.max_position_embeddings
+    window = reader.model.window
 
     def measure(setting: _Setting, excerpt: Excerpt) -> Values:
         start = length - setting.decoder

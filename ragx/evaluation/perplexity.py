@@ -39,7 +39,7 @@ def perplexity_cells(
 
 def check_decoder_tokens(reader: CepeReader, decoder_tokens: int, least: int) -> None:
     """Raise a `ConfigError` unless `decoder_tokens` is at least `least` and fits into the decoder's window."""
-    window = reader.model.config.max_position_embeddings
+    window = reader.model.window
     if not least <= decoder_tokens <= window:
         raise ConfigError(
             f"decoder_tokens must be between {least} and the decoder's window of {window}, got {decoder_tokens}"

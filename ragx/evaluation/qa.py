@@ -139,7 +139,7 @@ def gold_only(
     full = FullReader(reader.model, reader.tokenizer)
 
     def question_alone(question: Question) -> PreparedPrompt:
-        return PreparedPrompt(Prompt(reader.tokenizer.chat_ids(question.text), 0), None)
+        return PreparedPrompt(Prompt(reader.tokenizer.chat_ids(question.text), passages=0, question_start=0), None)
 
     def in_prompt(question: Question, passages: Sequence[Passage]) -> PreparedPrompt:
         return full.prepare(question.text, passages, prompt_passages=0, sampling=SAMPLING)
@@ -183,7 +183,7 @@ def answer_values(reader: CepeReader, question: Question, prepared: PreparedProm
 
 def _fitting(reader: CepeReader, questions: Sequence[Question]) -> tuple[list[Question], str]:
     """The questions that fit into the decoder's window, and a phrase for a table's note that counts the others."""
-    window = reader.model.config.max_position_embeddings
+    window = reader.model.window
     room = window - SAMPLING.max_new_tokens
     fitting = [each for each in questions if question_fits(reader.tokenizer, each.text, max_tokens=room)]
     if not fitting:

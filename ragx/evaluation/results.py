@@ -5,16 +5,12 @@ The first line says what was measured and with which weights; a file holds the r
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ragx.errors import ConfigError
-
-if TYPE_CHECKING:
-    from ragx.cepe.model import CepeModel
 
 Values = dict[str, Any]
 
@@ -60,17 +56,6 @@ class Results:
                 with self._path.open("ab") as file:
                     file.write(json.dumps(row).encode() + b"\n")
         return self._values[key]
-
-
-def weights_digest(model: CepeModel) -> str:
-    """The first 16 hex digits of a SHA-256 over every weight and its number format."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
 
 
 def _read_rows(path: Path, data: bytes, run: Values) -> dict[tuple[str, str], Values]:

@@ -138,7 +138,7 @@ def _measure(
 
 def prepended_ids(reader: CepeReader, passages: Sequence[Passage], tokens: int) -> tuple[list[int], int]:
     """Token ids of the best passages, as many as the window holds before `tokens` more; and their number."""
-    room = reader.model.config.max_position_embeddings - tokens
+    room = reader.model.window - tokens
     before: list[int] = []
     read = 0
     for ids in reader.tokenizer.plain_ids([f"{passage_text(passage)}\n\n" for passage in passages]):

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from ragx.cepe.model import CepeModel
+from ragx.errors import ConfigError
+
 if TYPE_CHECKING:
-    from ragx.cepe.model import CepeModel
+    from ragx.engine.backend import ReaderModel
     from ragx.evaluation.results import Values
 
 
 @torch.inference_mode()
-def score(model: CepeModel, ids: Sequence[int], passages: Sequence[Sequence[int]], *, last: int) -> Values:
+def score(model: ReaderModel, ids: Sequence[int], passages: Sequence[Sequence[int]], *, last: int) -> Values:
     """Teacher-forced next-token prediction of the last tokens of `ids`.
 
     Logits are computed for the scored tokens only, in float32.
@@ -30,8 +33,11 @@ def score(model: CepeModel, ids: Sequence[int], passages: Sequence[Sequence[int]
         and `tokens`, which equals `last`.
 
     Raises:
+        ConfigError: the model is not on the torch backend.
         ValueError: `last` is out of range.
     """
+    if not isinstance(model, CepeModel):
+        raise ConfigError("only the torch backend scores text: use --backend torch")
     if not 0 < last < len(ids):
         raise ValueError(f"last must be between 1 and {len(ids) - 1}, got {last}")
     context = model.encode_passages([list(passage) for passage in passages]) if passages else None

@@ -65,7 +65,7 @@ def cluster_encoding(model: str, reader: CepeReader, *, device: str | None, bits
     if reader.store is None:
         raise ValueError("the reader has no store")
     device = worker_device(device)
-    dtype = str(reader.model.encoder.norm.weight.dtype).removeprefix("torch.")
+    dtype = reader.model.encoder_dtype
     path = Path(model).expanduser()
     name = str(path.absolute()) if model not in bundled() and path.exists() else model
     source = ModelSource(_load, (name, device, dtype, bits), device)

@@ -21,7 +21,7 @@ from ragx.types import Passage
 from ragx.util.files import sha256
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from tokenizers import Tokenizer
 
     from ragx.corpus.document import Document
 
@@ -73,7 +73,7 @@ class CorpusReading:
         self,
         report: BuildReport,
         chunking: Chunking,
-        tokenizer: PreTrainedTokenizerBase | None,
+        tokenizer: Tokenizer | None,
         window: int | None = None,
         *,
         known: Mapping[str, FileRecord] | None = None,

@@ -13,6 +13,7 @@ from pathlib import Path
 from ragx.config import WheelFile
 from ragx.errors import ModelError
 from ragx.models import cache, check, fetch, local, registry, wheel
+from ragx.models.config import read_config
 from ragx.models.fetch import offline
 from ragx.models.hub import answers as hub_answers
 from ragx.models.registry import Entry, Kind
@@ -29,6 +30,7 @@ __all__ = [
     "offline",
     "only_language",
     "pull",
+    "read_config",
     "resolve",
     "weight_checksums",
 ]

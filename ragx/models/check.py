@@ -185,15 +185,17 @@ def shards(index: Path, name: str) -> dict[str, str]:
 
 
 def architecture(folder: Path, name: str) -> None:
-    """Check that the installed transformers supports the architecture of a model. Imports transformers.
+    """Check that the installed transformers supports the architecture of a model; a common one needs no import.
 
     Raises:
         ModelError: it does not.
     """
-    from transformers import CONFIG_MAPPING
-
     config = _read_json(folder / "config.json", name)
     model_type = config.get("model_type") if isinstance(config, dict) else None
+    if str(model_type) in _BERT_LIKE | _LLAMA_LIKE:
+        return
+    from transformers import CONFIG_MAPPING
+
     if model_type is not None and str(model_type) not in CONFIG_MAPPING:
         raise ModelError(f"{name}: the installed transformers does not support the architecture {model_type}")
 

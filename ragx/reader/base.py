@@ -6,18 +6,17 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING
 
 from ragx.config import SamplingParams
+from ragx.engine.backend import decoder_of
+from ragx.engine.batching import BatchDecoder
+from ragx.engine.decoding import AnswerStream
 from ragx.reader.prompt import Prompt, build_prompt, count_question_tokens
 from ragx.types import Message, Passage
 
 if TYPE_CHECKING:
-    from ragx.cepe.context import Context
-    from ragx.cepe.model import CepeModel
-    from ragx.engine.batching import BatchDecoder
-    from ragx.engine.decoding import AnswerStream
+    from ragx.engine.backend import ContextLike, ReaderModel
     from ragx.util.tokenization import Tokenizer
 
 SHORTEST_ANSWER = 64
@@ -29,22 +28,24 @@ class PreparedPrompt:
     """What a reader decodes from: the prompt, and the encoded passages it attends to."""
 
     prompt: Prompt
-    context: Context | None
+    context: ContextLike | None
     notes: list[str] = field(default_factory=list)
 
 
 class Reader(ABC):
     """Reads passages with a decoder. All readers accept the same passages, questions and decoders."""
 
-    def __init__(self, model: CepeModel, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: ReaderModel, tokenizer: Tokenizer, batch: BatchDecoder | None = None) -> None:
+        """`batch` decodes the answers of all readers that share it; None: this reader's, one after another."""
         self.model, self.tokenizer = model, tokenizer
-        self.batch: BatchDecoder | None = None
-        """Decodes concurrent answers together; None: each answer is decoded alone."""
+        end_of_turn = tokenizer.eos_token_id
+        self.ends = model.end_tokens | (set() if end_of_turn is None else {end_of_turn})
+        """Tokens that end an answer: the model's own, and the chat template's end of turn (the tokenizer's eos)."""
+        self.batch = batch or BatchDecoder(decoder_of(model), self.ends)
 
     def close(self) -> None:
         """Stop decoding; the reader cannot be used afterwards."""
-        if self.batch is not None:
-            self.batch.close()
+        self.batch.close()
 
     @abstractmethod
     def prepare(
@@ -70,13 +71,10 @@ class Reader(ABC):
         It has at most `sampling.max_new_tokens` tokens, and no more than the prompt leaves of the decoder's window.
         Setting `cancel`, or closing the stream, ends it before the next token.
         """
-        from ragx.engine.decoding import AnswerStream, generate
-
-        most = min(sampling.max_new_tokens, self._window - len(prepared.prompt.ids))
+        most = min(sampling.max_new_tokens, self.model.window - len(prepared.prompt.ids))
         sampling = sampling.model_copy(update={"max_new_tokens": most})
-        tokens = self.batch.generate if self.batch is not None else partial(generate, self.model, self.tokenizer)
-        ids = tokens(prepared.prompt.ids, prepared.context, sampling, cancel or threading.Event())
-        return AnswerStream(ids, self.model, self.tokenizer, sampling)
+        ids = self.batch.generate(prepared.prompt.ids, prepared.context, sampling, cancel or threading.Event())
+        return AnswerStream(ids, self.ends, self.tokenizer, sampling)
 
     def decode(self, prepared: PreparedPrompt, sampling: SamplingParams) -> str:
         """Decode the whole answer; its text without surrounding white space."""
@@ -89,7 +87,7 @@ class Reader(ABC):
 
         Passages leave the answer the tokens it may take, up to half of the window; a long question leaves it the rest.
         """
-        window, wanted = self._window, sampling.max_new_tokens
+        window, wanted = self.model.window, sampling.max_new_tokens
         rest = window - count_question_tokens(self.tokenizer, question, history)
         answer = min(wanted, max(min(window // 2, rest), SHORTEST_ANSWER))
         prompt = build_prompt(self.tokenizer, question, passages, max_tokens=window - answer, history=history)
@@ -100,7 +98,3 @@ class Reader(ABC):
         if wanted > (left := window - len(prompt.ids)):
             notes.append(f"the decoder's window of {window} tokens leaves {left} for the answer")
         return prompt, notes
-
-    @property
-    def _window(self) -> int:
-        return int(self.model.config.max_position_embeddings)

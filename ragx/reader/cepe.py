@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,9 @@ from ragx.reader.prompt import passage_text
 from ragx.types import Message, Passage
 
 if TYPE_CHECKING:
-    from ragx.cepe.model import CepeModel
     from ragx.cepe.store import EncodeBatches, FillResult, PassageStore
+    from ragx.engine.backend import ReaderModel
+    from ragx.engine.batching import BatchDecoder
     from ragx.util.tokenization import Tokenizer
 
 TOKENIZED_AT_A_TIME = 256
@@ -25,9 +25,15 @@ TOKENIZED_AT_A_TIME = 256
 class CepeReader(Reader):
     """Reads K passages through the encoder and the first `prompt_passages` in the prompt (paper section 4.2)."""
 
-    def __init__(self, model: CepeModel, tokenizer: Tokenizer, store: PassageStore | None = None) -> None:
+    def __init__(
+        self,
+        model: ReaderModel,
+        tokenizer: Tokenizer,
+        store: PassageStore | None = None,
+        batch: BatchDecoder | None = None,
+    ) -> None:
         """`store` keeps encodings on disk; without one, every question encodes its passages."""
-        super().__init__(model, tokenizer)
+        super().__init__(model, tokenizer, batch)
         self.store = store
         self._encoding = threading.Lock()  # concurrent questions find on disk what the first one encoded
 
@@ -40,10 +46,6 @@ class CepeReader(Reader):
         sampling: SamplingParams,
         history: Sequence[Message] = (),
     ) -> PreparedPrompt:
-        import torch
-
-        from ragx.cepe.encodings import stored_context
-
         prompt, notes = self._prompt(question, passages[:prompt_passages], sampling, history)
         if not self.model.is_trained:  # its cross-attention adds nothing
             return PreparedPrompt(prompt, None, notes)
@@ -53,10 +55,12 @@ class CepeReader(Reader):
         if long:
             notes.append(f"{long} passages are longer than the encoder's window of {window} tokens and were cut")
         ids = [passage[:window] for passage in ids]
-        with self._encoding, torch.inference_mode():
-            context = stored_context(self.model, self.store, ids) if self.store else self.model.encode_passages(ids)
+        with self._encoding:
+            context = self.model.encode_passages(ids, self.store)
         if prompt.passages:
-            context.gain = getattr(self.model.config, "prompted_gain", 1.0)
+            context.gain = self.model.prompted_gain
+        if self.model.cross_attend == "question":
+            context.attend_from = prompt.question_start
         return PreparedPrompt(prompt, context, notes)
 
     def close(self) -> None:
@@ -78,23 +82,26 @@ class CepeReader(Reader):
         Raises:
             ValueError: this reader keeps no encodings.
         """
-        from ragx.cepe.encodings import encode_batches
+        from ragx.cepe.store import each_batch
 
         if self.store is None:
             raise ValueError("a reader without a store keeps no encodings")
+
+        store = self.store
 
         def ids() -> Iterator[list[int]]:
             rest = iter(passages)
             while batch := list(islice(rest, TOKENIZED_AT_A_TIME)):
                 yield from (passage[: self.window] for passage in self.encoder_ids(batch))
 
-        encode = encode or partial(encode_batches, self.model, self.store.format)
-        return self.store.fill(ids(), encode, on_progress)
+        return store.fill(
+            ids(), encode or each_batch(lambda batch: self.model.encode_rows(batch, store.format)), on_progress
+        )
 
     @property
     def window(self) -> int:
         """Maximum number of tokens of a passage that the encoder reads."""
-        return int(self.model.config.encoder_config.max_position_embeddings)
+        return self.model.encoder_window
 
     def encoder_ids(self, passages: Sequence[Passage]) -> list[list[int]]:
         """Token ids of each passage, title and text, before truncation to the encoder's window."""

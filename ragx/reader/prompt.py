@@ -24,6 +24,8 @@ class Prompt:
     """(N,)."""
     passages: int
     """Number of passages in the prompt."""
+    question_start: int
+    """The first token of the question, after the passages."""
 
 
 def build_prompt(
@@ -56,7 +58,8 @@ def build_prompt(
     # tokens may merge or split where blocks meet
     while len(prompt := tokenizer.chat_ids(_message(question, kept, system), before)) > max_tokens and kept:
         kept.pop()
-    return Prompt(prompt, len(kept))
+    alone = tokenizer.chat_ids(_question(question))
+    return Prompt(prompt, len(kept), len(prompt) - _common_ending(prompt, alone))
 
 
 def count_question_tokens(tokenizer: Tokenizer, question: str, history: Sequence[Message] = ()) -> int:
@@ -88,7 +91,17 @@ def _message(question: str, passages: Sequence[Passage], system: str) -> str:
     # The best passage comes last, next to the question: small decoders favour what they read last.
     blocks = [_block(number, passage) for number, passage in enumerate(passages, start=1)]
     start = f"{system}\n\n" if system else ""
-    return "".join([start, f"{INSTRUCTION}\n\n", *reversed(blocks), f"Question: {question}"])
+    return "".join([start, f"{INSTRUCTION}\n\n", *reversed(blocks), _question(question)])
+
+
+def _question(question: str) -> str:
+    return f"Question: {question}"
+
+
+def _common_ending(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many of the last tokens are the same."""
+    pairs = zip(reversed(first), reversed(second), strict=False)
+    return next((number for number, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))
 
 
 def _block(number: int, passage: Passage) -> str:

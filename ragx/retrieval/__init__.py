@@ -1,15 +1,20 @@
 """Question -> hits.
 
-embedder.py   TextEmbedder: passages and questions to vectors
-tokenizer.py  read control strings in a text as plain text
-retriever.py  Retriever: dense, BM25 or both, fused
-current.py    CurrentIndex: the newest generation, reopened when another is published
-tuning.py     search settings from measured recall and latency
-repeats.py    passages about a text that are not copies of it
+embedder.py              TextEmbedder: passages and questions to vectors
+sentence_transformer.py  any sentence-transformers model, computed by torch
+compiled_embedder.py     BERT-like models compiled for the CPU, computed by ONNX Runtime
+compiling.py, bert.py    how they are compiled, and their graph
+loading.py               open_embedder: which of the two computes a model
+tokenizer.py             read control strings in a text as plain text
+retriever.py             Retriever: dense, BM25 or both, fused
+current.py               CurrentIndex: the newest generation, reopened when another is published
+tuning.py                search settings from measured recall and latency
+repeats.py               passages about a text that are not copies of it
 """
 
 from ragx.retrieval.current import CurrentIndex
-from ragx.retrieval.embedder import TextEmbedder, open_embedder
+from ragx.retrieval.embedder import TextEmbedder
+from ragx.retrieval.loading import open_embedder
 from ragx.retrieval.retriever import FUSION_DEPTH, Retriever, SearchResults, fuse_results
 from ragx.retrieval.tuning import tune_index
 

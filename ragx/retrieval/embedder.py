@@ -1,83 +1,47 @@
-"""TextEmbedder: passages and questions to vectors, with any sentence-transformers model (Contriever included)."""
+"""TextEmbedder: passages and questions to vectors, whatever computes them."""
 
 from __future__ import annotations
 
-import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import chain
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ragx import models
 from ragx.corpus.chunking import token_spans, windows
-from ragx.errors import ModelError
-from ragx.retrieval.tokenizer import read_text_as_text
 from ragx.types import Passage, embedded_text
-from ragx.util.device import default_device, default_dtype, parse_dtype, usable_device
-from ragx.util.terminal import quiet_transformers
-from ragx.util.text import first_line
 
 if TYPE_CHECKING:
-    import torch
-    from sentence_transformers import SentenceTransformer
-    from transformers import PreTrainedTokenizerBase
+    from tokenizers import Tokenizer
 
-BATCH = 32
 PASSAGES_PER_CALL = 256
 """Passages sorted by length and batched together; progress is reported after each call."""
 
 
-class TextEmbedder:
-    """A sentence-transformers model. Safe to share between threads."""
+class TextEmbedder(ABC):
+    """Embeds passages and questions. Safe to share between threads."""
 
-    def __init__(self, model: SentenceTransformer, name: str, fingerprint: str) -> None:
-        """Use `TextEmbedder.load`."""
+    def __init__(
+        self, name: str, fingerprint: str, *, dimension: int, window: int | None, tokenizer: Tokenizer | None
+    ) -> None:
+        """`open_embedder` loads one."""
         self.name = name
         self.fingerprint = fingerprint
-        self.dimension: int = model.encode("").shape[0]
-        self._model = model
-        self._lock = threading.Lock()  # a fast tokenizer cannot be used by two threads at once
+        self.dimension = dimension
+        self.window = window
+        """Maximum number of tokens of a text that the model reads, special tokens included; None: any number."""
+        self.tokenizer = tokenizer
+        """Reads control strings in a text as plain text, and neither truncates nor pads; None: the model has no fast
+        tokenizer."""
 
-    @classmethod
-    def load(
-        cls, folder: Path, *, name: str, fingerprint: str, device: str | None = None, dtype: torch.dtype | None = None
-    ) -> TextEmbedder:
-        """Load a model from a local folder; a plain transformers model gets mean pooling.
+    @abstractmethod
+    def encode_question(self, question: str) -> np.ndarray:
+        """Encode a question: (d,) float32."""
 
-        The transformer computes in `dtype` (default: the fastest on the device), pooling and later modules in
-        float32: a normalised vector rounded to bfloat16 is up to 0.4% longer or shorter than 1.
-
-        Raises:
-            ModelError: the folder is missing, damaged or not an embedder.
-        """
-        from sentence_transformers import SentenceTransformer
-
-        if not folder.is_dir():
-            raise ModelError(f"no embedder at {folder}")
-        device = device or default_device()
-        try:
-            with quiet_transformers():
-                model = SentenceTransformer(
-                    str(folder),
-                    device=device,
-                    local_files_only=True,
-                    model_kwargs={"dtype": dtype or default_dtype(device)},
-                )
-            for module in list(model)[1:]:
-                module.float()
-            model[0].register_forward_hook(_float32_output)
-            read_text_as_text(model.tokenizer)
-            return cls(model, name, fingerprint)
-        except Exception as error:  # a damaged folder can raise anything in the libraries that read it
-            raise ModelError(f"cannot load embedder {name} from {folder}: {first_line(error)}") from error
-
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The model's tokenizer; it reads control strings in a text as plain text."""
-        tokenizer: PreTrainedTokenizerBase = self._model.tokenizer
-        return tokenizer
+    @abstractmethod
+    def _encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Encode texts that the model reads whole, as passages: (n, d) float32."""
 
     def encode_passages(
         self, passages: Sequence[Passage], on_progress: Callable[[int], object] = lambda _: None
@@ -95,10 +59,7 @@ class TextEmbedder:
         for start in range(0, len(texts), PASSAGES_PER_CALL):
             part = texts[start : start + PASSAGES_PER_CALL]
             pieces = [self._pieces(text) for text in part]
-            with self._lock:
-                encoded: np.ndarray = self._model.encode_document(
-                    list(chain.from_iterable(pieces)), batch_size=BATCH, show_progress_bar=False
-                )
+            encoded = self._encode(list(chain.from_iterable(pieces)))
             ends = np.cumsum([len(each) for each in pieces])
             for row, of_text in enumerate(np.split(encoded, ends[:-1]), start=start):
                 lengths = list(map(len, pieces[row - start]))
@@ -106,26 +67,13 @@ class TextEmbedder:
             on_progress(len(part))
         return vectors
 
-    @property
-    def window(self) -> int | None:
-        """Maximum number of tokens of a text that the model reads, special tokens included; None: any number."""
-        return self._model.max_seq_length
-
     def _pieces(self, text: str) -> list[str]:
         """The text in windows that the model reads whole."""
-        window = self.window
-        if window is None or len(text) < window:  # a token has at least one character
+        window, tokenizer = self.window, self.tokenizer
+        if window is None or tokenizer is None or len(text) < window:  # a token has at least one character
             return [text]
-        with self._lock:
-            special = self.tokenizer.num_special_tokens_to_add()
-            spans = list(token_spans(text, self.tokenizer))
-        return [text[start:end] for start, end in windows(iter(spans), window - special, 0)] or [text]
-
-    def encode_question(self, question: str) -> np.ndarray:
-        """Encode a question: (d,) float32."""
-        with self._lock:
-            vector: np.ndarray = self._model.encode_query(question, show_progress_bar=False)
-        return vector
+        size = window - tokenizer.num_special_tokens_to_add(is_pair=False)
+        return [text[start:end] for start, end in windows(token_spans(text, tokenizer), size, 0)] or [text]
 
 
 def _mean(vectors: np.ndarray, weights: Sequence[int]) -> np.ndarray:
@@ -133,26 +81,3 @@ def _mean(vectors: np.ndarray, weights: Sequence[int]) -> np.ndarray:
     mean: np.ndarray = np.average(vectors, axis=0, weights=weights)
     length = np.linalg.norm(mean)
     return mean * (np.linalg.norm(vectors, axis=1).mean() / length) if length else mean
-
-
-def open_embedder(name: str, device: str | None = None, dtype: str | torch.dtype | None = None) -> TextEmbedder:
-    """The embedder of this name: a registered name, a folder or a Hub id.
-
-    Raises:
-        ModelError: it is missing or unusable.
-        ConfigError: there is no such device or number format.
-    """
-    device = usable_device(device)
-    folder = models.resolve(name, "embedder")
-    return TextEmbedder.load(
-        folder, name=name, fingerprint=models.fingerprint(folder), device=device, dtype=parse_dtype(dtype, device)
-    )
-
-
-def _float32_output(_module: object, _inputs: object, features: dict[str, Any]) -> dict[str, Any]:
-    import torch
-
-    return {
-        key: value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
-        for key, value in features.items()
-    }

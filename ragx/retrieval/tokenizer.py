@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ragx.errors import ModelError
 from ragx.util import tokenization
 
 if TYPE_CHECKING:
+    from tokenizers import AddedToken, Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 
@@ -20,11 +22,7 @@ def read_text_as_text(tokenizer: PreTrainedTokenizerBase) -> None:
     Raises:
         ModelError: control tokens cannot be kept out of text, as with an unusual kind of tokenizer.
     """
-    control = {
-        token.content: index
-        for index, token in tokenizer.added_tokens_decoder.items()
-        if token.special or not (token.content.isspace() or token.content.replace(" ", "").isalnum())
-    }
+    control = _control(tokenizer.added_tokens_decoder)
     tokenizer.split_special_tokens = True
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
@@ -33,3 +31,30 @@ def read_text_as_text(tokenizer: PreTrainedTokenizerBase) -> None:
     for content, index in control.items():
         if index != tokenizer.unk_token_id and index in tokenizer.encode(f"a {content} b", add_special_tokens=False):
             raise ModelError(f"its tokenizer reads the text {content!r} as a control token")
+
+
+def plain_text_tokenizer(state: str, unknown: int | None) -> Tokenizer:
+    """A tokenizer that reads text as text, and neither truncates nor pads; threads may share it.
+
+    Args:
+        state: tokenizer.json.
+        unknown: id of the unknown token, which unknown characters may yield.
+
+    Raises:
+        ModelError: as `read_text_as_text`.
+    """
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(state)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenization.read_text_as_text(tokenizer, _control(tokenizer.get_added_tokens_decoder()), unknown)
+    return tokenizer
+
+
+def _control(added: Mapping[int, AddedToken]) -> dict[str, int]:
+    return {
+        token.content: index
+        for index, token in added.items()
+        if token.special or not (token.content.isspace() or token.content.replace(" ", "").isalnum())
+    }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +15,22 @@ from ragx.errors import ConfigError, RagxError
 if TYPE_CHECKING:
     import torch
 
+_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/nvmap")
+"""Devices of the drivers: Nvidia's, AMD's, that of Windows' Linux, and Jetson's."""
+
+
+def has_gpu() -> bool:
+    """Whether torch can use a GPU; on Linux, torch is imported only if there is a driver."""
+    if sys.platform == "linux" and not any(Path(path).exists() for path in _DRIVERS):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
 
 def default_device() -> str:
     """`cuda` if a GPU is usable, otherwise `cpu`."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cuda" if has_gpu() else "cpu"
 
 
 def usable_device(name: str | None) -> str:
@@ -27,10 +39,12 @@ def usable_device(name: str | None) -> str:
     Raises:
         ConfigError: there is no such device on this machine.
     """
-    import torch
-
     if name in (None, "auto"):
         return default_device()
+    if name == "cpu":
+        return name
+    import torch
+
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError):  # torch raises either for a missing device
@@ -48,7 +62,12 @@ def default_dtype(device: str) -> torch.dtype:
 
 
 def cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies bfloat16 in hardware (AVX-512 BF16, AMX or Arm BF16), as Linux reports it."""
+    """Whether the CPU multiplies bfloat16 in hardware (AVX-512 BF16, AMX or Arm BF16), as Linux reports it.
+
+    Not if ATEN_CPU_CAPABILITY, which torch obeys, rules out AVX-512.
+    """
+    if os.environ.get("ATEN_CPU_CAPABILITY") in ("avx2", "default"):
+        return False
     return not cpu_flags().isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
 
 
@@ -59,6 +78,17 @@ def cpu_flags() -> set[str]:
     except OSError:
         return set()
     return {flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split(":", 1)[1].split()}
+
+
+def cpu_cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_threads() -> int:
+    """How many threads to compute with: OMP_NUM_THREADS, as in torch, or one for each core."""
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return int(limit) if limit.isdecimal() and int(limit) else cpu_cores()
 
 
 def free_memory(device: str | torch.device) -> int:
@@ -74,15 +104,19 @@ def free_memory(device: str | torch.device) -> int:
 @contextlib.contextmanager
 def report_oom() -> Iterator[None]:
     """Turn a failed allocation, on CPU or GPU, into a `RagxError` that suggests remedies."""
-    import torch
-
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
-        is_allocation = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-        if not is_allocation:
+    except Exception as error:
+        if not _is_failed_allocation(error):
             raise
         raise RagxError("out of memory: reduce k, or use a smaller model or another device") from None
+
+
+def _is_failed_allocation(error: Exception) -> bool:
+    """Whether memory is exhausted, as NumPy, torch (on a GPU, on the CPU) and ONNX Runtime say it."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return any(words in str(error) for words in ("can't allocate memory", "Failed to allocate memory", "bad_alloc"))
 
 
 def parse_dtype(name: str | torch.dtype | None, device: str) -> torch.dtype:

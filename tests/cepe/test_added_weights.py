@@ -15,7 +15,7 @@ from ragx.cepe.fresh import fresh
 from ragx.cepe.model import CepeModel
 from ragx.cepe.placement import Placement
 from ragx.errors import ConfigError, ModelError
-from tests.helpers.tiny import VOCABULARY, save_decoder
+from tests.helpers.tiny import VOCABULARY, save_decoder, with_config
 
 IDS = torch.arange(3, 12)[None]
 
@@ -143,8 +143,15 @@ def test_a_reader_of_an_earlier_version_loads(tmp_path: Path, decoder: Path, rea
     assert load(tmp_path / "reader").config.prompted_gain == 0.25
 
 
-@pytest.mark.parametrize("key", ["prompted_gain", "trained_context_tokens"])
-def test_a_setting_that_is_not_a_number_is_refused(tmp_path: Path, decoder: Path, reader: CepeModel, key: str) -> None:
+def test_a_saved_reader_says_which_tokens_attend(tmp_path: Path, decoder: Path, reader: CepeModel) -> None:
+    save_reader(reader, tmp_path / "all", decoder=str(decoder))
+    save_reader(with_config(reader, cross_attend="question"), tmp_path / "question", decoder=str(decoder))
+    assert load(tmp_path / "all").cross_attend == "all"
+    assert load(tmp_path / "question").cross_attend == "question"
+
+
+@pytest.mark.parametrize("key", ["prompted_gain", "trained_context_tokens", "cross_attend"])
+def test_an_invalid_setting_is_refused(tmp_path: Path, decoder: Path, reader: CepeModel, key: str) -> None:
     save_reader(reader, tmp_path / "reader", decoder=str(decoder))
     rewrite(tmp_path / "reader", {**configuration(tmp_path / "reader"), key: "much"})
     with pytest.raises(ModelError, match="is damaged"):

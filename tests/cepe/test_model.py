@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from ragx import cepe
 from ragx.cepe.context import Context
@@ -229,6 +229,27 @@ def test_the_gain_scales_each_rows_cross_attention(model: CepeModel) -> None:
     torch.testing.assert_close(rows[:1], without, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(rows[2:], full, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(rows[:1], full)
+
+
+@pytest.mark.parametrize("piece", [3, 7, 12])
+@pytest.mark.parametrize("attend_from", [0, 5, 11, 12, 40])
+def test_only_tokens_from_the_question_on_attend(model: CepeModel, piece: int, attend_from: int) -> None:
+    """Equals the whole prompt with the cross-attention of earlier tokens set to zero, read in pieces of any size."""
+    prompt, context = tokens(1, 12), encoded(model, tokens(1, 3, 6, seed=4), "cached")
+
+    def zero_before(_module: object, _inputs: object, output: torch.Tensor) -> torch.Tensor:
+        return output * (torch.arange(output.shape[1]) >= attend_from)[:, None]
+
+    hooks = [layer.cross_attn.register_forward_hook(zero_before) for layer in model.model.layers]
+    with torch.no_grad():
+        expected = model(prompt, context=context).logits
+        for hook in hooks:
+            hook.remove()
+        context.attend_from = attend_from
+        cache, logits = DynamicCache(), []
+        for part in prompt.split(piece, dim=1):
+            logits.append(model(part, context=context, past_key_values=cache, use_cache=True).logits)
+    torch.testing.assert_close(torch.cat(logits, dim=1), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_gradients_reach_encoder_and_cross_attention(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,11 +15,10 @@ from hypothesis import strategies as st
 from ragx_kernels.cross_attention import dequantize
 
 from ragx.cepe.context import Context
-from ragx.cepe.encodings import encode_batches, stored_context
 from ragx.cepe.fresh import fresh
 from ragx.cepe.model import CepeModel
 from ragx.cepe.placement import Placement
-from ragx.cepe.store import FillResult, PassageStore, Rows
+from ragx.cepe.store import FillResult, PassageStore, Rows, each_batch
 from ragx.types import EncodingFormat
 from tests.helpers import store_data
 from tests.helpers.store_data import WIDTH, is_stored, open_store, put, repeated, rows_of
@@ -88,7 +86,9 @@ def reader_store(folder: Path, number_format: EncodingFormat = "bfloat16", max_b
 
 
 def fill(store: PassageStore, encoder: Encoder, passages: Iterable[list[int]], *args: Any, **kwargs: Any) -> FillResult:
-    return store.fill(passages, partial(encode_batches, encoder.model, store.format), *args, **kwargs)
+    return store.fill(
+        passages, each_batch(lambda batch: encoder.model.encode_rows(batch, store.format)), *args, **kwargs
+    )
 
 
 # encoding
@@ -97,14 +97,14 @@ def fill(store: PassageStore, encoder: Encoder, passages: Iterable[list[int]], *
 def test_a_bfloat16_encoding_is_the_encoders_output(tmp_path: Path, bf16_model: CepeModel) -> None:
     with torch.no_grad():
         expected = bf16_model.encode_passages(PASSAGES).phi
-    torch.testing.assert_close(stored_context(bf16_model, reader_store(tmp_path), PASSAGES).phi, expected)
+    torch.testing.assert_close(bf16_model.encode_passages(PASSAGES, reader_store(tmp_path)).phi, expected)
 
 
 def test_a_second_question_encodes_nothing(tmp_path: Path, encoder: Encoder, number_format: EncodingFormat) -> None:
-    cold = stored_context(encoder.model, reader_store(tmp_path, number_format), PASSAGES)
+    cold = encoder.model.encode_passages(PASSAGES, reader_store(tmp_path, number_format))
     assert encoder.tokens == 12
     store = reader_store(tmp_path, number_format)
-    warm = stored_context(encoder.model, store, PASSAGES)
+    warm = encoder.model.encode_passages(PASSAGES, store)
     assert encoder.tokens == 12
     assert torch.equal(warm.phi, cold.phi)
     assert warm.phi.dtype == (torch.int8 if number_format == "int8" else encoder.model.dtype)
@@ -123,10 +123,10 @@ def test_rows_do_not_depend_on_order_or_subset(
         store = reader_store(Path(folder), number_format)
         lengths = [len(tokens) for tokens in PASSAGES]
         each = dict(
-            zip(map(tuple, PASSAGES), values(stored_context(bf16_model, store, PASSAGES)).split(lengths), strict=True)
+            zip(map(tuple, PASSAGES), values(bf16_model.encode_passages(PASSAGES, store)).split(lengths), strict=True)
         )
         expected = torch.cat([torch.empty(0, E), *(each[tuple(tokens)] for tokens in chosen)])
-        context = stored_context(bf16_model, store, chosen)
+        context = bf16_model.encode_passages(chosen, store)
         store.close()
     assert torch.equal(values(context), expected)
     assert context.mask is None
@@ -136,9 +136,9 @@ def test_a_stored_context_gives_the_logits_of_a_new_one(
     tmp_path: Path, encoder: Encoder, number_format: EncodingFormat
 ) -> None:
     store, model, question = reader_store(tmp_path, number_format), encoder.model, torch.tensor([[3, 4, 5, 6]])
-    stored_context(model, store, PASSAGES)
+    model.encode_passages(PASSAGES, store)
     with torch.no_grad():
-        new, stored = model.encode_passages(PASSAGES), stored_context(model, store, PASSAGES)
+        new, stored = model.encode_passages(PASSAGES), model.encode_passages(PASSAGES, store)
         expected, logits = model(question, context=new).logits, model(question, context=stored).logits
         without = model(question).logits
     assert stored.strategy == new.strategy
@@ -151,23 +151,23 @@ def test_a_stored_context_gives_the_logits_of_a_new_one(
 
 def test_only_missing_passages_are_encoded(tmp_path: Path, encoder: Encoder) -> None:
     store = reader_store(tmp_path)
-    stored_context(encoder.model, store, [[5, 6, 7], [9]])
-    stored_context(encoder.model, store, [[9], [4, 4], [5, 6, 7]])
+    encoder.model.encode_passages([[5, 6, 7], [9]], store)
+    encoder.model.encode_passages([[9], [4, 4], [5, 6, 7]], store)
     assert encoder.tokens == 4 + 2
     assert (store.stats.hits, store.stats.misses) == (2, 3)
 
 
 def test_a_repeated_passage_is_encoded_once(tmp_path: Path, encoder: Encoder) -> None:
-    context = stored_context(encoder.model, reader_store(tmp_path), [[5, 6], [7], [5, 6]])
+    context = encoder.model.encode_passages([[5, 6], [7], [5, 6]], reader_store(tmp_path))
     assert encoder.tokens == 3
     assert torch.equal(context.phi[:, :2], context.phi[:, 3:])
 
 
 def test_without_passages_the_context_is_empty(tmp_path: Path, encoder: Encoder, number_format: EncodingFormat) -> None:
     store = reader_store(tmp_path, number_format)
-    assert stored_context(encoder.model, store, []).phi.shape == (1, 0, E)
-    assert stored_context(encoder.model, store, [[]]).phi.shape == (1, 0, E)
-    assert stored_context(encoder.model, store, [[], []]).phi.shape == (1, 0, E)
+    assert encoder.model.encode_passages([], store).phi.shape == (1, 0, E)
+    assert encoder.model.encode_passages([[]], store).phi.shape == (1, 0, E)
+    assert encoder.model.encode_passages([[], []], store).phi.shape == (1, 0, E)
     assert store.stats.hits == 2
 
 
@@ -175,7 +175,7 @@ def test_a_cache_of_0_bytes_writes_nothing(
     tmp_path: Path, encoder: Encoder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = reader_store(tmp_path / "none", max_bytes=0)
-    stored_context(encoder.model, store, PASSAGES)
+    encoder.model.encode_passages(PASSAGES, store)
     assert not (tmp_path / "none").exists()
     assert capsys.readouterr().err == ""
 
@@ -237,7 +237,7 @@ def test_after_filling_nothing_is_encoded(tmp_path: Path, encoder: Encoder, numb
     assert result == FillResult(encoded=5, present=0, complete=True)
     assert sum(progress) == 5
     tokens = encoder.tokens
-    stored_context(encoder.model, reader_store(tmp_path, number_format), PASSAGES)
+    encoder.model.encode_passages(PASSAGES, reader_store(tmp_path, number_format))
     assert encoder.tokens == tokens == 12
 
 

@@ -12,7 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragx.cepe.encodings import stored_context
 from ragx.cepe.fresh import fresh
 from ragx.cepe.placement import Placement
 from ragx.cepe.store import PassageStore
@@ -121,13 +120,13 @@ def test_damage_is_counted_repaired_and_reported_once(tmp_path: Path, capsys: py
         return PassageStore(folder, "reader", SIZES["hidden_size"], max_bytes=1 << 20)
 
     passages = [[5] * 10, [6] * 10, [7] * 10]
-    expected = stored_context(model, open_reader_store(), passages).phi
+    expected = model.encode_passages(passages, open_reader_store()).phi
     with sqlite3.connect(database(folder)) as connection:
         connection.execute("UPDATE payloads SET checksum = checksum + 1 WHERE id < 3")
     store = open_reader_store()
-    repaired = stored_context(model, store, passages).phi
+    repaired = model.encode_passages(passages, store).phi
     torch.testing.assert_close(repaired, expected)
-    assert torch.equal(stored_context(model, store, passages).phi, repaired)
+    assert torch.equal(model.encode_passages(passages, store).phi, repaired)
     assert (store.stats.hits, store.stats.misses, store.stats.dropped) == (1 + 3, 2, 2)
     (line,) = capsys.readouterr().err.splitlines()
     assert "damaged passage encodings" in line

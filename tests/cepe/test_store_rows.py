@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from ragx_kernels.cross_attention import dequantize, quantize
 
-from ragx.cepe.encodings import pack
+from ragx.cepe.encodings import pack_rows
 from ragx.cepe.store import PassageStore, Rows
 from ragx.types import EncodingFormat
 
@@ -45,12 +45,12 @@ def array(vectors: list[list[float]]) -> NDArray[np.float32]:
 @example(vectors=[HALVES, [0.0] * WIDTH, [1e-45] * WIDTH, [MAX] + [1e-30] * (WIDTH - 1)])
 def test_rows_are_rounded_as_torch_and_the_kernels_round(vectors: list[list[float]]) -> None:
     exact = torch.tensor(vectors)
-    for rows in (Rows.from_float32(array(vectors), "bfloat16"), pack(exact, "bfloat16")):
+    for rows in (Rows.from_float32(array(vectors), "bfloat16"), pack_rows(exact, "bfloat16")):
         assert rows.scale is None
         assert np.array_equal(rows.values, exact.bfloat16().view(torch.uint16).numpy())
         assert np.array_equal(rows.to_float32(), exact.bfloat16().float().numpy())
     values, scale = quantize(exact)
-    for rows in (Rows.from_float32(array(vectors), "int8"), pack(exact, "int8")):
+    for rows in (Rows.from_float32(array(vectors), "int8"), pack_rows(exact, "int8")):
         assert rows.scale is not None
         assert np.array_equal(rows.values, values.numpy())
         assert np.array_equal(rows.scale, scale.numpy())
@@ -80,7 +80,7 @@ def test_int8_error_is_at_most_half_a_step_of_its_row(vectors: list[list[float]]
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_nonfinite_numbers_stay_nonfinite(number_format: EncodingFormat, bad: float) -> None:
     vectors = array([[1.0, bad, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0]])
-    for rows in (Rows.from_float32(vectors, number_format), pack(torch.from_numpy(vectors), number_format)):
+    for rows in (Rows.from_float32(vectors, number_format), pack_rows(torch.from_numpy(vectors), number_format)):
         stored = rows.to_float32()
         assert not np.isfinite(stored[0, 1])
         assert np.isfinite(stored[1]).all()

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 import torch
 
-from ragx.cepe.encodings import encode_batches, stored_context
 from ragx.cepe.fresh import fresh
 from ragx.cepe.placement import Placement
-from ragx.cepe.store import PassageStore
+from ragx.cepe.store import PassageStore, each_batch
 from tests.helpers import ROOT
 from tests.helpers.store_data import is_stored, open_store, put
 from tests.helpers.tiny import SIZES, save_decoder
@@ -72,8 +70,8 @@ def test_questions_are_answered_without_a_usable_folder(tmp_path: Path, capsys: 
     with torch.no_grad():
         expected = model.encode_passages([[5, 6], [7]]).phi
     for _ in range(2):
-        torch.testing.assert_close(stored_context(model, store, [[5, 6], [7]]).phi, expected)
-    assert not store.fill([[5, 6]], partial(encode_batches, model, store.format)).complete
+        torch.testing.assert_close(model.encode_passages([[5, 6], [7]], store).phi, expected)
+    assert not store.fill([[5, 6]], each_batch(lambda batch: model.encode_rows(batch, store.format))).complete
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 

@@ -42,14 +42,15 @@ def chunkings(draw: st.DrawFn, units: tuple[str, ...] = ("words", "tokens", "doc
 def tokenizer():
     """A byte-level tokenizer: a token a byte, and `<s>` a special token."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
+
+    from ragx.retrieval.tokenizer import plain_text_tokenizer
 
     alphabet = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     backend = Tokenizer(models.BPE(alphabet, []))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([AddedToken("<s>", special=True)])
-    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>")
+    return plain_text_tokenizer(backend.to_str(), None)
 
 
 def split(text: str, **chunking) -> list[Passage]:

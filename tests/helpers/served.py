@@ -56,5 +56,3 @@ def serving(
     finally:
         server.should_exit = True
         thread.join()
-        for reader in rag.readers.values():
-            reader.batch = None

@@ -60,6 +60,17 @@ def test_a_damaged_vector_is_not_reused(folder: Path) -> None:
     check_refusal(folder, path, lambda: update_index(folder, WordEmbedder(), add=[moved], quiet=True))
 
 
+@pytest.mark.parametrize("suffix", ["fast", "fieldnorm", "store"])
+def test_sizes_that_would_end_the_process_are_checked(folder: Path, suffix: str) -> None:
+    (path, *_) = (folder / "gen-0001").glob(f"**/*.{suffix}")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.unlink()
+    path.write_bytes(content)
+    with pytest.raises(IndexFolderError, match=f"{path} is damaged"):
+        Index.open(folder)
+
+
 def test_damaged_passages_cause_no_crash(folder: Path) -> None:
     rng = random.Random(0)
     path = folder / "gen-0001" / "shard-00000" / "passages.arrow"

@@ -24,7 +24,6 @@ from transformers import GenerationConfig
 
 from ragx import RAG
 from ragx.config import EncodingOptions, SamplingParams
-from ragx.engine.decoding import generate
 from ragx.errors import ConfigError, IndexFolderError
 from ragx.index import remove
 from ragx.langchain import ChatRagx, RagxEmbeddings, RagxLLM, RagxRetriever, RagxVectorStore
@@ -144,7 +143,7 @@ def test_a_stop_string_ends_the_generation(kind: Any, tiny: dict[str, Any], leng
         assert "".join(asking.stream({"q": "Why"})) == expected
         assert asyncio.run(asking.ainvoke({"q": "Why"})) == expected
     assert chain(kind(**tiny, stop=[stop]).bind(stop=[])).invoke({"q": "Why"}) == whole
-    assert not generating()
+    assert eventually(lambda: not generating())
 
 
 @EITHER
@@ -155,7 +154,7 @@ def test_a_single_stop_string_is_not_split_into_letters(kind: Any, tiny: dict[st
 
 
 def generating() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "ragx-generate"]
+    return [thread for thread in threading.enumerate() if thread.name == "ragx-decode"]
 
 
 def test_decoding_ends_at_a_stop_string(tiny: dict[str, Any]) -> None:
@@ -174,7 +173,7 @@ def test_leaving_a_stream_ends_the_generation(kind: Any, tiny: dict[str, Any]) -
     stream = asking.stream("Why")
     next(stream)
     stream.close()
-    assert not generating()
+    assert eventually(lambda: not generating())
 
     async def leave() -> None:
         stream = asking.astream("Why")
@@ -298,7 +297,7 @@ def test_usage_counts_no_token_for_text_that_a_stop_string_held_back(tiny: dict[
     reader = open_cached_readers(tiny["model"], None, "float32", None)[0]["full"]
     sampling = SamplingParams(max_new_tokens=8)
     prepared = reader.prepare("Why?", [], prompt_passages=0, sampling=sampling)
-    ids = list(generate(reader.model, reader.tokenizer, prepared.prompt.ids, None, sampling, threading.Event()))
+    ids = list(reader.batch.generate(prepared.prompt.ids, None, sampling, threading.Event()))
     ending = str(shutil.copytree(tiny["model"], tmp_path / "ending"))
     GenerationConfig(eos_token_id=ids[-1]).save_pretrained(ending)
     text = "".join(open_cached_readers(ending, None, "float32", None)[0]["full"].stream(prepared, sampling))

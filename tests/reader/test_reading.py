@@ -20,6 +20,7 @@ from ragx.reader.prompt import count_question_tokens
 from ragx.types import Passage
 from ragx.util.tokenization import load_tokenizer
 from tests.helpers.tiny import activate, with_config
+from tests.helpers.waiting import eventually
 
 SAMPLING = SamplingParams(max_new_tokens=12)
 
@@ -242,7 +243,7 @@ def test_closing_the_stream_stops_the_generation(cepe_reader: CepeReader) -> Non
     stream = cepe_reader.stream(prepared, sampling)
     next(stream)
     stream.close()
-    assert not [thread for thread in threading.enumerate() if thread.name == "ragx-generate"]
+    assert eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == "ragx-decode"])
 
 
 def test_an_error_while_generating_reaches_the_caller(cepe_reader: CepeReader) -> None:

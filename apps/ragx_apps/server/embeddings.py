@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from fastapi import APIRouter
@@ -22,13 +21,15 @@ from ragx_apps.server.service import Service
 def embeddings_router(service: Service, models: ServedModels, embedder: TextEmbedder | None) -> APIRouter:
     """The route; without an embedder it refuses every request."""
     router = APIRouter()
-    tokenizer = None if embedder is None else _untruncated_tokenizer(embedder)
+    tokenizer = None if embedder is None else embedder.tokenizer
 
     @router.post("/v1/embeddings")
     async def embeddings(body: EmbeddingRequest) -> EmbeddingList:
         """Embed texts, or arrays of token ids of the embedder's own tokenizer."""
-        if embedder is None or tokenizer is None:
+        if embedder is None:
             raise ApiError(400, "this server searches with bm25 only and has no embedder")
+        if tokenizer is None:
+            raise ApiError(400, f"{embedder.name} has no fast tokenizer, which this route needs")
         models.check(body.model, embedder.name)
         if body.dimensions not in (None, embedder.dimension):
             raise ApiError(400, f"{embedder.name} has {embedder.dimension} dimensions", param="dimensions")
@@ -70,10 +71,10 @@ def _text_of(number: int, ids: Sequence[int], tokenizer: Tokenizer, embedder: Te
 
 
 def _count_tokens(texts: Sequence[str], tokenizer: Tokenizer, embedder: TextEmbedder) -> int:
-    window = embedder.tokenizer.model_max_length
+    window = embedder.window
     counts = [len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts))]
     for number, count in enumerate(counts):
-        if count > window:  # the embedder would truncate it
+        if window is not None and count > window:  # the embedder would truncate it
             raise ApiError(
                 400,
                 f"input {number} has {count} tokens, but {embedder.name} reads {window}: split it",
@@ -81,16 +82,6 @@ def _count_tokens(texts: Sequence[str], tokenizer: Tokenizer, embedder: TextEmbe
                 code="context_length_exceeded",
             )
     return sum(counts)
-
-
-def _untruncated_tokenizer(embedder: TextEmbedder) -> Tokenizer:
-    """A copy of the embedder's tokenizer that neither truncates nor pads; threads may share it."""
-    own: Any = embedder.tokenizer
-    copy = Tokenizer.from_str(own.backend_tokenizer.to_str())
-    copy.no_truncation()
-    copy.no_padding()
-    copy.encode_special_tokens = True  # a control string in a text is text
-    return copy
 
 
 def _base64(vector: np.ndarray) -> str:

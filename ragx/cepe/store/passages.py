@@ -158,6 +158,11 @@ class PassageStore:
         return hashlib.sha256(self._name + np.asarray(passage, "<i8").tobytes()).digest()
 
 
+def each_batch(encode: Encode) -> EncodeBatches:
+    """Encode batches one after another, for `PassageStore.fill`."""
+    return lambda batches: ((batch, encode(batch)) for batch in batches)
+
+
 def _batches(passages: Iterable[Sequence[int]], max_tokens: int) -> Iterator[list[Sequence[int]]]:
     """Consecutive passages of at most `max_tokens` tokens in total, or a single longer one."""
     batch: list[Sequence[int]] = []

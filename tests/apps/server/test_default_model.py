@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from ragx.config import SamplingParams
-from ragx.engine.batching import BatchDecoder
 from ragx.rag import RAG
 
 QUESTIONS = ["How much sunlight does fresh snow reflect?", "What does dark soil absorb?", "Why is the sea blue?"]
@@ -19,11 +18,9 @@ def test_the_default_model_answers_the_same_alone_and_in_a_batch(notes_index: Pa
     rag = RAG.from_index(notes_index, dtype="float32", device="cpu")
     alone = [rag.ask(question, sampling=SamplingParams(max_new_tokens=16)) for question in QUESTIONS]
     assert all(answer.text for answer in alone)
-    reader = rag.readers["cepe"]
-    reader.batch = BatchDecoder(reader.model, reader.tokenizer)
     with ThreadPoolExecutor(3) as askers:
         together = list(
             askers.map(lambda question: rag.ask(question, sampling=SamplingParams(max_new_tokens=16)), QUESTIONS)
         )
-    reader.batch.close()
+    rag.close()
     assert [(answer.text, answer.finish) for answer in together] == [(answer.text, answer.finish) for answer in alone]

@@ -118,7 +118,8 @@ def test_models_and_embeddings(client: openai.OpenAI, rag: RAG) -> None:
 def test_a_text_is_embedded_whole_or_not_at_all(client: openai.OpenAI, rag: RAG) -> None:
     embedder = rag.retriever.embedder
     assert isinstance(embedder, TextEmbedder)
-    window = embedder.tokenizer.model_max_length
+    window = embedder.window
+    assert window is not None
     fits = " ".join(["snow"] * (window - 2))  # and the two tokens around each text
     assert client.embeddings.create(model=embedder.name, input=fits).usage.total_tokens == window
     with pytest.raises(openai.BadRequestError) as raised:
@@ -131,10 +132,11 @@ def test_a_text_is_embedded_whole_or_not_at_all(client: openai.OpenAI, rag: RAG)
 def test_token_ids_are_embedded_as_their_text(client: openai.OpenAI, rag: RAG) -> None:
     embedder = rag.retriever.embedder
     assert isinstance(embedder, TextEmbedder)
+    assert embedder.tokenizer is not None
     texts = ["Fresh snow isn't dark.", "Snow reflects sunlight."]
     expected = client.embeddings.create(model=embedder.name, input=texts, encoding_format="float")
     for special in (True, False):
-        ids = [embedder.tokenizer(text, add_special_tokens=special)["input_ids"] for text in texts]
+        ids = [each.ids for each in embedder.tokenizer.encode_batch(texts, add_special_tokens=special)]
         for encoding_format in ("float", "base64"):
             several: Any = client.embeddings.create(model=embedder.name, input=ids, encoding_format=encoding_format)
             vectors = [

@@ -11,11 +11,11 @@ from transformers import PreTrainedConfig
 
 from ragx.cepe import load
 from ragx.cepe.fresh import encoder_config, fresh
-from ragx.cepe.loading import decoder_config, read_config
+from ragx.cepe.loading import decoder_config
 from ragx.cepe.model import CepeModel
 from ragx.cepe.placement import Placement
 from ragx.errors import ConfigError
-from ragx.models import fingerprint, list_models, resolve
+from ragx.models import fingerprint, list_models, read_config, resolve
 from ragx.util.tokenization import Tokenizer, load_tokenizer
 from ragx_train.settings import EncoderSettings, LoopSettings, ModelSettings
 

@@ -1,0 +1,140 @@
+"""The CPU backend beside torch: `python -m benchmarks.cpu_backend [accuracy|speed]`.
+
+accuracy: KL divergence of next tokens from the torch model in float32, on text that follows a prompt with ten passages
+    while sixty are attended to; the text is given, so that both models see the same tokens.
+speed: seconds of one answer's parts, in one process, for each backend and number format.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import sample
+from benchmarks.tables import markdown
+from ragx import cepe
+from ragx.config import EncodingOptions
+from ragx.engine.backend import DecoderModel, decoder_of
+from ragx.engine.open import open_model
+from ragx.evaluation.questions import read_questions
+from ragx.rag import DEFAULT_MODEL, open_index
+from ragx.reader.prompt import build_prompt, passage_text
+from ragx.types import Passage
+
+K, IN_PROMPT, TOKENS = 60, 10, 100
+"""Passages attended to, passages in the prompt, and tokens of text after it."""
+STEPS = 30
+
+
+def accuracy() -> str:
+    """A Markdown table over the sample's questions, 2,000 tokens in all."""
+    compiled, tokenizer = open_model(EncodingOptions(backend="cpu"))
+    reference = cepe.load(DEFAULT_MODEL, dtype="float32", device="cpu")
+    rows: dict[str, list[tuple[float, bool]]] = {"prompt": [], "steps": []}
+    for question, passages in _questions(20):
+        prompt = build_prompt(tokenizer, question, passages[:IN_PROMPT], max_tokens=6000).ids
+        text = tokenizer.plain_ids([passage_text(passages[K])])[0][:TOKENS]
+        ids = tokenizer.plain_ids([passage_text(passage) for passage in passages[:K]])
+        with torch.inference_mode():
+            context = reference.encode_passages(ids)
+            context.gain = reference.prompted_gain
+            output = reference(torch.tensor([prompt + text]), context=context, logits_to_keep=len(text) + 1)
+        expected = output.logits[0].float().numpy()
+        logits = list(_logits(compiled, ids, prompt, text))
+        pairs = [_compare(*pair) for pair in zip(expected, logits, strict=True)]
+        rows["prompt"] += pairs[:1]
+        rows["steps"] += pairs[1:]
+    table = []
+    for name, values in rows.items():
+        kl = [value for value, _ in values]
+        same = sum(equal for _, equal in values) / len(values)
+        table.append((name, len(values), f"{np.mean(kl):.4f}", f"{np.quantile(kl, 0.99):.3f}", f"{same:.3f}"))
+    return markdown(("logits after", "tokens", "KL, nats", "99th percentile", "same most likely token"), table)
+
+
+def _logits(model: Any, ids: list[list[int]], prompt: list[int], text: list[int]) -> Iterator[np.ndarray]:
+    context = model.encode_passages(ids)
+    context.gain = model.prompted_gain
+    sequence = model.sequence(context, len(prompt) + len(text))
+    yield model.prefill(sequence, prompt, is_last=True)
+    batch = model.batch()
+    batch.join(sequence)
+    for token in text:
+        yield batch.step([token])[0].copy()
+
+
+def _compare(expected: np.ndarray, logits: np.ndarray) -> tuple[float, bool]:
+    p, q = (torch.log_softmax(torch.from_numpy(values).double(), dim=0) for values in (expected, logits))
+    return float((p.exp() * (p - q)).sum()), bool(expected.argmax() == logits.argmax())
+
+
+def speed() -> str:
+    """A Markdown table of medians."""
+    question, passages = next(_questions(1))
+    models = {
+        "cpu": EncodingOptions(backend="cpu"),
+        "torch float32": EncodingOptions(backend="torch", dtype="float32"),
+        "torch bfloat16": EncodingOptions(backend="torch", dtype="bfloat16"),
+    }
+    table = []
+    for name, options in models.items():
+        model, tokenizer = open_model(options)
+        prompt = build_prompt(tokenizer, question, passages[:IN_PROMPT], max_tokens=6000).ids
+        ids = tokenizer.plain_ids([passage_text(passage) for passage in passages[:K]])
+        decoder = decoder_of(model)
+        encode, context = _timed(partial(model.encode_passages, ids))
+        cells = [f"{encode:.2f}"]
+        for each in (context, None):
+            prefill, sequence = _timed(partial(_prefill, decoder, each, prompt))
+            cells += [f"{prefill:.2f}", f"{1000 * _step(decoder, sequence):.0f}"]
+        table.append((name, *cells))
+    columns = ("backend", f"encode {K}, s", "first token, s", "token, ms", "without passages, s", "token, ms")
+    head = f"{K} passages of {sum(map(len, ids))} tokens, {len(prompt)} tokens in the prompt; medians of 3 and {STEPS}."
+    return f"{head}\n\n{markdown(columns, table)}"
+
+
+def _prefill(decoder: DecoderModel, context: Any, prompt: list[int]) -> Any:
+    if context is not None:
+        getattr(context, "keys_values", {}).clear()
+    sequence = decoder.sequence(context, len(prompt) + STEPS + 1)
+    decoder.prefill(sequence, prompt, is_last=True)
+    return sequence
+
+
+def _step(decoder: DecoderModel, sequence: Any) -> float:
+    batch = decoder.batch()
+    batch.join(sequence)
+    times = []
+    for token in range(STEPS):
+        start = time.perf_counter()
+        batch.step([token + 100])
+        times.append(time.perf_counter() - start)
+    return median(times)
+
+
+def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        result = call()
+        times.append(time.perf_counter() - start)
+    return median(times), result
+
+
+def _questions(count: int) -> Iterator[tuple[str, list[Passage]]]:
+    """Questions and more than K passages of each."""
+    retriever = open_index(sample.INDEX, method="bm25").retriever
+    for row in read_questions(sample.ROOT / "indexes" / "wikipedia-sample-questions.jsonl")[:count]:
+        yield row.text, [hit.passage for hit in retriever.search(row.text, K + 1, "bm25")]
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or ["accuracy", "speed"]:
+        print({"accuracy": accuracy, "speed": speed}[name]())

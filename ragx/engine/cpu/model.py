@@ -1,0 +1,335 @@
+"""A compiled reader: prompts, steps of a batch, and passages, in ONNX Runtime."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ragx.cepe.store import Passages, PassageStore, Rows
+from ragx.engine.cpu.passages import CpuContext
+from ragx.engine.cpu.rows import RowCache
+from ragx.engine.cpu.settings import EMBEDDINGS, ENCODER_EMBEDDINGS, read_settings
+from ragx.onnx.graph import WEIGHTS
+from ragx.onnx.session import Call, open_session
+from ragx.types import CrossAttend, EncodingFormat
+from ragx.util.files import sha256
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+ENCODER_TOKENS = 4096
+"""Tokens in a batch of the encoder, padding included."""
+
+
+@dataclass(eq=False)
+class CpuSequence:
+    """A prompt, as far as it has been read."""
+
+    context: CpuContext | None
+    cache: list[np.ndarray]
+    """Keys and values of each layer in turn, (1, G, S, D)."""
+    length: int = 0
+
+
+class CpuModel:
+    """A compiled reader. One thread at a time may decode, and one may encode."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the reader in `folder`; the graphs are loaded when they are needed."""
+        self.batch_limit: int | None = None
+        self.folder, self.settings = folder, read_settings(folder)
+        self._embeddings = np.load(folder / EMBEDDINGS, mmap_mode="r")
+        own = folder / ENCODER_EMBEDDINGS
+        self._encoder_embeddings = np.load(own, mmap_mode="r") if own.exists() else self._embeddings
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether cross-attention has an effect."""
+        return bool(self.settings.cross_layers)
+
+    @property
+    def window(self) -> int:
+        """Maximum number of tokens of prompt and answer."""
+        return self.settings.window
+
+    @property
+    def encoder_window(self) -> int:
+        """Maximum number of tokens of a passage that the encoder reads."""
+        return self.settings.encoder_window
+
+    @property
+    def encoder_width(self) -> int:
+        """E."""
+        return int(self._encoder_embeddings.shape[1])
+
+    @property
+    def encoder_dtype(self) -> str:
+        """Number format of the encoder's weights, such as float32."""
+        return "float32"
+
+    @property
+    def end_tokens(self) -> set[int]:
+        """The decoder's own tokens that end an answer."""
+        return set(self.settings.end_tokens)
+
+    @property
+    def prompted_gain(self) -> float:
+        """The context's `gain` if some passages are also in the prompt."""
+        return self.settings.prompted_gain
+
+    @property
+    def cross_attend(self) -> CrossAttend:
+        """Which tokens of a prompt attend to the passages: `all`, or those of the `question` and what follows it."""
+        return self.settings.cross_attend
+
+    # --- passages ---
+
+    def encode_passages(self, passages: Passages, store: PassageStore | None = None) -> CpuContext:
+        """Encode one question's passages of at most `encoder_window` tokens.
+
+        With a store, passages that it misses are stored, and all are used in the stored format, so that answers do not
+        depend on whether a passage was stored before.
+        """
+        if store is None:
+            phi = self._encode(passages)
+        else:
+            phi = store.encode(passages, lambda missing: self.encode_rows(missing, store.format)).to_float32()
+        offsets = [0, *accumulate(len(passage) for passage in passages)]
+        return CpuContext(phi, offsets, self.settings.trained_context_tokens)
+
+    def encode_rows(self, passages: Passages, format: EncodingFormat) -> Rows:
+        """Encode passages in one batch: their concatenated rows (M, E) in a stored format."""
+        return Rows.from_float32(self._encode(passages), format)
+
+    def encoder_fingerprint(self) -> str:
+        """That of the torch model in float32, whose encodings are the same but for rounding."""
+        return self.settings.encoder_fingerprint
+
+    def weights_digest(self) -> str:
+        """The first 16 hex digits of a SHA-256 over every weight and its number format."""
+        sums = [sha256(self.folder / name) for name in (WEIGHTS, EMBEDDINGS)]
+        return hashlib.sha256("".join(sums).encode()).hexdigest()[:16]
+
+    def _encode(self, passages: Passages) -> np.ndarray:
+        """Φ of passages one after another, (M, E) float32."""
+        starts = [0, *accumulate(len(passage) for passage in passages)]
+        phi = np.empty((starts[-1], self._encoder_embeddings.shape[1]), np.float32)
+        batch: list[int] = []
+        for number in sorted(range(len(passages)), key=lambda number: len(passages[number])):
+            if batch and len(passages[number]) * (len(batch) + 1) > ENCODER_TOKENS:
+                self._encode_batch(passages, batch, starts, phi)
+                batch = []
+            if len(passages[number]):
+                batch.append(number)
+        if batch:
+            self._encode_batch(passages, batch, starts, phi)
+        return phi
+
+    def _encode_batch(self, passages: Passages, batch: list[int], starts: list[int], phi: np.ndarray) -> None:
+        longest = max(len(passages[number]) for number in batch)
+        embeddings = np.zeros((len(batch), longest, phi.shape[1]), np.float32)
+        for row, number in enumerate(batch):
+            embeddings[row, : len(passages[number])] = self._encoder_embeddings[list(passages[number])]
+        last = np.array([len(passages[number]) - 1 for number in batch], np.int32)
+        inputs = {"embeddings": embeddings, "last": last, "total": np.array(longest, np.int32)}
+        (encoded,) = self._encoder.run(["phi"], inputs)
+        for row, number in enumerate(batch):
+            phi[starts[number] : starts[number + 1]] = encoded[row, : len(passages[number])]
+
+    # --- decoding ---
+
+    def sequence(self, context: CpuContext | None, room: int) -> CpuSequence:
+        """A sequence of up to `room` tokens that attends to `context`."""
+        shape = (1, self.settings.kv_heads, room, self.settings.head_dim)
+        if not self.is_trained or (context is not None and context.tokens == 0):
+            context = None
+        return CpuSequence(context, [np.zeros(shape, np.float32) for _ in range(2 * self.settings.layers)])
+
+    def prefill(self, sequence: CpuSequence, tokens: Sequence[int], *, is_last: bool) -> np.ndarray:
+        """Read the next tokens of a prompt; the logits (V,) after the last of them."""
+        call = Call(self._prompt)
+        start, end = sequence.length, sequence.length + len(tokens)
+        call.bind_input("embeddings", self._embeddings[list(tokens)][None])
+        call.bind_input("last", np.array([end - 1], np.int32))
+        call.bind_input("total", np.array(end, np.int32))
+        self._bind_cache(call, sequence.cache)
+        context = sequence.context
+        if self.is_trained:
+            attending = context if context is not None and context.attend_from < end else None
+            first = len(tokens) - 1 if attending is None else max(0, attending.attend_from - start)
+            call.bind_input("attend_from", np.array([first], np.int64))
+            self._bind_passages(call, attending)
+        logits = np.empty((1, len(self._embeddings)), np.float32)
+        call.bind_output("logits", logits)
+        queries = self._bind_queries(call, 1)
+        call.run()
+        sequence.length = end
+        if context is not None and is_last:
+            if context.record_attention:
+                self._record(context, queries, "key")
+            for layer in self.settings.cross_layers:  # steps read the int8 copies
+                del context.keys_values[f"key.{layer}"], context.keys_values[f"value.{layer}"]
+        result: np.ndarray = logits[0]
+        return result
+
+    def batch(self) -> CpuBatch:
+        """An empty batch of sequences to decode together."""
+        return CpuBatch(self)
+
+    def _bind_cache(self, call: Call, arrays: Sequence[np.ndarray]) -> None:
+        for number, array in enumerate(arrays):
+            name = f"{('key', 'value')[number % 2]}.{number // 2}"
+            call.bind_input(name, array)
+            call.bind_output(f"present_{name}", array)
+
+    def _bind_passages(self, call: Call, context: CpuContext | None) -> None:
+        """Bind float32 keys and values, or a single row that adds nothing."""
+        sizes = self.settings
+        ones = np.ones((1, 1, sizes.heads * sizes.head_dim), np.float32)
+        nothing = np.zeros((1, sizes.kv_heads, 1, sizes.head_dim), np.float32)
+        if context is not None and not context.keys_values:
+            names = [output.name for output in self._passages.get_outputs()]
+            context.keys_values = dict(zip(names, self._passages.run(names, {"phi": context.phi}), strict=True))
+        for layer in sizes.cross_layers:
+            for kind in ("key", "value"):
+                call.bind_input(
+                    f"cross_{kind}.{layer}", nothing if context is None else context.keys_values[f"{kind}.{layer}"]
+                )
+            call.bind_input(f"query_factor.{layer}", ones * (context.scale(sizes.head_dim) if context else 0))
+            call.bind_input(f"output_factor.{layer}", ones * (context.gain if context else 0))
+
+    def _bind_queries(self, call: Call, rows: int) -> list[np.ndarray]:
+        """Arrays (B, H·D) for the queries of the last tokens, one a layer with cross-attention."""
+        queries = []
+        for layer in self.settings.cross_layers:
+            queries.append(np.empty((rows, self.settings.heads * self.settings.head_dim), np.float32))
+            call.bind_output(f"query.{layer}", queries[-1])
+        return queries
+
+    def _record(self, context: CpuContext, queries: Sequence[np.ndarray], kind: str, row: int = 0) -> None:
+        for layer, query in zip(self.settings.cross_layers, queries, strict=True):
+            heads = query[row].reshape(self.settings.heads, self.settings.head_dim)
+            context.record(heads, context.keys_values[f"{kind}.{layer}"][0])
+
+    def factors(self, context: CpuContext | None, layer: int) -> tuple[np.ndarray, np.ndarray]:
+        """The factors of queries and outputs, (1, 1, H·D), of a step over int8 keys and values."""
+        sizes = self.settings
+        if context is None:
+            zeros = np.zeros((1, 1, sizes.heads * sizes.head_dim), np.float32)
+            return zeros, zeros
+        scales = []
+        for kind, factor in (("key", context.scale(sizes.head_dim)), ("value", context.gain)):
+            groups = context.keys_values[f"{kind}_scale.{layer}"].reshape(sizes.kv_heads, 1, sizes.head_dim)
+            heads = np.repeat(groups, sizes.heads // sizes.kv_heads, axis=1)
+            scales.append((heads * np.float32(factor)).reshape(1, 1, -1))
+        return scales[0], scales[1]
+
+    @cached_property
+    def _prompt(self) -> InferenceSession:
+        return open_session(self.folder / "prompt.onnx")
+
+    @cached_property
+    def step_session(self) -> InferenceSession:
+        """The graph that decodes one token of every row."""
+        return open_session(self.folder / "step.onnx")
+
+    @cached_property
+    def _passages(self) -> InferenceSession:
+        return open_session(self.folder / "passages.onnx", keep_memory=False)
+
+    @cached_property
+    def _encoder(self) -> InferenceSession:
+        return open_session(self.folder / "encoder.onnx")
+
+    def embed(self, tokens: Sequence[int]) -> np.ndarray:
+        """The decoder's embeddings, (n, W)."""
+        rows: np.ndarray = self._embeddings[list(tokens)]
+        return rows
+
+
+class CpuBatch:
+    """Sequences that decode a token each per step."""
+
+    def __init__(self, model: CpuModel) -> None:
+        self._model = model
+        self._cache, self._passages = RowCache(), RowCache()
+        self._contexts: list[CpuContext | None] = []
+        self._call: Call | None = None  # until the rows change
+
+    def join(self, sequence: CpuSequence) -> None:
+        """Add a sequence whose prompt has been read, as the last row."""
+        sizes = self._model.settings
+        self._cache.join(sequence.cache, sequence.length)
+        context = sequence.context
+        if sizes.cross_layers:
+            if context is None:
+                nothing = np.zeros((1, sizes.kv_heads, 1, sizes.head_dim), np.int8)
+                self._passages.join([nothing] * 2 * len(sizes.cross_layers), 1)
+            else:
+                arrays = [
+                    context.keys_values[f"{kind}8.{layer}"] for layer in sizes.cross_layers for kind in ("key", "value")
+                ]
+                self._passages.join(arrays, context.tokens)
+        self._contexts.append(context)
+        self._call = None
+
+    def leave(self, row: int) -> None:
+        """Remove a row; the last row takes its place."""
+        self._cache.leave(row)
+        if self._model.settings.cross_layers:
+            self._passages.leave(row)
+        self._contexts[row] = self._contexts[-1]
+        self._contexts.pop()
+        self._call = None
+
+    def step(self, tokens: Sequence[int]) -> np.ndarray:
+        """Read one token of each row; the logits (B, V) after it."""
+        if self._call is None:
+            self._call = self._bound()
+        self._embeddings[:, 0] = self._model.embed(tokens)
+        self._last[:] = self._cache.lengths
+        self._total[...] = max(self._cache.lengths) + 1
+        self._call.run()
+        self._cache.lengths = [length + 1 for length in self._cache.lengths]
+        for row, context in enumerate(self._contexts):
+            if context is not None and context.record_attention:
+                self._model._record(context, self._queries, "key8", row)
+        return self._logits
+
+    def _bound(self) -> Call:
+        """A call over the rows' arrays."""
+        model, rows = self._model, len(self._contexts)
+        call = Call(model.step_session)
+        width, vocabulary = model.embed([0]).shape[1], len(model._embeddings)
+        self._embeddings = np.empty((rows, 1, width), np.float32)
+        self._last, self._total = np.empty(rows, np.int32), np.array(0, np.int32)
+        self._logits = np.empty((rows, vocabulary), np.float32)
+        call.bind_input("embeddings", self._embeddings)
+        call.bind_input("last", self._last)
+        call.bind_input("total", self._total)
+        call.bind_output("logits", self._logits)
+        model._bind_cache(call, self._cache.arrays)
+        self._queries = model._bind_queries(call, rows)
+        if model.settings.cross_layers:
+            lengths = np.array(self._passages.lengths, np.int32)
+            call.bind_input("cross_last", lengths - 1)
+            call.bind_input("cross_total", np.array(max(self._passages.lengths), np.int32))
+        for number, array in enumerate(self._passages.arrays):
+            kind, layer = ("key", "value")[number % 2], model.settings.cross_layers[number // 2]
+            call.bind_input(f"cross_{kind}.{layer}", array)
+            call.bind_output(f"present_cross_{kind}.{layer}", array)
+            # the operator writes the last token of each row again
+            ends = array[np.arange(rows), :, lengths - 1].astype(np.float32).reshape(rows, 1, -1)  # (B, 1, G·D)
+            call.bind_input(f"new_{kind}.{layer}", np.ascontiguousarray(ends))
+        for layer in model.settings.cross_layers:
+            factors = [model.factors(context, layer) for context in self._contexts]
+            for name, column in zip(("query_factor", "output_factor"), zip(*factors, strict=True), strict=True):
+                call.bind_input(f"{name}.{layer}", np.concatenate(column))
+        return call
