@@ -22,6 +22,7 @@ from benchmarks.tables import markdown
 from ragx import cepe
 from ragx.config import EncodingOptions
 from ragx.engine.backend import DecoderModel, decoder_of
+from ragx.engine.cpu.passages import CpuContext
 from ragx.engine.open import open_model
 from ragx.evaluation.questions import read_questions
 from ragx.rag import DEFAULT_MODEL, open_index
@@ -101,8 +102,8 @@ def speed() -> str:
 
 
 def _prefill(decoder: DecoderModel, context: Any, prompt: list[int]) -> Any:
-    if context is not None:
-        getattr(context, "keys_values", {}).clear()
+    if isinstance(context, CpuContext):
+        context.keys_values.clear()  # computed once a question
     sequence = decoder.sequence(context, len(prompt) + STEPS + 1)
     decoder.prefill(sequence, prompt, is_last=True)
     return sequence
