@@ -12,6 +12,7 @@ import numpy as np
 
 from ragx.config import Settings
 from ragx.errors import ModelError
+from ragx.onnx.batches import batches_of_similar_length
 from ragx.onnx.session import open_session
 from ragx.retrieval.bert import PoolingMode
 from ragx.retrieval.embedder import TextEmbedder
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from tokenizers import Encoding
 
 GRAPH, TOKENIZER, SETTINGS = "embedder.onnx", "tokenizer.json", "settings.json"
-BATCH_TOKENS = 512
-"""Tokens of a batch, padding included; what a layer computes from them stays in a core's cache."""
 
 
 class CompiledSettings(Settings):
@@ -71,7 +70,7 @@ class CompiledEmbedder(TextEmbedder):
         def fill(rows: list[int]) -> None:
             vectors[rows] = self._vectors([tokens[row] for row in rows])
 
-        list(self._workers.map(fill, _batches(list(map(len, tokens)))))
+        list(self._workers.map(fill, batches_of_similar_length(list(map(len, tokens)))))
         return vectors
 
     @cached_property
@@ -103,14 +102,3 @@ class CompiledEmbedder(TextEmbedder):
         if self._settings.normalized:
             vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return vectors
-
-
-def _batches(lengths: Sequence[int]) -> list[list[int]]:
-    """Rows in batches of similar lengths, longest first."""
-    batches: list[list[int]] = []
-    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= BATCH_TOKENS:
-            batches[-1].append(row)
-        else:
-            batches.append([row])
-    return batches

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -16,16 +17,15 @@ from ragx.cepe.store import Passages, PassageStore, Rows
 from ragx.engine.cpu.passages import CpuContext
 from ragx.engine.cpu.rows import RowCache
 from ragx.engine.cpu.settings import EMBEDDINGS, ENCODER_EMBEDDINGS, read_settings
+from ragx.onnx.batches import batches_of_similar_length
 from ragx.onnx.graph import WEIGHTS
 from ragx.onnx.session import Call, open_session
 from ragx.types import CrossAttend, EncodingFormat
+from ragx.util.device import cpu_threads
 from ragx.util.files import sha256
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
-
-ENCODER_TOKENS = 4096
-"""Tokens in a batch of the encoder, padding included."""
 
 
 @dataclass(eq=False)
@@ -119,29 +119,24 @@ class CpuModel:
 
     def _encode(self, passages: Passages) -> np.ndarray:
         """Φ of passages one after another, (M, E) float32."""
-        starts = [0, *accumulate(len(passage) for passage in passages)]
-        phi = np.empty((starts[-1], self._encoder_embeddings.shape[1]), np.float32)
-        batch: list[int] = []
-        for number in sorted(range(len(passages)), key=lambda number: len(passages[number])):
-            if batch and len(passages[number]) * (len(batch) + 1) > ENCODER_TOKENS:
-                self._encode_batch(passages, batch, starts, phi)
-                batch = []
-            if len(passages[number]):
-                batch.append(number)
-        if batch:
-            self._encode_batch(passages, batch, starts, phi)
-        return phi
+        lengths = [len(passage) for passage in passages]
+        starts = [0, *accumulate(lengths)]
+        phi = np.empty((starts[-1], self.encoder_width), np.float32)
 
-    def _encode_batch(self, passages: Passages, batch: list[int], starts: list[int], phi: np.ndarray) -> None:
-        longest = max(len(passages[number]) for number in batch)
-        embeddings = np.zeros((len(batch), longest, phi.shape[1]), np.float32)
-        for row, number in enumerate(batch):
-            embeddings[row, : len(passages[number])] = self._encoder_embeddings[list(passages[number])]
-        last = np.array([len(passages[number]) - 1 for number in batch], np.int32)
-        inputs = {"embeddings": embeddings, "last": last, "total": np.array(longest, np.int32)}
-        (encoded,) = self._encoder.run(["phi"], inputs)
-        for row, number in enumerate(batch):
-            phi[starts[number] : starts[number + 1]] = encoded[row, : len(passages[number])]
+        def encode(batch: list[int]) -> None:
+            longest = lengths[batch[0]]
+            embeddings = np.zeros((len(batch), longest, self.encoder_width), np.float32)
+            for row, number in enumerate(batch):
+                embeddings[row, : lengths[number]] = self._encoder_embeddings[list(passages[number])]
+            last = np.array([lengths[number] - 1 for number in batch], np.int32)
+            inputs = {"embeddings": embeddings, "last": last, "total": np.array(longest, np.int32)}
+            (encoded,) = self._encoder.run(["phi"], inputs)
+            for row, number in enumerate(batch):
+                phi[starts[number] : starts[number + 1]] = encoded[row, : lengths[number]]
+
+        batches = ([number for number in batch if lengths[number]] for batch in batches_of_similar_length(lengths))
+        list(self._workers.map(encode, filter(None, batches)))
+        return phi
 
     # --- decoding ---
 
@@ -246,7 +241,11 @@ class CpuModel:
 
     @cached_property
     def _encoder(self) -> InferenceSession:
-        return open_session(self.folder / "encoder.onnx")
+        return open_session(self.folder / "encoder.onnx", threads=1)
+
+    @cached_property
+    def _workers(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(cpu_threads(), "encoder")
 
     def embed(self, tokens: Sequence[int]) -> np.ndarray:
         """The decoder's embeddings, (n, W)."""

@@ -14,7 +14,7 @@ from ragx.engine.cpu.model import CpuModel
 from ragx.onnx.graph import quantize_blocks
 from tests.helpers.tiny import activate, save_decoder
 
-PASSAGES = [[5, 9, 30, 31, 32], [7], [90, 91, 92, 93, 94, 95, 96, 97, 98, 99, 100], [5, 9, 30, 31, 33]]
+PASSAGES = [[5, 9, 30, 31, 32], [], [7], [90, 91, 92, 93, 94, 95, 96, 97, 98, 99, 100], [5, 9, 30, 31, 33]]
 PROMPT = list(range(20, 60))
 
 
