@@ -22,7 +22,7 @@ from benchmarks.tables import markdown
 from ragx import cepe
 from ragx.config import EncodingOptions
 from ragx.engine.backend import DecoderModel, decoder_of
-from ragx.engine.cpu.passages import CpuContext
+from ragx.engine.batching import LONG_PIECE
 from ragx.engine.open import open_model
 from ragx.evaluation.questions import read_questions
 from ragx.rag import DEFAULT_MODEL, open_index
@@ -31,7 +31,7 @@ from ragx.types import Passage
 
 K, IN_PROMPT, TOKENS = 60, 10, 100
 """Passages attended to, passages in the prompt, and tokens of text after it."""
-STEPS = 30
+ROUNDS, STEPS = 3, 30
 
 
 def accuracy() -> str:
@@ -87,26 +87,33 @@ def speed() -> str:
     table = []
     for name, options in models.items():
         model, tokenizer = open_model(options)
-        prompt = build_prompt(tokenizer, question, passages[:IN_PROMPT], max_tokens=6000).ids
+        prompt = build_prompt(tokenizer, question, passages[:IN_PROMPT], max_tokens=6000)
         ids = tokenizer.plain_ids([passage_text(passage) for passage in passages[:K]])
         decoder = decoder_of(model)
-        encode, context = _timed(partial(model.encode_passages, ids))
-        cells = [f"{encode:.2f}"]
-        for each in (context, None):
-            prefill, sequence = _timed(partial(_prefill, decoder, each, prompt))
-            cells += [f"{prefill:.2f}", f"{1000 * _step(decoder, sequence):.0f}"]
+        cells = [f"{median(_seconds(partial(model.encode_passages, ids)) for _ in range(ROUNDS)):.2f}"]
+        for attend_from in (0, prompt.question_start, None):
+            seconds = []
+            for _ in range(ROUNDS):
+                context = None if attend_from is None else model.encode_passages(ids)
+                if context is not None and attend_from is not None:
+                    context.attend_from = attend_from
+                sequence = decoder.sequence(context, len(prompt.ids) + STEPS + 1)
+                seconds.append(_seconds(partial(_prefill, decoder, sequence, prompt.ids)))
+            cells += [f"{median(seconds):.2f}", f"{1000 * _step(decoder, sequence):.0f}"]
         table.append((name, *cells))
-    columns = ("backend", f"encode {K}, s", "first token, s", "token, ms", "without passages, s", "token, ms")
-    head = f"{K} passages of {sum(map(len, ids))} tokens, {len(prompt)} tokens in the prompt; medians of 3 and {STEPS}."
-    return f"{head}\n\n{markdown(columns, table)}"
+    kinds = ("all attend", "the question attends", "no passages")
+    columns = (
+        "backend",
+        f"encode {K}, s",
+        *(cell for kind in kinds for cell in (f"first token, s: {kind}", "token, ms")),
+    )
+    head = f"{K} passages of {sum(map(len, ids))} tokens, {len(prompt.ids)} tokens in the prompt."
+    return f"{head} Medians of {ROUNDS} first tokens and {STEPS} tokens.\n\n{markdown(columns, table)}"
 
 
-def _prefill(decoder: DecoderModel, context: Any, prompt: list[int]) -> Any:
-    if isinstance(context, CpuContext):
-        context.keys_values.clear()  # computed once a question
-    sequence = decoder.sequence(context, len(prompt) + STEPS + 1)
-    decoder.prefill(sequence, prompt, is_last=True)
-    return sequence
+def _prefill(decoder: DecoderModel, sequence: Any, prompt: list[int]) -> None:
+    for start in range(0, len(prompt), LONG_PIECE):
+        decoder.prefill(sequence, prompt[start : start + LONG_PIECE], is_last=start + LONG_PIECE >= len(prompt))
 
 
 def _step(decoder: DecoderModel, sequence: Any) -> float:
@@ -120,13 +127,10 @@ def _step(decoder: DecoderModel, sequence: Any) -> float:
     return median(times)
 
 
-def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        result = call()
-        times.append(time.perf_counter() - start)
-    return median(times), result
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 def _questions(count: int) -> Iterator[tuple[str, list[Passage]]]:

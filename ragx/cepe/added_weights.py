@@ -65,7 +65,7 @@ def save_reader(model: CepeModel, folder: Path, *, decoder: str, added: Mapping[
     _write(folder, values, tensors)
 
 
-def quantize_reader(reader: Path, folder: Path, prompted_gain: float = 1.0) -> None:
+def quantize_reader(reader: Path, folder: Path, prompted_gain: float = 1.0, cross_attend: CrossAttend = "all") -> None:
     """Copy a reader with floating-point weights, its matrices quantized to int8 with one scale per row.
 
     Args:
@@ -74,6 +74,8 @@ def quantize_reader(reader: Path, folder: Path, prompted_gain: float = 1.0) -> N
         prompted_gain: factor of the cross-attention's output if some passages are also in the prompt. Below 1 the
             decoder relies more on its prompt: models between a tuned one and its predecessor can be better than both
             (Wortsman et al., CVPR 2022).
+        cross_attend: which tokens of a prompt attend to the passages: `all`, or those of the `question` and what
+            follows it, which takes little more time than no passages.
 
     Raises:
         ConfigError: `prompted_gain` is negative or not finite.
@@ -87,7 +89,8 @@ def quantize_reader(reader: Path, folder: Path, prompted_gain: float = 1.0) -> N
     tensors = weights.read(reader, weights.shapes(reader).keys())
     if any(key.endswith(SCALE) for key in tensors):
         raise ModelError(f"{reader} is already in int8")
-    _write(folder, {**values, "prompted_gain": prompted_gain}, _quantized(tensors))
+    added = {"prompted_gain": prompted_gain, "cross_attend": cross_attend}
+    _write(folder, values | added, _quantized(tensors))
 
 
 def _write(folder: Path, values: dict[str, Any], tensors: dict[str, Tensor]) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ragx.cli.options import Json, Offline
+from ragx.types import CrossAttend
 
 app = typer.Typer(no_args_is_help=True, help="List, download and quantize models.")
 
@@ -53,9 +54,12 @@ def quantize(
     prompted_gain: Annotated[
         float, typer.Option(help="Cross-attention scale when the prompt also has passages.")
     ] = 1.0,
+    cross_attend: Annotated[
+        CrossAttend, typer.Option(help="Prompt tokens that attend to passages: all, or the question's.")
+    ] = "all",
 ) -> None:
     """Write a trained reader's added weights in int8, a quarter of their size."""
     from ragx.cepe.added_weights import quantize_reader
 
-    quantize_reader(reader, out, prompted_gain)
+    quantize_reader(reader, out, prompted_gain, cross_attend)
     print(out)

@@ -143,6 +143,12 @@ def test_a_reader_of_an_earlier_version_loads(tmp_path: Path, decoder: Path, rea
     assert load(tmp_path / "reader").config.prompted_gain == 0.25
 
 
+def test_quantizing_can_let_the_question_alone_attend(tmp_path: Path, decoder: Path, reader: CepeModel) -> None:
+    save_reader(reader, tmp_path / "float32", decoder=str(decoder))
+    quantize_reader(tmp_path / "float32", tmp_path / "int8", cross_attend="question")
+    assert load(tmp_path / "int8").cross_attend == "question"
+
+
 def test_a_saved_reader_says_which_tokens_attend(tmp_path: Path, decoder: Path, reader: CepeModel) -> None:
     save_reader(reader, tmp_path / "all", decoder=str(decoder))
     save_reader(with_config(reader, cross_attend="question"), tmp_path / "question", decoder=str(decoder))
