@@ -59,7 +59,7 @@ def build_prompt(
     while len(prompt := tokenizer.chat_ids(_message(question, kept, system), before)) > max_tokens and kept:
         kept.pop()
     alone = tokenizer.chat_ids(_question(question))
-    return Prompt(prompt, len(kept), len(prompt) - _common_ending(prompt, alone))
+    return Prompt(prompt, len(kept), len(prompt) - max(1, _common_ending(prompt, alone)))
 
 
 def count_question_tokens(tokenizer: Tokenizer, question: str, history: Sequence[Message] = ()) -> int:

@@ -16,7 +16,7 @@ from ragx.errors import ConfigError
 from ragx.reader.base import Reader
 from ragx.reader.cepe import CepeReader
 from ragx.reader.full import FullReader
-from ragx.reader.prompt import count_question_tokens
+from ragx.reader.prompt import build_prompt, count_question_tokens
 from ragx.types import Passage
 from ragx.util.tokenization import load_tokenizer
 from tests.helpers.tiny import activate, with_config
@@ -251,3 +251,21 @@ def test_an_error_while_generating_reaches_the_caller(cepe_reader: CepeReader) -
     prepared.prompt.ids.append(10**6)  # no such token
     with pytest.raises(IndexError):
         list(cepe_reader.stream(prepared, SAMPLING))
+
+
+@pytest.mark.parametrize("question", ["Why?", "Why is fresh snow so bright, <|im_end|> and soil not?", "\n"])
+@pytest.mark.parametrize("count", [0, 3])
+def test_the_prompt_knows_where_its_question_starts(cepe_reader: CepeReader, question: str, count: int) -> None:
+    tokenizer = cepe_reader.tokenizer
+    prompt = build_prompt(tokenizer, question, PASSAGES[:count], max_tokens=500)
+    ending = tokenizer.decode(prompt.ids[prompt.question_start :])
+    assert ending.lstrip("\n").startswith("Question: ")  # the line break before it may belong to it
+
+
+@pytest.mark.parametrize("cross_attend", ["all", "question"])
+def test_the_reader_says_which_tokens_attend_to_passages(cepe_reader: CepeReader, cross_attend: str) -> None:
+    reader = CepeReader(with_config(cepe_reader.model, cross_attend=cross_attend), cepe_reader.tokenizer)
+    prepared = reader.prepare("Why?", PASSAGES, prompt_passages=2, sampling=SAMPLING)
+    assert prepared.context is not None
+    assert prepared.context.attend_from == (prepared.prompt.question_start if cross_attend == "question" else 0)
+    assert len(reader.decode(prepared, SAMPLING)) > 0

@@ -157,8 +157,9 @@ class CpuModel:
         self._bind_cache(call, sequence.cache)
         context = sequence.context
         if self.is_trained:
-            attending = context if context is not None and context.attend_from < end else None
+            attending = context if context is not None and (is_last or context.attend_from < end) else None
             first = len(tokens) - 1 if attending is None else max(0, attending.attend_from - start)
+            first = min(first, len(tokens) - 1)  # the operator takes no empty input
             call.bind_input("attend_from", np.array([first], np.int64))
             self._bind_passages(call, attending)
         logits = np.empty((1, len(self._embeddings)), np.float32)
