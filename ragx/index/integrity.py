@@ -9,7 +9,7 @@ from pathlib import Path
 from ragx.index.manifest import FileEntry, Manifest
 from ragx.util.files import sha256
 
-_TRUSTED = {".fast", ".fieldnorm", ".store"}
+_TRUSTED = {".fast", ".store"}
 """Suffixes of tantivy's small files, a few bytes a passage."""
 
 

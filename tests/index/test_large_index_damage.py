@@ -60,7 +60,7 @@ def test_a_damaged_vector_is_not_reused(folder: Path) -> None:
     check_refusal(folder, path, lambda: update_index(folder, WordEmbedder(), add=[moved], quiet=True))
 
 
-@pytest.mark.parametrize("suffix", ["fast", "fieldnorm", "store"])
+@pytest.mark.parametrize("suffix", ["fast", "store"])
 def test_sizes_that_would_end_the_process_are_checked(folder: Path, suffix: str) -> None:
     (path, *_) = (folder / "gen-0001").glob(f"**/*.{suffix}")
     content = bytearray(path.read_bytes())

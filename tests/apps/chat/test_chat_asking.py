@@ -243,19 +243,18 @@ def test_a_page_has_one_answer_at_a_time(page: Page, chat_index: Path) -> None:
 
 
 def test_two_pages_are_answered_at_once_and_stop_separately(page: Page, chat_index: Path) -> None:
-    endless = settings(chat_index, tokens=1024)
+    endless = settings(chat_index, tokens=ENDLESS)
     first, second = (page.ask(visitor(name), "Snow?", [], *endless) for name in ("first", "second"))
-    assert any("sunlight" in str(html) for _, html, _, _ in first)
-    next(second)
-    page.stop(visitor("first"))
-    *_, last = first
-    (reply,) = kept_replies(last)
-    assert reply.finished
-    assert reply.stopped
-    assert reply.text.startswith(SENTENCE.strip())
-    *_, last = second
-    (reply,) = kept_replies(last)
-    assert not reply.stopped
+    for shown in (first, second):
+        assert any("sunlight" in str(html) for _, html, _, _ in shown)
+    for name, shown in (("first", first), ("second", second)):
+        next(shown)  # still being answered
+        page.stop(visitor(name))
+        *_, last = shown
+        (reply,) = kept_replies(last)
+        assert reply.finished
+        assert reply.stopped
+        assert reply.text.startswith(SENTENCE.strip())
 
 
 def test_two_readers_answer_one_after_another_and_both_to_their_end(page: Page, chat_index: Path) -> None:
