@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ragx.cepe.store import Passages, PassageStore, Rows
-from ragx.engine.cpu.passages import CpuContext
-from ragx.engine.cpu.rows import RowCache
+from ragx.engine.cpu.batch import CpuBatch
+from ragx.engine.cpu.passages import CpuContext, CpuSequence
 from ragx.engine.cpu.settings import EMBEDDINGS, ENCODER_EMBEDDINGS, read_settings
 from ragx.onnx.batches import batches_of_similar_length
 from ragx.onnx.graph import WEIGHTS
@@ -26,16 +25,6 @@ from ragx.util.files import sha256
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
-
-
-@dataclass(eq=False)
-class CpuSequence:
-    """A prompt, as far as it has been read."""
-
-    context: CpuContext | None
-    cache: list[np.ndarray]
-    """Keys and values of each layer in turn, (1, G, S, D)."""
-    length: int = 0
 
 
 class CpuModel:
@@ -154,7 +143,7 @@ class CpuModel:
         call.bind_input("embeddings", self._embeddings[list(tokens)][None])
         call.bind_input("last", np.array([end - 1], np.int32))
         call.bind_input("total", np.array(end, np.int32))
-        self._bind_cache(call, sequence.cache)
+        self.bind_cache(call, sequence.cache)
         context = sequence.context
         if self.is_trained:
             attending = context if context is not None and (is_last or context.attend_from < end) else None
@@ -162,14 +151,14 @@ class CpuModel:
             first = min(first, len(tokens) - 1)  # the operator takes no empty input
             call.bind_input("attend_from", np.array([first], np.int64))
             self._bind_passages(call, attending)
-        logits = np.empty((1, len(self._embeddings)), np.float32)
+        logits = np.empty((1, self.vocabulary), np.float32)
         call.bind_output("logits", logits)
-        queries = self._bind_queries(call, 1)
+        queries = self.bind_queries(call, 1)
         call.run()
         sequence.length = end
         if context is not None and is_last:
             if context.record_attention:
-                self._record(context, queries, "key")
+                self.record(context, queries, "key")
             for layer in self.settings.cross_layers:  # steps read the int8 copies
                 del context.keys_values[f"key.{layer}"], context.keys_values[f"value.{layer}"]
         result: np.ndarray = logits[0]
@@ -179,7 +168,8 @@ class CpuModel:
         """An empty batch of sequences to decode together."""
         return CpuBatch(self)
 
-    def _bind_cache(self, call: Call, arrays: Sequence[np.ndarray]) -> None:
+    def bind_cache(self, call: Call, arrays: Sequence[np.ndarray]) -> None:
+        """Bind the keys and values of each layer in turn, which are read and written in place."""
         for number, array in enumerate(arrays):
             name = f"{('key', 'value')[number % 2]}.{number // 2}"
             call.bind_input(name, array)
@@ -201,7 +191,7 @@ class CpuModel:
             call.bind_input(f"query_factor.{layer}", ones * (context.scale(sizes.head_dim) if context else 0))
             call.bind_input(f"output_factor.{layer}", ones * (context.gain if context else 0))
 
-    def _bind_queries(self, call: Call, rows: int) -> list[np.ndarray]:
+    def bind_queries(self, call: Call, rows: int) -> list[np.ndarray]:
         """Arrays (B, H·D) for the queries of the last tokens, one a layer with cross-attention."""
         queries = []
         for layer in self.settings.cross_layers:
@@ -209,7 +199,8 @@ class CpuModel:
             call.bind_output(f"query.{layer}", queries[-1])
         return queries
 
-    def _record(self, context: CpuContext, queries: Sequence[np.ndarray], kind: str, row: int = 0) -> None:
+    def record(self, context: CpuContext, queries: Sequence[np.ndarray], kind: str, row: int = 0) -> None:
+        """Record the attention of a row's last token to the keys called `kind`, in every layer."""
         for layer, query in zip(self.settings.cross_layers, queries, strict=True):
             heads = query[row].reshape(self.settings.heads, self.settings.head_dim)
             context.record(heads, context.keys_values[f"{kind}.{layer}"][0])
@@ -248,88 +239,12 @@ class CpuModel:
     def _workers(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(cpu_threads(), "encoder")
 
+    @property
+    def vocabulary(self) -> int:
+        """V."""
+        return len(self._embeddings)
+
     def embed(self, tokens: Sequence[int]) -> np.ndarray:
         """The decoder's embeddings, (n, W)."""
         rows: np.ndarray = self._embeddings[list(tokens)]
         return rows
-
-
-class CpuBatch:
-    """Sequences that decode a token each per step."""
-
-    def __init__(self, model: CpuModel) -> None:
-        self._model = model
-        self._cache, self._passages = RowCache(), RowCache()
-        self._contexts: list[CpuContext | None] = []
-        self._call: Call | None = None  # until the rows change
-
-    def join(self, sequence: CpuSequence) -> None:
-        """Add a sequence whose prompt has been read, as the last row."""
-        sizes = self._model.settings
-        self._cache.join(sequence.cache, sequence.length)
-        context = sequence.context
-        if sizes.cross_layers:
-            if context is None:
-                nothing = np.zeros((1, sizes.kv_heads, 1, sizes.head_dim), np.int8)
-                self._passages.join([nothing] * 2 * len(sizes.cross_layers), 1)
-            else:
-                arrays = [
-                    context.keys_values[f"{kind}8.{layer}"] for layer in sizes.cross_layers for kind in ("key", "value")
-                ]
-                self._passages.join(arrays, context.tokens)
-        self._contexts.append(context)
-        self._call = None
-
-    def leave(self, row: int) -> None:
-        """Remove a row; the last row takes its place."""
-        self._cache.leave(row)
-        if self._model.settings.cross_layers:
-            self._passages.leave(row)
-        self._contexts[row] = self._contexts[-1]
-        self._contexts.pop()
-        self._call = None
-
-    def step(self, tokens: Sequence[int]) -> np.ndarray:
-        """Read one token of each row; the logits (B, V) after it."""
-        if self._call is None:
-            self._call = self._bound()
-        self._embeddings[:, 0] = self._model.embed(tokens)
-        self._last[:] = self._cache.lengths
-        self._total[...] = max(self._cache.lengths) + 1
-        self._call.run()
-        self._cache.lengths = [length + 1 for length in self._cache.lengths]
-        for row, context in enumerate(self._contexts):
-            if context is not None and context.record_attention:
-                self._model._record(context, self._queries, "key8", row)
-        return self._logits
-
-    def _bound(self) -> Call:
-        """A call over the rows' arrays."""
-        model, rows = self._model, len(self._contexts)
-        call = Call(model.step_session)
-        width, vocabulary = model.embed([0]).shape[1], len(model._embeddings)
-        self._embeddings = np.empty((rows, 1, width), np.float32)
-        self._last, self._total = np.empty(rows, np.int32), np.array(0, np.int32)
-        self._logits = np.empty((rows, vocabulary), np.float32)
-        call.bind_input("embeddings", self._embeddings)
-        call.bind_input("last", self._last)
-        call.bind_input("total", self._total)
-        call.bind_output("logits", self._logits)
-        model._bind_cache(call, self._cache.arrays)
-        self._queries = model._bind_queries(call, rows)
-        if model.settings.cross_layers:
-            lengths = np.array(self._passages.lengths, np.int32)
-            call.bind_input("cross_last", lengths - 1)
-            call.bind_input("cross_total", np.array(max(self._passages.lengths), np.int32))
-        for number, array in enumerate(self._passages.arrays):
-            kind, layer = ("key", "value")[number % 2], model.settings.cross_layers[number // 2]
-            call.bind_input(f"cross_{kind}.{layer}", array)
-            call.bind_output(f"present_cross_{kind}.{layer}", array)
-            # the operator writes the last token of each row again
-            ends = array[np.arange(rows), :, lengths - 1].astype(np.float32).reshape(rows, 1, -1)  # (B, 1, G·D)
-            call.bind_input(f"new_{kind}.{layer}", np.ascontiguousarray(ends))
-        for layer in model.settings.cross_layers:
-            factors = [model.factors(context, layer) for context in self._contexts]
-            for name, column in zip(("query_factor", "output_factor"), zip(*factors, strict=True), strict=True):
-                call.bind_input(f"{name}.{layer}", np.concatenate(column))
-        return call

@@ -1,4 +1,4 @@
-"""What a sequence attends to: the keys and values of its passages in every layer with cross-attention."""
+"""A sequence, and what it attends to: the keys and values of its passages in every layer with cross-attention."""
 
 from __future__ import annotations
 
@@ -58,3 +58,13 @@ class CpuContext:
     def attention_shares(self) -> np.ndarray | None:
         """Each passage's share of the recorded attention (1, K), averaged over heads, layers and decoded tokens."""
         return np.mean(self.shares, axis=0)[None] if self.shares else None
+
+
+@dataclass(eq=False)
+class CpuSequence:
+    """A prompt, as far as it has been read."""
+
+    context: CpuContext | None
+    cache: list[np.ndarray]
+    """Keys and values of each layer in turn, (1, G, S, D)."""
+    length: int = 0
