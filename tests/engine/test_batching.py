@@ -225,6 +225,14 @@ def test_a_sampling_error_ends_only_its_own_answer(reader: CepeReader, together:
     assert "".join([first, *other]) == "".join(reader.stream(prepared, sampling))
 
 
+def test_a_prompt_can_be_answered_several_times(reader: CepeReader, together: CepeReader) -> None:
+    sampling = SamplingParams(max_new_tokens=12)
+    prepared = together.prepare("Why?", passages(7), prompt_passages=2, sampling=sampling)
+    with ThreadPoolExecutor(3) as threads:
+        answers = set(threads.map(lambda _: together.decode(prepared, sampling), range(4)))
+    assert answers == {reader.decode(prepared, sampling)}
+
+
 def test_closing_ends_every_answer(reader: CepeReader) -> None:
     batched = batched_reader(reader, 2)
     batch = batched.batch

@@ -160,7 +160,8 @@ class CpuModel:
             if context.record_attention:
                 self.record(context, queries, "key")
             for layer in self.settings.cross_layers:  # steps read the int8 copies
-                del context.keys_values[f"key.{layer}"], context.keys_values[f"value.{layer}"]
+                for kind in ("key", "value"):
+                    context.keys_values.pop(f"{kind}.{layer}", None)
         result: np.ndarray = logits[0]
         return result
 
@@ -180,7 +181,7 @@ class CpuModel:
         sizes = self.settings
         ones = np.ones((1, 1, sizes.heads * sizes.head_dim), np.float32)
         nothing = np.zeros((1, sizes.kv_heads, 1, sizes.head_dim), np.float32)
-        if context is not None and not context.keys_values:
+        if context is not None and f"key.{sizes.cross_layers[0]}" not in context.keys_values:
             names = [output.name for output in self._passages.get_outputs()]
             context.keys_values = dict(zip(names, self._passages.run(names, {"phi": context.phi}), strict=True))
         for layer in sizes.cross_layers:
