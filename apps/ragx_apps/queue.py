@@ -61,8 +61,8 @@ class QuestionQueue:
             waiting: questions that may wait for a place in the batch; further ones raise `QueueFullError`.
         """
         decoder = next(iter(rag.readers.values())).batch  # of all readers
-        decoder.size = min(batch, decoder.decoder.batch_limit or batch)
-        self.batch = decoder.size
+        self.batch = min(batch, decoder.decoder.batch_limit or batch)
+        decoder.size = max(decoder.size, self.batch)  # another queue may need more
         self.capacity = self.batch + waiting
         self._threads = ThreadPoolExecutor(self.batch, "ragx-answer")
         self._lock = threading.Lock()

@@ -15,7 +15,7 @@ from tests.helpers.command import QUESTION, RunCommand
 
 
 def test_an_answer_with_its_sources(ragx: RunCommand, index: Path, notes: Path) -> None:
-    run = ragx("ask", QUESTION, "--index", index, "--max-new-tokens", 40)
+    run = ragx("ask", "What percentage of sunlight does fresh snow reflect?", "--index", index, "--max-new-tokens", 40)
     assert run.code == 0, run.err
     answer, sources = run.out.split("\n\nSources:\n")
     assert "90" in answer
