@@ -1,4 +1,4 @@
-"""Tables in the text of a document, whatever its format: lines of cells, the first of which names the columns."""
+"""Tables in the text of a document, whatever its format: lines of cells under a line of column names."""
 
 from __future__ import annotations
 

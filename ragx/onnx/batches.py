@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 BATCH_TOKENS = 512
-"""Tokens of a batch, padding included: more no longer fit into the caches (docs/benchmarks.md, indexing)."""
+"""Tokens of a batch, padding included: what a layer computes from more no longer fits into a core's cache."""
 
 
 def batches_of_similar_length(lengths: Sequence[int]) -> list[list[int]]:

@@ -20,7 +20,7 @@ class RowCache:
         return [array[: len(self.lengths)] for array in self._arrays]
 
     def join(self, one: Sequence[np.ndarray], length: int) -> None:
-        """Add a row from arrays (1, G, C, D), `length` columns of which hold tokens; the first row is not copied."""
+        """Add a row from arrays (1, G, C, D) whose first `length` columns hold tokens; the first row is not copied."""
         row = len(self.lengths)
         if row == 0:
             self._arrays = list(one)

@@ -9,7 +9,7 @@ from ragx.types import CrossAttend
 
 SETTINGS = "settings.json"
 EMBEDDINGS, ENCODER_EMBEDDINGS = "embeddings.npy", "encoder_embeddings.npy"
-"""Rows by token; without an own one, the encoder reads the decoder's."""
+"""One row per token. Without its own table, the encoder uses the decoder's."""
 
 
 class CompiledSettings(Settings):

@@ -49,21 +49,12 @@ def build_decoder(
     cross = (_PromptCrossAttention if prompt else _StepCrossAttention)(layers) if cross_layers else None
     for layer in range(stack.layers):
         name = f"layers.{layer}"
-        query, key, value = layers.queries_keys_values(layers.norm(x, f"{name}.input_layernorm"), layer)
         shape: list[str | int] = ["B", stack.kv_heads, "S", stack.head_dim]
         caches = [graph.input(f"{kind}.{layer}", np.float32, shape) for kind in ("key", "value")]
-        attended, *present = graph.ops(
-            "GroupQueryAttention",
-            *(query, key, value, *caches, last, total, cos, sin),
-            names=[f"{name}.attended", f"present_key.{layer}", f"present_value.{layer}"],
-            domain="com.microsoft",
-            num_heads=stack.heads,
-            kv_num_heads=stack.kv_heads,
-            do_rotary=int(stack.rotary[layer]),
-        )
+        present = [f"present_key.{layer}", f"present_value.{layer}"]
+        x = layers.self_attention(x, layer, [*caches, last, total, cos, sin], present, causal=True)
         for cache in present:
             graph.output(cache, cache, np.float32, shape)
-        x = graph.op("Add", x, layers.linear(attended, f"{name}.self_attn.o_proj"))
         if cross is not None and layer in cross_layers:
             x = cross.add(x, layer)
         x = graph.op("Add", x, layers.feed_forward(layers.norm(x, f"{name}.post_attention_layernorm"), layer))

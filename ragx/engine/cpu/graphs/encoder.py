@@ -25,17 +25,7 @@ def build_encoder(graph: Graph, stack: Stack, weights: Weights, rotary: tuple[np
     cos, sin = graph.weight("encoder.cos", rotary[0]), graph.weight("encoder.sin", rotary[1])
     for layer in range(stack.layers):
         name = f"layers.{layer}"
-        query, key, value = layers.queries_keys_values(layers.norm(x, f"{name}.input_layernorm"), layer)
-        attended, *_ = graph.ops(
-            "GroupQueryAttention",
-            *(query, key, value, "", "", last, total, cos, sin),
-            names=[f"{name}.attended", f"{name}.keys", f"{name}.values"],
-            domain="com.microsoft",
-            num_heads=stack.heads,
-            kv_num_heads=stack.kv_heads,
-            do_rotary=int(stack.rotary[layer]),
-            causal=0,
-        )
-        x = graph.op("Add", x, layers.linear(attended, f"{name}.self_attn.o_proj"))
+        inputs = ["", "", last, total, cos, sin]
+        x = layers.self_attention(x, layer, inputs, [f"{name}.keys", f"{name}.values"], causal=False)
         x = graph.op("Add", x, layers.feed_forward(layers.norm(x, f"{name}.post_attention_layernorm"), layer))
     graph.output(layers.norm(x, "norm"), "phi", np.float32, ["K", "L", layers.width])

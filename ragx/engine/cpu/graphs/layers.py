@@ -68,6 +68,30 @@ class StackGraph:
         name = f"layers.{layer}.self_attn"
         return self._head_norm(query, f"{name}.q_norm"), self._head_norm(keys, f"{name}.k_norm"), values
 
+    def self_attention(self, x: str, layer: int, inputs: Sequence[str], present: Sequence[str], *, causal: bool) -> str:
+        """x plus its attention to itself and a cache.
+
+        Args:
+            x: (B, N, W).
+            layer: number of the layer.
+            inputs: the cache's keys and values, last positions, length, cosines and sines; "" for none.
+            present: names for the cache's new keys and values.
+            causal: whether a token attends to none after it.
+        """
+        name = f"layers.{layer}"
+        query, key, value = self.queries_keys_values(self.norm(x, f"{name}.input_layernorm"), layer)
+        attended, *_ = self.graph.ops(
+            "GroupQueryAttention",
+            *(query, key, value, *inputs),
+            names=[f"{name}.attended", *present],
+            domain="com.microsoft",
+            num_heads=self.stack.heads,
+            kv_num_heads=self.stack.kv_heads,
+            do_rotary=int(self.stack.rotary[layer]),
+            causal=int(causal),
+        )
+        return self.graph.op("Add", x, self.linear(attended, f"{name}.self_attn.o_proj"))
+
     def _head_norm(self, x: str, name: str) -> str:
         heads = self.graph.op("Reshape", x, self.graph.constant([0, 0, -1, self.stack.head_dim], np.int64))
         return self.graph.op("Reshape", self.norm(heads, name), self.graph.constant([0, 0, -1], np.int64))
