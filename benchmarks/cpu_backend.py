@@ -39,7 +39,7 @@ def accuracy() -> str:
     compiled, tokenizer = open_model(EncodingOptions(backend="cpu"))
     reference = cepe.load(DEFAULT_MODEL, dtype="float32", device="cpu")
     rows: dict[str, list[tuple[float, bool]]] = {"prompt": [], "steps": []}
-    for question, passages in _questions(20):
+    for question, passages in questions(20):
         prompt = build_prompt(tokenizer, question, passages[:IN_PROMPT], max_tokens=6000).ids
         text = tokenizer.plain_ids([passage_text(passages[K])])[0][:TOKENS]
         ids = tokenizer.plain_ids([passage_text(passage) for passage in passages[:K]])
@@ -78,7 +78,7 @@ def _compare(expected: np.ndarray, logits: np.ndarray) -> tuple[float, bool]:
 
 def speed() -> str:
     """A Markdown table of medians."""
-    question, passages = next(_questions(1))
+    question, passages = next(questions(1))
     models = {
         "cpu": EncodingOptions(backend="cpu"),
         "torch float32": EncodingOptions(backend="torch", dtype="float32"),
@@ -98,8 +98,8 @@ def speed() -> str:
                 if context is not None and attend_from is not None:
                     context.attend_from = attend_from
                 sequence = decoder.sequence(context, len(prompt.ids) + STEPS + 1)
-                seconds.append(_seconds(partial(_prefill, decoder, sequence, prompt.ids)))
-            cells += [f"{median(seconds):.2f}", f"{1000 * _step(decoder, sequence):.0f}"]
+                seconds.append(_seconds(partial(read_prompt, decoder, sequence, prompt.ids)))
+            cells += [f"{median(seconds):.2f}", f"{1000 * step_seconds(decoder, sequence):.0f}"]
         table.append((name, *cells))
     kinds = ("all attend", "the question attends", "no passages")
     columns = (
@@ -111,12 +111,12 @@ def speed() -> str:
     return f"{head} Medians of {ROUNDS} first tokens and {STEPS} tokens.\n\n{markdown(columns, table)}"
 
 
-def _prefill(decoder: DecoderModel, sequence: Any, prompt: list[int]) -> None:
+def read_prompt(decoder: DecoderModel, sequence: Any, prompt: list[int]) -> None:
     for start in range(0, len(prompt), LONG_PIECE):
         decoder.prefill(sequence, prompt[start : start + LONG_PIECE], is_last=start + LONG_PIECE >= len(prompt))
 
 
-def _step(decoder: DecoderModel, sequence: Any) -> float:
+def step_seconds(decoder: DecoderModel, sequence: Any) -> float:
     batch = decoder.batch()
     batch.join(sequence)
     times = []
@@ -133,7 +133,7 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _questions(count: int) -> Iterator[tuple[str, list[Passage]]]:
+def questions(count: int) -> Iterator[tuple[str, list[Passage]]]:
     """Questions and more than K passages of each."""
     retriever = open_index(sample.INDEX, method="bm25").retriever
     for row in read_questions(sample.ROOT / "indexes" / "wikipedia-sample-questions.jsonl")[:count]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ragx.config import IndexSettings, WheelFile, load_settings
+from ragx.config import IndexSettings, WheelFile
 from ragx.corpus import Document, PassageCounts, read_documents, split_passages, unique_passages
 from ragx.models import fetch_wheel_file
 from ragx.types import Passage
+from ragx.util.settings import load_settings
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "indexes" / "wikipedia-sample.yaml"

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ragx.config import EncodingOptions, ModelOptions, ReaderOptions, SamplingParams, SearchOptions, checked
+from ragx.config import EncodingOptions, ModelOptions, ReaderOptions, SamplingParams, SearchOptions
 from ragx.corpus.document import normalise
 from ragx.errors import ConfigError
 from ragx.index import Index
@@ -23,6 +23,7 @@ from ragx.retrieval import FUSION_DEPTH, CurrentIndex, Retriever, SearchResults,
 from ragx.types import Answer, AttentionStrategy, EncodingFormat, Hit, Message, ReaderName, SearchMethod
 from ragx.util.device import parse_dtype, report_oom, usable_device
 from ragx.util.folders import cache_home
+from ragx.util.settings import checked
 
 if TYPE_CHECKING:
     import torch

@@ -13,9 +13,10 @@ import typer
 
 from ragx.cli.options import IndexFolder, Offline, with_settings
 from ragx.cli.setup import open_search
-from ragx.config import ModelOptions, SearchOptions, checked
+from ragx.config import ModelOptions, SearchOptions
 from ragx.errors import ConfigError, RagxError
 from ragx.types import Citation, Hit, SearchMethod
+from ragx.util.settings import checked
 from ragx.util.terminal import notice
 
 if TYPE_CHECKING:

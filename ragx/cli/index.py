@@ -64,9 +64,10 @@ def index_build(
 ) -> None:
     """Index files and folders of them; `ragx index formats` lists the formats."""
     from ragx.cli.setup import connected
-    from ragx.config import IndexSettings, load_settings
+    from ragx.config import IndexSettings
     from ragx.index.names import default_index
     from ragx.indexing.build import build, check_engine
+    from ragx.util.settings import load_settings
 
     given = {
         "embedder": embedder,

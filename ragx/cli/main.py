@@ -216,7 +216,7 @@ def main() -> None:
 
 
 def _bad_parameter(error: typer.BadParameter) -> str:
-    """The message of `ragx.config.checked` for the same value."""
+    """The message of `ragx.util.settings.checked` for the same value."""
     if error.param is None or not error.message:
         return error.format_message()
     message = error.message.removeprefix("Value error, ").replace("Input should be", "must be").rstrip(".")

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 import typer
 from pydantic.fields import FieldInfo
 
-from ragx.config import Settings, checked
+from ragx.util.settings import Settings, checked
 
 T = TypeVar("T")
 

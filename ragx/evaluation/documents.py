@@ -9,10 +9,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ragx.config import IndexSettings, WheelFile, load_settings
+from ragx.config import IndexSettings, WheelFile
 from ragx.corpus import Skipped, read_documents
 from ragx.errors import CorpusError
 from ragx.models import fetch_wheel_file
+from ragx.util.settings import load_settings
 from ragx.util.terminal import notice
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import NonNegativeInt, PositiveInt, ValidationError, field_validator
 
-from ragx.config import IndexSettings, Settings
+from ragx.config import IndexSettings
 from ragx.errors import IndexFolderError
 from ragx.util.files import durable_file, read_regular
+from ragx.util.settings import Settings
 
 if TYPE_CHECKING:
     from ragx.types import Embedder

@@ -17,10 +17,11 @@ from itertools import islice
 
 from pydantic import TypeAdapter
 
-from ragx.config import Chunking, Settings
+from ragx.config import Chunking
 from ragx.corpus import Skipped, parsing_version
 from ragx.index import Index
 from ragx.index.manifest import SOURCES
+from ragx.util.settings import Settings
 
 LISTED_SKIPPED = 10_000
 """How much of what was skipped is recorded."""

@@ -16,7 +16,7 @@ from langchain_core.documents import Document
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
-from ragx.config import NO_LIMIT, ModelOptions, ReaderOptions, SamplingParams, SearchOptions, checked
+from ragx.config import NO_LIMIT, ModelOptions, ReaderOptions, SamplingParams, SearchOptions
 from ragx.errors import ConfigError
 from ragx.index.names import default_index
 from ragx.langchain.documents import to_passage
@@ -27,6 +27,7 @@ from ragx.reader.reading import read
 from ragx.retrieval import FUSION_DEPTH, fuse_results
 from ragx.types import Answer, Hit, Message, ReaderName
 from ragx.util.device import report_oom
+from ragx.util.settings import checked
 
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
 PER_CALL = ("model", "k", "prompt_passages", "reader", "max_tokens", *SAMPLING)

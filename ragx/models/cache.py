@@ -21,10 +21,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from ragx.config import Settings
 from ragx.errors import ModelError
 from ragx.util.files import sha256, sync_file, sync_folder
 from ragx.util.folders import cache_home
+from ragx.util.settings import Settings
 from ragx.util.terminal import notice
 
 RECORD = "ragx-record.json"

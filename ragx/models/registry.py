@@ -10,8 +10,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from ragx.config import Settings, WheelFile
+from ragx.config import WheelFile
 from ragx.errors import ModelError
+from ragx.util.settings import Settings
 
 Kind = Literal["decoder", "embedder", "reader"]
 

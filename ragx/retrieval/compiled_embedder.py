@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ragx.config import Settings
 from ragx.errors import ModelError
 from ragx.onnx.batches import batches_of_similar_length
 from ragx.onnx.session import open_session
@@ -18,6 +17,7 @@ from ragx.retrieval.bert import PoolingMode
 from ragx.retrieval.embedder import TextEmbedder
 from ragx.retrieval.tokenizer import plain_text_tokenizer
 from ragx.util.device import cpu_threads
+from ragx.util.settings import Settings
 from ragx.util.text import first_line
 
 if TYPE_CHECKING:

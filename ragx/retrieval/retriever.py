@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ragx.config import SearchOptions, checked
+from ragx.config import SearchOptions
 from ragx.corpus.document import normalise
 from ragx.errors import REPAIR_ADVICE, IndexFolderError
 from ragx.index.dense import nearest
@@ -18,6 +18,7 @@ from ragx.index.index import Index, Shard
 from ragx.index.lexical import LexicalError
 from ragx.index.manifest import LEXICAL
 from ragx.types import Embedder, Hit, SearchMethod
+from ragx.util.settings import checked
 
 RRF_CONSTANT = 60
 """Constant of reciprocal rank fusion: Cormack, Clarke and Büttcher, SIGIR 2009."""

@@ -11,13 +11,14 @@ import torch
 
 from ragx import cepe
 from ragx.cepe.store import PassageStore
-from ragx.config import SamplingParams, checked
+from ragx.config import SamplingParams
 from ragx.errors import ConfigError
 from ragx.reader.base import Reader
 from ragx.reader.cepe import CepeReader
 from ragx.reader.full import FullReader
 from ragx.reader.prompt import build_prompt, count_question_tokens
 from ragx.types import Passage
+from ragx.util.settings import checked
 from ragx.util.tokenization import load_tokenizer
 from tests.helpers.tiny import activate, with_config
 from tests.helpers.waiting import eventually

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ragx.config import load_settings
 from ragx.errors import ConfigError
+from ragx.util.settings import load_settings
 from ragx.util.terminal import notice
 from ragx_train.settings import RecipeSettings, parse_duration
 

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ragx.config import DatasetSource, Settings
+from ragx.config import DatasetSource
 from ragx.errors import ConfigError
+from ragx.util.settings import Settings
 
 Layers = list[Annotated[int, Field(ge=0)]]
 Share = Annotated[float, Field(ge=0, le=1)]

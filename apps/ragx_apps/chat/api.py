@@ -12,9 +12,10 @@ import gradio as gr
 from pydantic import TypeAdapter, ValidationError
 
 from ragx.cli.render import answer_json
-from ragx.config import SamplingParams, checked
+from ragx.config import SamplingParams
 from ragx.errors import ConfigError, RagxError
 from ragx.types import Answer, Message
+from ragx.util.settings import checked
 from ragx_apps.chat.indexes import Indexes
 from ragx_apps.queue import QuestionQueue
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ragx.config import Settings
 from ragx.types import CrossAttend
+from ragx.util.settings import Settings
 
 SETTINGS = "settings.json"
 EMBEDDINGS, ENCODER_EMBEDDINGS = "embeddings.npy", "encoder_embeddings.npy"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ragx.config import Settings
+from ragx.util.settings import Settings
 from ragx_train.settings import Share
 
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field, model_validator
 
-from ragx.config import Settings
 from ragx.corpus.questions import Question, parse_questions
 from ragx.errors import ConfigError, CorpusError
 from ragx.reader.prompt import question_fits
 from ragx.types import Passage
 from ragx.util.files import sha256
+from ragx.util.settings import Settings
 from ragx.util.terminal import notice
 from ragx_train.data.documents import text_key
 from ragx_train.settings import Share

@@ -10,8 +10,8 @@ import torch
 from pydantic import Field, model_validator
 
 from ragx.cepe.model import CepeModel
-from ragx.config import Settings
 from ragx.models import resolve
+from ragx.util.settings import Settings
 from ragx_train.data.documents import open_corpus
 from ragx_train.data.example import IGNORE, Batch
 from ragx_train.engine.loop import Run, train

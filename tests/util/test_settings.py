@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragx.config import Chunking, IndexSettings, WheelFile, load_settings
+from ragx.config import Chunking, IndexSettings, WheelFile
 from ragx.errors import ConfigError
+from ragx.util.settings import load_settings
 
 
 def test_defaults_are_the_papers_hundred_words() -> None:
@@ -131,7 +132,7 @@ def test_any_file_gives_settings_or_one_line(tmp_path_factory: pytest.TempPathFa
 
 
 def test_every_shipped_recipe_loads() -> None:
-    folder = Path(__file__).parents[1] / "indexes"
+    folder = Path(__file__).parents[2] / "indexes"
     sources = {recipe.stem: load_settings(IndexSettings, recipe).sources for recipe in folder.glob("*.yaml")}
     assert all(sources.values())
     assert isinstance(sources["wikipedia-sample"][0], WheelFile)
