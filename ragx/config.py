@@ -101,6 +101,10 @@ class IndexSettings(Settings):
     """Passages in a shard."""
 
 
+RERANK = "none"
+"""The default reranker."""
+
+
 class SearchOptions(Settings):
     """How passages are retrieved."""
 
@@ -108,6 +112,8 @@ class SearchOptions(Settings):
     """Passages to retrieve."""
     method: SearchMethod = "hybrid"
     """dense, bm25, or hybrid: both, fused by reciprocal rank."""
+    rerank: str = Field(default=RERANK, min_length=1)
+    """What reorders the first hits: none, a cross-encoder (name, folder or Hub id) or a rerank API's URL."""
 
 
 class ReaderOptions(Settings):

@@ -12,14 +12,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ragx.config import EncodingOptions, ModelOptions, ReaderOptions, SamplingParams, SearchOptions
-from ragx.corpus.document import normalise
-from ragx.errors import ConfigError
+from ragx.config import RERANK, EncodingOptions, ModelOptions, ReaderOptions, SamplingParams, SearchOptions
 from ragx.index import Index
 from ragx.index.names import index_folder
-from ragx.reader.conversation import search_queries
+from ragx.reader.conversation import question_text, search_queries
 from ragx.reader.reading import read
-from ragx.retrieval import FUSION_DEPTH, CurrentIndex, Retriever, SearchResults, fuse_results, open_embedder
+from ragx.retrieval import CurrentIndex, Retriever, SearchResults, open_embedder
+from ragx.retrieval.rerankers import Reranker, open_reranker, search_reranked
 from ragx.types import Answer, AttentionStrategy, EncodingFormat, Hit, Message, ReaderName, SearchMethod
 from ragx.util.device import parse_dtype, report_oom, usable_device
 from ragx.util.folders import cache_home
@@ -48,10 +47,11 @@ class RAG:
         readers: dict[ReaderName, Reader],
         *,
         method: SearchMethod = "hybrid",
+        reranker: Reranker | None = None,
         notes: Sequence[str] = (),
     ) -> None:
         """Combine parts that are already open; most callers want `from_index`."""
-        self._index, self.readers, self.method = index, readers, method
+        self._index, self.readers, self.method, self.reranker = index, readers, method, reranker
         self.notes = list(notes)
         """One line each: what the user should know about these models."""
 
@@ -61,6 +61,7 @@ class RAG:
         index: str | Path | None = None,
         *,
         method: SearchMethod = "hybrid",
+        rerank: str = RERANK,
         model: str = DEFAULT_MODEL,
         attention_strategy: AttentionStrategy = "auto",
         cache_size: float = 4.0,
@@ -75,6 +76,8 @@ class RAG:
         Args:
             index: the name or folder of an index (`index_folder`); None: the default index.
             method: how `ask` searches; `bm25` loads no embedder.
+            rerank: `none`, or what reorders the first hits: the name, folder or Hub id of a cross-encoder, or the URL
+                of a rerank API.
             model: decoder or CEPE reader: a registered name, a folder or a Hub id.
             attention_strategy: `project`, `cached`, `latent`, or `auto` for the cheapest.
             cache_size: limit on the passage encodings kept on disk, in GB; 0 keeps none.
@@ -101,10 +104,11 @@ class RAG:
             "bits": bits,
         }
         options = checked(ModelOptions, values)
-        checked(SearchOptions, {"method": method})
+        checked(SearchOptions, {"method": method, "rerank": rerank})
         opened = open_index(index, method=method, device=device, dtype=options.dtype)
+        reranker = open_reranker(rerank, device)
         readers, notes = open_readers(options)
-        return cls(opened, readers, method=method, notes=notes)
+        return cls(opened, readers, method=method, reranker=reranker, notes=notes)
 
     @property
     def retriever(self) -> Retriever:
@@ -118,6 +122,7 @@ class RAG:
         history: Sequence[Message] = (),
         k: int = 60,
         method: SearchMethod | None = None,
+        rerank: str | None = None,
         reader: ReaderName = "cepe",
         prompt_passages: int = 10,
         attention_shares: bool = False,
@@ -133,6 +138,7 @@ class RAG:
                 and the prompt repeats the last turns that fit.
             k: passages to retrieve and read (K).
             method: `dense`, `bm25` or `hybrid`; None: as given to `from_index`.
+            rerank: as for `from_index`; None: as given to it.
             reader: `cepe`, or `full` for the plain decoder with all k passages in its prompt.
             prompt_passages: how many passages, best first, also stand in the decoder's prompt.
             attention_shares: report each passage's share of the attention in the answer.
@@ -148,7 +154,7 @@ class RAG:
             {"reader": reader, "prompt_passages": prompt_passages, "attention_shares": attention_shares},
         )
         start = time.perf_counter()
-        hits = self.retrieve(question, history=history, k=k, method=method)
+        hits = self.retrieve(question, history=history, k=k, method=method, rerank=rerank)
         took = time.perf_counter() - start
         answer = self.read(
             question, hits, history=history, options=options, sampling=sampling, on_text=on_text, cancel=cancel
@@ -158,18 +164,23 @@ class RAG:
         return replace(answer, timings=timings, notes=hits.notes + answer.notes)
 
     def retrieve(
-        self, question: str, *, history: Sequence[Message] = (), k: int = 60, method: SearchMethod | None = None
+        self,
+        question: str,
+        *,
+        history: Sequence[Message] = (),
+        k: int = 60,
+        method: SearchMethod | None = None,
+        rerank: str | None = None,
     ) -> SearchResults[Hit]:
         """The k best passages for a question, best first; arguments and errors as `ask`."""
-        options = checked(SearchOptions, {"k": k, "method": method or self.method})
+        given = {} if rerank is None else {"rerank": rerank}
+        options = checked(SearchOptions, {"k": k, "method": method or self.method, **given})
+        reranker = open_reranker(options.rerank) if given else self.reranker
         retriever = self.retriever
         queries = search_queries(question_text(question), history)
-        if len(queries) == 1:
-            hits = retriever.search(question, options.k, options.method)
-        else:
-            results = [retriever.search(query, max(options.k, FUSION_DEPTH), options.method) for query in queries]
-            ranking = fuse_results(results, lambda hit: hit.passage.id)[: options.k]
-            hits = SearchResults((Hit(hit.passage, score) for hit, score in ranking), results[0].unsearched)
+        hits = search_reranked(
+            lambda k: retriever.search_all(queries, k, options.method), queries[0], options.k, reranker
+        )
         if len(hits) < k and k > len(retriever.index):
             hits.notes.append(f"k is {k}, but the index has {len(retriever.index)} passages; all of them are read")
         return hits
@@ -287,14 +298,3 @@ def open_reader(options: EncodingOptions) -> CepeReader:
             max_bytes=int(options.cache_size * 1e9),
         )
     return CepeReader(model, tokenizer, store)
-
-
-def question_text(question: str) -> str:
-    """The question, normalised as the text of documents is.
-
-    Raises:
-        ConfigError: it is empty.
-    """
-    if not question.strip():
-        raise ConfigError("the question is empty")
-    return normalise(question)

@@ -83,6 +83,10 @@ class Hit:
 
     passage: Passage
     score: float
+    """The retriever's."""
+    rerank_score: float | None = None
+    """That of `reranker`; None if none has scored the passage."""
+    reranker: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from ragx.errors import ConfigError, IndexFolderError
 from ragx.index import Index, build_index, collect_garbage, remove, update_index
 from ragx.rag import open_index, open_readers
 from ragx.retrieval import CurrentIndex, Retriever
+from tests.helpers.tiny_cross_encoders import FailingReranker, LengthReranker, save_cross_encoder
 from tests.helpers.toy_embedders import WordEmbedder, passages
 
 TEXTS = ["fresh snow reflects sunlight", "dark soil absorbs sunlight", "the open sea looks blue"]
@@ -149,3 +150,36 @@ def test_a_closed_rag_lets_go_of_its_models(rag: RAG) -> None:
     with rag:
         pass
     assert rag.readers == {}
+
+
+def test_hits_are_reranked_for_the_question_after_fusion(folder: Path, models: ModelOptions) -> None:
+    reranker = LengthReranker()
+    readers, _ = open_readers(models)
+    rag = RAG(open_index(folder, method="bm25"), readers, method="bm25", reranker=reranker)
+    longest = sorted(TEXTS[:2], key=len, reverse=True)
+    assert texts(rag.retrieve("snow sunlight", k=2)) == longest
+    assert texts(rag.retrieve("snow sunlight", k=1)) == longest[:1]
+    assert texts(rag.retrieve("snow sunlight", k=2, rerank="none")) == TEXTS[:2]
+    history = [Message("user", "Is dark soil warm?")]
+    assert texts(rag.retrieve("What does snow do?", k=3, history=history)) == longest
+    assert reranker.questions[-1] == "What does snow do?"
+    answer = rag.ask("snow sunlight", k=2, sampling=SHORT)
+    assert [hit.reranker for hit in answer.hits] == ["longest", "longest"]
+
+
+def test_a_reranker_that_fails_is_a_note_of_the_answer(folder: Path, models: ModelOptions) -> None:
+    readers, _ = open_readers(models)
+    rag = RAG(open_index(folder, method="bm25"), readers, method="bm25", reranker=FailingReranker())
+    answer = rag.ask("snow sunlight", k=2, sampling=SHORT)
+    assert texts(answer.hits) == TEXTS[:2]
+    assert [note for note in answer.notes if note.startswith("failing failed: ")]
+
+
+def test_a_reranker_is_opened_by_name(folder: Path, models: ModelOptions, tmp_path: Path) -> None:
+    name = str(save_cross_encoder(tmp_path / "model"))
+    with RAG.from_index(folder, method="bm25", model=models.model, dtype="float32", device="cpu", rerank=name) as rag:
+        (first, second) = rag.retrieve("snow sunlight", k=2)
+        assert first.reranker == second.reranker == name
+        assert first.rerank_score >= second.rerank_score  # type: ignore[operator]
+    with pytest.raises(ConfigError, match=r"^rerank: "):
+        rag.retrieve("snow", rerank="")

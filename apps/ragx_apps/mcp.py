@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from ragx.cli.options import IndexFolder, Offline, with_settings
+from ragx.cli.options import IndexFolder, Offline, Rerank, with_settings
 from ragx.cli.setup import open_search
-from ragx.config import ModelOptions, SearchOptions
+from ragx.config import RERANK, ModelOptions, SearchOptions
 from ragx.errors import ConfigError, RagxError
 from ragx.types import Citation, Hit, SearchMethod
 from ragx.util.settings import checked
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ragx.rag import RAG
     from ragx.retrieval import CurrentIndex
+    from ragx.retrieval.rerankers import Reranker
 
 T = TypeVar("T")
 
@@ -47,6 +48,7 @@ def mcp(
     models: ModelOptions,
     index: IndexFolder = None,
     method: Annotated[SearchMethod, typer.Option(help="dense, bm25, or hybrid: both, fused.")] = "hybrid",
+    rerank: Rerank = RERANK,
     offline: Offline = False,
 ) -> None:
     """Offer `search` and `ask` to agents over stdio (Model Context Protocol); models load when a tool needs them."""
@@ -57,7 +59,7 @@ def mcp(
     from ragx.index import read_manifest
     from ragx.index.names import index_folder
 
-    checked(SearchOptions, {"method": method})
+    checked(SearchOptions, {"method": method, "rerank": rerank})
     read_manifest(index_folder(index))  # report a bad index now
     with ExitStack() as stack:
         loading = threading.RLock()
@@ -67,18 +69,24 @@ def mcp(
             return open_search(index, models.device, models.dtype, method=method, engine="local")
 
         @once(loading)
+        def reranker() -> Reranker | None:
+            from ragx.retrieval.rerankers import open_reranker
+
+            return open_reranker(rerank, models.device)
+
+        @once(loading)
         def answering() -> RAG:
             from ragx.rag import RAG, open_readers
 
             readers, notes = open_readers(models)
             for note in notes:
                 notice(note)
-            return stack.enter_context(RAG(current(), readers, method=method, notes=notes))
+            return stack.enter_context(RAG(current(), readers, method=method, reranker=reranker(), notes=notes))
 
         def searching() -> RAG:
             from ragx.rag import RAG
 
-            return RAG(current(), {}, method=method)
+            return RAG(current(), {}, method=method, reranker=reranker())
 
         create_server(searching, answering).run("stdio")
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ragx.cli.options import Json, with_settings
-from ragx.config import EncodingOptions, LoadOptions
+from ragx.cli.options import Json, Rerank, with_settings
+from ragx.config import RERANK, EncodingOptions, LoadOptions
 from ragx.errors import ConfigError
 from ragx.types import SearchMethod
 from ragx.util.terminal import notice, waiting
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ragx.evaluation.tables import Table
     from ragx.reader.cepe import CepeReader
     from ragx.retrieval import Retriever
+    from ragx.retrieval.rerankers import Reranker
 
 Out = Annotated[Path | None, typer.Option(help="File for raw results (JSON lines); an interrupted run continues it.")]
 Method = Annotated[SearchMethod, typer.Option(help="dense, bm25, or hybrid: both, fused by reciprocal rank.")]
@@ -45,6 +46,7 @@ def lm(
         str | None, typer.Option("--k", "-k", help="With --index: passages to retrieve, one row each.", show_default=KS)
     ] = None,
     method: Method = "hybrid",
+    rerank: Rerank = RERANK,
     each: Each = 1,
     limit: MaxDocuments = None,
     out: Out = None,
@@ -71,7 +73,7 @@ def lm(
         )
     else:
         counts = _numbers("k", KS if k is None else k)
-        retriever, identity = _open_retriever(index, method, load)
+        retriever, reranker, identity = _open_retriever(index, method, rerank, load)
         reader = _open_reader(load, scores=True)
         table = retrieved.evaluate(
             reader,
@@ -83,6 +85,7 @@ def lm(
             ks=counts,
             each=each,
             limit=limit,
+            reranker=reranker,
         )
     _print(table, as_json)
 
@@ -99,6 +102,7 @@ def qa(
     prompt_passages: Annotated[int, typer.Option(help="cepe's passages that also stand in its prompt.")] = 10,
     distractors: Annotated[str, typer.Option(help="With --gold-only: random passages added, one row each.")] = "0,9",
     method: Method = "hybrid",
+    rerank: Rerank = RERANK,
     limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of questions.")] = None,
     out: Out = None,
     as_json: Json = False,
@@ -126,7 +130,7 @@ def qa(
         table = evaluate_gold_only(reader, with_gold[:limit], rows, results, counts=counts)
     else:
         cepe_counts, full_counts = _numbers("cepe-k", cepe_k), _numbers("full-k", full_k)
-        retriever, index_identity = _open_retriever(index, method, load)
+        retriever, reranker, index_identity = _open_retriever(index, method, rerank, load)
         reader = _open_reader(load)
         table = open_domain(
             reader,
@@ -137,6 +141,7 @@ def qa(
             cepe_k=cepe_counts,
             full_k=full_counts,
             prompt_passages=prompt_passages,
+            reranker=reranker,
         )
     _print(table, as_json)
 
@@ -215,13 +220,24 @@ def _results(reader: CepeReader, load: LoadOptions, out: Path | None, **run: Any
     return Results(out, {"model": load.model, "weights": weights, **run})
 
 
-def _open_retriever(index: Path, method: SearchMethod, load: LoadOptions) -> tuple[Retriever, dict[str, str]]:
-    """The retriever, and what tells its results from those of another index or method."""
+def _open_retriever(
+    index: Path, method: SearchMethod, rerank: str, load: LoadOptions
+) -> tuple[Retriever, Reranker | None, dict[str, str]]:
+    """The retriever, the reranker, and what tells their results from those of another index, method or reranker."""
+    from ragx import models
     from ragx.rag import open_index
+    from ragx.retrieval.rerankers import open_reranker
 
     retriever = open_index(index, method=method, device=load.device, dtype=load.dtype).retriever
-    identity = f"{len(retriever.index)} passages indexed at {retriever.index.manifest.created}"
-    return retriever, {"index": identity, "method": method}
+    identity = {
+        "index": f"{len(retriever.index)} passages indexed at {retriever.index.manifest.created}",
+        "method": method,
+    }
+    reranker = open_reranker(rerank, load.device)
+    if reranker is not None:  # results of earlier runs name none
+        is_url = "://" in rerank
+        identity["rerank"] = rerank if is_url else models.fingerprint(models.resolve(rerank, "reranker"))
+    return retriever, reranker, identity
 
 
 def _print(table: Table, as_json: bool) -> None:

@@ -96,11 +96,11 @@ def ask(
     """Answer a question from an index, with citations."""
     from ragx.cli import render
     from ragx.cli.setup import opened_rag
-    from ragx.rag import question_text
+    from ragx.reader.conversation import question_text
 
     question_text(question)  # before the models load
     with contextlib.ExitStack() as stack:
-        rag = stack.enter_context(opened_rag(index, models, method=search.method, engine=engine, address=address))
+        rag = stack.enter_context(opened_rag(index, models, search, engine=engine, address=address))
         done_waiting = stack.enter_context(waiting(f"reading {search.k} passages …"))
 
         def show(text: str) -> None:
@@ -145,12 +145,18 @@ def search(
     """Show the best passages for a question."""
     from ragx.cli import render
     from ragx.cli.setup import connected, open_search
-    from ragx.rag import question_text
+    from ragx.reader.conversation import question_text
+    from ragx.retrieval.rerankers import open_reranker, search_reranked
 
     text = question_text(question)
     with connected(engine, address):
-        current = open_search(index, device, dtype, method=options.method, engine=engine)
-        hits = current.retriever.search(text, options.k, options.method)
+        retriever = open_search(index, device, dtype, method=options.method, engine=engine).retriever
+        hits = search_reranked(
+            lambda k: retriever.search(text, k, options.method),
+            text,
+            options.k,
+            open_reranker(options.rerank, device),
+        )
     for note in hits.notes:
         notice(note)
     if as_json:

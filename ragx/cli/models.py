@@ -49,7 +49,7 @@ def path(name: str) -> None:
 
 @app.command("quantize")
 def quantize(
-    reader: Annotated[Path, typer.Argument(help="Folder of a trained reader.")],
+    model: Annotated[Path, typer.Argument(help="Folder of a trained reader, or of a cross-encoder.")],
     out: Annotated[Path, typer.Argument(help="Output folder.")],
     prompted_gain: Annotated[
         float, typer.Option(help="Cross-attention scale when the prompt also has passages.")
@@ -58,8 +58,13 @@ def quantize(
         CrossAttend, typer.Option(help="Prompt tokens that attend to passages: all, or the question's.")
     ] = "all",
 ) -> None:
-    """Write a trained reader's added weights in int8, a quarter of their size."""
+    """Write what training added to a reader's decoder, or to a reranker's embedder, in int8: a quarter of its size."""
     from ragx.cepe.added_weights import quantize_reader
+    from ragx.models.check import settings
+    from ragx.retrieval.rerankers.stored import quantize_reranker
 
-    quantize_reader(reader, out, prompted_gain, cross_attend)
+    if settings(model, str(model), None) == "reranker":
+        quantize_reranker(model, out)
+    else:
+        quantize_reader(model, out, prompted_gain, cross_attend)
     print(out)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 import typer
 from pydantic.fields import FieldInfo
 
+from ragx.config import SearchOptions
 from ragx.util.settings import Settings, checked
 
 T = TypeVar("T")
@@ -51,6 +52,7 @@ Dtype = Annotated[
 ]
 Engine = Annotated[EngineName, typer.Option(help="local, or ray to use a Ray cluster (docs/ray.md).")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster: auto or HOST:PORT. Default: a new local one.")]
+Rerank = Annotated[str, typer.Option(help=SearchOptions.model_fields["rerank"].description)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 _SHORT = {"k": "-k"}

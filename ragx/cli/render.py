@@ -46,7 +46,8 @@ def hit_list(hits: Sequence[Hit]) -> str:
     lines = []
     for rank, hit in enumerate(hits, start=1):
         passage = hit.passage
-        lines.append(f"{rank:>3}. {plain(passage.title or passage.document)}  (score {hit.score:.4f})")
+        reranked = "" if hit.rerank_score is None else f"; {plain(hit.reranker or '')} {hit.rerank_score:.4f}"
+        lines.append(f"{rank:>3}. {plain(passage.title or passage.document)}  (score {hit.score:.4f}{reranked})")
         lines.append(f"     {plain(passage.source)}, {place(passage)}")
         lines.append(_quote(passage.text))
     return "\n".join(lines)
@@ -130,7 +131,7 @@ def skipped_line(skipped: Skipped) -> str:
 
 
 def _hit(hit: Hit) -> dict[str, object]:
-    return {**asdict(hit.passage), "score": hit.score}
+    return {**asdict(hit.passage), "score": hit.score, "rerank_score": hit.rerank_score, "reranker": hit.reranker}
 
 
 def _source(citation: Citation) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ragx.config import ModelOptions
+from ragx.config import ModelOptions, SearchOptions
 from ragx.types import SearchMethod
 from ragx.util.terminal import notice, waiting
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def opened_rag(
     index: Path | None,
     models: ModelOptions,
+    search: SearchOptions,
     *,
-    method: SearchMethod = "hybrid",
     engine: str = "local",
     address: str | None = None,
 ) -> Iterator[RAG]:
@@ -32,15 +32,17 @@ def opened_rag(
     """
     from ragx.models import resolve
     from ragx.rag import RAG, open_readers
+    from ragx.retrieval.rerankers import open_reranker
 
     resolve(models.model)  # a download shows its own progress
     with connected(engine, address):
         with waiting("loading models …"):
-            current = open_search(index, models.device, models.dtype, method=method, engine=engine)
+            current = open_search(index, models.device, models.dtype, method=search.method, engine=engine)
+            reranker = open_reranker(search.rerank, models.device)
             readers, notes = open_readers(models)
         for note in notes:
             notice(note)
-        with RAG(current, readers, method=method, notes=notes) as rag:
+        with RAG(current, readers, method=search.method, reranker=reranker, notes=notes) as rag:
             yield rag
 
 

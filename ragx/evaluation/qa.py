@@ -19,14 +19,16 @@ from ragx.evaluation.tables import Cell, Table
 from ragx.reader.base import PreparedPrompt
 from ragx.reader.full import FullReader
 from ragx.reader.prompt import Prompt, passage_text, question_fits
+from ragx.retrieval.rerankers import search_reranked
 from ragx.util.device import report_oom
 
 if TYPE_CHECKING:
     from ragx.evaluation.results import Results, Values
     from ragx.reader.base import Reader
     from ragx.reader.cepe import CepeReader
-    from ragx.retrieval import Retriever
-    from ragx.types import Passage, SearchMethod
+    from ragx.retrieval import Retriever, SearchResults
+    from ragx.retrieval.rerankers import Reranker
+    from ragx.types import Hit, Passage, SearchMethod
 
 SAMPLING = SamplingParams(max_new_tokens=32)
 """Greedy."""
@@ -61,6 +63,7 @@ def open_domain(
     cepe_k: Sequence[int],
     full_k: Sequence[int],
     prompt_passages: int,
+    reranker: Reranker | None = None,
 ) -> Table:
     """Answers from k retrieved passages, read by `cepe` and by `full`.
 
@@ -73,6 +76,7 @@ def open_domain(
         cepe_k: passages that `cepe` reads, one row each.
         full_k: passages that `full` reads, one row each.
         prompt_passages: `cepe`'s passages that also stand in its prompt.
+        reranker: reorders the first passages of each search.
 
     Raises:
         ConfigError: a number is out of range, or no question fits into the decoder's window.
@@ -89,7 +93,10 @@ def open_domain(
     def ask(question: Question) -> list[Values]:
         @lru_cache(maxsize=1)  # no search if all results are in the file
         def retrieved() -> list[Passage]:
-            return [hit.passage for hit in retriever.search(question.text, largest_k, method)]
+            def search(k: int) -> SearchResults[Hit]:
+                return retriever.search(question.text, k, method)
+
+            return [hit.passage for hit in search_reranked(search, question.text, largest_k, reranker)]
 
         def answer(setting: _Setting) -> Values:
             passages = retrieved()[: setting.k]
@@ -107,8 +114,11 @@ def open_domain(
         in_prompt = sum(value["prompt_passages"] for value in setting_values) / len(questions)
         recall = percent([value["recall"] for value in setting_values])
         rows.append([setting.reader, setting.k, f"{in_prompt:.1f}", *_cells(setting_values), recall])
+    reranked = f", reranked by {reranker.name}" if reranker else ""
     columns = {"reader": 0, "k": 0, "in the prompt": 0, **dict.fromkeys(_METRICS, 1), "answer in the k passages (%)": 1}
-    return Table(columns, rows, [f"{len(questions)} questions{left_out}, passages by {method} search. {_SCORING}"])
+    return Table(
+        columns, rows, [f"{len(questions)} questions{left_out}, passages by {method} search{reranked}. {_SCORING}"]
+    )
 
 
 @report_oom()

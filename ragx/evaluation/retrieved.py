@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ragx.evaluation.results import Results, Values
     from ragx.reader.cepe import CepeReader
     from ragx.retrieval import Retriever
+    from ragx.retrieval.rerankers import Reranker
     from ragx.types import Passage, SearchMethod
 
 QUERY = 256
@@ -53,6 +54,7 @@ def evaluate(
     ks: Sequence[int],
     each: int,
     limit: int | None,
+    reranker: Reranker | None = None,
 ) -> Table:
     """Perplexity of the last 256 tokens, given k passages retrieved with the 256 tokens before them.
 
@@ -67,6 +69,7 @@ def evaluate(
             decoder's tokens: as many of the best as its window holds, the best one last.
         each: excerpts per document.
         limit: maximum number of documents.
+        reranker: reorders the first passages of each search.
 
     Raises:
         ConfigError: a number is out of range.
@@ -79,7 +82,7 @@ def evaluate(
     settings = [_Setting(0, False), *(_Setting(k, prepended) for prepended in (False, True) for k in counts)]
     excerpts, sample = sample_excerpts(documents, reader.tokenizer, length=decoder_tokens, each=each, limit=limit)
     values = [
-        _measure(reader, excerpt, retriever, method, results, settings)
+        _measure(reader, excerpt, retriever, method, reranker, results, settings)
         for excerpt in tqdm(excerpts, desc="scoring", unit=" excerpts")
     ]
     by_setting = list(zip(*values, strict=True))
@@ -89,10 +92,11 @@ def evaluate(
         cells = perplexity_cells(excerpts, setting_values, by_setting[0])
         rows.append([setting.name, setting.k, f"{read:.1f}", *cells])
     repeated = sum(value["repeats"] for value in by_setting[-1]) / len(excerpts)
+    reranked = f", reranked by {reranker.name}" if reranker else ""
     notes = [
         f"Perplexity of the last {SCORED} tokens of {sample}; 95 % intervals over documents. Passages are retrieved"
-        f" with the {QUERY} tokens before ({method} search); {repeated:.1f} per excerpt repeated it and were skipped."
-        " cepe with k = 0 is the plain decoder."
+        f" with the {QUERY} tokens before ({method} search{reranked}); {repeated:.1f} per excerpt repeated it and were"
+        " skipped. cepe with k = 0 is the plain decoder."
     ]
     return Table({"reader": 0, "k": 0, "passages read": 0, "perplexity": 2, "÷ first row": 3}, rows, notes)
 
@@ -102,6 +106,7 @@ def _measure(
     excerpt: Excerpt,
     retriever: Retriever,
     method: SearchMethod,
+    reranker: Reranker | None,
     results: Results,
     settings: Sequence[_Setting],
 ) -> list[Values]:
@@ -112,7 +117,7 @@ def _measure(
     def retrieved() -> tuple[list[Passage], int]:
         text = reader.tokenizer.decode(excerpt.ids)
         query = reader.tokenizer.decode(excerpt.ids[-SCORED - QUERY : -SCORED])
-        return search_new(retriever, query, text, largest_k, method)
+        return search_new(retriever, query, text, largest_k, method, reranker)
 
     def score_setting(setting: _Setting) -> Values:
         passages, repeated = retrieved() if setting.k else ([], 0)

@@ -13,10 +13,10 @@ from dataclasses import replace
 from typing import Any
 
 from langchain_core.documents import Document
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, run_in_executor
 from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
-from ragx.config import NO_LIMIT, ModelOptions, ReaderOptions, SamplingParams, SearchOptions
+from ragx.config import NO_LIMIT, RERANK, ModelOptions, ReaderOptions, SamplingParams, SearchOptions
 from ragx.errors import ConfigError
 from ragx.index.names import default_index
 from ragx.langchain.documents import to_passage
@@ -24,13 +24,15 @@ from ragx.langchain.retriever import Folder, RagxRetriever
 from ragx.rag import DEFAULT_MODEL, open_readers
 from ragx.reader.base import Reader
 from ragx.reader.reading import read
-from ragx.retrieval import FUSION_DEPTH, fuse_results
+from ragx.retrieval import FUSION_DEPTH, SearchResults, fuse_results
+from ragx.retrieval.rerankers import Reranker, open_reranker, rerank
 from ragx.types import Answer, Hit, Message, ReaderName
 from ragx.util.device import report_oom
 from ragx.util.settings import checked
+from ragx.util.terminal import notice
 
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
-PER_CALL = ("model", "k", "prompt_passages", "reader", "max_tokens", *SAMPLING)
+PER_CALL = ("model", "k", "rerank", "prompt_passages", "reader", "max_tokens", *SAMPLING)
 """Settings that a call, or `.bind`, may override."""
 REMOTE = ("api_key", "base_url", "max_retries", "timeout")
 """LangChain's standard settings for remote models: accepted and ignored."""
@@ -58,6 +60,9 @@ class Answering(BaseModel):
     """The decoder or CEPE reader: a registered name, a folder or a Hub id. Loaded on first use, once per process."""
     k: int = 60
     """Passages to retrieve from the index (K)."""
+    rerank: str | None = None
+    """What reorders the first passages: `none`, a cross-encoder (name, folder or Hub id) or the URL of a rerank API.
+    None: the default for passages of the index; those of a `retriever` keep their order."""
     prompt_passages: int = 10
     """How many passages, best first, also stand in the decoder's prompt."""
     reader: ReaderName = "cepe"
@@ -121,7 +126,7 @@ class Answering(BaseModel):
         if "" in stops:
             raise ConfigError("stop strings must not be empty")
         values = {name: settings[name] for name in SAMPLING}
-        checked(SearchOptions, {"k": settings["k"]})
+        checked(SearchOptions, {"k": settings["k"], "rerank": self._rerank(options)})
         checked(ReaderOptions, {name: settings[name] for name in ("reader", "prompt_passages")})
         most = NO_LIMIT if settings["max_tokens"] == -1 else settings["max_tokens"]
         try:
@@ -162,36 +167,58 @@ class Answering(BaseModel):
         given: list[Document] | None = options.pop("documents", None)
         if given is not None:
             return given
-        retriever, settings, k = self._retrieval(queries, options)
-        return _fused([retriever.invoke(query, **settings) for query in queries], k)
+        reranker = self._reranker(options)
+        retriever, settings, k = self._retrieval(queries, options, reranker)
+        results = [retriever.invoke(query, **settings) for query in queries]
+        return _best(queries[0], results, k, reranker)
 
     async def _adocuments(self, queries: Sequence[str], options: dict[str, Any]) -> list[Document]:
         given: list[Document] | None = options.pop("documents", None)
         if given is not None:
             return given
-        retriever, settings, k = self._retrieval(queries, options)
-        return _fused([await retriever.ainvoke(query, **settings) for query in queries], k)
+        reranker = await run_in_executor(None, self._reranker, options)
+        retriever, settings, k = self._retrieval(queries, options, reranker)
+        results = [await retriever.ainvoke(query, **settings) for query in queries]
+        return await run_in_executor(None, _best, queries[0], results, k, reranker)
+
+    def _rerank(self, options: dict[str, Any]) -> str:
+        name: str | None = options.get("rerank", self.rerank)
+        return (RERANK if self.retriever is None else "none") if name is None else name
+
+    def _reranker(self, options: dict[str, Any]) -> Reranker | None:
+        search = checked(SearchOptions, {"rerank": self._rerank(options)})
+        return open_reranker(search.rerank, self.device)
 
     def _retrieval(
-        self, queries: Sequence[str], options: dict[str, Any]
+        self, queries: Sequence[str], options: dict[str, Any], reranker: Reranker | None
     ) -> tuple[Runnable[str, list[Document]], dict[str, Any], int | None]:
         """The retriever, the settings to call it with, and how many of its documents to read; None: all of a query."""
         if self.retriever is not None:
             return self.retriever, {}, None
         k = options.get("k", self.k)
-        return self._retriever_over_index(), {"k": k if len(queries) == 1 else max(k, FUSION_DEPTH)}, k
+        most = max(k, FUSION_DEPTH if len(queries) > 1 else 0, reranker.depth if reranker else 0)
+        return self._retriever_over_index(), {"k": most}, k
 
     def _retriever_over_index(self) -> RagxRetriever:
         if self._index_retriever is None:
-            self._index_retriever = RagxRetriever(index=self._folder, device=self.device, dtype=self.dtype)
+            self._index_retriever = RagxRetriever(
+                index=self._folder, rerank="none", device=self.device, dtype=self.dtype
+            )
         return self._index_retriever
 
 
-def _fused(results: Sequence[list[Document]], k: int | None) -> list[Document]:
-    if len(results) == 1:
-        return results[0]
-    ranking = fuse_results(results, lambda document: document.id or document.page_content)
-    return [document for document, _ in ranking[: max(map(len, results)) if k is None else k]]
+def _best(question: str, results: Sequence[list[Document]], k: int | None, reranker: Reranker | None) -> list[Document]:
+    """The k best documents of the queries of a question; None: as many as one query found."""
+    documents = results[0]
+    if len(results) > 1:
+        documents = [each for each, _ in fuse_results(results, lambda document: document.id or document.page_content)]
+    if reranker is not None:
+        hits = SearchResults(Hit(to_passage(document, str(n)), 0.0) for n, document in enumerate(documents))
+        rerank(hits, reranker, question)
+        documents = [documents[int(hit.passage.id)] for hit in hits]
+        for note in hits.notes:
+            notice(note)
+    return documents[: max(map(len, results)) if k is None else k]
 
 
 def open_cached_readers(

@@ -17,8 +17,7 @@ from pydantic import ConfigDict
 
 from ragx.errors import ConfigError
 from ragx.langchain.answering import NO_SCHEMA, NO_TOOLS, Answering
-from ragx.rag import question_text
-from ragx.reader.conversation import search_queries
+from ragx.reader.conversation import question_text, search_queries
 from ragx.types import Answer, Message
 from ragx.util.text import without_surrogates
 

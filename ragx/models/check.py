@@ -34,6 +34,7 @@ KINDS: dict[Kind, str] = {
     "decoder": "a decoder (language model)",
     "embedder": "an embedder",
     "reader": "a CEPE reader",
+    "reranker": "a reranker (cross-encoder)",
 }
 
 
@@ -87,10 +88,10 @@ def settings(folder: Path, name: str, kind: Kind | None) -> Kind:
     config = _read_json(folder / "config.json", name)
     if not isinstance(config, dict):
         raise ModelError(f"{name}: config.json is not a JSON object")
-    actual = _kind(config, has_modules=bool(modules))
+    actual = _kind(config, modules=len(modules))
     if actual is None:
         description = f"architectures {config.get('architectures')}, model_type {config.get('model_type')!r}"
-        raise ModelError(f"{name} is not a decoder, embedder or reader that ragx supports ({description})")
+        raise ModelError(f"{name} is not a decoder, embedder, reader or reranker that ragx supports ({description})")
     if kind not in (None, actual):
         raise ModelError(f"{name} is {KINDS[actual]}; this needs {KINDS[kind]}")
     return actual
@@ -131,19 +132,22 @@ def _kernel(values: object, depth: int = 0) -> str | None:
     return None
 
 
-def decoder_of(folder: Path, name: str) -> str | None:
-    """The name of the decoder of a reader saved without it, or None for any other model.
+def base_of(folder: Path, name: str) -> tuple[str, Kind] | None:
+    """The name and kind of the model whose weights a model was saved without; None if it is complete.
+
+    A reader may lack its decoder, a reranker the embeddings of an embedder.
 
     Raises:
-        ModelError: the settings cannot be read, or the decoder has no name.
+        ModelError: the settings cannot be read, or the other model has no name.
     """
     config = _read_json(folder / "config.json", name)
-    decoder = config.get("decoder") if isinstance(config, dict) else None
-    if decoder is None:
-        return None
-    if not isinstance(decoder, dict) or not isinstance(decoder.get("name"), str):
-        raise ModelError(f"{name}: config.json does not name the reader's decoder")
-    return str(decoder["name"])
+    kinds: tuple[Kind, ...] = ("decoder", "embedder")
+    for kind in kinds:
+        if isinstance(config, dict) and (base := config.get(kind)) is not None:
+            if not isinstance(base, dict) or not isinstance(base.get("name"), str):
+                raise ModelError(f"{name}: config.json does not name its {kind}")
+            return str(base["name"]), kind
+    return None
 
 
 def weights(folder: Path, name: str) -> None:
@@ -200,13 +204,15 @@ def architecture(folder: Path, name: str) -> None:
         raise ModelError(f"{name}: the installed transformers does not support the architecture {model_type}")
 
 
-def _kind(config: dict[str, object], *, has_modules: bool) -> Kind | None:
+def _kind(config: dict[str, object], *, modules: int) -> Kind | None:
     architectures = config.get("architectures")
     names = [str(name) for name in architectures] if isinstance(architectures, list) else []
     model_type = str(config.get("model_type"))
     if "encoder_config" in config or "LlamaForCausalContextLM" in names:
         return "reader"
-    if has_modules or model_type in _BERT_LIKE:
+    if modules < 2 and any(name.endswith("ForSequenceClassification") for name in names):
+        return "reranker"  # an embedder has a module for pooling
+    if modules or model_type in _BERT_LIKE:
         return "embedder"
     if any(name.endswith("ForCausalLM") for name in names) or model_type in _LLAMA_LIKE:
         return "decoder"

@@ -1,4 +1,4 @@
-"""Models on this machine: a folder, a .gguf file, or a reader bundled with ragx."""
+"""Models on this machine: a folder, a .gguf file, or a model bundled with ragx."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ragx.models import cache, check, convert, registry
 from ragx.models.registry import Kind
 
 BUNDLED = Path(str(files("ragx_weights")))
-"""The bundled readers, one folder each, in a data package separate from the code."""
+"""The bundled readers and rerankers, one folder each, in a data package separate from the code."""
 
 
 def bundled() -> dict[str, Path]:
-    """Bundled readers by name."""
+    """Bundled models by name."""
     return {folder.name: folder for folder in sorted(BUNDLED.glob("*")) if (folder / "config.json").is_file()}
 
 

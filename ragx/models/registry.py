@@ -14,7 +14,7 @@ from ragx.config import WheelFile
 from ragx.errors import ModelError
 from ragx.util.settings import Settings
 
-Kind = Literal["decoder", "embedder", "reader"]
+Kind = Literal["decoder", "embedder", "reader", "reranker"]
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 BATCH_TOKENS = 512
 """Tokens of a batch, padding included: what a layer computes from more no longer fits into a core's cache."""
 
@@ -17,3 +19,11 @@ def batches_of_similar_length(lengths: Sequence[int]) -> list[list[int]]:
         else:
             batches.append([number])
     return batches
+
+
+def padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """Rows of B texts with zeros on the right: (B, L) int32."""
+    values = np.zeros((len(rows), max(map(len, rows))), np.int32)
+    for row, numbers in zip(values, rows, strict=True):
+        row[: len(numbers)] = numbers
+    return values

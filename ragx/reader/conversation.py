@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ragx.corpus.document import normalise
+from ragx.errors import ConfigError
 from ragx.types import Message
 
 SEARCHED_QUESTIONS = 2
 """Number of earlier questions added to the search query of a follow-up."""
 SEARCHED_CHARACTERS = 200
 """Characters of each earlier question: an embedder reads a few hundred tokens and must reach the last question."""
+
+
+def question_text(question: str) -> str:
+    """The question, normalised as the text of documents is.
+
+    Raises:
+        ConfigError: it is empty.
+    """
+    if not question.strip():
+        raise ConfigError("the question is empty")
+    return normalise(question)
 
 
 def search_queries(question: str, history: Sequence[Message]) -> list[str]:

@@ -10,6 +10,7 @@ retriever.py             Retriever: dense, BM25 or both, fused
 current.py               CurrentIndex: the newest generation, reopened when another is published
 tuning.py                search settings from measured recall and latency
 repeats.py               passages about a text that are not copies of it
+rerankers/               hits in a better order
 """
 
 from ragx.retrieval.current import CurrentIndex

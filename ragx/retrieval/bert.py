@@ -1,4 +1,4 @@
-"""The ONNX graph of a BERT-like encoder: token ids to one vector a text."""
+"""The ONNX graphs of BERT-like encoders: token ids to one vector a text, or to one score a pair of texts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import numpy as np
 from ragx.onnx.graph import Graph
 
 PoolingMode = Literal["mean", "cls"]
+Weights = Callable[[str], np.ndarray]
+"""A tensor of the model by its name."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Bert:
     """The row of the position table that the first token gets."""
 
 
-def build_bert(graph: Graph, bert: Bert, weights: Callable[[str], np.ndarray], pooling: PoolingMode) -> None:
+def build_bert(graph: Graph, bert: Bert, weights: Weights, pooling: PoolingMode) -> None:
     """The encoder and its pooling, for B texts of at most L tokens, padded on the right.
 
     Inputs:
@@ -36,6 +38,37 @@ def build_bert(graph: Graph, bert: Bert, weights: Callable[[str], np.ndarray], p
     Outputs:
         vectors: (B, W) float32, not normalised.
     """
+    x = _encoder(graph, bert, weights, token_types=False)
+    width = weights("embeddings.LayerNorm.weight").shape[0]
+    if pooling == "cls":
+        pooled = graph.op("Gather", x, graph.constant(0, np.int64), axis=1)
+    else:
+        shares = graph.input("shares", np.float32, ["B", 1, "L"])
+        pooled = graph.op("Squeeze", graph.op("MatMul", shares, x), graph.constant([1], np.int64))
+    graph.output(pooled, "vectors", np.float32, ["B", width])
+
+
+def build_cross_encoder(
+    graph: Graph, bert: Bert, weights: Weights, hidden: str, scorer: str, *, token_types: bool
+) -> None:
+    """The encoder and the two layers that score a pair from its first token; `hidden` and `scorer` name the layers.
+
+    Inputs:
+        ids, lengths: as `build_bert`.
+        types: (B, L) int32, 0 for the first text of a pair and 1 for the second. With `token_types` only.
+
+    Outputs:
+        scores: (B, 1) float32.
+    """
+    x = _encoder(graph, bert, weights, token_types=token_types)
+    x = graph.op("Gather", x, graph.constant(0, np.int64), axis=1)
+    x = graph.op("Tanh", graph.linear(x, hidden, weights(f"{hidden}.weight"), weights(f"{hidden}.bias")))
+    x = graph.linear(x, scorer, weights(f"{scorer}.weight"), weights(f"{scorer}.bias"))
+    graph.output(x, "scores", np.float32, ["B", 1])
+
+
+def _encoder(graph: Graph, bert: Bert, weights: Weights, *, token_types: bool) -> str:
+    """The last hidden states, (B, L, W); without `token_types` all tokens are of type 0."""
 
     def weight(name: str) -> str:
         return graph.weight(name, weights(name))
@@ -54,10 +87,15 @@ def build_bert(graph: Graph, bert: Bert, weights: Callable[[str], np.ndarray], p
 
     ids, lengths = graph.input("ids", np.int32, ["B", "L"]), graph.input("lengths", np.int32, ["B"])
     positions = weights("embeddings.position_embeddings.weight")[bert.first_position :]
-    positions = positions + weights("embeddings.token_type_embeddings.weight")[0]  # all tokens are of type 0
+    type_table = weights("embeddings.token_type_embeddings.weight")
+    if token_types:
+        types, type_weights = graph.input("types", np.int32, ["B", "L"]), graph.weight("types.weight", type_table)
+    else:
+        types, type_weights = "", ""
+        positions = positions + type_table[0]
     x = graph.ops(
-        "EmbedLayerNormalization", ids, "", weight("embeddings.word_embeddings.weight"),
-        graph.weight("positions", positions), "",
+        "EmbedLayerNormalization", ids, types, weight("embeddings.word_embeddings.weight"),
+        graph.weight("positions", positions), type_weights,
         weight("embeddings.LayerNorm.weight"), weight("embeddings.LayerNorm.bias"),
         names=["embedded", "no_mask"], domain="com.microsoft", epsilon=bert.epsilon,
     )[0]  # fmt: skip
@@ -71,10 +109,4 @@ def build_bert(graph: Graph, bert: Bert, weights: Callable[[str], np.ndarray], p
         inner = matmul(x, f"{name}.intermediate.dense")
         inner = graph.op("BiasGelu", inner, weight(f"{name}.intermediate.dense.bias"), domain="com.microsoft")
         x = add_and_norm(inner, f"{name}.output", x)
-    width = weights("embeddings.LayerNorm.weight").shape[0]
-    if pooling == "cls":
-        pooled = graph.op("Gather", x, graph.constant(0, np.int64), axis=1)
-    else:
-        shares = graph.input("shares", np.float32, ["B", 1, "L"])
-        pooled = graph.op("Squeeze", graph.op("MatMul", shares, x), graph.constant([1], np.int64))
-    graph.output(pooled, "vectors", np.float32, ["B", width])
+    return x

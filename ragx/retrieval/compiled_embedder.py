@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ragx.errors import ModelError
-from ragx.onnx.batches import batches_of_similar_length
+from ragx.onnx.batches import batches_of_similar_length, padded
 from ragx.onnx.session import open_session
 from ragx.retrieval.bert import PoolingMode
 from ragx.retrieval.embedder import TextEmbedder
@@ -93,9 +93,7 @@ class CompiledEmbedder(TextEmbedder):
         """The vectors of one batch."""
         lengths = np.array(list(map(len, tokens)), np.int32)
         is_token = np.arange(lengths.max()) < lengths[:, None]  # (B, L)
-        ids = np.zeros(is_token.shape, np.int32)
-        ids[is_token] = np.concatenate(tokens)
-        inputs: dict[str, np.ndarray] = {"ids": ids, "lengths": lengths}
+        inputs: dict[str, np.ndarray] = {"ids": padded(tokens), "lengths": lengths}
         if self._settings.pooling == "mean":
             inputs["shares"] = (is_token / lengths[:, None].astype(np.float32)).astype(np.float32)[:, None]
         vectors: np.ndarray = self._session.run(None, inputs)[0]

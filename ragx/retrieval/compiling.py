@@ -75,18 +75,23 @@ def can_compile(model: SentenceTransformer) -> bool:
     kinds = [type(module).__name__ for module in modules]
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         return False
-    config, tokenizer = modules[0].auto_model.config, model.tokenizer
-    window = model.max_seq_length
     return (
-        config.model_type in FAMILIES
-        and config.hidden_act == "gelu"
-        and getattr(config, "position_embedding_type", "absolute") in (None, "absolute")
-        and not config.is_decoder
+        is_plain_bert(modules[0].auto_model.config, model.tokenizer, model.max_seq_length)
         and modules[1].pooling_mode in ("mean", "cls")
         and modules[1].include_prompt
         and model.truncate_dim is None
         and all(getattr(modules[0], each, None) is None for each in ("query_length", "document_length"))
         and getattr(modules[0], "query_expansion", None) is None
+    )
+
+
+def is_plain_bert(config: Any, tokenizer: Any, window: int | None) -> bool:
+    """Whether an encoder is one of `FAMILIES` without variations, and its tokenizer one whose ids can be padded."""
+    return (
+        config.model_type in FAMILIES
+        and config.hidden_act == "gelu"
+        and getattr(config, "position_embedding_type", "absolute") in (None, "absolute")
+        and not config.is_decoder
         and tokenizer.is_fast
         and tokenizer.padding_side == tokenizer.truncation_side == "right"
         and tokenizer.num_special_tokens_to_add() > 0  # no text has no tokens
@@ -95,17 +100,21 @@ def can_compile(model: SentenceTransformer) -> bool:
     )
 
 
-def compile_embedder(model: SentenceTransformer, folder: Path) -> None:
-    """Write the graph, weights, settings and tokenizer of a float32 model, for which `can_compile`, into a folder."""
-    modules: list[Any] = list(model)
-    transformer, pooling, *normalize = modules
-    state, config = transformer.auto_model.state_dict(), transformer.auto_model.config
-    bert = Bert(
+def bert_of(config: Any) -> Bert:
+    """The shape of an encoder of which `is_plain_bert` is true."""
+    return Bert(
         layers=config.num_hidden_layers,
         heads=config.num_attention_heads,
         epsilon=config.layer_norm_eps,
         first_position=_first_position(config),
     )
+
+
+def compile_embedder(model: SentenceTransformer, folder: Path) -> None:
+    """Write the graph, weights, settings and tokenizer of a float32 model, for which `can_compile`, into a folder."""
+    modules: list[Any] = list(model)
+    transformer, pooling, *normalize = modules
+    state, config = transformer.auto_model.state_dict(), transformer.auto_model.config
 
     def weights(name: str) -> np.ndarray:
         array: np.ndarray = state[name].numpy()
@@ -113,7 +122,7 @@ def compile_embedder(model: SentenceTransformer, folder: Path) -> None:
 
     with WeightsFile(folder) as file:
         graph = Graph(file)
-        build_bert(graph, bert, weights, pooling.pooling_mode)
+        build_bert(graph, bert_of(config), weights, pooling.pooling_mode)
         graph.save(folder / GRAPH)
     settings = CompiledSettings(
         dimension=config.hidden_size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ragx.retrieval.rerankers.base import Reranker, search_reranked
 from ragx.retrieval.retriever import Retriever
 from ragx.types import Passage, SearchMethod
 
@@ -12,13 +13,16 @@ RUN = 13
 (arXiv:2005.14165, appendix C). Training and evaluation must draw the same line; a shorter run finds more copies."""
 
 
-def search_new(retriever: Retriever, query: str, text: str, k: int, method: SearchMethod) -> tuple[list[Passage], int]:
+def search_new(
+    retriever: Retriever, query: str, text: str, k: int, method: SearchMethod, reranker: Reranker | None = None
+) -> tuple[list[Passage], int]:
     """The passages that a query retrieves, best first, without those that repeat `text`.
 
     Returns:
         At least k passages if the index has them, and how many repeated the text.
     """
-    passages = [hit.passage for hit in retriever.search(query, k + SPARE, method)]
+    hits = search_reranked(lambda k: retriever.search(query, k, method), query, k + SPARE, reranker)
+    passages = [hit.passage for hit in hits]
     new = [passage for passage in passages if not repeats(passage.text, text)]
     return new, len(passages) - len(new)
 

@@ -74,6 +74,14 @@ class Retriever:
         ranking = fuse([dense, words])[:k] if method == "hybrid" else [*dense, *words]
         return SearchResults((Hit(self.index.passage(row), score) for row, score in ranking), dense.unsearched)
 
+    def search_all(self, queries: Sequence[str], k: int, method: SearchMethod = "hybrid") -> SearchResults[Hit]:
+        """The k best passages for several queries, fused by reciprocal rank; for one query as `search`."""
+        if len(queries) == 1:
+            return self.search(queries[0], k, method)
+        results = [self.search(query, max(k, FUSION_DEPTH), method) for query in queries]
+        ranking = fuse_results(results, lambda hit: hit.passage.id)[:k]
+        return SearchResults((Hit(hit.passage, score) for hit, score in ranking), results[0].unsearched)
+
     def nearest(self, vector: np.ndarray, k: int, rerank: int | None = None) -> SearchResults[tuple[int, float]]:
         """The k rows with the largest inner product with a vector, (d,) float32; best first, ties by row.
 

@@ -11,6 +11,7 @@ import pytest
 from ragx.cepe.added_weights import save_reader
 from ragx.reader.cepe import CepeReader
 from tests.helpers.command import Run
+from tests.helpers.tiny_cross_encoders import save_cross_encoder
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +38,14 @@ def test_each_task_prints_a_table(
     evaluate: Callable[..., Run], documents: Path, questions: Path, index: Path, tmp_path: Path
 ) -> None:
     picture = tmp_path / "grid.png"
+    rerank = ["--rerank", save_cross_encoder(tmp_path / "reranker")]
     bm25 = ["--index", index, "--method", "bm25"]
     for arguments, rows in (
         (["lm", "--documents", documents, "--decoder-tokens", 300, "--encoder-tokens", "0,512", "--limit", 1], 3),
         (["lm", "--documents", documents, "--decoder-tokens", 512, "-k", "0,2", "--each", 2, *bm25], 3),
         (["qa", "--questions", questions, "--cepe-k", "1,3", "--full-k", "1", "--limit", 2, *bm25], 3),
+        (["qa", "--questions", questions, "--cepe-k", "1", "--full-k", "1", "--limit", 2, *bm25, *rerank], 2),
+        (["lm", "--documents", documents, "--decoder-tokens", 512, "-k", "0,2", "--limit", 1, *bm25, *rerank], 3),
         (["qa", "--questions", questions, "--gold-only", "--distractors", "1", "--limit", 2], 4),
         (["needle", "--documents", documents, "--lengths", 200, "--limit", 1, "--plot", picture], 1),
         (["copy", "--documents", documents, "--limit", 2], 2),

@@ -18,6 +18,8 @@ from ragx.evaluation.tables import Table
 from ragx.reader.cepe import CepeReader
 from ragx.reader.prompt import passage_text
 from ragx.retrieval import Retriever
+from ragx.retrieval.repeats import search_new
+from tests.helpers.tiny_cross_encoders import LengthReranker
 
 
 def perplexity(nlls: list[float]) -> float:
@@ -128,6 +130,12 @@ def test_retrieved_passages_equal_an_independent_computation(
             k_nlls.append(score(reader.model, excerpt.ids, ids, last=256)["nll"])
     plain, two, five = map(perplexity, nlls.values())
     assert values(table, "perplexity") == pytest.approx([plain, two, five, plain, plain], rel=1e-5)
+
+
+def test_reranked_passages_come_in_the_rerankers_order(retriever: Retriever) -> None:
+    found = [hit.passage for hit in retriever.search("snow in Rome", 60, "bm25")]
+    passages, _ = search_new(retriever, "snow in Rome", "", 3, "bm25", LengthReranker(depth=4))
+    assert passages == sorted(found[:4], key=lambda passage: -len(passage.text)) + found[4:]
 
 
 def test_the_best_passages_that_fit_are_prepended_the_best_one_last(reader: CepeReader, retriever: Retriever) -> None:

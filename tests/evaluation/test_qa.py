@@ -21,6 +21,7 @@ from ragx.reader.cepe import CepeReader
 from ragx.reader.full import FullReader
 from ragx.retrieval import Retriever
 from ragx.types import Passage
+from tests.helpers.tiny_cross_encoders import LengthReranker
 
 
 def values_of(results: Path, setting: str, name: str) -> list[Any]:
@@ -65,6 +66,26 @@ def test_open_domain(reader: CepeReader, four_questions: list[Question], retriev
     ]
     assert recall == [25.0 * sum(any(flags[:k]) for flags in known) for k in (1, 4, 2)]
     assert max(recall) == 75.0  # the index knows three of the four answers
+
+
+def test_the_reranked_passages_are_read(
+    reader: CepeReader, four_questions: list[Question], retriever: Retriever, tmp_path: Path
+) -> None:
+    results = tmp_path / "results.jsonl"
+    table = open_domain(
+        *(reader, four_questions, retriever, "bm25", Results(results, {})),
+        cepe_k=[1],
+        full_k=[2],
+        prompt_passages=1,
+        reranker=LengthReranker(),
+    )
+    longest = []
+    for question in four_questions:
+        found = [hit.passage for hit in retriever.search(question.text, 20, "bm25")]
+        longest.append(sorted(found, key=lambda passage: -len(passage.text))[:2])
+    full = FullReader(reader.model, reader.tokenizer)
+    assert values_of(results, "full k=2", "answer") == answers(full, four_questions, longest, 2)
+    assert "bm25 search, reranked by longest." in table.notes[0]
 
 
 def test_gold_only(reader: CepeReader, four_questions: list[Question], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @pytest.mark.parametrize("entry", registry.entries(), ids=lambda entry: entry.name)
 def test_every_entry_has_a_kind_sources_and_checksums(entry: registry.Entry) -> None:
-    assert entry.kind in ("decoder", "embedder", "reader")
+    assert entry.kind in ("decoder", "embedder", "reader", "reranker")
     assert re.fullmatch(r"[\w.-]+/[\w.-]+", entry.hub)
     assert all(SHA256.fullmatch(digest) for digest in entry.sha256.values())
     if entry.wheel:
@@ -38,6 +38,8 @@ def test_all_named_models_are_listed() -> None:
             "contriever-msmarco": "embedder",
             "cepe-llama-2-7b": "reader",
             "ceped-llama-2-chat-7b": "reader",
+            "ms-marco-minilm-l6-v2": "reranker",
+            "bge-reranker-v2-m3": "reranker",
         }.items()
     )
 

@@ -12,10 +12,11 @@ from typing import Annotated
 
 import typer
 
-from ragx.cli.options import Offline, with_settings
+from ragx.cli.options import Offline, Rerank, with_settings
 from ragx.cli.setup import opened_rag
-from ragx.config import ModelOptions
+from ragx.config import RERANK, ModelOptions, SearchOptions
 from ragx.errors import ConfigError
+from ragx.util.settings import checked
 from ragx.util.terminal import notice
 
 
@@ -33,6 +34,7 @@ def chat(
             help="The only index to offer. Default: RAGX_INDEX or ragx's own default, and all of ragx's others."
         ),
     ] = None,
+    rerank: Rerank = RERANK,
     host: Annotated[str, typer.Option(help="The address to listen on; one that others reach needs --auth.")] = (
         "127.0.0.1"
     ),
@@ -62,7 +64,10 @@ def chat(
     from ragx_apps.chat.page import build_page
     from ragx_apps.queue import QuestionQueue
 
-    with opened_rag(index, models) as rag, tempfile.TemporaryDirectory(prefix="ragx-chat-") as folder:
+    with (
+        opened_rag(index, models, checked(SearchOptions, {"rerank": rerank})) as rag,
+        tempfile.TemporaryDirectory(prefix="ragx-chat-") as folder,
+    ):
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploaded")
         with contextlib.closing(QuestionQueue(rag)) as queue:
             blocks = build_page(Indexes(rag, index), queue, Path(folder) / "visitors")

@@ -66,7 +66,10 @@ class Indexes:
             if folder not in self._opened:
                 current = CurrentIndex(folder, self._retriever)
                 _ = current.retriever  # errors are raised here
-                self._opened[folder] = RAG(current, self._rag.readers, method=self._rag.method, notes=self._rag.notes)
+                rag = self._rag
+                self._opened[folder] = RAG(
+                    current, rag.readers, method=rag.method, reranker=rag.reranker, notes=rag.notes
+                )
             return self._opened[folder]
 
     def close(self, folder: Path) -> None:

@@ -59,7 +59,7 @@ def serve(
     from ragx_apps.server.protection import check_origin, is_loopback
 
     origins = [check_origin(origin) for origin in allow_origin or ()]
-    with opened_rag(index, models, method=search.method, engine=engine, address=address) as rag:
+    with opened_rag(index, models, search, engine=engine, address=address) as rag:
         from ragx_apps.server.app import create_app
         from ragx_apps.server.metrics import Metrics
         from ragx_apps.server.service import Service

@@ -5,7 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from ragx.rag import RAG
-from ragx.types import SearchMethod
+from ragx.retrieval import SearchResults
+from ragx.retrieval.rerankers import search_reranked
+from ragx.types import Hit, SearchMethod
 from ragx_apps.server.errors import ApiError
 from ragx_apps.server.requests import SearchRequest
 from ragx_apps.server.responses import HitList
@@ -23,7 +25,12 @@ def search_router(service: Service) -> APIRouter:
             raise ApiError(400, "the query is empty", param="query")
         check_method(rag, body.method)
         method: SearchMethod = body.method or rag.method
-        hits = await service.run(lambda: rag.retriever.search(body.query, body.k, method))
+
+        def find() -> SearchResults[Hit]:
+            retriever = rag.retriever
+            return search_reranked(lambda k: retriever.search(body.query, k, method), body.query, body.k, rag.reranker)
+
+        hits = await service.run(find)
         service.metrics.searched(hits)
         return HitList(data=hits, notes=hits.notes)
 

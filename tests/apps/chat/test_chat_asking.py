@@ -31,6 +31,7 @@ from ragx.rag import RAG, open_index
 from ragx.types import Answer
 from tests.helpers.chat_page import SENTENCE
 from tests.helpers.tiny import with_config
+from tests.helpers.tiny_cross_encoders import LengthReranker
 from tests.helpers.waiting import eventually
 
 ENDLESS = 7000
@@ -166,6 +167,14 @@ def test_indexes_are_opened_and_closed_while_others_read(
         reopening.result()
     assert len({answer.text for answer in answers}) == 1
     assert all(len(answer.hits) == 2 for answer in answers)
+
+
+def test_every_index_is_reranked_alike(chat_rag: RAG, chat_index: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(chat_index, other)
+    indexes = Indexes(RAG(open_index(chat_index), {}, reranker=LengthReranker()), chat_index)
+    hits = indexes.open_folder(other).retrieve("Is soil dark?", k=3)
+    assert [hit.reranker for hit in hits] == ["longest"] * 3
 
 
 def test_deleted_text_is_not_served(queue: QuestionQueue, chat_rag: RAG, chat_index: Path, tmp_path: Path) -> None:

@@ -20,11 +20,13 @@ import httpx
 import pytest
 from ragx_apps.server.protection import MAX_BODY
 
+from ragx.config import SamplingParams
 from ragx.index import collect_garbage
 from ragx.indexing.delete import delete
 from ragx.rag import RAG, open_index
 from ragx.retrieval import Retriever
 from tests.helpers.served import LONG, MODEL, QUESTION, Server, serving
+from tests.helpers.tiny_cross_encoders import LengthReranker
 from tests.helpers.waiting import eventually
 
 CHAT = "/v1/chat/completions"
@@ -124,10 +126,25 @@ def test_deleted_text_is_not_served(rag: RAG, notes_index: Path, tmp_path: Path)
         assert after < before, "its passage is no longer in the prompt"
 
 
+def test_searches_and_answers_are_reranked(rag: RAG) -> None:
+    reranked = RAG(rag.retriever, rag.readers, reranker=LengthReranker())
+    with serving(reranked) as server:
+        found = server.client.post("/v1/search", json={"query": QUESTION, "k": 2}).json()["data"]
+        lengths = [len(hit["passage"]["text"]) for hit in found]
+        assert [hit["rerank_score"] for hit in found] == lengths == sorted(lengths, reverse=True)
+        assert {hit["reranker"] for hit in found} == {"longest"}
+        question = {"model": MODEL, "max_tokens": 4, "messages": [{"role": "user", "content": QUESTION}]}
+        answer = server.client.post(CHAT, json={**question, "ragx": {"k": 1}}).json()
+        assert (
+            answer["choices"][0]["message"]["content"]
+            == reranked.ask(QUESTION, k=1, sampling=SamplingParams(max_new_tokens=4)).text
+        )
+
+
 def test_search_shows_passages(server: Server) -> None:
     found = server.client.post("/v1/search", json={"query": QUESTION, "k": 2}).json()
     assert (found["object"], found["notes"]) == ("list", [])
-    assert [set(hit) for hit in found["data"]] == [{"passage", "score"}] * 2
+    assert [set(hit) for hit in found["data"]] == [{"passage", "score", "rerank_score", "reranker"}] * 2
     assert "90 percent" in found["data"][0]["passage"]["text"]
     assert server.client.post("/v1/search", json={"query": " "}).status_code == 400
 

@@ -20,6 +20,7 @@ from ragx.index import collect_garbage
 from ragx.indexing.delete import delete
 from ragx.rag import RAG, open_index
 from tests.helpers.served import QUESTION
+from tests.helpers.tiny_cross_encoders import LengthReranker
 
 
 def test_a_client_is_answered_before_the_models_load() -> None:
@@ -94,6 +95,19 @@ def test_ask_answers_with_citations_and_a_mistake_is_one_line(rag: RAG) -> None:
             wrong: Any = await client.call_tool("ask", {"question": " "})
             assert wrong.is_error
             assert wrong.content[0].text.endswith("the question is empty")
+
+    anyio.run(talk)
+
+
+def test_tools_rerank(rag: RAG, notes_index: Path) -> None:
+    reranked = RAG(open_index(notes_index), rag.readers, reranker=LengthReranker())
+
+    async def talk() -> None:
+        async with Client(create_server(lambda: reranked, lambda: reranked)) as client:
+            result: Any = await client.call_tool("search", {"query": QUESTION, "k": 2})
+            found = result.structured_content["result"]
+            lengths = [len(hit["passage"]["text"]) for hit in found]
+            assert [hit["rerank_score"] for hit in found] == lengths == sorted(lengths, reverse=True)
 
     anyio.run(talk)
 

@@ -1,0 +1,15 @@
+"""Hits -> hits in a better order.
+
+base.py           Reranker, the interface; rerank and search_reranked
+loading.py        open_reranker: which of these a name means
+compiled.py       BERT-like cross-encoders compiled for the CPU, computed by ONNX Runtime
+compiling.py      how they are compiled
+cross_encoder.py  any sentence-transformers cross-encoder, computed by torch
+stored.py         ragx's own cross-encoders on disk: int8, around the embeddings of an embedder
+api.py            rerank APIs in the form of Jina's and Cohere's
+"""
+
+from ragx.retrieval.rerankers.base import Reranker, rerank, search_reranked
+from ragx.retrieval.rerankers.loading import open_reranker
+
+__all__ = ["Reranker", "open_reranker", "rerank", "search_reranked"]

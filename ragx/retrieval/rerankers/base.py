@@ -1,0 +1,72 @@
+"""Reranker: scores a question with each of the first hits; `rerank` reorders them by these scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+
+from ragx.corpus.document import normalise
+from ragx.retrieval.retriever import SearchResults
+from ragx.types import Hit, Passage
+from ragx.util.text import first_line
+
+DEPTH = 20
+"""First hits that models which read each pair of question and passage rescore."""
+
+
+class Reranker(Protocol):
+    """The interface of a reranker."""
+
+    name: str
+    """What users call it."""
+    depth: int
+    """How many of the first hits it rescores."""
+
+    def scores(self, question: str, passages: Sequence[Passage]) -> np.ndarray:
+        """A score for each passage, (n,) float32; higher is better, and only scores of one call are comparable.
+
+        Any exception leaves the hits in the retriever's order.
+        """
+
+
+def search_reranked(
+    search: Callable[[int], SearchResults[Hit]], question: str, k: int, reranker: Reranker | None
+) -> SearchResults[Hit]:
+    """The first k hits of a search, reranked.
+
+    Args:
+        search: finds a number of hits, best first.
+        question: what they are reranked for.
+        k: how many to return; the reranker sees at least as many as it rescores.
+        reranker: None: the hits stay as they are.
+    """
+    if reranker is None:
+        return search(k)
+    hits = search(max(k, reranker.depth))
+    rerank(hits, reranker, question)
+    del hits[k:]
+    return hits
+
+
+def rerank(hits: SearchResults[Hit], reranker: Reranker, question: str) -> None:
+    """Reorder the first `reranker.depth` hits in place, by score and stably; the others stay.
+
+    Hits keep the retriever's score beside the new one. If the reranker fails, all stay, and one note says so.
+    """
+    first = hits[: reranker.depth]
+    if not first:
+        return
+    try:
+        scores = np.asarray(reranker.scores(normalise(question), [hit.passage for hit in first]), np.float32)
+        if scores.shape != (len(first),) or not np.isfinite(scores).all():
+            raise ValueError(f"it gave no score for some of {len(first)} passages")
+    except Exception as error:  # a model, library or server can raise anything, and the hits are good without it
+        hits.notes.append(f"{reranker.name} failed: {first_line(error)}; hits keep the order of the search")
+        return
+    hits[: len(first)] = [
+        replace(first[n], rerank_score=float(scores[n]), reranker=reranker.name)
+        for n in np.argsort(-scores, kind="stable")
+    ]

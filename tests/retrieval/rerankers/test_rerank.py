@@ -1,0 +1,108 @@
+"""The first hits come in the reranker's order, the others stay; a reranker that fails changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ragx.retrieval import SearchResults
+from ragx.retrieval.rerankers import rerank, search_reranked
+from ragx.types import Hit, Passage
+from tests.helpers.tiny_cross_encoders import FailingReranker, LengthReranker
+from tests.helpers.toy_embedders import passages
+
+
+def hits(texts: Sequence[str]) -> SearchResults[Hit]:
+    return SearchResults(Hit(passage, 1 / n) for n, passage in enumerate(passages(texts), start=1))
+
+
+def ids(found: Sequence[Hit]) -> list[str]:
+    return [hit.passage.id for hit in found]
+
+
+@given(lengths=st.lists(st.integers(0, 5), max_size=12), depth=st.integers(1, 15))
+def test_the_first_are_sorted_stably_and_the_tail_is_unchanged(lengths: list[int], depth: int) -> None:
+    before = hits(["x" * length for length in lengths])
+    after = SearchResults(before)
+    rerank(after, LengthReranker(depth), "question")
+    assert after[depth:] == before[depth:]
+    assert ids(after[:depth]) == ids(sorted(before[:depth], key=lambda hit: -len(hit.passage.text)))
+    by_id = {hit.passage.id: hit for hit in before}
+    for hit in after[:depth]:
+        assert hit.score == by_id[hit.passage.id].score
+        assert (hit.rerank_score, hit.reranker) == (len(hit.passage.text), "longest")
+
+
+class _Scores(LengthReranker):
+    """Whatever scores."""
+
+    def __init__(self, scores: object) -> None:
+        super().__init__()
+        self._scores = scores
+
+    def scores(self, question: str, passages: Sequence[Passage]) -> np.ndarray:
+        return self._scores  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    "reranker",
+    [
+        FailingReranker(),
+        _Scores(np.array([1.0, np.nan])),
+        _Scores(np.array([1.0, -np.inf])),
+        _Scores(np.array([1.0])),
+        _Scores(np.array([[1.0], [2.0]])),
+        _Scores("none"),
+    ],
+)
+def test_one_that_fails_leaves_the_order_and_one_note(reranker: LengthReranker) -> None:
+    found = hits(["a", "long"])
+    found.notes.append("before")
+    rerank(found, reranker, "question")
+    assert found == hits(["a", "long"])
+    assert found.notes[0] == "before"
+    (note,) = found.notes[1:]
+    assert note.startswith(f"{reranker.name} failed: ")
+    assert "\n" not in note
+
+
+def test_ctrl_c_is_no_failure() -> None:
+    class Interrupted(LengthReranker):
+        def scores(self, question: str, passages: Sequence[Passage]) -> np.ndarray:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rerank(hits(["a"]), Interrupted(), "question")
+
+
+def test_no_hits_are_not_scored() -> None:
+    found = hits([])
+    rerank(found, FailingReranker(), "question")
+    assert found == []
+    assert found.notes == []
+
+
+def test_a_search_for_few_hits_reranks_all_that_the_reranker_may_see() -> None:
+    everything = hits(["a", "bb", "ccc", "dddd", "eeeee"])
+    asked: list[int] = []
+
+    def search(k: int) -> SearchResults[Hit]:
+        asked.append(k)
+        return SearchResults(everything[:k], unsearched=0.5)
+
+    found = search_reranked(search, "question", 2, LengthReranker(depth=4))
+    assert [hit.passage.text for hit in found] == ["dddd", "ccc"]
+    assert found.unsearched == 0.5
+    assert len(search_reranked(search, "question", 5, LengthReranker(depth=4))) == 5
+    assert search_reranked(search, "question", 2, None) == everything[:2]
+    assert asked == [4, 5, 2]
+
+
+def test_the_question_is_normalised_as_passages_are() -> None:
+    reranker = LengthReranker()
+    rerank(hits(["a"]), reranker, "cafe\u0301 \udcff")
+    assert reranker.questions == ["café \ufffd"]
