@@ -131,10 +131,10 @@ class CpuModel:
 
     def sequence(self, context: CpuContext | None, room: int) -> CpuSequence:
         """A sequence of up to `room` tokens that attends to `context`."""
-        shape = (1, self.settings.kv_heads, room, self.settings.head_dim)
+        shape = (2 * self.settings.layers, 1, self.settings.kv_heads, room, self.settings.head_dim)
         if not self.is_trained or (context is not None and context.tokens == 0):
             context = None
-        return CpuSequence(context, [np.zeros(shape, np.float32) for _ in range(2 * self.settings.layers)])
+        return CpuSequence(context, list(np.zeros(shape, np.float32)))
 
     def prefill(self, sequence: CpuSequence, tokens: Sequence[int], *, is_last: bool) -> np.ndarray:
         """Read the next tokens of a prompt; the logits (V,) after the last of them."""
