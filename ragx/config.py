@@ -119,19 +119,27 @@ class SearchOptions(Settings):
 class ReaderOptions(Settings):
     """How retrieved passages are read."""
 
-    reader: ReaderName = "cepe"
-    """cepe, or full: the plain decoder with all passages in its prompt."""
+    reader: ReaderName | None = None
+    """cepe, or full: the plain decoder with all passages in its prompt. Default: cepe if the model has it."""
     prompt_passages: int = Field(default=10, ge=0)
     """Passages, best first, that also stand in the decoder's prompt."""
     attention_shares: bool = False
     """Report each passage's share of the attention."""
 
 
+REMOTE = ("openai:", "ollama:")
+"""How names of models behind an API begin."""
+
+
 class LoadOptions(Settings):
     """Which model to load, on which device and with which precision."""
 
     model: str = "ceped-smollm2-135m"
-    """Decoder or CEPE reader: a registered name, a folder or a Hub id."""
+    """Decoder or CEPE reader: a registered name, a folder or a Hub id; behind an API: openai:NAME or ollama:NAME."""
+    base_url: str | None = None
+    """Address of the API, such as http://localhost:8080/v1. Default: OPENAI_BASE_URL, OLLAMA_HOST, or their own."""
+    timeout: float = Field(default=300, gt=0, allow_inf_nan=False)
+    """Seconds that an API may stay silent."""
     device: str | None = None
     """cpu, cuda, cuda:1, or auto for all GPUs. Default: a GPU if there is one."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
@@ -140,6 +148,17 @@ class LoadOptions(Settings):
     """What computes: torch, or cpu: graphs with 8-bit weights; auto: cpu where there is no GPU."""
     bits: Literal[4, 8] | None = None
     """Quantize the decoder to 4 or 8 bits (bitsandbytes)."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the model answers behind an API."""
+        return self.model.startswith(REMOTE)
+
+    @model_validator(mode="after")
+    def _base_url_has_a_model(self) -> LoadOptions:
+        if self.base_url is not None and not self.is_remote:
+            raise ValueError(f"base_url goes with a model such as openai:NAME, got the model {self.model!r}")
+        return self
 
 
 class EncodingOptions(LoadOptions):

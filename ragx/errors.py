@@ -1,7 +1,7 @@
 """Errors a user can act on: one line that says what is wrong and what to do, and the exit code it maps to.
 
 Exit codes: 0 done, 1 a bug in ragx, 2 bad input or a missing model or index, 3 done but some files were skipped,
-130 interrupted.
+4 an API does not answer, refuses the key or fails, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -17,6 +17,12 @@ class RagxError(Exception):
 
 class ModelError(RagxError):
     """A model is missing, damaged or unsupported."""
+
+
+class EndpointError(RagxError):
+    """An API does not answer, refuses the key or fails."""
+
+    exit_code = 4
 
 
 class CorpusError(RagxError):

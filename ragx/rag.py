@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ragx.config import RERANK, EncodingOptions, ModelOptions, ReaderOptions, SamplingParams, SearchOptions
 from ragx.index import Index
 from ragx.index.names import index_folder
+from ragx.reader.base import choose_reader
 from ragx.reader.conversation import question_text, search_queries
 from ragx.reader.reading import read
 from ragx.retrieval import CurrentIndex, Retriever, SearchResults, open_embedder
@@ -70,6 +71,8 @@ class RAG:
         dtype: str | torch.dtype | None = None,
         backend: str = "auto",
         bits: int | None = None,
+        base_url: str | None = None,
+        timeout: float = 300,
     ) -> RAG:
         """Open an index and load the models that answer from it.
 
@@ -78,7 +81,8 @@ class RAG:
             method: how `ask` searches; `bm25` loads no embedder.
             rerank: `none`, or what reorders the first hits: the name, folder or Hub id of a cross-encoder, or the URL
                 of a rerank API.
-            model: decoder or CEPE reader: a registered name, a folder or a Hub id.
+            model: decoder or CEPE reader: a registered name, a folder or a Hub id; behind an API, `openai:NAME` or
+                `ollama:NAME`, which reads as `full`.
             attention_strategy: `project`, `cached`, `latent`, or `auto` for the cheapest.
             cache_size: limit on the passage encodings kept on disk, in GB; 0 keeps none.
             encodings: their number format.
@@ -87,22 +91,16 @@ class RAG:
             dtype: number format of the models; None: the fastest on the device.
             backend: `torch`, `cpu` for graphs with 8-bit weights, or `auto`: `cpu` where there is no GPU.
             bits: 8 or 4 quantize the decoder's matrices (bitsandbytes).
+            base_url: address of the API (docs/apis.md); None: OPENAI_BASE_URL, OLLAMA_HOST, or their own.
+            timeout: seconds that an API may stay silent.
 
         Raises:
             IndexFolderError: there is no index, it is damaged, or its embedder is not the one it was built with.
-            ModelError: a model is missing, unusable or too large for the memory.
+            ModelError, EndpointError: a model is missing, unusable or too large for the memory; an API fails.
             ConfigError: an argument is out of range.
         """
-        values = {
-            "model": model,
-            "attention_strategy": attention_strategy,
-            "cache_size": cache_size,
-            "encodings": encodings,
-            "device": device,
-            "dtype": "auto" if dtype is None else str(dtype).removeprefix("torch."),
-            "backend": backend,
-            "bits": bits,
-        }
+        values = {name: value for name, value in locals().items() if name in ModelOptions.model_fields}
+        values["dtype"] = "auto" if dtype is None else str(dtype).removeprefix("torch.")
         options = checked(ModelOptions, values)
         checked(SearchOptions, {"method": method, "rerank": rerank})
         opened = open_index(index, method=method, device=device, dtype=options.dtype)
@@ -123,7 +121,7 @@ class RAG:
         k: int = 60,
         method: SearchMethod | None = None,
         rerank: str | None = None,
-        reader: ReaderName = "cepe",
+        reader: ReaderName | None = None,
         prompt_passages: int = 10,
         attention_shares: bool = False,
         sampling: SamplingParams | None = None,
@@ -139,7 +137,7 @@ class RAG:
             k: passages to retrieve and read (K).
             method: `dense`, `bm25` or `hybrid`; None: as given to `from_index`.
             rerank: as for `from_index`; None: as given to it.
-            reader: `cepe`, or `full` for the plain decoder with all k passages in its prompt.
+            reader: `cepe`, or `full`, the plain decoder with all k passages in its prompt; None: the model's own.
             prompt_passages: how many passages, best first, also stand in the decoder's prompt.
             attention_shares: report each passage's share of the attention in the answer.
             sampling: how the answer is decoded; None: greedy decoding.
@@ -200,7 +198,7 @@ class RAG:
         """Answer a question from passages of any origin, best first; arguments and errors as `ask`."""
         options = options or ReaderOptions()
         pieces = read(
-            self.readers[options.reader],
+            choose_reader(self.readers, options.reader),
             question_text(question),
             hits,
             options=options,
@@ -266,13 +264,15 @@ def open_readers(options: ModelOptions) -> tuple[dict[ReaderName, Reader], list[
     Raises:
         ModelError, ConfigError: as `RAG.from_index`.
     """
+    from ragx.reader.chat import open_chat_reader
     from ragx.reader.full import FullReader
 
+    if options.is_remote:
+        return {"full": open_chat_reader(options)}, []
     cepe = open_reader(options)
-    notes = []
-    if not cepe.model.is_trained:
-        notes = [f"the reader around {options.model} is untrained: it answers from its prompt's passages alone"]
-    return {"cepe": cepe, "full": FullReader(cepe.model, cepe.tokenizer, cepe.batch)}, notes
+    untrained = f"the reader around {options.model} is untrained: it answers from its prompt's passages alone"
+    full = FullReader(cepe.model, cepe.tokenizer, cepe.batch)
+    return {"cepe": cepe, "full": full}, [] if cepe.model.is_trained else [untrained]
 
 
 def open_reader(options: EncodingOptions) -> CepeReader:

@@ -60,9 +60,7 @@ class QuestionQueue:
             batch: questions answered at once, unless the model cannot; each holds its passages in memory.
             waiting: questions that may wait for a place in the batch; further ones raise `QueueFullError`.
         """
-        decoder = next(iter(rag.readers.values())).batch  # of all readers
-        self.batch = min(batch, decoder.decoder.batch_limit or batch)
-        decoder.size = max(decoder.size, self.batch)  # another queue may need more
+        self.batch = next(iter(rag.readers.values())).reserve(batch)  # of all readers
         self.capacity = self.batch + waiting
         self._threads = ThreadPoolExecutor(self.batch, "ragx-answer")
         self._lock = threading.Lock()

@@ -15,9 +15,10 @@ from ragx.engine.open import choose_backend
 from ragx.errors import ModelError, RagxError
 from ragx.index import Index, read_manifest
 from ragx.index.names import default_index, named_indexes
+from ragx.models.recommend import recommend, summary, this_machine
 from ragx.util.device import cpu_cores, cpu_flags, default_device, default_dtype
 from ragx.util.folders import cache_home
-from ragx.util.text import counted
+from ragx.util.text import counted, gib
 
 _PACKAGES = (
     "torch",
@@ -44,17 +45,18 @@ def report() -> dict[str, object]:
         },
         "gpus": _gpus(),
         "vectors": _vector_search(),
-        "memory": f"{_gib(psutil.virtual_memory().available)} free of {_gib(psutil.virtual_memory().total)}",
-        "disk": f"{_gib(shutil.disk_usage(_existing(cache_home())).free)} free for {cache_home()}",
+        "memory": f"{gib(psutil.virtual_memory().available)} free of {gib(psutil.virtual_memory().total)}",
+        "disk": f"{gib(shutil.disk_usage(_existing(cache_home())).free)} free for {cache_home()}",
         "hub": _hub(),
         "models": [model.name for model in models.list_models() if model.cached],
+        "recommended": summary(recommend(*this_machine()), *this_machine()),
         "indexes": _indexes(),
         "ask uses": {
             "index": _describe(default_index()),
             "embedder": _embedder(default_index()),
             "model": ModelOptions().model,
             **SearchOptions().model_dump(),
-            **ReaderOptions().model_dump(include={"reader", "prompt_passages"}),
+            **ReaderOptions().model_dump(include={"prompt_passages"}),
             "device": device,
             "backend": _backend(),
             "dtype": f"{str(default_dtype(device)).removeprefix('torch.')} (torch)",
@@ -79,8 +81,8 @@ def _gpus() -> list[str]:
     import torch
 
     return [
-        f"{torch.cuda.get_device_name(i)}, {_gib(torch.cuda.mem_get_info(i)[0])} free of"
-        f" {_gib(torch.cuda.get_device_properties(i).total_memory)}"
+        f"{torch.cuda.get_device_name(i)}, {gib(torch.cuda.mem_get_info(i)[0])} free of"
+        f" {gib(torch.cuda.get_device_properties(i).total_memory)}"
         for i in range(torch.cuda.device_count())
     ]
 
@@ -126,7 +128,3 @@ def _describe(folder: Path) -> str:
 def _existing(path: Path) -> Path:
     """The nearest parent that exists: ragx creates its home on first use."""
     return next(parent for parent in (path, *path.parents) if parent.exists())
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB"

@@ -11,12 +11,13 @@ import typer
 from ragx.cli.options import Json, Rerank, with_settings
 from ragx.config import RERANK, EncodingOptions, LoadOptions
 from ragx.errors import ConfigError
-from ragx.types import SearchMethod
+from ragx.types import ReaderName, SearchMethod
 from ragx.util.terminal import notice, waiting
 
 if TYPE_CHECKING:
     from ragx.evaluation.results import Results
     from ragx.evaluation.tables import Table
+    from ragx.reader.base import Reader
     from ragx.reader.cepe import CepeReader
     from ragx.retrieval import Retriever
     from ragx.retrieval.rerankers import Reranker
@@ -131,13 +132,13 @@ def qa(
     else:
         cepe_counts, full_counts = _numbers("cepe-k", cepe_k), _numbers("full-k", full_k)
         retriever, reranker, index_identity = _open_retriever(index, method, rerank, load)
-        reader = _open_reader(load)
+        readers = _open_readers(load)
         table = open_domain(
-            reader,
+            readers,
             rows[:limit],
             retriever,
             method,
-            _results(reader, load, out, task="qa", **index_identity),
+            _results(next(iter(readers.values())), load, out, task="qa", **index_identity),
             cepe_k=cepe_counts,
             full_k=full_counts,
             prompt_passages=prompt_passages,
@@ -213,10 +214,20 @@ def _open_reader(load: LoadOptions, *, scores: bool = False) -> CepeReader:
     return reader
 
 
-def _results(reader: CepeReader, load: LoadOptions, out: Path | None, **run: Any) -> Results:
+def _open_readers(load: LoadOptions) -> dict[ReaderName, Reader]:
+    from ragx.reader.chat import open_chat_reader
+    from ragx.reader.full import FullReader
+
+    if load.is_remote:
+        return {"full": open_chat_reader(load)}
+    cepe = _open_reader(load)
+    return {"cepe": cepe, "full": FullReader(cepe.model, cepe.tokenizer)}
+
+
+def _results(reader: Reader, load: LoadOptions, out: Path | None, **run: Any) -> Results:
     from ragx.evaluation.results import Results
 
-    weights = reader.model.weights_digest() if out is not None else ""
+    weights = reader.fingerprint() if out is not None else ""
     return Results(out, {"model": load.model, "weights": weights, **run})
 
 

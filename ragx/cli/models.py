@@ -11,8 +11,9 @@ import typer
 
 from ragx.cli.options import Json, Offline
 from ragx.types import CrossAttend
+from ragx.util.terminal import notice
 
-app = typer.Typer(no_args_is_help=True, help="List, download and quantize models.")
+app = typer.Typer(no_args_is_help=True, help="List, recommend, download and quantize models.")
 
 
 @app.command("list")
@@ -29,6 +30,27 @@ def list_known(as_json: Json = False) -> None:
     for row in rows:
         size = f"{row.size / 1e6:,.0f} MB" if row.size else "-"
         print(f"{row.name:<24} {row.kind:<8} {size:>8}  {', '.join(row.sources)}")
+
+
+@app.command("recommend")
+def recommend_decoders(as_json: Json = False) -> None:
+    """List decoders that fit this machine, and which have a trained reader."""
+    from ragx.models.recommend import recommend, summary, this_machine
+    from ragx.util.text import gib
+
+    device, free = this_machine()
+    rows = recommend(device, free)
+    if as_json:
+        print(json.dumps({"device": device, "free": free, "decoders": [asdict(row) for row in rows]}, indent=2))
+        return
+    print(f"{'decoder':<24} {'weights':>7} {'window':>8} {'needs':>9}  {'fits':<21} {'reader':<20} licence")
+    for row in rows:
+        fits = (f"with {row.option}" if row.option else "yes") if row.fits else "no"
+        print(
+            f"{row.name:<24} {row.parameters / 1e9:>6.2f}B {row.window:>8,} {gib(row.needs):>9}  {fits:<21}"
+            f" {row.reader or 'full':<20} {row.license}"
+        )
+    notice(summary(rows, device, free))
 
 
 @app.command("pull")

@@ -34,7 +34,8 @@ def opened_rag(
     from ragx.rag import RAG, open_readers
     from ragx.retrieval.rerankers import open_reranker
 
-    resolve(models.model)  # a download shows its own progress
+    if not models.is_remote:
+        resolve(models.model)  # a download shows its own progress
     with connected(engine, address):
         with waiting("loading models …"):
             current = open_search(index, models.device, models.dtype, method=search.method, engine=engine)

@@ -30,6 +30,8 @@ class AnswerStream(Iterator[str]):
         """`ids` yields the answer's tokens, up to one of `ends`, as they are decoded; it is closed if it ends early."""
         self.tokens = 0
         """Number of tokens decoded so far."""
+        self.prompt_tokens: int | None = None
+        """None: the prompt is known by its tokens."""
         self.finish: Finish = "cancelled"
         """Why the answer ended."""
         self._ids, self._tokenizer, self._sampling = ids, tokenizer.backend, sampling
@@ -57,7 +59,7 @@ class AnswerStream(Iterator[str]):
             self.close()
             self.finish = "stop"
             return self._pending[:end]
-        ready = len(self._pending) - _stop_prefix(self._pending, stops)
+        ready = len(self._pending) - stop_prefix(self._pending, stops)
         piece, self._pending = self._pending[:ready], self._pending[ready:]
         return piece
 
@@ -72,7 +74,7 @@ class AnswerStream(Iterator[str]):
         return self._pending
 
 
-def _stop_prefix(text: str, stops: Sequence[str]) -> int:
+def stop_prefix(text: str, stops: Sequence[str]) -> int:
     """Length of the longest suffix of `text` that is a prefix of a stop string."""
     longest = max((len(stop) - 1 for stop in stops), default=0)
     return next(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from ragx.evaluation.questions import distractors, normalised_passages
 from ragx.evaluation.tables import Cell, Table
 from ragx.reader.base import PreparedPrompt
 from ragx.reader.full import FullReader
-from ragx.reader.prompt import Prompt, passage_text, question_fits
+from ragx.reader.prompt import Prompt, passage_text
 from ragx.retrieval.rerankers import search_reranked
 from ragx.util.device import report_oom
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ragx.reader.cepe import CepeReader
     from ragx.retrieval import Retriever, SearchResults
     from ragx.retrieval.rerankers import Reranker
-    from ragx.types import Hit, Passage, SearchMethod
+    from ragx.types import Hit, Passage, ReaderName, SearchMethod
 
 SAMPLING = SamplingParams(max_new_tokens=32)
 """Greedy."""
@@ -42,7 +42,7 @@ _SCORING = (
 
 @dataclass(frozen=True)
 class _Setting:
-    reader: str
+    reader: ReaderName
     k: int
     prompt_passages: int
 
@@ -54,7 +54,7 @@ class _Setting:
 
 @report_oom()
 def open_domain(
-    reader: CepeReader,
+    readers: Mapping[ReaderName, Reader],
     questions: Sequence[Question],
     retriever: Retriever,
     method: SearchMethod,
@@ -65,10 +65,10 @@ def open_domain(
     prompt_passages: int,
     reranker: Reranker | None = None,
 ) -> Table:
-    """Answers from k retrieved passages, read by `cepe` and by `full`.
+    """Answers from k retrieved passages, read by `cepe`, if it is among the readers, and by `full`.
 
     Args:
-        reader: the reader; `full` is its decoder with as many of the k passages in the prompt as the window holds.
+        readers: `full`, with as many of the k passages in the prompt as the window holds, and perhaps `cepe`.
         questions: at least one.
         retriever: searches the index, once per question for the largest k.
         method: how to search.
@@ -85,9 +85,9 @@ def open_domain(
         raise ConfigError("cepe_k and full_k must name at least one k, all positive")
     if prompt_passages < 0:
         raise ConfigError(f"prompt_passages must not be negative, got {prompt_passages}")
-    questions, left_out = _fitting(reader, questions)
-    readers: dict[str, Reader] = {"cepe": reader, "full": FullReader(reader.model, reader.tokenizer)}
+    questions, left_out = _fitting(readers["full"], questions)
     settings = [*(_Setting("cepe", k, prompt_passages) for k in cepe_k), *(_Setting("full", k, k) for k in full_k)]
+    settings = [setting for setting in settings if setting.reader in readers]
     largest_k = max(setting.k for setting in settings)
 
     def ask(question: Question) -> list[Values]:
@@ -100,7 +100,8 @@ def open_domain(
 
         def answer(setting: _Setting) -> Values:
             passages = retrieved()[: setting.k]
-            prepared = readers[setting.reader].prepare(
+            reader = readers[setting.reader]
+            prepared = reader.prepare(
                 question.text, passages, prompt_passages=setting.prompt_passages, sampling=SAMPLING
             )
             recall = any(metrics.contains(passage_text(passage), question.answers) for passage in passages)
@@ -177,7 +178,7 @@ def gold_only(
     return Table(columns, rows, [f"{len(questions)} questions{left_out}. {_SCORING}"])
 
 
-def answer_values(reader: CepeReader, question: Question, prepared: PreparedPrompt) -> Values:
+def answer_values(reader: Reader, question: Question, prepared: PreparedPrompt) -> Values:
     """The answer to a question from its prepared prompt, and its scores against the gold answers."""
     text = reader.decode(prepared, SAMPLING)
     return {
@@ -191,13 +192,11 @@ def answer_values(reader: CepeReader, question: Question, prepared: PreparedProm
     }
 
 
-def _fitting(reader: CepeReader, questions: Sequence[Question]) -> tuple[list[Question], str]:
+def _fitting(reader: Reader, questions: Sequence[Question]) -> tuple[list[Question], str]:
     """The questions that fit into the decoder's window, and a phrase for a table's note that counts the others."""
-    window = reader.model.window
-    room = window - SAMPLING.max_new_tokens
-    fitting = [each for each in questions if question_fits(reader.tokenizer, each.text, max_tokens=room)]
+    fitting = [each for each in questions if reader.fits(each.text, answer=SAMPLING.max_new_tokens)]
     if not fitting:
-        raise ConfigError(f"none of the questions fits into the decoder's window of {window} tokens")
+        raise ConfigError(f"none of the questions fits into the decoder's window of {reader.decoder_window} tokens")
     too_long = len(questions) - len(fitting)
     return fitting, f" ({too_long} more are too long for the decoder's window)" if too_long else ""
 

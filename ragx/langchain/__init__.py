@@ -1,8 +1,9 @@
-"""ragx in LangChain: an LLM, a chat model, a retriever, embeddings and a vector store.
+"""ragx in LangChain: an LLM, a chat model, a retriever, embeddings and a vector store; and its chat models in ragx.
 
     answering.py    what RagxLLM and ChatRagx share: settings, passages, reading, citing
     llm.py          RagxLLM
     chat_model.py   ChatRagx
+    reader.py       ChatModelReader, any LangChain chat model as a reader of ragx
     retriever.py    RagxRetriever, over an index that ragx has built
     embeddings.py   RagxEmbeddings, and any LangChain embeddings as an index's embedder
     vectorstore.py  RagxVectorStore, an index that documents are added to and deleted from
@@ -22,7 +23,8 @@ except ModuleNotFoundError:
 from ragx.langchain.chat_model import ChatRagx
 from ragx.langchain.embeddings import RagxEmbeddings
 from ragx.langchain.llm import RagxLLM
+from ragx.langchain.reader import ChatModelReader
 from ragx.langchain.retriever import RagxRetriever
 from ragx.langchain.vectorstore import RagxVectorStore
 
-__all__ = ["ChatRagx", "RagxEmbeddings", "RagxLLM", "RagxRetriever", "RagxVectorStore"]
+__all__ = ["ChatModelReader", "ChatRagx", "RagxEmbeddings", "RagxLLM", "RagxRetriever", "RagxVectorStore"]

@@ -16,13 +16,13 @@ from langchain_core.documents import Document
 from langchain_core.runnables import Runnable, run_in_executor
 from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
-from ragx.config import NO_LIMIT, RERANK, ModelOptions, ReaderOptions, SamplingParams, SearchOptions
+from ragx.config import NO_LIMIT, REMOTE, RERANK, ModelOptions, ReaderOptions, SamplingParams, SearchOptions
 from ragx.errors import ConfigError
 from ragx.index.names import default_index
 from ragx.langchain.documents import to_passage
 from ragx.langchain.retriever import Folder, RagxRetriever
 from ragx.rag import DEFAULT_MODEL, open_readers
-from ragx.reader.base import Reader
+from ragx.reader.base import Reader, choose_reader
 from ragx.reader.reading import read
 from ragx.retrieval import FUSION_DEPTH, SearchResults, fuse_results
 from ragx.retrieval.rerankers import Reranker, open_reranker, rerank
@@ -34,8 +34,8 @@ from ragx.util.terminal import notice
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
 PER_CALL = ("model", "k", "rerank", "prompt_passages", "reader", "max_tokens", *SAMPLING)
 """Settings that a call, or `.bind`, may override."""
-REMOTE = ("api_key", "base_url", "max_retries", "timeout")
-"""LangChain's standard settings for remote models: accepted and ignored."""
+IGNORED = ("api_key", "max_retries")
+"""LangChain's standard settings for remote models: accepted and ignored. Keys come from the environment."""
 
 NO_TOOLS = "ragx calls no tools: it answers from passages"
 NO_SCHEMA = "ragx answers in plain text, not by a schema: parse the answer's text"
@@ -43,7 +43,7 @@ UNSUPPORTED = {"tools": NO_TOOLS, "tool_choice": NO_TOOLS, "functions": NO_TOOLS
 """Settings of other chat models, and why they are refused."""
 
 _loading = threading.Lock()
-_loaded: dict[tuple[object, ...], tuple[dict[ReaderName, Reader], list[str]]] = {}
+_loaded: dict[ModelOptions, tuple[dict[ReaderName, Reader], list[str]]] = {}
 """The last two models."""
 
 
@@ -57,7 +57,12 @@ class Answering(BaseModel):
     retriever: Runnable[str, list[Document]] | None = None
     """Takes passages from any LangChain retriever instead: it decides how many; best first."""
     model: str = DEFAULT_MODEL
-    """The decoder or CEPE reader: a registered name, a folder or a Hub id. Loaded on first use, once per process."""
+    """The decoder or CEPE reader: a registered name, a folder or a Hub id. Loaded on first use, once per process.
+    Behind an API: `openai:NAME` or `ollama:NAME`."""
+    base_url: str | None = None
+    """Address of the API; None: OPENAI_BASE_URL, OLLAMA_HOST, or their own. Ignored for a model on this machine."""
+    timeout: float | None = None
+    """Seconds that an API may stay silent; None: 300."""
     k: int = 60
     """Passages to retrieve from the index (K)."""
     rerank: str | None = None
@@ -65,8 +70,8 @@ class Answering(BaseModel):
     None: the default for passages of the index; those of a `retriever` keep their order."""
     prompt_passages: int = 10
     """How many passages, best first, also stand in the decoder's prompt."""
-    reader: ReaderName = "cepe"
-    """`cepe`, or `full` for the plain decoder with all passages in its prompt."""
+    reader: ReaderName | None = None
+    """`cepe`, or `full` for the plain decoder with all passages in its prompt; None: the model's own."""
     temperature: float = 0.0
     """0 decodes greedily."""
     top_p: float = 1.0
@@ -95,7 +100,7 @@ class Answering(BaseModel):
             return values
         if values.get("retriever") is not None and values.get("index") is not None:
             raise ValueError("give either an index or a retriever, not both")
-        return {name: value for name, value in values.items() if name not in REMOTE}
+        return {name: value for name, value in values.items() if name not in IGNORED}
 
     @model_validator(mode="after")
     def _settings_are_in_range(self) -> Answering:
@@ -104,7 +109,7 @@ class Answering(BaseModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        names = ("retriever", *PER_CALL, "stop", "device", "dtype", "bits")
+        names = ("retriever", *PER_CALL, "base_url", "stop", "device", "dtype", "bits")
         index = self._folder if self.retriever is None else None
         return {"index": index, **{name: getattr(self, name) for name in names}}
 
@@ -153,14 +158,23 @@ class Answering(BaseModel):
             Hit(to_passage(document, document.id or f"document {n}"), 0.0)
             for n, document in enumerate(documents, start=1)
         ]
-        readers, notes = open_cached_readers(settings["model"], self.device, self.dtype, self.bits)
-        name: ReaderName = settings["reader"]
-        reader_options = ReaderOptions(reader=name, prompt_passages=settings["prompt_passages"])
+        readers, notes = open_cached_readers(self._model_options(settings["model"]))
+        reader = choose_reader(readers, settings["reader"])
+        reader_options = ReaderOptions(prompt_passages=settings["prompt_passages"])
         with report_oom():
-            answer = yield from read(
-                readers[name], question, hits, options=reader_options, sampling=sampling, history=history
-            )
+            answer = yield from read(reader, question, hits, options=reader_options, sampling=sampling, history=history)
         yield replace(answer, notes=notes + answer.notes)
+
+    def _model_options(self, model: str) -> ModelOptions:
+        values: dict[str, Any] = {
+            "model": model,
+            "device": self.device,
+            "dtype": self.dtype or "auto",
+            "bits": self.bits,
+        }
+        if model.startswith(REMOTE):
+            values |= {"base_url": self.base_url, "timeout": self.timeout or ModelOptions().timeout}
+        return checked(ModelOptions, values)
 
     def _documents(self, queries: Sequence[str], options: dict[str, Any]) -> list[Document]:
         """The passages for the queries of a question; takes `documents` out of the options."""
@@ -221,16 +235,11 @@ def _best(question: str, results: Sequence[list[Document]], k: int | None, reran
     return documents[: max(map(len, results)) if k is None else k]
 
 
-def open_cached_readers(
-    model: str, device: str | None, dtype: str | None, bits: int | None
-) -> tuple[dict[ReaderName, Reader], list[str]]:
+def open_cached_readers(options: ModelOptions) -> tuple[dict[ReaderName, Reader], list[str]]:
     """The readers around a model, and notes for the user; the two most recently used models stay loaded."""
-    key = (model, device, dtype, bits)
     with _loading:  # otherwise threads that need a model at once would each load it
-        opened = _loaded.pop(key, None) or open_readers(
-            checked(ModelOptions, {"model": model, "device": device, "dtype": dtype or "auto", "bits": bits})
-        )
-        _loaded[key] = opened
+        opened = _loaded.pop(options, None) or open_readers(options)
+        _loaded[options] = opened
         if len(_loaded) > 2:
             del _loaded[next(iter(_loaded))]
         return opened

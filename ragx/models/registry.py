@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ragx.config import WheelFile
+from ragx.config import REMOTE, WheelFile
 from ragx.errors import ModelError
 from ragx.util.settings import Settings
 
@@ -28,6 +28,10 @@ class Entry(Settings):
     about: str = ""
     language: Literal["english"] | None = None
     """The only language that an embedder knows."""
+    parameters: int | None = None
+    """Of a decoder."""
+    window: int | None = None
+    """Tokens that a decoder reads at once."""
     hub: str
     revision: str | None = None
     sha256: dict[str, str] = Field(default={})
@@ -70,5 +74,7 @@ def find(name: str) -> Entry:
             return entry
     if _HUB_ID.fullmatch(name) and not name.startswith((".", "-")) and ".." not in name and "--" not in name:
         return Entry(name=name, hub=name)
+    if name.startswith(REMOTE):
+        raise ModelError(f"{name} is behind an API: this needs a model on this machine")
     names = ", ".join(entry.name for entry in entries())
     raise ModelError(f"unknown model {name!r}: use a folder, a Hub id (owner/name) or one of {names}")

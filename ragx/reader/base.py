@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ragx.config import SamplingParams
 from ragx.engine.backend import decoder_of
 from ragx.engine.batching import BatchDecoder
 from ragx.engine.decoding import AnswerStream
-from ragx.reader.prompt import Prompt, build_prompt, count_question_tokens
-from ragx.types import Message, Passage
+from ragx.errors import ConfigError
+from ragx.reader.prompt import Prompt, build_prompt, count_question_tokens, question_fits
+from ragx.types import Finish, Message, Passage, ReaderName
 
 if TYPE_CHECKING:
     from ragx.engine.backend import ContextLike, ReaderModel
@@ -32,20 +33,43 @@ class PreparedPrompt:
     notes: list[str] = field(default_factory=list)
 
 
-class Reader(ABC):
-    """Reads passages with a decoder. All readers accept the same passages, questions and decoders."""
+class TextStream(Protocol):
+    """The text of an answer, piece by piece, as it is decoded."""
 
-    def __init__(self, model: ReaderModel, tokenizer: Tokenizer, batch: BatchDecoder | None = None) -> None:
-        """`batch` decodes the answers of all readers that share it; None: this reader's, one after another."""
-        self.model, self.tokenizer = model, tokenizer
-        end_of_turn = tokenizer.eos_token_id
-        self.ends = model.end_tokens | (set() if end_of_turn is None else {end_of_turn})
-        """Tokens that end an answer: the model's own, and the chat template's end of turn (the tokenizer's eos)."""
-        self.batch = batch or BatchDecoder(decoder_of(model), self.ends)
+    tokens: int
+    """Number of tokens decoded so far."""
+    prompt_tokens: int | None
+    """Tokens of the prompt, where the model counts them itself."""
+    finish: Finish
+    """Why the answer ended."""
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def __next__(self) -> str: ...
 
     def close(self) -> None:
-        """Stop decoding; the reader cannot be used afterwards."""
-        self.batch.close()
+        """End the answer."""
+
+
+class Reader(ABC):
+    """Reads passages and answers a question. All readers accept the same passages and questions."""
+
+    @property
+    @abstractmethod
+    def decoder_window(self) -> int:
+        """Maximum number of tokens of prompt and answer."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """What tells this model's answers from those of another."""
+
+    @abstractmethod
+    def reserve(self, size: int) -> int:
+        """Prepare to decode `size` answers at once; returns how many can be, which may be fewer."""
+
+    @abstractmethod
+    def fits(self, question: str, *, answer: int) -> bool:
+        """Whether the window holds the question and an answer of so many tokens."""
 
     @abstractmethod
     def prepare(
@@ -63,22 +87,61 @@ class Reader(ABC):
             ConfigError: the question does not fit into the decoder's window.
         """
 
+    @abstractmethod
     def stream(
         self, prepared: PreparedPrompt, sampling: SamplingParams, cancel: threading.Event | None = None
-    ) -> AnswerStream:
-        """Decode the answer; yields the text of each token until the answer ends.
+    ) -> TextStream:
+        """Decode the answer; yields its text in pieces until it ends.
 
         It has at most `sampling.max_new_tokens` tokens, and no more than the prompt leaves of the decoder's window.
         Setting `cancel`, or closing the stream, ends it before the next token.
         """
-        most = min(sampling.max_new_tokens, self.model.window - len(prepared.prompt.ids))
-        sampling = sampling.model_copy(update={"max_new_tokens": most})
-        ids = self.batch.generate(prepared.prompt.ids, prepared.context, sampling, cancel or threading.Event())
-        return AnswerStream(ids, self.ends, self.tokenizer, sampling)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop decoding; the reader cannot be used afterwards."""
 
     def decode(self, prepared: PreparedPrompt, sampling: SamplingParams) -> str:
         """Decode the whole answer; its text without surrounding white space."""
         return "".join(self.stream(prepared, sampling)).strip()
+
+
+class DecoderReader(Reader):
+    """Reads with a decoder on this machine."""
+
+    def __init__(self, model: ReaderModel, tokenizer: Tokenizer, batch: BatchDecoder | None = None) -> None:
+        """`batch` decodes the answers of all readers that share it; None: this reader's, one after another."""
+        self.model, self.tokenizer = model, tokenizer
+        end_of_turn = tokenizer.eos_token_id
+        self.ends = model.end_tokens | (set() if end_of_turn is None else {end_of_turn})
+        """Tokens that end an answer: the model's own, and the chat template's end of turn (the tokenizer's eos)."""
+        self.batch = batch or BatchDecoder(decoder_of(model), self.ends)
+
+    @property
+    def decoder_window(self) -> int:
+        return self.model.window
+
+    def fingerprint(self) -> str:
+        return self.model.weights_digest()
+
+    def reserve(self, size: int) -> int:
+        size = min(size, self.batch.decoder.batch_limit or size)
+        self.batch.size = max(self.batch.size, size)  # another queue may need more
+        return size
+
+    def fits(self, question: str, *, answer: int) -> bool:
+        return question_fits(self.tokenizer, question, max_tokens=self.model.window - answer)
+
+    def close(self) -> None:
+        self.batch.close()
+
+    def stream(
+        self, prepared: PreparedPrompt, sampling: SamplingParams, cancel: threading.Event | None = None
+    ) -> AnswerStream:
+        most = min(sampling.max_new_tokens, self.model.window - len(prepared.prompt.ids))
+        sampling = sampling.model_copy(update={"max_new_tokens": most})
+        ids = self.batch.generate(prepared.prompt.ids, prepared.context, sampling, cancel or threading.Event())
+        return AnswerStream(ids, self.ends, self.tokenizer, sampling)
 
     def _prompt(
         self, question: str, passages: Sequence[Passage], sampling: SamplingParams, history: Sequence[Message]
@@ -88,13 +151,38 @@ class Reader(ABC):
         Passages leave the answer the tokens it may take, up to half of the window; a long question leaves it the rest.
         """
         window, wanted = self.model.window, sampling.max_new_tokens
-        rest = window - count_question_tokens(self.tokenizer, question, history)
-        answer = min(wanted, max(min(window // 2, rest), SHORTEST_ANSWER))
+        answer = answer_room(window, count_question_tokens(self.tokenizer, question, history), wanted)
         prompt = build_prompt(self.tokenizer, question, passages, max_tokens=window - answer, history=history)
-        notes = []
-        if prompt.passages < len(passages):
-            count = f"{prompt.passages} of the {len(passages)} passages" if prompt.passages else "none of the passages"
-            notes.append(f"the decoder's window of {window} tokens holds {count} meant for the prompt")
-        if wanted > (left := window - len(prompt.ids)):
-            notes.append(f"the decoder's window of {window} tokens leaves {left} for the answer")
-        return prompt, notes
+        return prompt, window_notes(window, prompt.passages, len(passages), window - len(prompt.ids), wanted)
+
+
+def choose_reader(readers: Mapping[ReaderName, Reader], name: ReaderName | None) -> Reader:
+    """The reader of this name; None: the first, which is the model's own.
+
+    Raises:
+        ConfigError: the model cannot be read with in this way.
+    """
+    for each, reader in readers.items():
+        if name in (None, each):
+            return reader
+    names = " or ".join(readers)
+    raise ConfigError(f"reader: this model reads as {names}; {name} needs a model on this machine")
+
+
+def answer_room(window: int, question_tokens: int, wanted: int) -> int:
+    """Tokens of the window that passages leave the answer: those it may take, up to half of the window.
+
+    A long question leaves it the rest, but `SHORTEST_ANSWER`.
+    """
+    return min(wanted, max(min(window // 2, window - question_tokens), SHORTEST_ANSWER))
+
+
+def window_notes(window: int, held: int, meant: int, left: int, wanted: int) -> list[str]:
+    """Notes if passages meant for the prompt were left out of it, or less is left than the answer may take."""
+    notes = []
+    if held < meant:
+        count = f"{held} of the {meant} passages" if held else "none of the passages"
+        notes.append(f"the decoder's window of {window} tokens holds {count} meant for the prompt")
+    if wanted > left:
+        notes.append(f"the decoder's window of {window} tokens leaves {left} for the answer")
+    return notes

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ragx.config import SamplingParams
-from ragx.reader.base import PreparedPrompt, Reader
+from ragx.reader.base import DecoderReader, PreparedPrompt
 from ragx.reader.prompt import passage_text
 from ragx.types import Message, Passage
 
@@ -22,7 +22,7 @@ TOKENIZED_AT_A_TIME = 256
 """Passages tokenized in one call."""
 
 
-class CepeReader(Reader):
+class CepeReader(DecoderReader):
     """Reads K passages through the encoder and the first `prompt_passages` in the prompt (paper section 4.2)."""
 
     def __init__(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ragx.config import SamplingParams
-from ragx.reader.base import PreparedPrompt, Reader
+from ragx.reader.base import DecoderReader, PreparedPrompt
 from ragx.types import Message, Passage
 
 
-class FullReader(Reader):
+class FullReader(DecoderReader):
     """The baseline for long-context methods. `prompt_passages` does not limit it."""
 
     def prepare(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ragx.errors import ConfigError
 from ragx.reader.conversation import instructions, turns
 from ragx.types import Message, Passage
+from ragx.util.control_strings import without_control_strings
+from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
     from ragx.util.tokenization import Tokenizer
@@ -18,14 +20,16 @@ INSTRUCTION = "Answer the question using only the passages below. Answer in one 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids for the decoder, and how many passages they contain."""
+    """What the decoder reads, as token ids or messages, and how many passages it contains."""
 
     ids: list[int]
-    """(N,)."""
+    """(N,); empty for a model that tokenizes messages itself."""
     passages: int
     """Number of passages in the prompt."""
     question_start: int
     """The first token of the question, after the passages."""
+    messages: tuple[Message, ...] = ()
+    """For a model that tokenizes messages itself."""
 
 
 def build_prompt(
@@ -48,7 +52,8 @@ def build_prompt(
     room = max_tokens - count_question_tokens(tokenizer, question, history)
     if room < 0:
         raise ConfigError(f"the question is too long: the prompt must fit into {max_tokens} tokens")
-    before = _last_turns(tokenizer, history, room // 2)
+    alone = len(tokenizer.chat_ids(""))
+    before = _last_turns(history, room // 2, lambda said: len(tokenizer.chat_ids("", said)) - alone)
     room = max_tokens - len(tokenizer.chat_ids(_message(question, [], system), before))
     kept = []
     for passage, ids in zip(passages, tokenizer.plain_ids([_block(99, passage) for passage in passages]), strict=True):
@@ -58,8 +63,54 @@ def build_prompt(
     # tokens may merge or split where blocks meet
     while len(prompt := tokenizer.chat_ids(_message(question, kept, system), before)) > max_tokens and kept:
         kept.pop()
-    alone = tokenizer.chat_ids(_question(question))
-    return Prompt(prompt, len(kept), len(prompt) - max(1, _common_ending(prompt, alone)))
+    last = tokenizer.chat_ids(_question(question))
+    return Prompt(prompt, len(kept), len(prompt) - max(1, _common_ending(prompt, last)))
+
+
+def build_messages(
+    question: str, passages: Sequence[Passage], *, max_tokens: int, history: Sequence[Message] = ()
+) -> Prompt:
+    """The messages of `build_prompt`, for a model whose tokenizer is unknown: lengths are `estimate_tokens`.
+
+    Strings in the form of control tokens are broken up, because servers may read them as such.
+
+    Raises:
+        ConfigError: as `build_prompt`.
+    """
+    room = max_tokens - estimate_tokens(question_messages(question, history))
+    if room < 0:
+        raise ConfigError(f"the question is too long: the prompt must fit into about {max_tokens} tokens")
+    before = _last_turns(history, room // 2, estimate_tokens)
+    room -= estimate_tokens(before)
+    kept = []
+    for passage in passages:
+        if (size := _estimate(_block(99, passage))) <= room:
+            kept.append(passage)
+            room -= size
+    last = Message("user", _message(question, kept, instructions(history)))
+    said = [Message(each.role, _as_data(each.content)) for each in [*before, last]]
+    return Prompt([], len(kept), 0, tuple(said))
+
+
+def question_messages(question: str, history: Sequence[Message] = ()) -> list[Message]:
+    """The messages of a prompt without passages and earlier turns."""
+    return [Message("user", _message(question, [], instructions(history)))]
+
+
+def estimate_tokens(messages: Sequence[Message]) -> int:
+    """An estimate of the tokens of messages that is rarely too low: 8 a message, and one for 3 bytes of UTF-8.
+
+    Of English articles it is 1.4 times what SmolLM2's tokenizer counts (docs/apis.md).
+    """
+    return sum(8 + _estimate(message.content) for message in messages)
+
+
+def _estimate(text: str) -> int:
+    return -(-len(text.encode("utf-8", "replace")) // 3)
+
+
+def _as_data(text: str) -> str:
+    return without_control_strings(without_surrogates(text))
 
 
 def count_question_tokens(tokenizer: Tokenizer, question: str, history: Sequence[Message] = ()) -> int:
@@ -72,11 +123,10 @@ def question_fits(tokenizer: Tokenizer, question: str, *, max_tokens: int) -> bo
     return count_question_tokens(tokenizer, question) <= max_tokens
 
 
-def _last_turns(tokenizer: Tokenizer, history: Sequence[Message], room: int) -> list[Message]:
+def _last_turns(history: Sequence[Message], room: int, count: Callable[[list[Message]], int]) -> list[Message]:
     kept: list[Message] = []
-    alone = len(tokenizer.chat_ids(""))
     for turn in reversed(turns(history)):
-        if len(tokenizer.chat_ids("", [*turn, *kept])) - alone > room:
+        if count([*turn, *kept]) > room:
             break
         kept = [*turn, *kept]
     return kept

@@ -15,6 +15,9 @@ from ragx.types import Answer, Hit, Message, Timings
 
 NO_HITS = "no passage of the index matches the question; the answer comes from the decoder alone"
 
+SPENT = "the answer reached its maximum length before its text began: raise --max-new-tokens"
+"""Models that think first may do so."""
+
 T = TypeVar("T")
 
 
@@ -73,9 +76,9 @@ def read(
             tokens_per_second=(len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0,
         ),
         attention_shares=None if shares is None else shares[0].tolist(),
-        notes=([] if hits else [NO_HITS]) + prepared.notes,
+        notes=[*([] if hits else [NO_HITS]), *prepared.notes, *([] if text or stream.finish != "length" else [SPENT])],
         finish=stream.finish,
-        prompt_tokens=len(prepared.prompt.ids),
+        prompt_tokens=len(prepared.prompt.ids) or stream.prompt_tokens or 0,
         answer_tokens=stream.tokens,
         context_tokens=0 if prepared.context is None else prepared.context.tokens,
     )

@@ -13,6 +13,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def gib(size: int) -> str:
+    """Such as "1.5 GiB"."""
+    return f"{size / 2**30:.1f} GiB"
+
+
 def without_surrogates(text: str) -> str:
     """Return `text` with lone surrogates, which UTF-8 cannot encode, replaced by U+FFFD."""
     try:

@@ -11,6 +11,7 @@ import pytest
 from ragx.cepe.added_weights import save_reader
 from ragx.reader.cepe import CepeReader
 from tests.helpers.command import Run
+from tests.helpers.scripted_api import FINISHED, scripted_api
 from tests.helpers.tiny_cross_encoders import save_cross_encoder
 
 
@@ -132,3 +133,24 @@ def test_questions_without_gold_are_left_out_with_a_notice(evaluate: Callable[..
     done = evaluate("qa", "--questions", questions, "--gold-only", "--distractors", "0")
     assert "1 questions without a gold passage are left out" in done.err
     assert "\n4 questions." in done.out
+
+
+def test_a_model_behind_an_api_is_measured_as_full(
+    run_command: Callable[..., tuple[int, str, str]], questions: Path, index: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "results.jsonl"
+    arguments = ["--questions", questions, "--limit", 2, "--full-k", "1,3"]
+    with scripted_api() as api:
+        api.script = ["the moon", FINISHED]
+        model = ["--model", "openai:moon", "--base-url", api.url]
+        searching = ["--index", index, "--method", "bm25", "--out", out, "--json"]
+        done = Run(*run_command("eval", "qa", *model, *arguments, *searching))
+        assert done.code == 0, done.err
+        rows = json.loads(done.out)["rows"]
+        assert [(row["reader"], row["in the prompt"]) for row in rows] == [("full", "1.0"), ("full", "3.0")]
+        assert [row["exact match (%)"]["value"] for row in rows] == [50.0, 50.0]
+        assert f"moon at {api.url}" in out.read_text().splitlines()[0]
+        for task in (["qa", "--questions", questions, "--gold-only"], ["copy", "--documents", questions]):
+            done = Run(*run_command("eval", *task, *model))
+            assert done.code == 2
+            assert "this needs a model on this machine" in done.err

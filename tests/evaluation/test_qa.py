@@ -20,7 +20,7 @@ from ragx.reader.base import Reader
 from ragx.reader.cepe import CepeReader
 from ragx.reader.full import FullReader
 from ragx.retrieval import Retriever
-from ragx.types import Passage
+from ragx.types import Passage, ReaderName
 from tests.helpers.tiny_cross_encoders import LengthReranker
 
 
@@ -45,10 +45,21 @@ def answers(
     return texts
 
 
+def readers(cepe: CepeReader) -> dict[ReaderName, Reader]:
+    return {"cepe": cepe, "full": FullReader(cepe.model, cepe.tokenizer)}
+
+
 def test_open_domain(reader: CepeReader, four_questions: list[Question], retriever: Retriever, tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
     table = open_domain(
-        reader, four_questions, retriever, "bm25", Results(results, {}), cepe_k=[1, 4], full_k=[2], prompt_passages=1
+        readers(reader),
+        four_questions,
+        retriever,
+        "bm25",
+        Results(results, {}),
+        cepe_k=[1, 4],
+        full_k=[2],
+        prompt_passages=1,
     )
     assert [row[:3] for row in table.rows] == [["cepe", 1, "1.0"], ["cepe", 4, "1.0"], ["full", 2, "2.0"]]
     hits = [[hit.passage for hit in retriever.search(question.text, 4, "bm25")] for question in four_questions]
@@ -73,7 +84,7 @@ def test_the_reranked_passages_are_read(
 ) -> None:
     results = tmp_path / "results.jsonl"
     table = open_domain(
-        *(reader, four_questions, retriever, "bm25", Results(results, {})),
+        *(readers(reader), four_questions, retriever, "bm25", Results(results, {})),
         cepe_k=[1],
         full_k=[2],
         prompt_passages=1,
@@ -118,7 +129,7 @@ def test_questions_too_long_for_the_window_are_left_out_and_noted(
     long = replace(four_questions[0], text=four_questions[0].text * 400)
     questions, unsaved = [long, four_questions[0]], Results(None, {})
     tables = [
-        open_domain(reader, questions, retriever, "bm25", unsaved, cepe_k=[1], full_k=[1], prompt_passages=1),
+        open_domain(readers(reader), questions, retriever, "bm25", unsaved, cepe_k=[1], full_k=[1], prompt_passages=1),
         gold_only(reader, questions, four_questions, unsaved, counts=[0]),
     ]
     for table in tables:
@@ -149,6 +160,6 @@ def test_numbers_out_of_range(
 ) -> None:
     arguments: dict[str, Any] = {"cepe_k": [1], "full_k": [1], "prompt_passages": 1} | changes
     with pytest.raises(ConfigError, match=message):
-        open_domain(reader, four_questions, retriever, "bm25", Results(None, {}), **arguments)
+        open_domain(readers(reader), four_questions, retriever, "bm25", Results(None, {}), **arguments)
     with pytest.raises(ConfigError, match="distractors must not be negative"):
         gold_only(reader, four_questions, four_questions, Results(None, {}), counts=[-2])

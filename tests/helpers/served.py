@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from ragx_apps.server.app import create_app
 from ragx_apps.server.metrics import Metrics
 from ragx_apps.server.service import Service
+from starlette.types import ASGIApp
 
 from ragx.rag import RAG
 from tests.helpers.waiting import eventually
@@ -45,14 +46,20 @@ def serving(
 ) -> Iterator[Server]:
     service = Service(rag, Metrics(), **limits)
     app = create_app(service, MODEL, token=token, host=host, origins=origins)
+    with listening(app) as url, httpx.Client(base_url=url, timeout=60) as client:
+        yield Server(client, app, service)
+
+
+@contextmanager
+def listening(app: ASGIApp) -> Iterator[str]:
+    """The address of an application in a thread."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
     assert eventually(lambda: server.started)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            yield Server(client, app, service)
+        yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
         thread.join()

@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError
 from transformers import GenerationConfig
 
 from ragx import RAG
-from ragx.config import EncodingOptions, SamplingParams
+from ragx.config import EncodingOptions, ModelOptions, SamplingParams
 from ragx.errors import ConfigError, IndexFolderError
 from ragx.index import remove
 from ragx.langchain import ChatRagx, RagxEmbeddings, RagxLLM, RagxRetriever, RagxVectorStore
@@ -31,6 +31,7 @@ from ragx.langchain.answering import open_cached_readers
 from ragx.langchain.chat_model import split_question
 from ragx.rag import open_index
 from ragx.reader.conversation import search_queries
+from ragx.reader.full import FullReader
 from ragx.retrieval.rerankers import open_reranker
 from ragx.types import Message
 from tests.helpers.tiny_cross_encoders import save_cross_encoder
@@ -296,14 +297,20 @@ def test_usage_counts_the_prompt_and_what_was_decoded(tiny: dict[str, Any], fact
     assert streamed.response_metadata["citations"] == answer.response_metadata["citations"]
 
 
+def _full_reader(model: str) -> FullReader:
+    reader = open_cached_readers(ModelOptions(model=model, dtype="float32"))[0]["full"]
+    assert isinstance(reader, FullReader)
+    return reader
+
+
 def test_usage_counts_no_token_for_text_that_a_stop_string_held_back(tiny: dict[str, Any], tmp_path: Path) -> None:
-    reader = open_cached_readers(tiny["model"], None, "float32", None)[0]["full"]
+    reader = _full_reader(tiny["model"])
     sampling = SamplingParams(max_new_tokens=8)
     prepared = reader.prepare("Why?", [], prompt_passages=0, sampling=sampling)
     ids = list(reader.batch.generate(prepared.prompt.ids, None, sampling, threading.Event()))
     ending = str(shutil.copytree(tiny["model"], tmp_path / "ending"))
     GenerationConfig(eos_token_id=ids[-1]).save_pretrained(ending)
-    text = "".join(open_cached_readers(ending, None, "float32", None)[0]["full"].stream(prepared, sampling))
+    text = "".join(_full_reader(ending).stream(prepared, sampling))
     model = ChatRagx(**tiny | {"model": ending}, reader="full", stop=[text[-1] + "never there"])
     answer = model.invoke("Why?", documents=[])
     assert answer.text == text.strip()

@@ -30,7 +30,7 @@ def ask_with(indexes: Indexes, queue: QuestionQueue) -> Callable[..., Iterator[d
         k: int = 60,
         prompt_passages: int = 10,
         method: str = "hybrid",
-        reader: str = "cepe",
+        reader: str | None = None,
         max_new_tokens: int = 256,
         temperature: float = 0.0,
     ) -> Iterator[dict[str, Any]]:

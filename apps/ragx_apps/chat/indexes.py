@@ -10,6 +10,7 @@ from ragx.index import Index
 from ragx.index.names import default_index, named_indexes
 from ragx.rag import RAG
 from ragx.retrieval import CurrentIndex, Retriever, open_embedder
+from ragx.types import ReaderName
 
 
 class Indexes:
@@ -27,6 +28,11 @@ class Indexes:
     def notes(self) -> list[str]:
         """What a user should know about the models."""
         return self._rag.notes
+
+    @property
+    def readers(self) -> list[ReaderName]:
+        """How the models can read, the default first."""
+        return list(self._rag.readers)
 
     @property
     def embedder(self) -> str:

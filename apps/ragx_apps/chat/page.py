@@ -27,6 +27,7 @@ from ragx_apps.queue import QuestionQueue, Waiting
 OWN_FILES = "your files"
 """The name of a visitor's private index."""
 BOTH = "both"
+READERS: dict[ReaderName, str] = {"cepe": "CEPE", "full": "Full prompt"}
 MAX_QUESTION = 4000
 """Characters."""
 EXAMPLES = {
@@ -194,6 +195,7 @@ def build_page(indexes: Indexes, queue: QuestionQueue, uploads: Path) -> gr.Bloc
     """The page over these indexes; visitors' files are in the folder `uploads`."""
     page = Page(indexes, queue, uploads)
     name = indexes.first.name
+    both = [("Side by side", BOTH)] if len(indexes.readers) > 1 else []
     with Blocks(title="ragx", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as blocks:
         kept = gr.BrowserState([], storage_key="ragx-chat", secret="ragx-chat")  # noqa: S106  (the page's own, no secret)
         with gr.Sidebar(label="Settings", open=False, elem_id="settings"):
@@ -204,10 +206,11 @@ def build_page(indexes: Indexes, queue: QuestionQueue, uploads: Path) -> gr.Bloc
             )
             added = gr.HTML(markup.UPLOAD_HINT, elem_id="added")
             reader = gr.Radio(
-                [("CEPE", "cepe"), ("Full prompt", "full"), ("Side by side", BOTH)],
-                value="cepe",
+                [*((READERS[each], each) for each in indexes.readers), *both],
+                value=indexes.readers[0],
                 label="Reader",
                 info="CEPE encodes all passages; the full prompt holds as many as fit.",
+                visible=bool(both),
             )
             method = gr.Dropdown([*get_args(SearchMethod)], value="hybrid", label="Search")
             k = gr.Slider(1, 200, 60, step=1, label="Passages read")

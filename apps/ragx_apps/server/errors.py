@@ -70,7 +70,7 @@ def as_api_error(error: Exception) -> ApiError:
         return ApiError(429, str(error), headers={"Retry-After": str(math.ceil(error.retry_after))})
     if isinstance(error, ConfigError):
         return ApiError(400, str(error))
-    if isinstance(error, RagxError):  # out of memory, or an index damaged since it was opened
+    if isinstance(error, RagxError):  # out of memory, an index damaged since it was opened, a failing API
         return ApiError(503, str(error))
     logger.error("a request failed", exc_info=error)
     return ApiError(500, "internal error; see the server log")
