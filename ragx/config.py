@@ -114,6 +114,8 @@ class SearchOptions(Settings):
     """dense, bm25, or hybrid: both, fused by reciprocal rank."""
     rerank: str = Field(default=RERANK, min_length=1)
     """What reorders the first hits: none, a cross-encoder (name, folder or Hub id) or a rerank API's URL."""
+    where: str | None = None
+    """Only passages whose fields pass, such as 'year>=2020 and folder=="contracts"' (docs/filters.md)."""
 
 
 class ReaderOptions(Settings):

@@ -49,10 +49,12 @@ class RAG:
         *,
         method: SearchMethod = "hybrid",
         reranker: Reranker | None = None,
+        where: str | None = None,
         notes: Sequence[str] = (),
     ) -> None:
         """Combine parts that are already open; most callers want `from_index`."""
-        self._index, self.readers, self.method, self.reranker = index, readers, method, reranker
+        self._index, self.readers, self.method = index, readers, method
+        self.reranker, self.where = reranker, where
         self.notes = list(notes)
         """One line each: what the user should know about these models."""
 
@@ -63,6 +65,7 @@ class RAG:
         *,
         method: SearchMethod = "hybrid",
         rerank: str = RERANK,
+        where: str | None = None,
         model: str = DEFAULT_MODEL,
         attention_strategy: AttentionStrategy = "auto",
         cache_size: float = 4.0,
@@ -81,6 +84,7 @@ class RAG:
             method: how `ask` searches; `bm25` loads no embedder.
             rerank: `none`, or what reorders the first hits: the name, folder or Hub id of a cross-encoder, or the URL
                 of a rerank API.
+            where: the only passages to search, as an expression of their fields (`docs/filters.md`); None: all.
             model: decoder or CEPE reader: a registered name, a folder or a Hub id; behind an API, `openai:NAME` or
                 `ollama:NAME`, which reads as `full`.
             attention_strategy: `project`, `cached`, `latent`, or `auto` for the cheapest.
@@ -102,11 +106,12 @@ class RAG:
         values = {name: value for name, value in locals().items() if name in ModelOptions.model_fields}
         values["dtype"] = "auto" if dtype is None else str(dtype).removeprefix("torch.")
         options = checked(ModelOptions, values)
-        checked(SearchOptions, {"method": method, "rerank": rerank})
+        checked(SearchOptions, {"method": method, "rerank": rerank, "where": where})
         opened = open_index(index, method=method, device=device, dtype=options.dtype)
+        opened.retriever.select(where)  # report a mistake before the models load
         reranker = open_reranker(rerank, device)
         readers, notes = open_readers(options)
-        return cls(opened, readers, method=method, reranker=reranker, notes=notes)
+        return cls(opened, readers, method=method, reranker=reranker, where=where, notes=notes)
 
     @property
     def retriever(self) -> Retriever:
@@ -121,6 +126,7 @@ class RAG:
         k: int = 60,
         method: SearchMethod | None = None,
         rerank: str | None = None,
+        where: str | None = None,
         reader: ReaderName | None = None,
         prompt_passages: int = 10,
         attention_shares: bool = False,
@@ -137,6 +143,7 @@ class RAG:
             k: passages to retrieve and read (K).
             method: `dense`, `bm25` or `hybrid`; None: as given to `from_index`.
             rerank: as for `from_index`; None: as given to it.
+            where: search only passages whose fields pass this too, besides the filter given to `from_index`.
             reader: `cepe`, or `full`, the plain decoder with all k passages in its prompt; None: the model's own.
             prompt_passages: how many passages, best first, also stand in the decoder's prompt.
             attention_shares: report each passage's share of the attention in the answer.
@@ -152,7 +159,7 @@ class RAG:
             {"reader": reader, "prompt_passages": prompt_passages, "attention_shares": attention_shares},
         )
         start = time.perf_counter()
-        hits = self.retrieve(question, history=history, k=k, method=method, rerank=rerank)
+        hits = self.retrieve(question, history=history, k=k, method=method, rerank=rerank, where=where)
         took = time.perf_counter() - start
         answer = self.read(
             question, hits, history=history, options=options, sampling=sampling, on_text=on_text, cancel=cancel
@@ -169,18 +176,22 @@ class RAG:
         k: int = 60,
         method: SearchMethod | None = None,
         rerank: str | None = None,
+        where: str | None = None,
     ) -> SearchResults[Hit]:
         """The k best passages for a question, best first; arguments and errors as `ask`."""
         given = {} if rerank is None else {"rerank": rerank}
-        options = checked(SearchOptions, {"k": k, "method": method or self.method, **given})
+        options = checked(SearchOptions, {"k": k, "method": method or self.method, "where": where, **given})
         reranker = open_reranker(options.rerank) if given else self.reranker
         retriever = self.retriever
+        selected = retriever.select(self.where, options.where)
         queries = search_queries(question_text(question), history)
         hits = search_reranked(
-            lambda k: retriever.search_all(queries, k, options.method), queries[0], options.k, reranker
+            lambda k: retriever.search_all(queries, k, options.method, selected), queries[0], options.k, reranker
         )
-        if len(hits) < k and k > len(retriever.index):
-            hits.notes.append(f"k is {k}, but the index has {len(retriever.index)} passages; all of them are read")
+        number = len(retriever.index) if selected is None else int(selected.sum())
+        if len(hits) < k and k > number:
+            have = f"the index has {number} passages" if selected is None else f"{number} passages pass the filter"
+            hits.notes.append(f"k is {k}, but {have}; all of them are read")
         return hits
 
     @report_oom()

@@ -183,3 +183,29 @@ def test_a_reranker_is_opened_by_name(folder: Path, models: ModelOptions, tmp_pa
         assert first.rerank_score >= second.rerank_score  # type: ignore[operator]
     with pytest.raises(ConfigError, match=r"^rerank: "):
         rag.retrieve("snow", rerank="")
+
+
+def test_filters_restrict_what_is_read(rag: RAG, folder: Path) -> None:
+    where = 'document in ["doc1", "doc2"]'
+    hits = rag.retrieve("snow sunlight", k=3, where=where)
+    assert texts(hits) == [TEXTS[1]]
+    assert hits.notes == ["k is 3, but 2 passages pass the filter; all of them are read"]
+    answer = rag.ask("snow sunlight", k=1, where=where, sampling=SHORT)
+    assert texts(answer.hits) == [TEXTS[1]]
+    follow_up = rag.retrieve(
+        "And the sea?", history=[Message("user", "snow"), Message("assistant", "white")], where=where
+    )
+    assert texts(follow_up) == [TEXTS[2]]
+
+
+def test_a_filter_of_all_questions_cannot_be_widened(rag: RAG, folder: Path) -> None:
+    restricted = RAG(open_index(folder, method="bm25"), rag.readers, method="bm25", where='document == "doc1"')
+    assert texts(restricted.retrieve("sunlight", k=3)) == [TEXTS[1]]
+    assert texts(restricted.retrieve("sunlight", k=3, where='document == "doc0"')) == []
+    with pytest.raises(ConfigError, match="cannot read"):
+        restricted.retrieve("sunlight", k=3, where='document == "doc0") or (document == "doc0"')
+
+
+def test_a_mistaken_filter_is_reported_before_models_load(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="no field 'year'"):
+        RAG.from_index(folder, method="bm25", where="year > 2020", model="no such model")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from ragx.cli.options import IndexFolder, Offline, Rerank, with_settings
+from ragx.cli.options import IndexFolder, Offline, Rerank, Where, with_settings
 from ragx.cli.setup import open_search
 from ragx.config import RERANK, ModelOptions, SearchOptions
 from ragx.errors import ConfigError, RagxError
@@ -49,6 +49,7 @@ def mcp(
     index: IndexFolder = None,
     method: Annotated[SearchMethod, typer.Option(help="dense, bm25, or hybrid: both, fused.")] = "hybrid",
     rerank: Rerank = RERANK,
+    where: Where = None,
     offline: Offline = False,
 ) -> None:
     """Offer `search` and `ask` to agents over stdio (Model Context Protocol); models load when a tool needs them."""
@@ -59,7 +60,7 @@ def mcp(
     from ragx.index import read_manifest
     from ragx.index.names import index_folder
 
-    checked(SearchOptions, {"method": method, "rerank": rerank})
+    checked(SearchOptions, {"method": method, "rerank": rerank, "where": where})
     read_manifest(index_folder(index))  # report a bad index now
     with ExitStack() as stack:
         loading = threading.RLock()
@@ -81,12 +82,14 @@ def mcp(
             readers, notes = open_readers(models)
             for note in notes:
                 notice(note)
-            return stack.enter_context(RAG(current(), readers, method=method, reranker=reranker(), notes=notes))
+            return stack.enter_context(
+                RAG(current(), readers, method=method, reranker=reranker(), where=where, notes=notes)
+            )
 
         def searching() -> RAG:
             from ragx.rag import RAG
 
-            return RAG(current(), {}, method=method, reranker=reranker())
+            return RAG(current(), {}, method=method, reranker=reranker(), where=where)
 
         create_server(searching, answering).run("stdio")
 
@@ -127,16 +130,21 @@ def create_server(searching: Callable[[], RAG], answering: Callable[[], RAG]) ->
             raise ToolError(str(error)) from None
 
     @server.tool()
-    async def search(query: str, k: int = 10) -> list[Hit]:
-        """Find the k passages of the index that match a query best, best first."""
-        return await in_thread(lambda: searching().retrieve(query, k=k))
+    async def search(query: str, k: int = 10, where: str | None = None) -> list[Hit]:
+        """Find the k passages of the index that match a query best, best first.
+
+        `where` restricts the search to passages whose fields pass, as in: year >= 2020 and folder == "contracts".
+        Comparisons, `in`, `like` (globs), `and`, `or`, `not`; texts in quotes, dates as 2024-01-31. A wrong field is
+        answered with the fields there are.
+        """
+        return await in_thread(lambda: searching().retrieve(query, k=k, where=where))
 
     @server.tool()
-    async def ask(question: str, k: int = 60) -> AskResult:
-        """Answer a question from the k best passages of the index, citing verbatim spans of them."""
+    async def ask(question: str, k: int = 60, where: str | None = None) -> AskResult:
+        """Answer a question from the k best passages of the index, citing verbatim spans; `where` as for `search`."""
         cancel = threading.Event()
         try:
-            answer = await in_thread(lambda: answering().ask(question, k=k, cancel=cancel))
+            answer = await in_thread(lambda: answering().ask(question, k=k, where=where, cancel=cancel))
         finally:
             cancel.set()  # also when the agent cancels the call
         return AskResult(answer.text, answer.citations, answer.notes)

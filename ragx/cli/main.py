@@ -121,7 +121,7 @@ def ask(
     if as_json:
         print(render.answer_json(question, answer))
     else:
-        print(f"\n\n{render.sources(answer)}")
+        print(f"\n\n{render.sources(answer, lambda passage: rag.retriever.named_fields(passage, search.where))}")
         if reader_options.attention_shares:
             print(f"\n{render.attention_shares(answer)}")
     for note in answer.notes:
@@ -151,8 +151,9 @@ def search(
     text = question_text(question)
     with connected(engine, address):
         retriever = open_search(index, device, dtype, method=options.method, engine=engine).retriever
+        selected = retriever.select(options.where)
         hits = search_reranked(
-            lambda k: retriever.search(text, k, options.method),
+            lambda k: retriever.search(text, k, options.method, selected),
             text,
             options.k,
             open_reranker(options.rerank, device),
@@ -162,7 +163,7 @@ def search(
     if as_json:
         print(render.hits_json(question, hits))
     elif hits:
-        print(render.hit_list(hits))
+        print(render.hit_list(hits, lambda passage: retriever.named_fields(passage, options.where)))
     else:
         notice("no passage matches")
 

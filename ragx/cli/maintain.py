@@ -115,6 +115,22 @@ def index_info(index: IndexFolder = None, as_json: Json = False) -> None:
     print(render.report(info))
 
 
+@app.command("fields")
+def index_fields(index: IndexFolder = None, as_json: Json = False) -> None:
+    """List the fields that filters (`--where`) can name, with examples of their values."""
+    from ragx.cli import render
+    from ragx.index import Index
+    from ragx.index.names import default_index
+    from ragx.retrieval.filters.fields import Fields
+
+    with waiting("reading …"):
+        fields = Fields(Index.open(index or default_index())).summaries()
+    if as_json:
+        print(json.dumps(fields, indent=2))
+        return
+    print("\n".join(render.field_line(name, summary) for name, summary in fields.items()))
+
+
 @app.command("list")
 def index_list(as_json: Json = False) -> None:
     """List the named indexes."""

@@ -53,6 +53,7 @@ Dtype = Annotated[
 Engine = Annotated[EngineName, typer.Option(help="local, or ray to use a Ray cluster (docs/ray.md).")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster: auto or HOST:PORT. Default: a new local one.")]
 Rerank = Annotated[str, typer.Option(help=SearchOptions.model_fields["rerank"].description)]
+Where = Annotated[str | None, typer.Option(help=SearchOptions.model_fields["where"].description)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 _SHORT = {"k": "-k"}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ragx.types import Answer, Citation, Hit, place
+from ragx.corpus.document import one_line
+from ragx.types import Answer, Citation, Hit, Passage, place
 from ragx.util.terminal import plain
 from ragx.util.text import counted
 
@@ -22,11 +23,17 @@ if TYPE_CHECKING:
 _WIDTH = 100
 
 
-def sources(answer: Answer) -> str:
-    """The numbered sources under an answer."""
+def _no_fields(_: Passage) -> Mapping[str, object]:
+    return {}
+
+
+def sources(answer: Answer, fields: Callable[[Passage], Mapping[str, object]] = _no_fields) -> str:
+    """The numbered sources under an answer; `fields`: those of a passage to show."""
     if not answer.citations:
         return f"Sources: none of the {len(answer.hits)} passages read supports this answer."
-    return "\n".join(["Sources:", *(_source(citation) for citation in answer.citations)])
+    passages = {hit.passage.id: hit.passage for hit in answer.hits}
+    cited = ((citation, fields(passages[citation.passage_id])) for citation in answer.citations)
+    return "\n".join(["Sources:", *(_source(citation, shown) for citation, shown in cited)])
 
 
 def attention_shares(answer: Answer) -> str:
@@ -41,14 +48,15 @@ def attention_shares(answer: Answer) -> str:
     return "\n".join(["Attention:", *map(plain, lines)])
 
 
-def hit_list(hits: Sequence[Hit]) -> str:
-    """Search results, best first."""
+def hit_list(hits: Sequence[Hit], fields: Callable[[Passage], Mapping[str, object]] = _no_fields) -> str:
+    """Search results, best first; `fields`: those of a passage to show."""
     lines = []
     for rank, hit in enumerate(hits, start=1):
         passage = hit.passage
         reranked = "" if hit.rerank_score is None else f"; {plain(hit.reranker or '')} {hit.rerank_score:.4f}"
         lines.append(f"{rank:>3}. {plain(passage.title or passage.document)}  (score {hit.score:.4f}{reranked})")
         lines.append(f"     {plain(passage.source)}, {place(passage)}")
+        lines += _fields(fields(passage))
         lines.append(_quote(passage.text))
     return "\n".join(lines)
 
@@ -65,10 +73,13 @@ def timings(answer: Answer) -> str:
 
 def answer_json(question: str, answer: Answer) -> str:
     """One JSON object; non-ASCII characters are escaped, so it is safe on any terminal."""
+    metadata = {hit.passage.id: _metadata(hit.passage) for hit in answer.hits}
     values = {
         "question": question,
         "answer": answer.text,
-        "citations": [asdict(citation) for citation in answer.citations],
+        "citations": [
+            {**asdict(citation), "metadata": metadata.get(citation.passage_id, {})} for citation in answer.citations
+        ],
         "hits": [_hit(hit) for hit in answer.hits],
         "timings": asdict(answer.timings),
         "tokens_per_second": answer.timings.tokens_per_second,
@@ -116,6 +127,12 @@ def index_line(info: Mapping[str, object]) -> str:
     return f"{info['name']:<16} {plain(str(content))}  ({plain(str(info['folder']))})"
 
 
+def field_line(name: str, summary: Mapping[str, Any]) -> str:
+    """A field of an index: its name, the number of passages that have it, and examples of its values."""
+    examples = one_line(", ".join(json.dumps(value, ensure_ascii=False) for value in summary["examples"]), 80)
+    return plain(f"{name:<16} {counted(summary['passages'], 'passage'):>18}  {'/'.join(summary['types'])}: {examples}")
+
+
 def document_lines(document: IndexedDocument) -> str:
     """A document: its id, number of passages, title and source, and its metadata if any."""
     origin = ", ".join(filter(None, (document.title, document.source)))
@@ -131,13 +148,25 @@ def skipped_line(skipped: Skipped) -> str:
 
 
 def _hit(hit: Hit) -> dict[str, object]:
-    return {**asdict(hit.passage), "score": hit.score, "rerank_score": hit.rerank_score, "reranker": hit.reranker}
+    scores = {"score": hit.score, "rerank_score": hit.rerank_score, "reranker": hit.reranker}
+    return {**asdict(hit.passage), "metadata": _metadata(hit.passage), **scores}
 
 
-def _source(citation: Citation) -> str:
+def _metadata(passage: Passage) -> object:
+    return json.loads(passage.metadata) if passage.metadata else {}
+
+
+def _fields(values: Mapping[str, object]) -> list[str]:
+    shown = "; ".join(
+        f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}" for name, value in values.items()
+    )
+    return [f"     {plain(one_line(shown, _WIDTH))}"] if shown else []
+
+
+def _source(citation: Citation, fields: Mapping[str, object]) -> str:
     head = f"[{citation.number}] {plain(citation.title or citation.document)}  (score {citation.score:.2f})"
     location = f"     {plain(citation.source)}, {place(citation)}"
-    return "\n".join([head, location, _quote(citation.text)])
+    return "\n".join([head, location, *_fields(fields), _quote(citation.text)])
 
 
 def _quote(text: str) -> str:

@@ -25,7 +25,7 @@ def opened_rag(
     engine: str = "local",
     address: str | None = None,
 ) -> Iterator[RAG]:
-    """Open an index and load its models, showing progress; close them at the end.
+    """Open an index and load its models, showing progress; close them at the end. `where`: as of `RAG.from_index`.
 
     Raises:
         IndexFolderError, ModelError, ConfigError: as `RAG.from_index`.
@@ -39,11 +39,12 @@ def opened_rag(
     with connected(engine, address):
         with waiting("loading models …"):
             current = open_search(index, models.device, models.dtype, method=search.method, engine=engine)
+            current.retriever.select(search.where)  # report a mistake before the models load
             reranker = open_reranker(search.rerank, models.device)
             readers, notes = open_readers(models)
         for note in notes:
             notice(note)
-        with RAG(current, readers, method=search.method, reranker=reranker, notes=notes) as rag:
+        with RAG(current, readers, method=search.method, where=search.where, reranker=reranker, notes=notes) as rag:
             yield rag
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from codecs import getincrementaldecoder
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 from ragx.corpus.fields import id_field, text_field
@@ -120,6 +120,14 @@ def format_of(path: Path, *, look_inside: bool = False) -> Format | None:
     if suffix in _BY_SUFFIX:
         return _BY_SUFFIX[suffix]
     return (named or "text") if (look_inside or named) and b"\0" not in head and _is_utf8(head) else None
+
+
+def format_by_name(path: PurePath) -> tuple[Format | None, str]:
+    """The format that a file's name alone tells, and the suffix without its dot; both of what is compressed."""
+    if path.suffix.lower() in COMPRESSED:
+        path = path.with_suffix("")
+    suffix = path.suffix.lower()
+    return _BY_SUFFIX.get(suffix) or _BY_NAME.get(path.stem.lower()), suffix.removeprefix(".")
 
 
 def _is_named(path: Path) -> bool:

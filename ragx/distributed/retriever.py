@@ -14,7 +14,7 @@ from ragx.distributed.cluster import node, raise_worker_errors, workers
 from ragx.errors import IndexFolderError, RagxError
 from ragx.index import Index
 from ragx.retrieval import Retriever
-from ragx.retrieval.retriever import Ranking, SearchResults, best_of, search_shard
+from ragx.retrieval.retriever import Ranking, SearchResults, best_of, part_of, search_shard
 from ragx.types import Embedder
 
 TIMEOUT = 30.0
@@ -70,9 +70,14 @@ class RayRetriever(Retriever):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def nearest(self, vector: np.ndarray, k: int, rerank: int | None = None) -> SearchResults[tuple[int, float]]:
+    def nearest(
+        self, vector: np.ndarray, k: int, rerank: int | None = None, selected: np.ndarray | None = None
+    ) -> SearchResults[tuple[int, float]]:
         """As `Retriever.nearest`, for the shards whose actors answer."""
-        calls = [actor.nearest.remote(vector, k, self.rerank(rerank)) for actor in self._actors]
+        calls = []
+        for actor, shards in zip(self._actors, self._actor_shards, strict=True):
+            parts = [part_of(self.index.shards[number], selected) for number in shards]
+            calls.append(actor.nearest.remote(vector, k, self.rerank(rerank), parts))
         if calls:
             ray.wait(calls, num_returns=len(calls), timeout=self.timeout)
         ranking: Ranking = []
@@ -105,8 +110,10 @@ class _ShardActor:
     def manifest(self) -> str:
         return self.index.manifest.model_dump_json()
 
-    def nearest(self, vector: np.ndarray, k: int, rerank: int) -> Ranking:
-        return best_of([search_shard(self.index.shards[number], vector, k, rerank) for number in self.numbers], k)
+    def nearest(self, vector: np.ndarray, k: int, rerank: int, selected: list[np.ndarray | None]) -> Ranking:
+        shards = [self.index.shards[number] for number in self.numbers]
+        parts = zip(shards, selected, strict=True)
+        return best_of([search_shard(shard, vector, k, rerank, selected=part) for shard, part in parts], k)
 
 
 _ACTOR: Any = ray.remote(max_restarts=-1, scheduling_strategy="SPREAD")(_ShardActor)

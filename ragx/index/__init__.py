@@ -11,7 +11,8 @@ maintain.py   verify, repair, compact, collect garbage, remove
 integrity.py  compare files with the manifest
 passages.py   passages as Arrow files
 vectors.py    stored vectors: float32, float16, int8
-dense.py      FAISS: one index per shard, exact re-scoring
+dense.py      FAISS: one index per shard
+nearest.py    search a shard: FAISS's candidates, exact scores
 faiss_gpu.py  FAISS indexes on GPUs
 lexical.py    BM25 over all shards, by tantivy
 manifest.py   manifest.json: the contents of a generation

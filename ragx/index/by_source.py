@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ragx.index.index import Index
-from ragx.index.passages import all_passages
+from ragx.index.passages import all_passages, numbered
 from ragx.types import Passage
 
 
@@ -22,8 +22,9 @@ class BySource:
         self._spans: dict[str, tuple[int, int]] = {}
         if not len(self._rows):
             return
-        names, sources = _numbered(index, "source")
-        _, documents = _numbered(index, "document")
+        tables = [shard.passages for shard in index.shards]
+        names, sources = numbered(tables, "source")
+        _, documents = numbered(tables, "document")
         positions = np.concatenate([shard.passages["position"].to_numpy() for shard in index.shards])
         order = np.lexsort([column[self._rows] for column in (positions, documents, sources)])
         self._rows = self._rows[order]
@@ -42,13 +43,3 @@ class BySource:
             shard = self._shards[shards[start]]
             # `slice`, because `take` copies the column
             yield from all_passages(shard.passages.slice(int(rows[start]) - shard.offset, end - start))
-
-
-def _numbered(index: Index, name: str) -> tuple[list[str], np.ndarray]:
-    """The distinct values of a column, and the number of each row's value, (n,)."""
-    import pyarrow as pa
-
-    chunks = [chunk for shard in index.shards for chunk in shard.passages[name].chunks]
-    numbered = pa.chunked_array(chunks, pa.large_string()).dictionary_encode().unify_dictionaries()
-    numbers = np.concatenate([chunk.indices.to_numpy() for chunk in numbered.chunks])
-    return numbered.chunk(0).dictionary.to_pylist(), numbers

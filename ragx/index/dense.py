@@ -18,21 +18,14 @@ import numpy as np
 
 from ragx.config import IndexSettings, Search
 from ragx.errors import ConfigError
-from ragx.index.faiss_gpu import GpuIndex
 from ragx.index.vectors import VectorFormat, as_float32
 from ragx.util.files import durable_file
 
 if TYPE_CHECKING:
     import faiss
 
-SPARE = 16
-"""Candidates fetched from `Flat` beyond k, for ties."""
 IVF_PROBE_SHARE = 1 / 16
 """Default share of an IVF index's lists that a search visits; at least 16 lists."""
-ROUNDING = 1e-5
-"""Limit of FAISS's float32 rounding error in an inner product, relative to the norms of the two vectors."""
-GPU_ROUNDING = 1e-3
-"""The same on a GPU, which rounds vectors to 11 bits when it multiplies them as float16 or TF32."""
 IVF_PQ_TABLE = 256
 """Maximum size of a table that FAISS may make when it reads IVF-PQ, in multiples of the centroids' size."""
 BATCH_ROWS = 8192
@@ -201,61 +194,6 @@ def set_search(index: faiss.Index, search: Search) -> None:
         ivf.nprobe = min(ivf.nlist, search.nprobe or max(16, int(ivf.nlist * IVF_PROBE_SHARE)))
     if hasattr(core, "hnsw"):
         core.hnsw.efSearch = search.ef_search
-
-
-def nearest(
-    index: faiss.Index,
-    vectors: np.ndarray,
-    question: np.ndarray,
-    k: int,
-    live: np.ndarray | None = None,
-    *,
-    rerank: int,
-    gpu: GpuIndex | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The k rows with the greatest inner products, best first, ties by row.
-
-    Args:
-        index: the shard's FAISS index.
-        vectors: the shard's stored vectors.
-        question: (d,) float32.
-        k: number of rows; fewer are found in a smaller shard, or by some approximate indexes.
-        live: (n,) bool, the rows to search; None: all.
-        rerank: candidates of an approximate index, in multiples of k, whose scores are recomputed from the vectors;
-            0: k candidates, with the index's own scores.
-        gpu: searched instead of `index`.
-
-    Returns:
-        Rows (k,) int64 and scores (k,) float64.
-    """
-    exact = is_exact(index, vectors)
-    rounding = ROUNDING if gpu is None else GPU_ROUNDING
-    fetch = k + SPARE if exact else max(rerank, 1) * k
-    while True:
-        fetch = min(fetch, index.ntotal)
-        approximate, found = (gpu or index).search(question[None], fetch)
-        rows = found[0][found[0] >= 0]
-        exhausted = fetch == index.ntotal or len(rows) < fetch
-        approximate = approximate[0, : len(rows)]
-        alive = slice(None) if live is None else live[rows]
-        worst, rows = approximate[-1:], rows[alive]
-        if exact or rerank:
-            candidates = as_float32(vectors[rows]).astype(np.float64)
-            scores = (candidates * question).sum(axis=1)
-        else:
-            scores = approximate[alive].astype(np.float64)
-        best = np.lexsort((rows, -scores))[:k]
-        if exhausted:
-            break
-        if len(best) == k:
-            if not exact:
-                break
-            # other rows score below FAISS's worst candidate, up to rounding: could one still be among the best k?
-            error = rounding * float(np.linalg.norm(question) * np.linalg.norm(candidates, axis=1).max())
-            if scores[best[-1]] > worst[0] + error:
-                break
-        fetch *= 4
-    return rows[best], scores[best]
 
 
 def is_exact(index: faiss.Index, vectors: np.ndarray) -> bool:

@@ -8,6 +8,7 @@ documents as deleted, so its cost depends only on the size of the change.
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import unicodedata
@@ -32,6 +33,10 @@ HEAP = 128_000_000
 META = "meta.json"
 _EXTRA_HITS = 32
 """Documents fetched beyond k, to sort ties at the end by row."""
+_LISTED_ROWS = 5000
+"""Rows up to which a search of some rows lists them to tantivy; otherwise it leaves the others out of more hits."""
+_MAX_SPREAD = 50_000
+"""Hits up to which that is the faster way."""
 _NO_STOP_WORDS = {"arabic", "greek", "romanian", "tamil", "turkish"}
 """Languages with a stemmer but no stop words in tantivy."""
 _UNSPACED = re.compile(
@@ -137,25 +142,48 @@ class Lexical:
         """Number of documents that are not deleted."""
         return int(self._searcher.num_docs)
 
-    def best(self, question: str, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def best(self, question: str, k: int, wanted: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Rows and scores, at most (k,), of the documents with the highest scores, best first, ties by row.
 
         Documents without a word of the question do not match, so a question with only stop words has no match.
+        `wanted`: the rows to search, (rows,) bool; None: all. Scores are those of a search of all.
 
         Raises:
             LexicalError: the index is damaged.
         """
         with _tantivy():
-            query = self._query(question)
-            limit = k + _EXTRA_HITS
-            hits = self._searcher.search(query, limit, count=False).hits
-            while len(hits) == limit and hits[-1][0] == hits[k - 1][0]:
-                limit *= 4
+            query, limit = self._query(question), k + _EXTRA_HITS
+            if wanted is not None:
+                number = int(np.count_nonzero(wanted))
+                spread = math.ceil(1.25 * limit * len(wanted) / max(1, number))  # hits that hold as many wanted ones
+                if number <= _LISTED_ROWS or spread > _MAX_SPREAD:
+                    query, wanted = self._among(query, wanted), None
+                else:
+                    limit = spread
+            while True:
                 hits = self._searcher.search(query, limit, count=False).hits
-            scores = np.array([score for score, _ in hits], np.float32)
-            rows = np.array(self._searcher.fast_field_values("row", [place for _, place in hits]), np.int64)
+                scores = np.array([score for score, _ in hits], np.float32)
+                rows = np.array(self._searcher.fast_field_values("row", [place for _, place in hits]), np.int64)
+                worst = scores[-1:]
+                if wanted is not None:
+                    scores, rows = scores[wanted[rows]], rows[wanted[rows]]
+                if len(hits) < limit or (len(scores) >= k and scores[k - 1] > worst):
+                    break
+                if wanted is not None and len(scores) < k:
+                    query, wanted, limit = self._among(query, wanted), None, k + _EXTRA_HITS
+                else:
+                    limit *= 4  # documents of the same score as the last may be missing
         best = np.lexsort((rows, -scores))[:k]
         return rows[best], scores[best]
+
+    def _among(self, query: tantivy.Query, wanted: np.ndarray) -> tantivy.Query:
+        """The query among these rows alone, (rows,) bool; slow for many."""
+        import tantivy
+
+        rows = tantivy.Query.term_set_query(self._schema, "row", np.flatnonzero(wanted).tolist())
+        return tantivy.Query.boolean_query(
+            [(tantivy.Occur.Must, query), (tantivy.Occur.Must, tantivy.Query.const_score_query(rows, 0.0))]
+        )
 
     def _query(self, question: str) -> tantivy.Query:
         """Match any word of the question, weighted by its frequency there; not tantivy's query language."""

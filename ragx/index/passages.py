@@ -11,6 +11,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ragx.errors import REPAIR_ADVICE, CorpusError, IndexFolderError
 from ragx.types import Passage
 from ragx.util.files import durable_file
@@ -115,6 +117,23 @@ def all_passages(table: pa.Table) -> Iterator[Passage]:
 def column(table: pa.Table, name: str) -> pa.ChunkedArray:
     """One field of all passages."""
     return _checked(table.select([name]))[name]
+
+
+def numbered(tables: Sequence[pa.Table], name: str) -> tuple[list[Any], np.ndarray]:
+    """The distinct values of a field in all these tables, and the number of each passage's value, (n,)."""
+    import pyarrow as pa
+
+    kind = _schema().field(name).type
+    chunks: list[pa.Array] = [pa.array([], kind)]
+    for table in tables:
+        if name in table.schema.names:
+            chunks += column(table, name).chunks
+        else:  # of an old format
+            chunks.append(pa.repeat(pa.scalar(0 if kind == pa.int64() else "", kind), len(table)))
+    encoded = pa.chunked_array(chunks, kind).dictionary_encode().unify_dictionaries()
+    return encoded.chunk(0).dictionary.to_pylist(), np.concatenate(
+        [chunk.indices.to_numpy() for chunk in encoded.chunks]
+    )
 
 
 def passages_at(table: pa.Table, rows: Sequence[int]) -> Iterator[Passage]:

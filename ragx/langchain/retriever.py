@@ -41,6 +41,8 @@ class RagxRetriever(BaseRetriever):
     """`dense`, `bm25`, or both fused by reciprocal rank."""
     rerank: Annotated[str, Field(min_length=1)] = RERANK
     """What reorders the first hits: `none`, a cross-encoder (name, folder or Hub id) or the URL of a rerank API."""
+    where: str | None = None
+    """Only documents whose fields pass, such as `year>=2020` (docs/filters.md); a call may override it."""
     device: str | None = None
     """A torch device for embedder and reranker; None: a GPU where there is one."""
     dtype: str | None = None
@@ -49,24 +51,40 @@ class RagxRetriever(BaseRetriever):
     _current: CurrentIndex | None = PrivateAttr(default=None)
 
     def _get_relevant_documents(
-        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
+        self,
+        query: str,
+        *,
+        run_manager: CallbackManagerForRetrieverRun,
+        k: int | None = None,
+        where: str | None = None,
     ) -> list[Document]:
         k = self.k if k is None else k
         query = question_text(query)
         if self._current is None:
             self._current = CurrentIndex(Path(self.index), lambda index: Retriever(index, self._embedder(index)))
         retriever = self._current.retriever
+        selected = retriever.select(self.where if where is None else where)
         hits = search_reranked(
-            lambda k: retriever.search(query, k, self.method), query, k, open_reranker(self.rerank, self.device)
+            lambda k: retriever.search(query, k, self.method, selected),
+            query,
+            k,
+            open_reranker(self.rerank, self.device),
         )
         for note in hits.notes:
             notice(note)
         return [to_document(hit.passage) for hit in hits]
 
     async def _aget_relevant_documents(
-        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int | None = None
+        self,
+        query: str,
+        *,
+        run_manager: AsyncCallbackManagerForRetrieverRun,
+        k: int | None = None,
+        where: str | None = None,
     ) -> list[Document]:
-        return await run_in_executor(None, self._get_relevant_documents, query, run_manager=run_manager.get_sync(), k=k)
+        return await run_in_executor(
+            None, self._get_relevant_documents, query, run_manager=run_manager.get_sync(), k=k, where=where
+        )
 
     def _embedder(self, index: Index) -> Embedder | None:
         if self.method == "bm25":

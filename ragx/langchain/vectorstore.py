@@ -22,13 +22,13 @@ from ragx.errors import ConfigError
 from ragx.index import read_manifest, update_index
 from ragx.langchain.documents import to_document, to_passage
 from ragx.langchain.embeddings import RagxEmbeddings, as_embedder
-from ragx.langchain.filters import metadata_test
+from ragx.langchain.filters import metadata_condition
 from ragx.retrieval import CurrentIndex, Retriever
 from ragx.types import Embedder
 from ragx.util.text import without_surrogates
 
 Filter: TypeAlias = Mapping[str, Any] | Callable[[Document], bool]
-"""Conditions on the metadata (`metadata_test`), or a predicate on documents."""
+"""Conditions on the metadata (`metadata_condition`), or a predicate on documents."""
 
 
 class RagxVectorStore(VectorStore):
@@ -239,16 +239,18 @@ class RagxVectorStore(VectorStore):
         """The k documents nearest to a question or vector that pass the filter, their scores and vectors."""
         if k < 1:
             raise ConfigError(f"k must be a positive integer, got {k}")
-        passes = _predicate(filter)
+        condition = metadata_condition(filter) if filter and not callable(filter) else None
         if not self._exists():
             return []
         retriever = self._current.retriever
-        retriever.index.check_embedder(self._embedder)
+        index = retriever.index
+        index.check_embedder(self._embedder)
+        selected = None if condition is None else retriever.fields.mask(condition, repr(filter))
         found: list[tuple[Document, float, np.ndarray]] = []
-        for row, score in _nearest_rows(retriever, self._vector(query), k):
-            document = to_document(retriever.index.passage(row))
-            if passes(document):
-                found.append((document, score, retriever.index.vector(row)))
+        for row, score in _nearest_rows(retriever, self._vector(query), k, selected):
+            document = to_document(index.passage(row))
+            if not callable(filter) or filter(document):
+                found.append((document, score, index.vector(row)))
                 if len(found) == k:
                     break
         return found
@@ -264,11 +266,13 @@ class RagxVectorStore(VectorStore):
         return (self.folder / "CURRENT").exists()
 
 
-def _nearest_rows(retriever: Retriever, vector: np.ndarray, k: int) -> Iterator[tuple[int, float]]:
-    """All rows and their scores by distance to a vector, best first, fetched in growing batches."""
+def _nearest_rows(
+    retriever: Retriever, vector: np.ndarray, k: int, selected: np.ndarray | None
+) -> Iterator[tuple[int, float]]:
+    """The selected rows and their scores by distance to a vector, best first, fetched in growing batches."""
     seen: set[int] = set()
     while True:
-        ranking = retriever.nearest(vector, k)
+        ranking = retriever.nearest(vector, k, selected=selected)
         yield from ((row, score) for row, score in ranking if row not in seen)
         if len(ranking) < k:
             return
@@ -280,10 +284,3 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
     """Cosine similarity of two vectors (d,); 0 if one is zero."""
     lengths = float(np.linalg.norm(a)) * float(np.linalg.norm(b))
     return min(max(float(a @ b) / lengths, -1.0), 1.0) if lengths else 0.0
-
-
-def _predicate(filter: Filter | None) -> Callable[[Document], bool]:
-    if callable(filter):
-        return filter
-    test = metadata_test({} if filter is None else filter)
-    return lambda document: test(document.metadata)

@@ -9,6 +9,7 @@ tokenizer.py             read control strings in a text as plain text
 retriever.py             Retriever: dense, BM25 or both, fused
 current.py               CurrentIndex: the newest generation, reopened when another is published
 tuning.py                search settings from measured recall and latency
+filters/                 which passages a search considers
 repeats.py               passages about a text that are not copies of it
 rerankers/               hits in a better order
 """

@@ -12,12 +12,13 @@ import numpy as np
 from ragx.config import SearchOptions
 from ragx.corpus.document import normalise
 from ragx.errors import REPAIR_ADVICE, IndexFolderError
-from ragx.index.dense import nearest
 from ragx.index.faiss_gpu import GpuIndex, copy_to_gpus
 from ragx.index.index import Index, Shard
 from ragx.index.lexical import LexicalError
 from ragx.index.manifest import LEXICAL
-from ragx.types import Embedder, Hit, SearchMethod
+from ragx.index.nearest import nearest
+from ragx.retrieval.filters.fields import Fields
+from ragx.types import Embedder, Hit, Passage, SearchMethod
 from ragx.util.settings import checked
 
 RRF_CONSTANT = 60
@@ -51,16 +52,26 @@ class Retriever:
         """Without an embedder only BM25 can search; `device`: where shards are searched, as of `copy_to_gpus`."""
         self.index = index
         self.embedder = embedder
+        self.fields = Fields(index)
         self._copies = copy_to_gpus([shard.faiss for shard in index.shards], device)
         self._threads = ThreadPoolExecutor(min(len(index.shards), os.cpu_count() or 1) or 1, "ragx-search")
 
-    def search(self, question: str, k: int, method: SearchMethod = "hybrid") -> SearchResults[Hit]:
+    def search(
+        self, question: str, k: int, method: SearchMethod = "hybrid", selected: np.ndarray | None = None
+    ) -> SearchResults[Hit]:
         """The k best passages for the question, best first; ties come in passage order.
 
         The question is normalised as the text of documents is (Unicode form C).
 
         Fewer when the index is smaller, or when BM25 finds fewer passages with a word of the question. Scores: inner
         product (dense), BM25, or the sum of 1 / (60 + rank) over both (hybrid).
+
+        Args:
+            question: the question.
+            k: how many passages.
+            method: how to search.
+            selected: the rows to search, as `select` gives them; None: all. How rare a word is for BM25 is counted in
+                all passages, whatever is selected.
 
         Raises:
             ConfigError: k is not positive or the method unknown.
@@ -69,40 +80,72 @@ class Retriever:
         question = normalise(question)
         checked(SearchOptions, {"k": k, "method": method})
         depth = max(k, FUSION_DEPTH) if method == "hybrid" else k
-        dense = SearchResults() if method == "bm25" else self._dense(question, depth)
-        words = [] if method == "dense" else self._bm25(question, depth)
+        dense = SearchResults() if method == "bm25" else self._dense(question, depth, selected)
+        words = [] if method == "dense" else self._bm25(question, depth, selected)
         ranking = fuse([dense, words])[:k] if method == "hybrid" else [*dense, *words]
         return SearchResults((Hit(self.index.passage(row), score) for row, score in ranking), dense.unsearched)
 
-    def search_all(self, queries: Sequence[str], k: int, method: SearchMethod = "hybrid") -> SearchResults[Hit]:
+    def search_all(
+        self, queries: Sequence[str], k: int, method: SearchMethod = "hybrid", selected: np.ndarray | None = None
+    ) -> SearchResults[Hit]:
         """The k best passages for several queries, fused by reciprocal rank; for one query as `search`."""
         if len(queries) == 1:
-            return self.search(queries[0], k, method)
-        results = [self.search(query, max(k, FUSION_DEPTH), method) for query in queries]
+            return self.search(queries[0], k, method, selected)
+        results = [self.search(query, max(k, FUSION_DEPTH), method, selected) for query in queries]
         ranking = fuse_results(results, lambda hit: hit.passage.id)[:k]
         return SearchResults((Hit(hit.passage, score) for hit, score in ranking), results[0].unsearched)
 
-    def nearest(self, vector: np.ndarray, k: int, rerank: int | None = None) -> SearchResults[tuple[int, float]]:
+    def select(self, *where: str | None) -> np.ndarray | None:
+        """The rows, (total,) bool, that pass all of these filters (`docs/filters.md`); None: there is no filter.
+
+        Raises:
+            ConfigError: an expression cannot be read, or the index has no field of that name.
+        """
+        selected: np.ndarray | None = None
+        for text in where:
+            if text is not None:
+                from ragx.retrieval.filters.grammar import parse_filter
+
+                condition = parse_filter(text)
+                self.fields.check(condition)
+                mask = self.fields.mask(condition, text)
+                selected = mask if selected is None else selected & mask
+        return selected
+
+    def named_fields(self, passage: Passage, where: str | None) -> dict[str, object]:
+        """The fields of a passage that a filter names."""
+        if where is None:
+            return {}
+        from ragx.retrieval.filters.grammar import parse_filter
+
+        return self.fields.values(passage, parse_filter(where).fields)
+
+    def nearest(
+        self, vector: np.ndarray, k: int, rerank: int | None = None, selected: np.ndarray | None = None
+    ) -> SearchResults[tuple[int, float]]:
         """The k rows with the largest inner product with a vector, (d,) float32; best first, ties by row.
 
         `rerank`: candidates that an approximate index proposes, in multiples of k; None: the index's setting.
+        `selected`: the rows to search, (total,) bool, none of them deleted; None: all.
         """
         multiple = self.rerank(rerank)
-        shards = zip(self.index.shards, self._copies, strict=True)
-        parts = self._threads.map(lambda pair: search_shard(pair[0], vector, k, multiple, pair[1]), shards)
-        return SearchResults(best_of(parts, k))
+
+        def search(shard: Shard, gpu: GpuIndex | None) -> tuple[np.ndarray, np.ndarray]:
+            return search_shard(shard, vector, k, multiple, gpu, part_of(shard, selected))
+
+        return SearchResults(best_of(self._threads.map(search, self.index.shards, self._copies), k))
 
     def rerank(self, wanted: int | None) -> int:
         """`wanted`, or the index's setting if it is None."""
         return self.index.manifest.settings.search.rerank if wanted is None else wanted
 
-    def _dense(self, question: str, k: int) -> SearchResults[tuple[int, float]]:
-        return self.nearest(self._checked_embedder().encode_question(question), k)
+    def _dense(self, question: str, k: int, selected: np.ndarray | None) -> SearchResults[tuple[int, float]]:
+        return self.nearest(self._checked_embedder().encode_question(question), k, selected=selected)
 
-    def _bm25(self, question: str, k: int) -> Ranking:
+    def _bm25(self, question: str, k: int, selected: np.ndarray | None) -> Ranking:
         damaged = f"{self.index.folder / self.index.generation / LEXICAL} is damaged: {REPAIR_ADVICE}"
         try:
-            rows, scores = self.index.lexical.best(question, k)
+            rows, scores = self.index.lexical.best(question, k, selected)
         except LexicalError as error:
             raise IndexFolderError(damaged) from error
         if np.any((rows < 0) | (rows >= self.index.total)):
@@ -116,16 +159,29 @@ class Retriever:
         return self.embedder
 
 
+def part_of(shard: Shard, selected: np.ndarray | None) -> np.ndarray | None:
+    """The rows of a shard, (n,) bool, of rows of its index; None: all."""
+    return None if selected is None else selected[shard.offset : shard.offset + len(shard.vectors)]
+
+
 def search_shard(
-    shard: Shard, vector: np.ndarray, k: int, rerank: int, gpu: GpuIndex | None = None
+    shard: Shard,
+    vector: np.ndarray,
+    k: int,
+    rerank: int,
+    gpu: GpuIndex | None = None,
+    selected: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k rows of a shard with the largest inner product with a vector, (d,): rows in the index and scores, (k,).
+
+    `selected`: the rows of the shard to search, (n,) bool, none of them deleted; None: all.
 
     Raises:
         IndexFolderError: FAISS names a row that does not exist.
     """
+    live = shard.live if selected is None else selected
     try:
-        rows, scores = nearest(shard.faiss, shard.vectors, vector, k, shard.live, rerank=rerank, gpu=gpu)
+        rows, scores = nearest(shard.faiss, shard.vectors, vector, k, live, rerank=rerank, gpu=gpu)
     except IndexError as error:
         raise IndexFolderError(f"{shard.folder / 'faiss.index'} is damaged: {REPAIR_ADVICE}") from error
     return rows + shard.offset, scores

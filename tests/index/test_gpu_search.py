@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from ragx.config import IndexSettings
 from ragx.index import Index, build_index
-from ragx.index.dense import nearest, new_index
+from ragx.index.dense import new_index
 from ragx.index.faiss_gpu import MAX_CANDIDATES, Gpu, GpuIndex, gpu_numbers, place
+from ragx.index.nearest import nearest
 from ragx.retrieval import Retriever
 from tests.helpers.toy_embedders import NumberEmbedder, passages
 

@@ -33,6 +33,7 @@ def ask_with(indexes: Indexes, queue: QuestionQueue) -> Callable[..., Iterator[d
         reader: str | None = None,
         max_new_tokens: int = 256,
         temperature: float = 0.0,
+        where: str | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Answer a question: {"answer": the text so far} as it grows, then the object that `ragx ask --json` prints.
 
@@ -43,6 +44,7 @@ def ask_with(indexes: Indexes, queue: QuestionQueue) -> Callable[..., Iterator[d
             "prompt_passages": prompt_passages,
             "method": method,
             "reader": reader,
+            "where": where,
         }
         text = ""
         try:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from ragx.cli.options import Offline, Rerank, with_settings
+from ragx.cli.options import Offline, Rerank, Where, with_settings
 from ragx.cli.setup import opened_rag
 from ragx.config import RERANK, ModelOptions, SearchOptions
 from ragx.errors import ConfigError
@@ -35,6 +35,7 @@ def chat(
         ),
     ] = None,
     rerank: Rerank = RERANK,
+    where: Where = None,
     host: Annotated[str, typer.Option(help="The address to listen on; one that others reach needs --auth.")] = (
         "127.0.0.1"
     ),
@@ -65,7 +66,7 @@ def chat(
     from ragx_apps.queue import QuestionQueue
 
     with (
-        opened_rag(index, models, checked(SearchOptions, {"rerank": rerank})) as rag,
+        opened_rag(index, models, checked(SearchOptions, {"rerank": rerank, "where": where})) as rag,
         tempfile.TemporaryDirectory(prefix="ragx-chat-") as folder,
     ):
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploaded")

@@ -57,10 +57,10 @@ class Indexes:
         folders = self.folders()
         if name is not None and name not in folders:
             raise ConfigError(f"there is no index {name!r}: choose one of {', '.join(folders)}")
-        return self.open_folder(self.first if name is None else folders[name])
+        return self.open_folder(self.first if name is None else folders[name], self._rag.where)
 
-    def open_folder(self, folder: Path) -> RAG:
-        """An index at a path that no visitor chose, kept open until `close`.
+    def open_folder(self, folder: Path, where: str | None = None) -> RAG:
+        """An index at a path that no visitor chose, kept open until `close`; `where`: as of `RAG.from_index`.
 
         Raises:
             IndexFolderError, ModelError: it cannot be used.
@@ -74,7 +74,7 @@ class Indexes:
                 _ = current.retriever  # errors are raised here
                 rag = self._rag
                 self._opened[folder] = RAG(
-                    current, rag.readers, method=rag.method, reranker=rag.reranker, notes=rag.notes
+                    current, rag.readers, method=rag.method, reranker=rag.reranker, where=where, notes=rag.notes
                 )
             return self._opened[folder]
 

@@ -13,6 +13,7 @@ from ragx.types import Message, ReaderName, SearchMethod
 
 MAX_MESSAGES = 200
 MAX_K = 200
+MAX_FILTER_CHARS = 10_000
 MAX_TEXTS = 2048
 """Inputs of one request for embeddings, as OpenAI allows."""
 
@@ -57,6 +58,8 @@ def _token_limit(value: int) -> int:
 
 TokenLimit = Annotated[int, AfterValidator(_token_limit)]
 Text = Annotated[str, Field(min_length=1)]
+Where = Annotated[str, Field(min_length=1, max_length=MAX_FILTER_CHARS)]
+"""A filter of the passages to search (docs/filters.md), besides the server's own."""
 # one error a list: a large list of a wrong type would have millions
 TokenIds = Annotated[list[Annotated[int, Field(strict=True, ge=0, lt=2**32)]], Field(min_length=1, fail_fast=True)]
 BATCH = Field(min_length=1, max_length=MAX_TEXTS, fail_fast=True)
@@ -77,6 +80,7 @@ class RagxOptions(BaseModel):
     prompt_passages: int | None = Field(default=None, ge=0, le=MAX_K)
     reader: ReaderName | None = None
     method: SearchMethod | None = None
+    where: Where | None = None
 
 
 class AnswerRequest(BaseModel):
@@ -192,3 +196,4 @@ class SearchRequest(BaseModel):
     query: str
     k: int = Field(default=10, ge=1, le=MAX_K)
     method: SearchMethod | None = None
+    where: Where | None = None

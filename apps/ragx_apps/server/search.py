@@ -28,7 +28,10 @@ def search_router(service: Service) -> APIRouter:
 
         def find() -> SearchResults[Hit]:
             retriever = rag.retriever
-            return search_reranked(lambda k: retriever.search(body.query, k, method), body.query, body.k, rag.reranker)
+            selected = retriever.select(rag.where, body.where)
+            return search_reranked(
+                lambda k: retriever.search(body.query, k, method, selected), body.query, body.k, rag.reranker
+            )
 
         hits = await service.run(find)
         service.metrics.searched(hits)

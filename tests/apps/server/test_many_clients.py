@@ -141,6 +141,17 @@ def test_searches_and_answers_are_reranked(rag: RAG) -> None:
         )
 
 
+def test_searches_and_answers_are_filtered(server: Server) -> None:
+    where = 'path == "soil.txt"'
+    found = server.client.post("/v1/search", json={"query": "sunlight", "where": where}).json()["data"]
+    assert [hit["passage"]["document"] for hit in found] == ["soil.txt"]
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "sunlight"}], "ragx": {"where": "year > 2020"}}
+    for path, request in (("/v1/chat/completions", body), ("/v1/search", {"query": "snow", "where": "year > 2020"})):
+        refused = server.client.post(path, json=request)
+        assert refused.status_code == 400
+        assert "no field 'year'" in refused.json()["error"]["message"]
+
+
 def test_search_shows_passages(server: Server) -> None:
     found = server.client.post("/v1/search", json={"query": QUESTION, "k": 2}).json()
     assert (found["object"], found["notes"]) == ("list", [])

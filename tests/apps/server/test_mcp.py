@@ -99,6 +99,19 @@ def test_ask_answers_with_citations_and_a_mistake_is_one_line(rag: RAG) -> None:
     anyio.run(talk)
 
 
+def test_tools_take_filters(rag: RAG) -> None:
+    async def talk() -> None:
+        async with Client(create_server(lambda: rag, lambda: rag)) as client:
+            arguments = {"query": "sunlight", "where": 'path == "soil.txt"'}
+            result: Any = await client.call_tool("search", arguments)
+            assert [hit["passage"]["document"] for hit in result.structured_content["result"]] == ["soil.txt"]
+            answer: Any = await client.call_tool("ask", {"question": QUESTION, "where": "year > 2020"})
+            assert answer.is_error
+            assert "no field 'year'" in answer.content[0].text
+
+    anyio.run(talk)
+
+
 def test_tools_rerank(rag: RAG, notes_index: Path) -> None:
     reranked = RAG(open_index(notes_index), rag.readers, reranker=LengthReranker())
 
