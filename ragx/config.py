@@ -101,7 +101,7 @@ class IndexSettings(Settings):
     """Passages in a shard."""
 
 
-RERANK = "none"
+RERANK = "auto"
 """The default reranker."""
 
 
@@ -113,7 +113,8 @@ class SearchOptions(Settings):
     method: SearchMethod = "hybrid"
     """dense, bm25, or hybrid: both, fused by reciprocal rank."""
     rerank: str = Field(default=RERANK, min_length=1)
-    """What reorders the first hits: none, a cross-encoder (name, folder or Hub id) or a rerank API's URL."""
+    """What reorders the first hits: none, a cross-encoder (name, folder or Hub id), a rerank API's URL, or auto: the
+    cross-encoder that goes with the index's embedder, if there is one."""
     where: str | None = None
     """Only passages whose fields pass, such as 'year>=2020 and folder=="contracts"' (docs/filters.md)."""
 

@@ -82,8 +82,8 @@ class RAG:
         Args:
             index: the name or folder of an index (`index_folder`); None: the default index.
             method: how `ask` searches; `bm25` loads no embedder.
-            rerank: `none`, or what reorders the first hits: the name, folder or Hub id of a cross-encoder, or the URL
-                of a rerank API.
+            rerank: what reorders the first hits: the name, folder or Hub id of a cross-encoder, the URL of a rerank
+                API, `none`, or `auto`: the cross-encoder that goes with the index's embedder, if there is one.
             where: the only passages to search, as an expression of their fields (`docs/filters.md`); None: all.
             model: decoder or CEPE reader: a registered name, a folder or a Hub id; behind an API, `openai:NAME` or
                 `ollama:NAME`, which reads as `full`.
@@ -109,7 +109,7 @@ class RAG:
         checked(SearchOptions, {"method": method, "rerank": rerank, "where": where})
         opened = open_index(index, method=method, device=device, dtype=options.dtype)
         opened.retriever.select(where)  # report a mistake before the models load
-        reranker = open_reranker(rerank, device)
+        reranker = open_reranker(rerank, device, opened.retriever.index.manifest.embedder.name)
         readers, notes = open_readers(options)
         return cls(opened, readers, method=method, reranker=reranker, where=where, notes=notes)
 
@@ -181,8 +181,9 @@ class RAG:
         """The k best passages for a question, best first; arguments and errors as `ask`."""
         given = {} if rerank is None else {"rerank": rerank}
         options = checked(SearchOptions, {"k": k, "method": method or self.method, "where": where, **given})
-        reranker = open_reranker(options.rerank) if given else self.reranker
         retriever = self.retriever
+        embedder = retriever.index.manifest.embedder.name
+        reranker = open_reranker(options.rerank, embedder=embedder) if given else self.reranker
         selected = retriever.select(self.where, options.where)
         queries = search_queries(question_text(question), history)
         hits = search_reranked(

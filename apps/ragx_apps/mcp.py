@@ -73,7 +73,7 @@ def mcp(
         def reranker() -> Reranker | None:
             from ragx.retrieval.rerankers import open_reranker
 
-            return open_reranker(rerank, models.device)
+            return open_reranker(rerank, models.device, current().retriever.index.manifest.embedder.name)
 
         @once(loading)
         def answering() -> RAG:

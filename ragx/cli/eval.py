@@ -244,7 +244,7 @@ def _open_retriever(
         "index": f"{len(retriever.index)} passages indexed at {retriever.index.manifest.created}",
         "method": method,
     }
-    reranker = open_reranker(rerank, load.device)
+    reranker = open_reranker(rerank, load.device, retriever.index.manifest.embedder.name)
     if reranker is not None:  # results of earlier runs name none
         is_url = "://" in rerank
         identity["rerank"] = rerank if is_url else models.fingerprint(models.resolve(rerank, "reranker"))

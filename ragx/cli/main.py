@@ -156,7 +156,7 @@ def search(
             lambda k: retriever.search(text, k, options.method, selected),
             text,
             options.k,
-            open_reranker(options.rerank, device),
+            open_reranker(options.rerank, device, retriever.index.manifest.embedder.name),
         )
     for note in hits.notes:
         notice(note)

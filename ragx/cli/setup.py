@@ -40,7 +40,7 @@ def opened_rag(
         with waiting("loading models …"):
             current = open_search(index, models.device, models.dtype, method=search.method, engine=engine)
             current.retriever.select(search.where)  # report a mistake before the models load
-            reranker = open_reranker(search.rerank, models.device)
+            reranker = open_reranker(search.rerank, models.device, current.retriever.index.manifest.embedder.name)
             readers, notes = open_readers(models)
         for note in notes:
             notice(note)

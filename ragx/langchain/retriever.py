@@ -68,7 +68,7 @@ class RagxRetriever(BaseRetriever):
             lambda k: retriever.search(query, k, self.method, selected),
             query,
             k,
-            open_reranker(self.rerank, self.device),
+            open_reranker(self.rerank, self.device, retriever.index.manifest.embedder.name),
         )
         for note in hits.notes:
             notice(note)
