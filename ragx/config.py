@@ -123,7 +123,8 @@ class ReaderOptions(Settings):
     """How retrieved passages are read."""
 
     reader: ReaderName | None = None
-    """cepe, or full: the plain decoder with all passages in its prompt. Default: cepe if the model has it."""
+    """cepe; full: the plain decoder with all passages in its prompt; replug: one prompt a passage, answers mixed;
+    streaming: as full, in a cache of constant size. Default: cepe, or full for a decoder without a CEPE reader."""
     prompt_passages: int = Field(default=10, ge=0)
     """Passages, best first, that also stand in the decoder's prompt."""
     attention_shares: bool = False
@@ -151,6 +152,10 @@ class LoadOptions(Settings):
     """What computes: torch, or cpu: graphs with 8-bit weights; auto: cpu where there is no GPU."""
     bits: Literal[4, 8] | None = None
     """Quantize the decoder to 4 or 8 bits (bitsandbytes)."""
+    rope_scaling: str | None = Field(default=None, pattern=r"^(yarn|linear):([1-9]\d{0,3}(\.\d+)?)$")
+    """yarn:FACTOR or linear:FACTOR stretches the decoder's positions over a longer window."""
+    decoder: str | None = None
+    """A fine-tuned derivative of the reader's decoder, of equal shape and vocabulary, to take its place."""
 
     @property
     def is_remote(self) -> bool:

@@ -18,6 +18,7 @@ from ragx.index.names import index_folder
 from ragx.reader.base import choose_reader
 from ragx.reader.conversation import question_text, search_queries
 from ragx.reader.reading import read
+from ragx.reader.registry import readers_beside
 from ragx.retrieval import CurrentIndex, Retriever, SearchResults, open_embedder
 from ragx.retrieval.rerankers import Reranker, open_reranker, search_reranked
 from ragx.types import Answer, AttentionStrategy, EncodingFormat, Hit, Message, ReaderName, SearchMethod
@@ -53,8 +54,10 @@ class RAG:
         notes: Sequence[str] = (),
     ) -> None:
         """Combine parts that are already open; most callers want `from_index`."""
-        self._index, self.readers, self.method = index, readers, method
+        self._index, self.method = index, method
         self.reranker, self.where = reranker, where
+        self.readers = readers
+        """By name; the first one is the default."""
         self.notes = list(notes)
         """One line each: what the user should know about these models."""
 
@@ -74,6 +77,8 @@ class RAG:
         dtype: str | torch.dtype | None = None,
         backend: str = "auto",
         bits: int | None = None,
+        rope_scaling: str | None = None,
+        decoder: str | None = None,
         base_url: str | None = None,
         timeout: float = 300,
     ) -> RAG:
@@ -95,6 +100,8 @@ class RAG:
             dtype: number format of the models; None: the fastest on the device.
             backend: `torch`, `cpu` for graphs with 8-bit weights, or `auto`: `cpu` where there is no GPU.
             bits: 8 or 4 quantize the decoder's matrices (bitsandbytes).
+            rope_scaling: `yarn:FACTOR` or `linear:FACTOR` stretches the decoder's positions over a longer window.
+            decoder: a fine-tuned derivative of the reader's decoder, of equal shape and vocabulary, to take its place.
             base_url: address of the API (docs/apis.md); None: OPENAI_BASE_URL, OLLAMA_HOST, or their own.
             timeout: seconds that an API may stay silent.
 
@@ -144,7 +151,7 @@ class RAG:
             method: `dense`, `bm25` or `hybrid`; None: as given to `from_index`.
             rerank: as for `from_index`; None: as given to it.
             where: search only passages whose fields pass this too, besides the filter given to `from_index`.
-            reader: `cepe`, or `full`, the plain decoder with all k passages in its prompt; None: the model's own.
+            reader: how passages are read (`ReaderOptions`); None: `cepe`, or `full` without a trained CEPE reader.
             prompt_passages: how many passages, best first, also stand in the decoder's prompt.
             attention_shares: report each passage's share of the attention in the answer.
             sampling: how the answer is decoded; None: greedy decoding.
@@ -277,14 +284,14 @@ def open_readers(options: ModelOptions) -> tuple[dict[ReaderName, Reader], list[
         ModelError, ConfigError: as `RAG.from_index`.
     """
     from ragx.reader.chat import open_chat_reader
-    from ragx.reader.full import FullReader
 
     if options.is_remote:
         return {"full": open_chat_reader(options)}, []
     cepe = open_reader(options)
-    untrained = f"the reader around {options.model} is untrained: it answers from its prompt's passages alone"
-    full = FullReader(cepe.model, cepe.tokenizer, cepe.batch)
-    return {"cepe": cepe, "full": full}, [] if cepe.model.is_trained else [untrained]
+    others = readers_beside(cepe)
+    if cepe.model.is_trained:
+        return {"cepe": cepe, **others}, []
+    return {**others, "cepe": cepe}, [f"{options.model} has no trained CEPE reader: it reads as full by default"]
 
 
 def open_reader(options: EncodingOptions) -> CepeReader:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 SearchMethod = Literal["dense", "bm25", "hybrid"]
 """How passages are retrieved: by vectors, by words, or by both, fused by reciprocal rank."""
-ReaderName = Literal["cepe", "full"]
-"""How passages are read: encoded and attended to, or all of them in the decoder's prompt."""
+ReaderName = Literal["cepe", "full", "replug", "streaming"]
+"""How passages are read: encoded and attended to; all in the decoder's prompt; one a prompt, with their answers mixed;
+or all in a prompt of any length, of which the decoder keeps a part. See `ragx.reader.registry`."""
 AttentionStrategy = Literal["auto", "project", "cached", "latent"]
 """How decoding attends to encoded passages: the cheapest, or one of three exact ways (`ragx_kernels`)."""
 CrossAttend = Literal["all", "question"]

@@ -28,6 +28,7 @@ from ragx.cepe.placement import Placement
 from ragx.errors import ConfigError, IndexFolderError, ModelError
 from ragx.types import CrossAttend
 from ragx.util.files import durable_file, sync_file
+from ragx.util.terminal import notice
 
 SCALE = ".scale"
 CONFIG = "config"
@@ -123,15 +124,22 @@ def _read_configuration(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{folder / 'model.safetensors'} cannot be read: {error}") from None
 
 
-def load_reader(folder: Path, placement: Placement) -> CepeModel:
+def load_reader(folder: Path, placement: Placement, decoder: str | None = None) -> CepeModel:
     """Load the reader in `folder` around its decoder, which is downloaded if missing.
 
+    Args:
+        folder: the reader.
+        placement: where the weights go.
+        decoder: a fine-tuned derivative of the reader's decoder that takes its place, as one with other weights at the
+            same path does: a notice says so. The encoder's shared layers and embeddings are then the derivative's.
+
     Raises:
-        ModelError: the reader was trained with another decoder, or a key is missing or unexpected.
+        ModelError: the decoder is not of the shape or vocabulary that the reader was trained with, or a key is missing
+            or unexpected.
     """
     values = _read_configuration(folder)
     try:
-        decoder, checksums = str(values["decoder"]["name"]), values["decoder"]["sha256"]
+        own, checksums = str(values["decoder"]["name"]), values["decoder"]["sha256"]
         encoder_values, layers = values["encoder_config"], list(values["cross_attention_layers"])
         embeddings, shared_layers = bool(values["shared_embeddings"]), int(values["shared_encoder_layers"])
         trained, prompted_gain = int(values.get("trained_context_tokens", 0)), float(values.get("prompted_gain", 1))
@@ -142,12 +150,18 @@ def load_reader(folder: Path, placement: Placement) -> CepeModel:
         raise ModelError(f"{folder / 'config.json'} has no {error}") from None
     except (TypeError, ValueError) as error:
         raise ModelError(f"{folder / 'config.json'} is damaged: {error}") from None
+    decoder = own if decoder is None else decoder
     decoder_folder = models.resolve(decoder, "decoder")
+    decoder_values = models.read_config(decoder_folder)
     # a named model was checked against the registry; its files on the Hub and in a wheel may differ in layout
-    if not models.is_named(decoder) and models.weight_checksums(decoder_folder) != checksums:
-        raise ModelError(f"the reader was trained with a different version of {decoder}: SHA-256 differs")
+    same = decoder == own and models.is_named(own)
+    if not same and models.weight_checksums(decoder_folder) != checksums:
+        _check_derivative(decoder, decoder_values, values)
+        notice(
+            f"{decoder} is not the decoder that the reader was trained with, but has its shape: answers may be worse"
+        )
     config = with_encoder(
-        decoder_config(models.read_config(decoder_folder)),
+        decoder_config(decoder_values),
         decoder_config(encoder_values),
         layers,
         shared_embeddings=embeddings,
@@ -164,6 +178,19 @@ def load_reader(folder: Path, placement: Placement) -> CepeModel:
         fill_encoder(model, decoder_folder, range(shared_layers))
         _load_added(model, folder)
     return model
+
+
+def _check_derivative(decoder: str, values: dict[str, Any], reader: dict[str, Any]) -> None:
+    """Raise a `ModelError` unless the decoder's settings are those of the reader's; widths are checked with weights."""
+    trained = {
+        "model_type": reader.get("model_type"),
+        "vocab_size": reader["encoder_config"].get("vocab_size"),  # the encoder reads the decoder's tokens
+    }
+    for name, wanted in trained.items():
+        if wanted is not None and values.get(name) != wanted:
+            raise ModelError(f"the reader does not fit {decoder}: its {name} is {values.get(name)}, not {wanted}")
+    if values.get("num_hidden_layers", 0) <= max(reader["cross_attention_layers"]):
+        raise ModelError(f"the reader does not fit {decoder}, which has only {values.get('num_hidden_layers')} layers")
 
 
 def _load_added(model: CepeModel, folder: Path) -> None:

@@ -11,6 +11,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, GenerationConf
 from ragx.cepe import weights
 from ragx.cepe.model import CepeModel, cepe_class
 from ragx.cepe.placement import Placement
+from ragx.cepe.rope import check_rope
 from ragx.errors import ModelError
 from ragx.models import read_config
 from ragx.util.terminal import quiet_transformers
@@ -53,7 +54,10 @@ def decoder_config(values: dict[str, Any]) -> PreTrainedConfig:
     if kind not in FAMILIES:
         raise ModelError(f"model type {kind!r} is not supported; use one of {', '.join(sorted(FAMILIES))}")
     try:
-        return AutoConfig.for_model(**values)
+        check_rope(values)
+        return AutoConfig.for_model(**{key: value for key, value in values.items() if key != "auto_map"})
+    except ModelError:
+        raise
     except Exception as error:  # transformers raises many classes for invalid settings
         raise ModelError(f"config.json is damaged: {type(error).__name__}: {first_line(error)}") from None
 

@@ -200,6 +200,8 @@ class CepeModel(PreTrainedModel, GenerationMixin):
         if self.attention_strategy != "auto":
             context.strategy = self.attention_strategy
             return context
+        if not self.config.cross_attention_layers:
+            return context
         attention = self.model.layers[self.config.cross_attention_layers[0]].cross_attn
         weight = attention.k_proj.weight
         shape = Shape(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ragx.cli.options import Json, Rerank, with_settings
+from ragx.cli.paper import app as paper_app
 from ragx.config import RERANK, EncodingOptions, LoadOptions
 from ragx.errors import ConfigError
 from ragx.types import ReaderName, SearchMethod
@@ -30,7 +31,8 @@ MaxDocuments = Annotated[int | None, typer.Option("--limit", min=1, help="Maximu
 ENCODER_TOKENS, KS = "0,2048,6144,30720", "0,8,20,50"
 """Defaults of `lm`."""
 
-app = typer.Typer(no_args_is_help=True, help="Measure a reader on the paper's tasks.")
+app = typer.Typer(no_args_is_help=True, help="Measure a reader on tasks after the paper's, and the paper's tables.")
+app.add_typer(paper_app, name="paper")
 
 
 @app.command()
@@ -53,7 +55,7 @@ def lm(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Perplexity with a long document, or retrieved passages, in the encoder (Tables 1 and 2)."""
+    """Perplexity with a long document, or retrieved passages, in the encoder (after Tables 1 and 2)."""
     from ragx.evaluation import long_documents, retrieved
 
     if index is None and k is not None:
@@ -108,7 +110,7 @@ def qa(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Exact match and F1 of answers from retrieved passages (Table 7), or from the encoder alone."""
+    """Exact match and F1 of answers from retrieved passages (after Table 7), or from the encoder alone."""
     from ragx.evaluation.qa import gold_only as evaluate_gold_only
     from ragx.evaluation.qa import open_domain
     from ragx.evaluation.questions import read_questions
@@ -159,7 +161,7 @@ def needle(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Find one sentence in a long text that only the encoder reads (appendix D)."""
+    """Find one sentence in a long text that only the encoder reads (after appendix D)."""
     from ragx.evaluation.needle import evaluate, read_sentences
     from ragx.evaluation.plot import check_plot, draw_grid
 
@@ -185,7 +187,7 @@ def copy(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Copy unseen text that only the encoder reads: loss and top-1 accuracy (the paper's warmup, A.2)."""
+    """Copy unseen text that only the encoder reads: loss and top-1 accuracy (after the paper's warmup, A.2)."""
     from ragx.evaluation.copying import evaluate
 
     reader = _open_reader(load, scores=True)

@@ -97,8 +97,10 @@ def ask(
     from ragx.cli import render
     from ragx.cli.setup import opened_rag
     from ragx.reader.conversation import question_text
+    from ragx.reader.registry import for_reader
 
     question_text(question)  # before the models load
+    models = for_reader(models, reader_options.reader)
     with contextlib.ExitStack() as stack:
         rag = stack.enter_context(opened_rag(index, models, search, engine=engine, address=address))
         done_waiting = stack.enter_context(waiting(f"reading {search.k} passages …"))

@@ -109,9 +109,10 @@ class ReaderModel(Protocol):
 def decoder_of(model: Any) -> DecoderModel:
     """A reader's model as the engine decodes with it."""
     from ragx.engine.cpu.model import CpuModel
+    from ragx.engine.mixture import MixtureDecoder
 
     if isinstance(model, CpuModel):
-        return model
+        return MixtureDecoder(model)
     from ragx.engine.torch_decoder import TorchDecoder
 
-    return TorchDecoder(model)
+    return MixtureDecoder(TorchDecoder(model))

@@ -12,6 +12,11 @@ COLUMNS = 256
 """Number of tokens by which rows grow."""
 
 
+def layers_of(cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
+    """The keys and values of each layer, (B, G, N, D)."""
+    return [(layer.keys, layer.values) for layer in cache.layers]  # type: ignore[union-attr, misc]
+
+
 class BatchCache:
     """The part of transformers' cache interface that a step of one token per row needs.
 
@@ -30,14 +35,25 @@ class BatchCache:
         """Add a row: the cache of one sequence (B = 1)."""
         length = one.get_seq_length()
         row = len(self.lengths)
-        layers: list[tuple[Tensor, Tensor]] = [(layer.keys, layer.values) for layer in one.layers]  # type: ignore[union-attr, misc]
+        layers = layers_of(one)
         if not row or row >= len(self._keys[0]) or length > self._keys[0].shape[2]:
             columns = -(-(max([length, *self.lengths]) + 1) // COLUMNS) * COLUMNS
             self._resize(max(1, 2 * row), columns, layers)
+        self.lengths.append(length)
+        self.replace(row, layers)
+
+    def row(self, row: int) -> list[tuple[Tensor, Tensor]]:
+        """The keys and values of a row in each layer, (1, G, N, D)."""
+        part = (slice(row, row + 1), slice(None), slice(self.lengths[row]))
+        return [(keys[part], values[part]) for keys, values in zip(self._keys, self._values, strict=True)]
+
+    def replace(self, row: int, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Give a row other tokens, no more than it has room for."""
+        length = layers[0][0].shape[2]
         for number, (keys, values) in enumerate(layers):
             self._keys[number][row, :, :length] = keys[0]
             self._values[number][row, :, :length] = values[0]
-        self.lengths.append(length)
+        self.lengths[row] = length
 
     def leave(self, row: int) -> None:
         """Remove a row; the last row takes its place."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ragx import models
+from ragx.cepe.rope import ROPE_TYPES
 from ragx.config import EncodingOptions, ModelOptions
 from ragx.engine.backend import ReaderModel
 from ragx.errors import ConfigError, ModelError
@@ -17,8 +18,6 @@ from ragx.util.tokenization import Tokenizer, load_tokenizer
 Backend = Literal["torch", "cpu"]
 
 FAMILIES = {"llama", "mistral", "qwen2", "qwen3", "smollm3"}
-ROPE_TYPES = {"default", "linear", "llama3", "yarn"}
-"""Rotary embeddings whose angles depend on nothing but the position."""
 
 
 def open_model(options: EncodingOptions) -> tuple[ReaderModel, Tokenizer]:
@@ -42,7 +41,15 @@ def open_model(options: EncodingOptions) -> tuple[ReaderModel, Tokenizer]:
             uncompiled = error
     from ragx import cepe
 
-    model = cepe.load(options.model, device=options.device, dtype=options.dtype, bits=options.bits)
+    model = cepe.load(
+        options.model,
+        device=options.device,
+        dtype=options.dtype,
+        bits=options.bits,
+        plain=True,
+        rope_scaling=options.rope_scaling,
+        decoder=options.decoder,
+    )
     model.attention_strategy = _strategy(options)
     if uncompiled is not None:  # the model itself is sound, so its cache is not
         notice(f"{options.model} runs uncompiled: {uncompiled}")
@@ -76,6 +83,8 @@ def _only_torch(options: EncodingOptions) -> str | None:
         ("dtype", options.dtype, "auto"),
         ("bits", options.bits, None),
         ("attention_strategy", _strategy(options), "auto"),
+        ("rope_scaling", options.rope_scaling, None),
+        ("decoder", options.decoder, None),
     ):
         if value != default:
             return f"{name} is {value}"

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from ragx.engine.kv_cache import BatchCache
+from ragx.engine.attention_sinks import AttentionSinks, Evicting
+from ragx.engine.kv_cache import BatchCache, layers_of
 
 if TYPE_CHECKING:
     from ragx.cepe.context import Context
@@ -23,7 +24,20 @@ class TorchSequence:
     """A prompt, as far as it has been read."""
 
     context: Context | None
+    evicting: Evicting | None = None
+    """Drops tokens from the cache; None: it keeps all."""
     cache: DynamicCache = field(default_factory=DynamicCache)
+
+    @property
+    def room(self) -> int | None:
+        """How many tokens fit into the cache before some are dropped; None: any number."""
+        return None if self.evicting is None else self.evicting.settings.limit - self.cache.get_seq_length()
+
+    def evict(self) -> None:
+        """Drop tokens from the cache if it is full."""
+        if self.evicting is not None and self.room == 0:
+            for layer, kept in zip(self.cache.layers, self.evicting.evict(layers_of(self.cache)), strict=True):
+                layer.keys, layer.values = kept  # type: ignore[union-attr]
 
 
 class TorchDecoder:
@@ -34,22 +48,36 @@ class TorchDecoder:
         window = getattr(model.config, "sliding_window", None)
         self.batch_limit = 1 if window and window < model.config.max_position_embeddings else None
 
-    def sequence(self, context: Context | None, room: int) -> TorchSequence:
-        """A sequence; its cache grows as needed, whatever `room`."""
+    def sequence(self, context: Context | AttentionSinks | None, room: int) -> TorchSequence:
+        """A sequence; its cache grows as needed, whatever `room`, or keeps only what `AttentionSinks` says."""
+        if isinstance(context, AttentionSinks):
+            return TorchSequence(None, Evicting(context, self.model))
         return TorchSequence(context)
 
-    @torch.inference_mode()
     def prefill(self, sequence: TorchSequence, tokens: Sequence[int], *, is_last: bool) -> np.ndarray:
         """Read the next tokens of a prompt; the logits (V,) after the last of them."""
         with _shares_paused(None if is_last else sequence.context):
+            return _array(self.read(sequence, tokens, keep=1)[-1])
+
+    @torch.inference_mode()
+    def read(self, sequence: TorchSequence, tokens: Sequence[int], *, keep: int) -> torch.Tensor:
+        """Read the next tokens; the logits (keep, V) after each of the last ones."""
+        logits: list[torch.Tensor] = []
+        rest = list(tokens)
+        while rest:
+            piece, rest = rest[: sequence.room], rest[sequence.room :] if sequence.room is not None else []
+            needed = max(0, keep - len(rest))
             output = self.model(
-                torch.tensor([list(tokens)], device=self.model.device),  # (1, N)
+                torch.tensor([piece], device=self.model.device),  # (1, N)
                 past_key_values=sequence.cache,
                 context=sequence.context,
                 use_cache=True,
-                logits_to_keep=1,
+                logits_to_keep=max(1, min(needed, len(piece))),
             )
-        return _array(output.logits[0, -1])
+            if needed:
+                logits.append(output.logits[0])
+            sequence.evict()
+        return logits[0] if len(logits) == 1 else torch.cat(logits)
 
     def batch(self) -> TorchBatch:
         """An empty batch."""
@@ -61,21 +89,23 @@ class TorchBatch:
 
     def __init__(self, model: CepeModel) -> None:
         self._model = model
-        self._alone: DynamicCache | None = None
+        self._alone: TorchSequence | None = None
         self._cache = BatchCache()
         self._contexts: list[Context | None] = []
+        self._evicting: list[Evicting | None] = []
 
     @torch.inference_mode()
     def join(self, sequence: TorchSequence) -> None:
         """Add a sequence whose prompt has been read, as the last row."""
         if not self._contexts:
-            self._alone = sequence.cache
+            self._alone = sequence
         else:
             if self._alone is not None:
-                self._cache.join(self._alone)
+                self._cache.join(self._alone.cache)
                 self._alone = None
             self._cache.join(sequence.cache)
         self._contexts.append(sequence.context)
+        self._evicting.append(sequence.evicting)
 
     @torch.inference_mode()
     def leave(self, row: int) -> None:
@@ -83,15 +113,17 @@ class TorchBatch:
         if self._alone is None:
             self._cache.leave(row)
         self._alone = None
-        self._contexts[row] = self._contexts[-1]
+        self._contexts[row], self._evicting[row] = self._contexts[-1], self._evicting[-1]
         self._contexts.pop()
+        self._evicting.pop()
 
     @torch.inference_mode()
     def step(self, tokens: Sequence[int]) -> np.ndarray:
         """Read one token of each row; the logits (B, V) after it."""
         ids = torch.tensor(list(tokens), device=self._model.device)[:, None]  # (B, 1)
         if self._alone is not None:
-            output = self._model(ids, past_key_values=self._alone, context=self._contexts[0], use_cache=True)
+            output = self._model(ids, past_key_values=self._alone.cache, context=self._contexts[0], use_cache=True)
+            self._alone.evict()
         else:
             positions, mask = self._cache.next_positions(self._model.device)
             output = self._model(
@@ -103,6 +135,9 @@ class TorchBatch:
                 use_cache=True,
             )
             self._cache.advance()
+            for row, evicting in enumerate(self._evicting):
+                if evicting is not None and self._cache.lengths[row] == evicting.settings.limit:
+                    self._cache.replace(row, evicting.evict(self._cache.row(row)))
         return _array(output.logits[:, -1])
 
 

@@ -68,3 +68,16 @@ def percent(values: Sequence[float]) -> Estimate:
 def perplexity(nlls: Sequence[float], tokens: Sequence[float]) -> Estimate:
     """exp(Σ nlls / Σ tokens), from negative log-likelihoods in nats and token counts, one of each per example."""
     return ratio(nlls, tokens).map(math.exp)
+
+
+def macro_perplexity(domains: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Estimate:
+    """The mean perplexity of domains, from NLLs and token counts of their examples, which are resampled in each."""
+    random = np.random.default_rng(SEED)
+    total, resampled = 0.0, np.zeros(RESAMPLES)
+    for nlls, tokens in domains:
+        sums, weights = np.asarray(nlls, np.float64), np.asarray(tokens, np.float64)
+        total += math.exp(sums.sum() / weights.sum())
+        drawn = random.integers(len(sums), size=(RESAMPLES, len(sums)))
+        resampled += np.exp(sums[drawn].sum(axis=1) / weights[drawn].sum(axis=1))
+    low, high = np.quantile(resampled, [0.025, 0.975]) / len(domains)
+    return Estimate(total / len(domains), float(low), float(high))

@@ -1,11 +1,17 @@
-"""A table of estimates, as Markdown and as plain values."""
+"""A table of estimates, as Markdown, CSV, LaTeX and plain values."""
 
 from __future__ import annotations
 
+import csv
+import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
+from ragx.errors import ConfigError
 from ragx.evaluation.bootstrap import Estimate
+from ragx.util.files import durable_file
 from ragx.util.terminal import plain
 
 Cell = str | int | Estimate | None
@@ -33,6 +39,45 @@ class Table:
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return "\n\n".join([table, *(plain(note) for note in self.notes)])
 
+    def csv(self) -> str:
+        """Comma-separated values; an estimate takes three columns: its value, and `low` and `high` of its interval."""
+        estimated = [any(isinstance(row[place], Estimate) for row in self.rows) for place in range(len(self.columns))]
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        suffixes = [("", " low", " high") if each else ("",) for each in estimated]
+        writer.writerow([name + end for name, ends in zip(self.columns, suffixes, strict=True) for end in ends])
+        for row in self.rows:
+            cells: list[object] = []
+            for cell, is_estimate in zip(row, estimated, strict=True):
+                if isinstance(cell, Estimate):
+                    cells += [cell.value, cell.low, cell.high]
+                else:
+                    cells += [cell, None, None] if is_estimate else [cell]
+            writer.writerow(cells)
+        return file.getvalue()
+
+    def latex(self) -> str:
+        """A LaTeX tabular for the package booktabs, without intervals."""
+        digits = list(self.columns.values())
+        lines = [
+            [_latex_text(name) for name in self.columns],
+            *([_latex_cell(cell, places) for cell, places in zip(row, digits, strict=True)] for row in self.rows),
+        ]
+        head, *body = [f"{' & '.join(line)} \\\\" for line in lines]
+        first = rf"\begin{{tabular}}{{l{'r' * (len(self.columns) - 1)}}}"
+        return "\n".join([first, r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}", ""])
+
+    def save(self, prefix: Path) -> None:
+        """Write `PREFIX.md`, `PREFIX.csv` and `PREFIX.tex`, each atomically.
+
+        Raises:
+            ConfigError: one cannot be written.
+        """
+        prefix.parent.mkdir(parents=True, exist_ok=True)
+        for ending, text in ((".md", self.markdown() + "\n"), (".csv", self.csv()), (".tex", self.latex())):
+            with durable_file(prefix.with_name(prefix.name + ending), ConfigError) as file:
+                file.write(text.encode())
+
     def values(self) -> dict[str, object]:
         """The table as plain values for JSON."""
         rows = [
@@ -51,3 +96,16 @@ def _cell_text(cell: Cell, digits: int) -> str:
     if isinstance(cell, Estimate):
         return f"{cell.value:.{digits}f} ({cell.low:.{digits}f}–{cell.high:.{digits}f})"
     return plain(str(cell)).replace("|", "\\|")
+
+
+def _latex_cell(cell: Cell, digits: int) -> str:
+    if cell is None:
+        return "--"
+    return f"{cell.value:.{digits}f}" if isinstance(cell, Estimate) else _latex_text(str(cell))
+
+
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+
+
+def _latex_text(text: str) -> str:
+    return re.sub(r"[\\~^&%$#_{}]", lambda found: _LATEX.get(found[0], f"\\{found[0]}"), plain(text))

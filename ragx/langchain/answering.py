@@ -26,6 +26,7 @@ from ragx.langchain.retriever import Folder, RagxRetriever
 from ragx.rag import DEFAULT_MODEL, open_readers
 from ragx.reader.base import Reader, choose_reader
 from ragx.reader.reading import read
+from ragx.reader.registry import for_reader
 from ragx.retrieval import FUSION_DEPTH, SearchResults, fuse_results
 from ragx.retrieval.rerankers import Reranker, open_reranker, rerank
 from ragx.types import Answer, Hit, Message, ReaderName
@@ -73,7 +74,8 @@ class Answering(BaseModel):
     prompt_passages: int = 10
     """How many passages, best first, also stand in the decoder's prompt."""
     reader: ReaderName | None = None
-    """`cepe`, or `full` for the plain decoder with all passages in its prompt; None: the model's own."""
+    """How passages are read (`ragx.config.ReaderOptions`); None: `cepe`, or `full` for a decoder without a CEPE reader.
+    """
     temperature: float = 0.0
     """0 decodes greedily."""
     top_p: float = 1.0
@@ -91,6 +93,8 @@ class Answering(BaseModel):
     """Number format of the models; None: what the device multiplies fastest."""
     bits: int | None = None
     """Quantize the decoder to 4 or 8 bits (bitsandbytes)."""
+    rope_scaling: str | None = None
+    """`yarn:FACTOR` or `linear:FACTOR` stretches the decoder's positions over a longer window."""
 
     _default_index: str = PrivateAttr(default_factory=lambda: str(default_index()))
     _index_retriever: RagxRetriever | None = PrivateAttr(default=None)
@@ -111,7 +115,7 @@ class Answering(BaseModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        names = ("retriever", *PER_CALL, "base_url", "stop", "device", "dtype", "bits")
+        names = ("retriever", *PER_CALL, "base_url", "stop", "device", "dtype", "bits", "rope_scaling")
         index = self._folder if self.retriever is None else None
         return {"index": index, **{name: getattr(self, name) for name in names}}
 
@@ -160,23 +164,24 @@ class Answering(BaseModel):
             Hit(to_passage(document, document.id or f"document {n}"), 0.0)
             for n, document in enumerate(documents, start=1)
         ]
-        readers, notes = open_cached_readers(self._model_options(settings["model"]))
+        readers, notes = open_cached_readers(self._model_options(settings["model"], settings["reader"]))
         reader = choose_reader(readers, settings["reader"])
         reader_options = ReaderOptions(prompt_passages=settings["prompt_passages"])
         with report_oom():
             answer = yield from read(reader, question, hits, options=reader_options, sampling=sampling, history=history)
         yield replace(answer, notes=notes + answer.notes)
 
-    def _model_options(self, model: str) -> ModelOptions:
+    def _model_options(self, model: str, reader: ReaderName | None) -> ModelOptions:
         values: dict[str, Any] = {
             "model": model,
             "device": self.device,
             "dtype": self.dtype or "auto",
             "bits": self.bits,
+            "rope_scaling": self.rope_scaling,
         }
         if model.startswith(REMOTE):
             values |= {"base_url": self.base_url, "timeout": self.timeout or ModelOptions().timeout}
-        return checked(ModelOptions, values)
+        return for_reader(checked(ModelOptions, values), reader)
 
     def _documents(self, queries: Sequence[str], options: dict[str, Any]) -> list[Document]:
         """The passages for the queries of a question; takes `documents` out of the options."""

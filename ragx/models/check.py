@@ -1,6 +1,7 @@
 """Which files make up a model, what kind it is, and whether ragx can use it.
 
-A model is data: models that need their own code are refused.
+A model is data: models that need their own code are refused, unless their decoder is one that transformers knows; then
+the code is ignored.
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from functools import cache as cache_calls
 from pathlib import Path, PurePosixPath
 
 from ragx.errors import ModelError
 from ragx.models import cache
 from ragx.models.registry import Kind
+from ragx.util.terminal import notice
 
 WEIGHTS = re.compile(r"model[\w.-]*\.safetensors")
 INDEX = "model.safetensors.index.json"
@@ -78,7 +81,9 @@ def settings(folder: Path, name: str, kind: Kind | None) -> Kind:
     for path in sorted(folder.rglob("*config.json")):
         values = _read_json(path, name)
         if isinstance(values, dict) and values.get("auto_map"):
-            raise ModelError(f"{name} needs its own code ({path.name}: auto_map), which ragx does not run")
+            if path != folder / "config.json" or str(values.get("model_type")) not in _LLAMA_LIKE:
+                raise ModelError(f"{name} needs its own code ({path.name}: auto_map), which ragx does not run")
+            _say_ignored(name, str(values["model_type"]))
         if (kernel := _kernel(values)) is not None:
             raise ModelError(f"{name} needs its own code ({path.name}: {kernel}), which ragx does not run")
     modules = _modules(folder, name)
@@ -95,6 +100,11 @@ def settings(folder: Path, name: str, kind: Kind | None) -> Kind:
     if kind not in (None, actual):
         raise ModelError(f"{name} is {KINDS[actual]}; this needs {KINDS[kind]}")
     return actual
+
+
+@cache_calls  # once a model
+def _say_ignored(name: str, model_type: str) -> None:
+    notice(f"{name}: its own code (config.json: auto_map) is ignored; it is read as a plain {model_type} decoder")
 
 
 def _check_links(folder: Path, name: str) -> None:

@@ -6,7 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from ragx.config import SamplingParams
 from ragx.engine.backend import decoder_of
@@ -17,7 +17,9 @@ from ragx.reader.prompt import Prompt, build_prompt, count_question_tokens, ques
 from ragx.types import Finish, Message, Passage, ReaderName
 
 if TYPE_CHECKING:
+    from ragx.engine.attention_sinks import AttentionSinks
     from ragx.engine.backend import ContextLike, ReaderModel
+    from ragx.engine.mixture import Mixture
     from ragx.util.tokenization import Tokenizer
 
 SHORTEST_ANSWER = 64
@@ -31,6 +33,8 @@ class PreparedPrompt:
     prompt: Prompt
     context: ContextLike | None
     notes: list[str] = field(default_factory=list)
+    layout: Mixture | AttentionSinks | None = None
+    """How the decoder reads the prompt, unless as one sequence whose keys and values are all kept."""
 
 
 class TextStream(Protocol):
@@ -80,8 +84,11 @@ class Reader(ABC):
         prompt_passages: int,
         sampling: SamplingParams,
         history: Sequence[Message] = (),
+        scores: Sequence[float] | None = None,
     ) -> PreparedPrompt:
         """Build the prompt and encode the passages to attend to. `passages` come best first.
+
+        `scores` are those of the search, one a passage; None: the passages are equally good.
 
         Raises:
             ConfigError: the question does not fit into the decoder's window.
@@ -108,6 +115,9 @@ class Reader(ABC):
 
 class DecoderReader(Reader):
     """Reads with a decoder on this machine."""
+
+    torch_only: ClassVar[bool] = False
+    """Whether the CPU backend cannot decode for this reader."""
 
     def __init__(self, model: ReaderModel, tokenizer: Tokenizer, batch: BatchDecoder | None = None) -> None:
         """`batch` decodes the answers of all readers that share it; None: this reader's, one after another."""
@@ -138,10 +148,15 @@ class DecoderReader(Reader):
     def stream(
         self, prepared: PreparedPrompt, sampling: SamplingParams, cancel: threading.Event | None = None
     ) -> AnswerStream:
-        most = min(sampling.max_new_tokens, self.model.window - len(prepared.prompt.ids))
+        most = min(sampling.max_new_tokens, self.room(prepared))
         sampling = sampling.model_copy(update={"max_new_tokens": most})
-        ids = self.batch.generate(prepared.prompt.ids, prepared.context, sampling, cancel or threading.Event())
+        state = prepared.layout or prepared.context
+        ids = self.batch.generate(prepared.prompt.ids, state, sampling, cancel or threading.Event())
         return AnswerStream(ids, self.ends, self.tokenizer, sampling)
+
+    def room(self, prepared: PreparedPrompt) -> int:
+        """Tokens that the prompt leaves the answer."""
+        return self.model.window - len(prepared.prompt.ids)
 
     def _prompt(
         self, question: str, passages: Sequence[Passage], sampling: SamplingParams, history: Sequence[Message]
@@ -166,7 +181,8 @@ def choose_reader(readers: Mapping[ReaderName, Reader], name: ReaderName | None)
         if name in (None, each):
             return reader
     names = " or ".join(readers)
-    raise ConfigError(f"reader: this model reads as {names}; {name} needs a model on this machine")
+    needed = "the torch backend (--backend torch)" if "cepe" in readers else "a model on this machine"
+    raise ConfigError(f"reader: this model reads as {names}; {name} needs {needed}")
 
 
 def answer_room(window: int, question_tokens: int, wanted: int) -> int:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TOKENIZED_AT_A_TIME = 256
 """Passages tokenized in one call."""
+UNTRAINED = "this model has no trained CEPE reader: it answers from its prompt's passages alone"
 
 
 class CepeReader(DecoderReader):
@@ -45,9 +46,11 @@ class CepeReader(DecoderReader):
         prompt_passages: int,
         sampling: SamplingParams,
         history: Sequence[Message] = (),
+        scores: Sequence[float] | None = None,
     ) -> PreparedPrompt:
         prompt, notes = self._prompt(question, passages[:prompt_passages], sampling, history)
-        if not self.model.is_trained:  # its cross-attention adds nothing
+        if not self.model.is_trained:  # its cross-attention would add nothing
+            notes.append(UNTRAINED)
             return PreparedPrompt(prompt, None, notes)
         ids = self.encoder_ids(passages)
         window = self.window
@@ -106,3 +109,6 @@ class CepeReader(DecoderReader):
     def encoder_ids(self, passages: Sequence[Passage]) -> list[list[int]]:
         """Token ids of each passage, title and text, before truncation to the encoder's window."""
         return self.tokenizer.plain_ids([passage_text(passage) for passage in passages])
+
+
+READER = CepeReader

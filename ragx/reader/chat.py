@@ -47,7 +47,9 @@ class ChatReader(Reader):
         prompt_passages: int,
         sampling: SamplingParams,
         history: Sequence[Message] = (),
+        scores: Sequence[float] | None = None,
     ) -> PreparedPrompt:
+        del scores  # the best passages come first
         window, wanted = self.decoder_window, sampling.max_new_tokens
         answer = answer_room(window, estimate_tokens(question_messages(question, history)), wanted)
         passages = passages[:prompt_passages]

@@ -20,7 +20,11 @@ class FullReader(DecoderReader):
         prompt_passages: int,
         sampling: SamplingParams,
         history: Sequence[Message] = (),
+        scores: Sequence[float] | None = None,
     ) -> PreparedPrompt:
-        del prompt_passages  # every passage goes into the prompt
+        del prompt_passages, scores  # every passage goes into the prompt
         prompt, notes = self._prompt(question, passages, sampling, history)
         return PreparedPrompt(prompt, None, notes)
+
+
+READER = FullReader

@@ -50,7 +50,12 @@ def read(
     start = time.perf_counter()
     passages = [hit.passage for hit in hits]
     prepared = reader.prepare(
-        question, passages, prompt_passages=options.prompt_passages, sampling=sampling, history=history
+        question,
+        passages,
+        prompt_passages=options.prompt_passages,
+        sampling=sampling,
+        history=history,
+        scores=[hit.score for hit in hits],
     )
     encoded = time.perf_counter()
     if prepared.context is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -182,13 +183,49 @@ def test_only_a_floating_point_reader_can_be_quantized(tmp_path: Path, decoder: 
     assert not (tmp_path / "again").exists()
 
 
-def test_a_decoder_with_other_weights_is_refused(tmp_path: Path, decoder: Path, reader: CepeModel) -> None:
-    save_reader(reader, tmp_path / "reader", decoder=str(decoder))
-    weights = load_file(decoder / "model.safetensors")
+def test_a_derivative_of_the_decoder_takes_its_place(
+    tmp_path: Path, decoder: Path, reader: CepeModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Given by name, or at the path of the reader's own decoder."""
+    folder = tmp_path / "reader"
+    save_reader(reader, folder, decoder=str(decoder))
+    own = load(folder)
+    assert "not the decoder" not in capsys.readouterr().err
+    tuned = Path(shutil.copytree(decoder, tmp_path / "tuned"))
+    weights = load_file(tuned / "model.safetensors")
     weights["model.norm.weight"] += 1
-    save_file(weights, decoder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match="different version of"):
-        load(tmp_path / "reader")
+    save_file(weights, tuned / "model.safetensors", metadata={"format": "pt"})
+    for _ in range(2):
+        model = cepe.load(str(folder), dtype="float32", device="cpu", decoder=str(tuned))
+        assert capsys.readouterr().err.count("is not the decoder that the reader was trained with") == 1
+        assert torch.equal(model.model.norm.weight, own.model.norm.weight + 1)
+        assert model.name_or_path == str(tuned)
+        for name, tensor in own.state_dict().items():
+            if ".cross_attn." in name or name.startswith("encoder."):
+                assert torch.equal(model.state_dict()[name], tensor)
+    shutil.copy(tuned / "model.safetensors", decoder / "model.safetensors")
+    assert torch.equal(logits(load(folder)), logits(model))
+    assert capsys.readouterr().err.count("is not the decoder") == 1
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "message"),
+    [
+        ("qwen2", {"vocab_size": VOCABULARY + 10}, "its vocab_size is 210, not 200"),
+        ("llama", {}, "its model_type is llama, not qwen2"),
+        ("qwen2", {"num_hidden_layers": 2}, "which has only 2 layers"),
+        ("qwen2", {"hidden_size": 64}, "do not fit the model"),
+    ],
+)
+def test_a_decoder_of_another_shape_is_refused(
+    tmp_path: Path, decoder: Path, reader: CepeModel, family: str, changes: dict[str, int], message: str
+) -> None:
+    save_reader(reader, tmp_path / "reader", decoder=str(decoder))
+    save_decoder(tmp_path / "other", family, **changes)
+    with pytest.raises(ModelError, match=message):
+        cepe.load(str(tmp_path / "reader"), dtype="float32", device="cpu", decoder=str(tmp_path / "other"))
+    with pytest.raises(ModelError, match="only a reader saved without its decoder"):
+        cepe.load(str(decoder), dtype="float32", device="cpu", decoder=str(decoder))
 
 
 def test_a_missing_decoder_is_named(tmp_path: Path, decoder: Path, reader: CepeModel) -> None:

@@ -50,7 +50,7 @@ def test_json_holds_the_answer_its_citations_hits_and_timings(ragx: RunCommand, 
         assert citation["document"] in retrieved
 
 
-@pytest.mark.parametrize("reader", ["cepe", "full"])
+@pytest.mark.parametrize("reader", ["cepe", "full", "replug", "streaming"])
 @pytest.mark.parametrize("retriever", ["dense", "bm25", "hybrid"])
 def test_every_reader_answers_over_every_retriever(
     ragx: RunCommand, index: Path, tiny_decoder: Path, reader: str, retriever: str

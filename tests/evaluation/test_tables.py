@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 from ragx.evaluation.bootstrap import Estimate
 from ragx.evaluation.tables import Table
 
@@ -19,4 +21,32 @@ def test_plain_values() -> None:
             {"reader": "c", "k": 5, "EM": None},
         ],
         "notes": ["A note."],
+    }
+
+
+def test_comma_separated_values() -> None:
+    assert TABLE.csv() == "reader,k,EM,EM low,EM high\na|b\x1b,10,1.26,0.5,2\nc,5,,,\n"
+
+
+def test_latex() -> None:
+    table = Table({"reader_x": 0, "EM %": 1}, [["50 % \\ $x^2$ {~}#&", Estimate(1.26, 0.5, 2)], ["c", None]])
+    assert table.latex().splitlines() == [
+        r"\begin{tabular}{lr}",
+        r"\toprule",
+        r"reader\_x & EM \% \\",
+        r"\midrule",
+        r"50 \% \textbackslash{} \$x\textasciicircum{}2\$ \{\textasciitilde{}\}\#\& & 1.3 \\",
+        r"c & -- \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+def test_a_saved_table_replaces_the_one_before(tmp_path: Path) -> None:
+    for table in (Table({"reader": 0}, []), TABLE):
+        table.save(tmp_path / "new" / "table7")
+    assert {path.name: path.read_text() for path in (tmp_path / "new").iterdir()} == {
+        "table7.md": TABLE.markdown() + "\n",
+        "table7.csv": TABLE.csv(),
+        "table7.tex": TABLE.latex(),
     }

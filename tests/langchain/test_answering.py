@@ -277,7 +277,7 @@ def test_usage_counts_the_prompt_and_what_was_decoded(tiny: dict[str, Any], fact
     from ragx.langchain.documents import to_passage
     from ragx.rag import open_reader
 
-    model = ChatRagx(**tiny)
+    model = ChatRagx(**tiny, reader="cepe")
     answer = model.invoke("Why?", documents=facts)
     reader = open_reader(EncodingOptions(model=tiny["model"], dtype="float32"))
     passages = [to_passage(document, str(document.id)) for document in facts]
@@ -396,6 +396,13 @@ def test_hostile_passages_are_text(kind: Any, tiny: dict[str, Any]) -> None:
     assert isinstance(
         chain(kind(**tiny).bind(documents=[Document(hostile, metadata={"title": 3})])).invoke({"q": hostile}), str
     )
+
+
+@pytest.mark.parametrize("reader", ["cepe", "full", "replug", "streaming"])
+def test_every_reader_answers(tiny: dict[str, Any], facts: list[Document], reader: str) -> None:
+    answer = ChatRagx(**tiny, reader=reader).invoke("Why?", documents=facts)
+    assert answer.content
+    assert answer.response_metadata["context_tokens"] == 0
 
 
 # Reranking

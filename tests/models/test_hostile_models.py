@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragx import models
+from ragx import cepe, models
 from ragx.errors import ModelError
 from ragx.models import cache, registry
+from ragx.util.tokenization import load_tokenizer
 
 
 @pytest.fixture
@@ -54,6 +55,26 @@ def test_built_in_attention_is_accepted(bert: Path) -> None:
 def test_a_models_own_code_is_refused(bert: Path, file: str) -> None:
     (bert / file).write_text(json.dumps({"model_type": "bert", "auto_map": {"AutoModel": "own.Model"}}))
     assert f"({file}: auto_map)" in refusal(bert)
+
+
+def test_the_code_of_a_known_decoder_is_ignored(
+    tiny_decoder: Path, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in the published YaRN checkpoints; their weights must fit the plain decoder."""
+    folder = Path(shutil.copytree(tiny_decoder, tmp_path / "own"))
+    code = {"AutoModelForCausalLM": "modeling_own.Own", "AutoConfig": "modeling_own.OwnConfig"}
+    edit(folder / "config.json", auto_map=code)
+    ran = tmp_path / "ran"
+    (folder / "modeling_own.py").write_text(f"open({str(ran)!r}, 'w')")
+    model = cepe.load(str(folder), dtype="float32", device="cpu")
+    assert load_tokenizer(folder).plain_ids(["snow"])
+    assert not ran.exists()
+    assert not hasattr(model.config, "auto_map")
+    models.resolve(str(folder), "decoder")
+    assert capsys.readouterr().err.count("its own code (config.json: auto_map) is ignored") == 1
+    edit(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["own.Tokenizer", None]})
+    with pytest.raises(ModelError, match=r"tokenizer_config\.json: auto_map"):
+        models.resolve(str(folder), "decoder")
 
 
 def test_an_adapter_is_refused(bert: Path) -> None:

@@ -10,7 +10,12 @@ from ragx.util.terminal import plain
 from ragx.util.text import counted
 from ragx_apps.chat.conversation import Reply, Source, Turn
 
-READERS: dict[ReaderName, str] = {"cepe": "CEPE reader", "full": "Full prompt"}
+READERS: dict[ReaderName, str] = {
+    "cepe": "CEPE reader",
+    "full": "Full prompt",
+    "replug": "REPLUG",
+    "streaming": "StreamingLLM",
+}
 WAITING = "Waiting for other answers to finish"
 SNIPPET = 100
 """Characters of a passage shown beside its title, from the cited span if there is one."""

@@ -27,7 +27,12 @@ from ragx_apps.queue import QuestionQueue, Waiting
 OWN_FILES = "your files"
 """The name of a visitor's private index."""
 BOTH = "both"
-READERS: dict[ReaderName, str] = {"cepe": "CEPE", "full": "Full prompt"}
+READERS: dict[ReaderName, str] = {
+    "cepe": "CEPE",
+    "full": "Full prompt",
+    "replug": "REPLUG",
+    "streaming": "StreamingLLM",
+}
 MAX_QUESTION = 4000
 """Characters."""
 EXAMPLES = {
@@ -59,7 +64,9 @@ class Settings:
     @property
     def readers(self) -> list[ReaderName]:
         """The readers that answer, in turn."""
-        return [each for each in get_args(ReaderName) if self.reader in (each, BOTH)]
+        if self.reader == BOTH:
+            return ["cepe", "full"]
+        return [each for each in get_args(ReaderName) if self.reader == each]
 
     @property
     def options(self) -> dict[str, Any]:

@@ -15,6 +15,8 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from ragx_apps.queue import QuestionQueue
 
+from ragx import cepe
+from ragx.cepe.added_weights import save_reader
 from ragx.config import IndexSettings
 from ragx.indexing.build import build
 from ragx.rag import RAG
@@ -39,12 +41,13 @@ def chat_rag(chat_index: Path, tiny_decoder: Path, tmp_path_factory: pytest.Temp
     save_reciting_decoder(tiny_decoder, folder, SENTENCE, ends=False)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 8192}))
-    rag = RAG.from_index(chat_index, model=str(folder), dtype="float32", device="cpu")
-    model = activate(rag.readers["cepe"].model, std=1e-4)  # attended to without any effect on the answer
+    model = activate(cepe.load(str(folder), dtype="float32", device="cpu"), std=1e-4)  # without effect on the answer
     with torch.no_grad():
         for layer in model.model.layers:
             layer.cross_attn.q_proj.weight.mul_(20)  # more to some passages than to others
-    return rag
+    reader = tmp_path_factory.mktemp("reader")
+    save_reader(model, reader, decoder=str(folder))
+    return RAG.from_index(chat_index, model=str(reader), dtype="float32", device="cpu", cache_size=0)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from ragx.indexing.build import build
 from ragx.rag import RAG
 from ragx.util.tokenization import load_tokenizer
 from tests.helpers.served import Server, serving
-from tests.helpers.tiny import activate
+from tests.helpers.tiny import activate, save_tiny_reader
 
 NOTES = {
     "snow.md": "# Snow\n\nFresh snow reflects up to 90 percent of the sunlight that reaches it.\n",
@@ -56,7 +56,8 @@ def rag(notes_index: Path, talkative: Path, tmp_path_factory: pytest.TempPathFac
     from ragx.cepe.store import PassageStore
     from ragx.reader.cepe import CepeReader
 
-    rag = RAG.from_index(notes_index, model=str(talkative), dtype="float32", device="cpu")
+    folder = save_tiny_reader(tmp_path_factory.mktemp("reader"), talkative)
+    rag = RAG.from_index(notes_index, model=str(folder), dtype="float32", device="cpu")
     reader = rag.readers["cepe"]
     assert isinstance(reader, CepeReader)
     activate(reader.model)
