@@ -1,4 +1,7 @@
-"""`ragx eval lm|qa|needle|copy`: a table on stdout, progress on stderr. Heavy imports happen inside the commands."""
+"""`ragx eval lm|qa|rerank|needle|copy`: a table on stdout, progress on stderr.
+
+Heavy imports happen inside the commands.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ragx.cli.options import Json, Rerank, with_settings
+from ragx.cli.options import Device, Dtype, Json, Rerank, with_settings
 from ragx.cli.paper import app as paper_app
 from ragx.config import RERANK, EncodingOptions, LoadOptions
 from ragx.errors import ConfigError
@@ -149,6 +152,32 @@ def qa(
     _print(table, as_json)
 
 
+@app.command("rerank")
+def compare_rerankers(
+    questions: Annotated[Path, typer.Option(help="JSON lines with question and answers, compressed or not.")],
+    index: Annotated[Path, typer.Option(help="Index to search.")],
+    rerank: Annotated[list[str], typer.Option(help="A reranker, as in `ragx search`; can be repeated.")],
+    method: Method = "hybrid",
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of questions, spread over the file.")] = None,
+    out: Out = None,
+    as_json: Json = False,
+    device: Device = None,
+    dtype: Dtype = "auto",
+) -> None:
+    """Answer in the first 1, 3, 5 and 10 passages, and the time added, without and with rerankers."""
+    from ragx.evaluation.questions import read_questions
+    from ragx.evaluation.reranking import evaluate, spread
+    from ragx.evaluation.results import Results
+    from ragx.retrieval.rerankers import open_reranker
+
+    rows = spread(read_questions(questions), limit)
+    retriever, run = _open_index(index, method, device, dtype)
+    names = [name for name in dict.fromkeys(rerank) if name != "none"]
+    rerankers = [each for name in names if (each := open_reranker(name, device)) is not None]
+    results = Results(out, {"task": "rerank", **run, "rerank": [_weights(name) for name in names]})
+    _print(evaluate(rows, lambda question, k: retriever.search(question, k, method), rerankers, results), as_json)
+
+
 @app.command()
 @with_settings
 def needle(
@@ -237,20 +266,28 @@ def _open_retriever(
     index: Path, method: SearchMethod, rerank: str, load: LoadOptions
 ) -> tuple[Retriever, Reranker | None, dict[str, str]]:
     """The retriever, the reranker, and what tells their results from those of another index, method or reranker."""
-    from ragx import models
-    from ragx.rag import open_index
     from ragx.retrieval.rerankers import open_reranker
 
-    retriever = open_index(index, method=method, device=load.device, dtype=load.dtype).retriever
-    identity = {
-        "index": f"{len(retriever.index)} passages indexed at {retriever.index.manifest.created}",
-        "method": method,
-    }
+    retriever, identity = _open_index(index, method, load.device, load.dtype)
     reranker = open_reranker(rerank, load.device, retriever.index.manifest.embedder.name)
     if reranker is not None:  # results of earlier runs name none
-        is_url = "://" in rerank
-        identity["rerank"] = rerank if is_url else models.fingerprint(models.resolve(rerank, "reranker"))
+        identity["rerank"] = _weights(reranker.name)
     return retriever, reranker, identity
+
+
+def _open_index(index: Path, method: SearchMethod, device: str | None, dtype: str) -> tuple[Retriever, dict[str, str]]:
+    from ragx.rag import open_index
+
+    retriever = open_index(index, method=method, device=device, dtype=dtype).retriever
+    total = f"{len(retriever.index)} passages indexed at {retriever.index.manifest.created}"
+    return retriever, {"index": total, "method": method}
+
+
+def _weights(rerank: str) -> str:
+    """What tells a reranker from another one."""
+    from ragx import models
+
+    return rerank if "://" in rerank else models.fingerprint(models.resolve(rerank, "reranker"))
 
 
 def _print(table: Table, as_json: bool) -> None:

@@ -154,3 +154,16 @@ def test_a_model_behind_an_api_is_measured_as_full(
             done = Run(*run_command("eval", *task, *model))
             assert done.code == 2
             assert "this needs a model on this machine" in done.err
+
+
+def test_rerankers_are_compared(
+    run_command: Callable[..., tuple[int, str, str]], questions: Path, index: Path, tmp_path: Path
+) -> None:
+    reranker = save_cross_encoder(tmp_path / "reranker")
+    command = ("eval", "rerank", "--questions", questions, "--index", index, "--method", "bm25", "--device", "cpu")
+    done = Run(*run_command(*command, "--rerank", "none", "--rerank", reranker, "--limit", 3))
+    assert done.code == 0, done.err
+    header, _, none, reranked, *_ = done.out.splitlines()
+    assert header.startswith("| reranker | answer in 1 |")
+    assert none.startswith("| none | ")
+    assert reranked.startswith(f"| {reranker} | ")

@@ -46,6 +46,17 @@ def write_questions(folder: Path, articles: int = 12) -> Path:
     return write_rows(folder / "questions.jsonl", rows)
 
 
+def write_coloured_questions(folder: Path, colours: tuple[str, ...] = tuple("abcdefgh")) -> Path:
+    """Four questions about each of 12 articles; beside the passage that names the colour is one that names none."""
+    rows = []
+    for number in range(48):
+        title, colour = f"Part {number // 4}", colours[number % len(colours)]
+        gold = {"title": title, "text": f"{text(number, 6)} thing {number} is {colour}", "is_gold": True}
+        other = {"title": title, "text": f"{text(100 + number, 7)} thing {number}", "is_gold": False}
+        rows.append({"question": f"colour of thing {number}", "answers": [colour], "ctxs": [gold, other]})
+    return write_rows(folder / "questions.jsonl", rows)
+
+
 def tiny_settings(recipe: str, decoder: Path, data: Path, *overrides: str) -> RecipeSettings:
     """The recipe's tiny.yaml around `decoder`, on the files in `data`."""
     settings = [f"model.decoder={decoder}", f"data.folder={data}", *overrides]

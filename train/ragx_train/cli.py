@@ -13,7 +13,7 @@ import typer
 from ragx.errors import ConfigError
 from ragx.util.settings import load_settings
 from ragx.util.terminal import notice
-from ragx_train.settings import RecipeSettings, parse_duration
+from ragx_train.settings import parse_duration
 
 RECIPES = {
     "mlm": ("MlmSettings", "Pre-train the encoder alone, on masked tokens."),
@@ -22,6 +22,7 @@ RECIPES = {
     "ceped": ("CepedSettings", "As cepe, and to match what the decoder predicts from the whole text."),
     "retdoc": ("RetdocSettings", "Train a reader to use retrieved passages as context."),
     "qa": ("QaSettings", "Train a reader to answer questions from passages."),
+    "reranker": ("RerankerSettings", "Train a model that orders the passages found for a question."),
 }
 """The settings class and the help of each recipe, a module of `ragx_train.recipes`."""
 
@@ -35,7 +36,7 @@ TimeLimit = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to ragx's."""
-    commands = typer.Typer(no_args_is_help=True, help="Train readers and prepare training data.")
+    commands = typer.Typer(no_args_is_help=True, help="Train readers and rerankers, and prepare training data.")
     settings = {"ignore_unknown_options": True}
     for recipe, (_, description) in RECIPES.items():
         commands.command(recipe, help=description, context_settings=settings)(_training(recipe))
@@ -46,7 +47,7 @@ def add_to(app: typer.Typer) -> None:
 
 def _training(recipe: str) -> Callable[..., None]:
     def train(
-        out: Annotated[Path, typer.Option(help="Folder for checkpoints, log and reader.")],
+        out: Annotated[Path, typer.Option(help="Folder for checkpoints, log and model.")],
         overrides: Overrides = None,
         config: Annotated[Path | None, typer.Option(help="YAML file of settings; --resume finds its own.")] = None,
         resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in --out.")] = False,
@@ -70,7 +71,7 @@ def _training(recipe: str) -> Callable[..., None]:
 
 def split(config: Config, out: OutFile, overrides: Overrides = None) -> None:
     """Write the documents that retdoc reserves for retrieval, to index them."""
-    settings: Any = load_recipe("retdoc", config, overrides)
+    settings = load_recipe("retdoc", config, overrides)
     from ragx_train.data.split import write_retrieval_split
 
     notice(f"{write_retrieval_split(settings.data, out):,} documents in {out}")
@@ -79,20 +80,20 @@ def split(config: Config, out: OutFile, overrides: Overrides = None) -> None:
 def answers(config: Config, out: OutFile, overrides: Overrides = None, time_limit: TimeLimit = None) -> None:
     """Write the decoder's own correct answers to qa's questions, to train on those."""
     deadline = _deadline(time_limit)
-    settings: Any = load_recipe("qa", config, overrides)
+    settings = load_recipe("qa", config, overrides)
     from ragx_train.data.own_answers import write_own_answers
 
     correct, questions = write_own_answers(settings, out, deadline)
     notice(f"{correct:,} correct answers to {questions:,} questions in {out}")
 
 
-def load_recipe(recipe: str, config: Path | None, overrides: list[str] | None = None) -> RecipeSettings:
-    """The settings of a recipe from a YAML file and overrides such as `--loop.steps=100`.
+def load_recipe(recipe: str, config: Path | None, overrides: list[str] | None = None) -> Any:
+    """The settings of a recipe, of the class that `RECIPES` names, from a YAML file and overrides.
 
     Raises:
         ConfigError: a setting is unknown or out of range.
     """
-    model: type[RecipeSettings] = getattr(import_module(f"ragx_train.recipes.{recipe}"), RECIPES[recipe][0])
+    model = getattr(import_module(f"ragx_train.recipes.{recipe}"), RECIPES[recipe][0])
     return load_settings(model, config, overrides or ())
 
 

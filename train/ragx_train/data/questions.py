@@ -70,10 +70,7 @@ class QuestionSettings(Settings):
         Raises:
             ConfigError: one of them does not exist.
         """
-        paths = [Path(self.folder, file.path).expanduser() for file in self.files]
-        if missing := next((path for path in paths if not path.is_file()), None):
-            raise ConfigError(f"data.files: {missing} does not exist")
-        return paths
+        return existing(self.folder, [file.path for file in self.files])
 
 
 @dataclass(frozen=True)
@@ -122,8 +119,7 @@ def load_questions(settings: QuestionSettings, tokenizer: Tokenizer) -> tuple[li
             if question is None:
                 left_out += 1
                 continue
-            article = question.gold[0].title or question.gold[0].text
-            (test if text_key(article) / 2.0**64 < settings.test else train)[tuple(question.gold)].append(question)
+            (test if is_held_out(question, settings.test) else train)[tuple(question.gold)].append(question)
         if left_out:
             notice(f"{path.name}: {left_out} questions left out, without a gold passage or too long")
         if not train:
@@ -134,10 +130,27 @@ def load_questions(settings: QuestionSettings, tokenizer: Tokenizer) -> tuple[li
     return training, held_out
 
 
-def questions_fingerprint(settings: QuestionSettings) -> str:
-    """SHA-256 (hex) of the files."""
-    digests = [sha256(path) for path in settings.paths()]
-    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
+def is_held_out(question: Question, share: float) -> bool:
+    """Whether the article of its first gold passage is in the share of all articles that validation uses."""
+    article = question.gold[0].title or question.gold[0].text
+    return text_key(article) / 2.0**64 < share
+
+
+def existing(folder: str, names: Sequence[str]) -> list[Path]:
+    """The paths of files named by a setting `data.files`, relative to `folder`.
+
+    Raises:
+        ConfigError: one of them does not exist.
+    """
+    paths = [Path(folder, name).expanduser() for name in names]
+    if missing := next((path for path in paths if not path.is_file()), None):
+        raise ConfigError(f"data.files: {missing} does not exist")
+    return paths
+
+
+def questions_fingerprint(paths: Sequence[Path]) -> str:
+    """SHA-256 (hex) of files of questions."""
+    return hashlib.sha256(" ".join(sha256(path) for path in paths).encode()).hexdigest()
 
 
 def _training_question(row: Question, settings: QuestionSettings, tokenizer: Tokenizer) -> TrainingQuestion | None:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ragx.errors import ConfigError
 from ragx.util.files import durable_folder, sha256
+from ragx.util.settings import Settings
 from ragx.util.terminal import notice
 from ragx.util.text import first_line
 from ragx_train.engine.sharding import part_like, whole
@@ -114,13 +115,7 @@ def restore(
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             notice(f"{folder} is damaged ({first_line(error)}): trying the previous one")
             continue
-        _compare(settings, state["settings"], folder)
-        for key, digest in state["fingerprint"].items():
-            if fingerprint.get(key) != digest:
-                raise ConfigError(
-                    f"{key}: its content has changed since {folder} was saved: restore it, or start anew with another"
-                    " --out"
-                )
+        compare(settings, fingerprint, state, folder)
         with torch.no_grad():
             for name, weight in weights.items():
                 weight.copy_(part_like(values[name], weight))
@@ -142,6 +137,23 @@ def restore(
     return Progress()
 
 
+def compare(settings: Settings, fingerprint: Mapping[str, str], state: Mapping[str, Any], saved: Path) -> None:
+    """Check that a run continues with the settings and inputs that it was saved with, `state` in `saved`.
+
+    Raises:
+        ConfigError: one of them has changed.
+    """
+    now, then = _flat(settings.model_dump(mode="json")), _flat(state["settings"])
+    for key in sorted(now.keys() | then.keys()):
+        if key not in FREE_TO_CHANGE and now.get(key) != then.get(key):
+            raise ConfigError(f"{key} is {now.get(key)}, but {saved} was saved with {then.get(key)}")
+    for key, digest in state["fingerprint"].items():
+        if fingerprint.get(key) != digest:
+            raise ConfigError(
+                f"{key}: its content has changed since {saved} was saved: restore it, or start anew with another --out"
+            )
+
+
 def any_in(out: Path) -> bool:
     """Whether `out` has checkpoints."""
     return bool(_folders(out))
@@ -160,13 +172,6 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Te
         if sha256(folder / name) != digest:
             raise ValueError(f"{name} has another checksum")
     return state, load_file(folder / WEIGHTS), load_file(folder / OPTIMIZER)
-
-
-def _compare(settings: RecipeSettings, before: dict[str, Any], folder: Path) -> None:
-    now, then = _flat(settings.model_dump(mode="json")), _flat(before)
-    for key in sorted(now.keys() | then.keys()):
-        if key not in FREE_TO_CHANGE and now.get(key) != then.get(key):
-            raise ConfigError(f"{key} is {now.get(key)}, but {folder} was saved with {then.get(key)}")
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

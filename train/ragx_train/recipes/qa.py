@@ -60,7 +60,7 @@ def run(settings: QaSettings, run: Run) -> None:
         model,
         example,
         validation,
-        {"data.files": questions_fingerprint(settings.data)},
+        {"data.files": questions_fingerprint(settings.data.paths())},
         answer_loss(settings.attention) if settings.attention else next_token_loss,
     )
 
