@@ -173,8 +173,9 @@ def compare_rerankers(
     rows = spread(read_questions(questions), limit)
     retriever, run = _open_index(index, method, device, dtype)
     names = [name for name in dict.fromkeys(rerank) if name != "none"]
-    rerankers = [each for name in names if (each := open_reranker(name, device)) is not None]
-    results = Results(out, {"task": "rerank", **run, "rerank": [_weights(name) for name in names]})
+    embedder = retriever.index.manifest.embedder.name
+    rerankers = [each for name in names if (each := open_reranker(name, device, embedder)) is not None]
+    results = Results(out, {"task": "rerank", **run, "rerank": [_weights(each.name) for each in rerankers]})
     _print(evaluate(rows, lambda question, k: retriever.search(question, k, method), rerankers, results), as_json)
 
 
