@@ -16,7 +16,9 @@ from tests.helpers.command import QUESTION, RunCommand
 def test_search_shows_hits_best_first(ragx: RunCommand, index: Path) -> None:
     run = ragx("search", "open sea", "--index", index, "-k", 2)
     assert run.out.startswith("  1. Sea  (score ")
-    scores = [hit["score"] for hit in json.loads(ragx("search", "open sea", "--index", index, "--json").out)["hits"]]
+    scores = [
+        hit["rerank_score"] for hit in json.loads(ragx("search", "open sea", "--index", index, "--json").out)["hits"]
+    ]
     assert scores == sorted(scores, reverse=True)
 
 

@@ -17,7 +17,7 @@ def reranker(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_search_shows_each_score_and_where_it_came_from(ragx: RunCommand, index: Path, reranker: Path) -> None:
-    plain = json.loads(ragx("search", QUESTION, "--index", index, "--json").out)["hits"]
+    plain = json.loads(ragx("search", QUESTION, "--index", index, "--rerank", "none", "--json").out)["hits"]
     assert {(hit["rerank_score"], hit["reranker"]) for hit in plain} == {(None, None)}
     run = ragx("search", QUESTION, "--index", index, "--rerank", reranker, "--json")
     assert run.code == 0, run.err

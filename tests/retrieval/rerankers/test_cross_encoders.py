@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +121,25 @@ def test_a_model_stays_loaded(tmp_path: Path) -> None:
 
 def test_none_is_no_reranker() -> None:
     assert open_reranker("none") is None
+
+
+def test_auto_is_the_reranker_that_goes_with_the_embedder() -> None:
+    reranker = open_reranker("auto", "cpu", "all-minilm-l6-v2")
+    assert reranker is not None
+    passages = [Passage(text, text, "", text, 0, 0, len(text), "a") for text in ("a dog barks", "Paris is in France")]
+    dog, paris = reranker.scores("Where is Paris?", passages)
+    assert paris > dog
+    assert open_reranker("auto", "cpu", "multilingual-minilm") is None
+
+
+def test_auto_without_the_embedder_is_a_notice(tmp_path: Path) -> None:
+    script = (
+        "from ragx.retrieval.rerankers import open_reranker; print(open_reranker('auto', 'cpu', 'all-minilm-l6-v2'))"
+    )
+    environment = os.environ | {"RAGX_HOME": str(tmp_path), "RAGX_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "None\n"
+    assert "not reranked" in done.stderr
 
 
 def test_a_classifier_of_several_classes_is_refused(tmp_path: Path) -> None:
