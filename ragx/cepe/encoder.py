@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from ragx_kernels.cross_attention.blocks import attend_in_blocks
 from torch import Tensor, nn
 from transformers import AttentionInterface, AutoModel, PreTrainedConfig
 
@@ -84,7 +85,10 @@ def _packed_attention(
     output = query.new_empty(query.shape[2], query.shape[1], value.shape[3])  # (T, H, D)
     for tokens in passage_groups:
         q, k, v = (states[0][:, tokens].transpose(0, 1) for states in (query, key, value))  # (passages, heads, L, D)
-        attended = F.scaled_dot_product_attention(q, k, v, scale=scaling, enable_gqa=True)
+        if q.device.type == "cpu" and torch.is_grad_enabled():
+            attended = attend_in_blocks(q, k, v, scale=scaling or q.shape[3] ** -0.5)
+        else:
+            attended = F.scaled_dot_product_attention(q, k, v, scale=scaling, enable_gqa=True)
         output[tokens] = attended.transpose(1, 2)  # (passages, L, H, D)
     return output.unsqueeze(0), None
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ragx.util.tokenization import Tokenizer
 
 INSTRUCTION = "Answer the question using only the passages below. Answer in one or two short sentences."
+REFUSAL = "The passages do not say."
+"""The answer that readers learn for questions that no passage answers."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from ragx_train.data.own_answers import answer, answer_sentence, write_own_answers
+from ragx_train.data.own_answers import answer_sentence, write_own_answers
+from ragx_train.data.written import answer
 from ragx_train.errors import Interrupted, OutputError
 from ragx_train.recipes.qa import QaSettings
 from transformers import AutoModelForCausalLM

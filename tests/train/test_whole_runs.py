@@ -66,7 +66,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
         ("loop.workers=2", 1e-5),
         ("loop.activation_checkpointing=true", 1e-5),
         ("loop.micro_batch=8", 1e-5),
-        ("teacher.store=true", 2e-3),  # probabilities in fp16
+        ("teacher.store=true", 3e-3),  # probabilities in fp16
     ],
 )
 def test_distillation_is_the_same_however_it_is_run(override: str, rel: float, decoder: Path, tmp_path: Path) -> None:

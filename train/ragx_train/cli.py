@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -16,6 +17,7 @@ from ragx.util.terminal import notice
 from ragx_train.settings import parse_duration
 
 RECIPES = {
+    "reader": ("ReaderSettings", "Train a reader of text and questions, from a decoder, in one run."),
     "mlm": ("MlmSettings", "Pre-train the encoder alone, on masked tokens."),
     "warmup": ("WarmupSettings", "Train a reader to copy its own tokens from the encoder."),
     "cepe": ("CepeSettings", "Train a reader to use the text before its own as context."),
@@ -39,7 +41,8 @@ def add_to(app: typer.Typer) -> None:
     commands = typer.Typer(no_args_is_help=True, help="Train readers and rerankers, and prepare training data.")
     settings = {"ignore_unknown_options": True}
     for recipe, (_, description) in RECIPES.items():
-        commands.command(recipe, help=description, context_settings=settings)(_training(recipe))
+        command = reader if recipe == "reader" else _training(recipe)
+        commands.command(recipe, help=description, context_settings=settings)(command)
     commands.command(context_settings=settings)(split)
     commands.command(context_settings=settings)(answers)
     app.add_typer(commands, name="train")
@@ -54,11 +57,7 @@ def _training(recipe: str) -> Callable[..., None]:
         time_limit: TimeLimit = None,
     ) -> None:
         deadline = _deadline(time_limit)
-        existing = next(path for path in (out, *out.absolute().parents) if path.exists())
-        if not existing.is_dir():
-            raise ConfigError(f"--out {out} cannot be a folder: {existing} is a file")
-        if config is None and resume and (out / "settings.yaml").exists():
-            config = out / "settings.yaml"
+        config = _configuration(out, config, resume)
         if config is None and not overrides:
             raise ConfigError("--config is missing: a YAML file of settings, such as those in train/configs")
         settings = load_recipe(recipe, config, overrides)
@@ -67,6 +66,30 @@ def _training(recipe: str) -> Callable[..., None]:
         import_module(f"ragx_train.recipes.{recipe}").run(settings, Run(out, resume, deadline))
 
     return train
+
+
+def reader(
+    overrides: Overrides = None,
+    decoder: Annotated[str | None, typer.Option(help="A Llama-family decoder: name, folder or Hub id.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of texts and questions (text files, JSON lines).")] = None,
+    index: Annotated[Path | None, typer.Option(help="Index to write questions about.")] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Time for the whole run, over all resumed ones: 3h, 1h30m.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for stages, questions and reader.")] = Path("runs/reader"),
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings; --resume finds its own.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+) -> None:
+    config = _configuration(out, config, resume)
+    if config is None and decoder is None and not overrides:
+        raise ConfigError("--decoder is missing: the name, folder or Hub id of a Llama-family decoder")
+    options = {"model.decoder": decoder, "data.folder": data, "data.index": index, "time_limit": time_limit}
+    given = [f"{key}={json.dumps(str(value))}" for key, value in options.items() if value is not None]
+    settings: Any = load_recipe("reader", config, [*given, *(overrides or [])])
+    from ragx_train.engine.loop import Run
+    from ragx_train.recipes.reader import run
+
+    run(settings, Run(out, resume))
 
 
 def split(config: Config, out: OutFile, overrides: Overrides = None) -> None:
@@ -95,6 +118,16 @@ def load_recipe(recipe: str, config: Path | None, overrides: list[str] | None = 
     """
     model = getattr(import_module(f"ragx_train.recipes.{recipe}"), RECIPES[recipe][0])
     return load_settings(model, config, overrides or ())
+
+
+def _configuration(out: Path, config: Path | None, resume: bool) -> Path | None:
+    """The settings file to read: the one given, or that of the run to resume; None if neither exists."""
+    existing = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise ConfigError(f"--out {out} cannot be a folder: {existing} is a file")
+    if config is None and resume and (out / "settings.yaml").exists():
+        return out / "settings.yaml"
+    return config
 
 
 def _deadline(time_limit: float | None) -> float | None:

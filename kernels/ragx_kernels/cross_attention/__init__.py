@@ -5,6 +5,7 @@
 | naive.py | the definition |
 | project.py | project keys and values from Φ for one call |
 | cached.py | attend to cached keys and values |
+| blocks.py | attend with gradients on CPU, also to a text itself |
 | latent.py, triton.py | attend to Φ itself |
 | planner.py | choose the cheapest strategy |
 | lse.py | log-sum-exp and attention share of each passage |

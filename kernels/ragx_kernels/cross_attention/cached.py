@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ragx_kernels.cross_attention.blocks import attend_in_blocks
 from ragx_kernels.cross_attention.lse import Offsets, passages_lse
 from ragx_kernels.cross_attention.matmul import times_transposed
 
@@ -60,9 +61,10 @@ def attend(
         output (B, G, X, C) and log-sum-exps (B, G, X, K) or None.
     """
     wants_grad = torch.is_grad_enabled() and (query.requires_grad or keys.requires_grad or values.requires_grad)
+    if offsets is None and wants_grad and query.device.type == "cpu":
+        return attend_in_blocks(query, keys, values, scale=scale, mask=None if mask is None else mask[:, None]), None
     if offsets is None and (wants_grad or (query.is_cuda and query.shape[3] <= MAX_SDPA_WIDTH)):
         allowed = None if mask is None else mask[:, None, None, :]  # (B, 1, 1, M)
-        values = values.contiguous()  # transposed ones, as on CPU, miss scaled_dot_product_attention's fast path
         return F.scaled_dot_product_attention(query, keys, values, attn_mask=allowed, scale=scale), None
     batch, groups, rows, _ = query.shape
     block_bytes = GPU_BLOCK_BYTES if query.is_cuda else CPU_BLOCK_BYTES

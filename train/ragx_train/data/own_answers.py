@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM
 
 from ragx.corpus.questions import Question, parse_question
 from ragx.errors import CorpusError
@@ -28,7 +26,7 @@ from ragx.util.jsonlines import load_objects
 from ragx.util.sentences import sentence_spans
 from ragx.util.terminal import notice
 from ragx.util.tokenization import load_tokenizer
-from ragx_train.data.example import end_of_text
+from ragx_train.data.written import BATCH, Row, answer, open_writer
 from ragx_train.errors import Interrupted, OutputError, check_new
 from ragx_train.signals import stop_on_signals
 
@@ -37,13 +35,12 @@ if TYPE_CHECKING:
     from ragx_train.data.questions import QuestionSettings
     from ragx_train.recipes.qa import QaSettings
 
-BATCH = 32
-"""Questions answered at once."""
-
 
 @dataclass(frozen=True)
-class _Row:
-    content: dict[str, Any]
+class Answerable:
+    """A row of a file and its question."""
+
+    content: Row
     question: Question
     """Its gold passages are cut down to the sentences that hold an answer."""
 
@@ -80,29 +77,18 @@ def write_own_answers(
     check_new(out)
     decoder = resolve(settings.model.decoder, "decoder")
     tokenizer = load_tokenizer(decoder)
-    rows = _rows(settings.data, tokenizer)
-    dtype = torch.bfloat16 if settings.loop.precision == "bf16" else torch.float32
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model: Any = AutoModelForCausalLM.from_pretrained(decoder, dtype=dtype, local_files_only=True)
-    model.to(device)
-    order = np.random.default_rng(settings.loop.seed).permutation(len(rows)).tolist()
+    rows = answerable(settings.data, tokenizer, settings.loop.seed)
+    model = open_writer(decoder, settings.loop.precision)
     done = written = 0
     progress = tqdm(desc=f"writing {out.name}", total=len(rows), unit=" questions")
     with stop_on_signals() as stop, durable_file(out, OutputError) as lines, progress:
-        for start in range(0, len(order), batch_size):
+        for start in range(0, len(rows), batch_size):
             if stop.requested or (deadline is not None and time.monotonic() > deadline):
                 break
-            batch = [rows[place] for place in order[start : start + batch_size]]
-            questions = [row.question for row in batch]
-            prompts = [
-                build_prompt(tokenizer, each.text, each.gold, max_tokens=settings.data.max_prompt_tokens).ids
-                for each in questions
-            ]
-            texts = answer(model, tokenizer, prompts, settings.data.max_answer_tokens)
-            for row, text in zip(batch, texts, strict=True):
-                if text is not None and contains(text, row.question.answers):
-                    lines.write(json.dumps({**row.content, "answers": [text]}).encode() + b"\n")
-                    written += 1
+            batch = rows[start : start + batch_size]
+            for row in correct_answers(batch, model, tokenizer, settings.data):
+                lines.write(json.dumps(row).encode() + b"\n")
+                written += 1
             done += len(batch)
             progress.update(len(batch))
             on_progress(done)
@@ -113,8 +99,24 @@ def write_own_answers(
     return written, done
 
 
-def _rows(settings: QuestionSettings, tokenizer: Tokenizer) -> list[_Row]:
-    """The rows of all files that have a gold passage and a question that fits into a prompt."""
+def correct_answers(
+    rows: Sequence[Answerable], model: Any, tokenizer: Tokenizer, settings: QuestionSettings
+) -> list[Row]:
+    """The rows that the decoder answers correctly, with its answer instead of theirs."""
+    questions = [row.question for row in rows]
+    prompts = [
+        build_prompt(tokenizer, each.text, each.gold, max_tokens=settings.max_prompt_tokens).ids for each in questions
+    ]
+    texts = answer(model, tokenizer, prompts, settings.max_answer_tokens)
+    return [
+        {**row.content, "answers": [text]}
+        for row, text in zip(rows, texts, strict=True)
+        if text is not None and contains(text, row.question.answers)
+    ]
+
+
+def answerable(settings: QuestionSettings, tokenizer: Tokenizer, seed: int) -> list[Answerable]:
+    """The rows of all files that have a gold passage and a question that fits into a prompt, in random order."""
     rows = []
     too_long = 0
     for path in settings.paths():
@@ -126,31 +128,10 @@ def _rows(settings: QuestionSettings, tokenizer: Tokenizer) -> list[_Row]:
                 too_long += 1
                 continue
             gold = [replace(each, text=answer_sentence(each.text, question.answers)) for each in question.gold]
-            rows.append(_Row(content, replace(question, gold=gold)))
+            rows.append(Answerable(content, replace(question, gold=gold)))
     if too_long:
         notice(f"{too_long} questions left out: longer than data.max_prompt_tokens")
-    return rows
-
-
-@torch.inference_mode()
-def answer(model: Any, tokenizer: Tokenizer, prompts: Sequence[list[int]], max_tokens: int) -> list[str | None]:
-    """The greedy answer to each prompt; None if it does not end within `max_tokens`."""
-    longest = max(map(len, prompts))
-    end = end_of_text(tokenizer)
-    ids = torch.full((len(prompts), longest), end)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):  # padded at the start, so that all answers begin in the same column
-        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
-        mask[row, longest - len(prompt) :] = 1
-    answers = model.generate(
-        ids.to(model.device),
-        attention_mask=mask.to(model.device),
-        max_new_tokens=max_tokens,
-        do_sample=False,
-        eos_token_id=end,
-        pad_token_id=end,
-    )[:, longest:].tolist()
-    return [tokenizer.decode(row[: row.index(end)]).strip() if end in row else None for row in answers]
+    return [rows[place] for place in np.random.default_rng(seed).permutation(len(rows))]
 
 
 def answer_sentence(text: str, answers: Sequence[str]) -> str:

@@ -50,6 +50,8 @@ class QuestionSettings(Settings):
     """Passages of one article that are read together, as close distractors for one another."""
     prompt_passages: tuple[int, int] = (0, 3)
     """Minimum and maximum of those passages that also stand in the prompt."""
+    unanswerable: Share = 0.0
+    """Share of the questions whose gold passages are left out; the right answer says that no passage has it."""
     max_prompt_tokens: int = Field(default=1024, ge=1)
     """Passages that do not fit beside the question are left out, and so are questions that do not fit alone."""
     max_passage_tokens: int = Field(default=384, ge=1)

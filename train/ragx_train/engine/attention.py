@@ -23,24 +23,27 @@ from ragx_train.data.example import IGNORE, Batch
 def gold_shares(model: CepeModel, batch: Batch) -> Iterator[list[Tensor]]:
     """Within the context, a forward pass appends the gold passages' shares, (rows, H), for each cross-attention layer.
 
-    A row is a labelled token.
+    A row is a labelled token of a question with a gold passage.
     """
-    labelled = batch.labels != IGNORE
     segments = torch.ones_like(batch.ids) if batch.segments is None else batch.segments
-    gold = []  # (rows, K) of each example
+    watched = torch.zeros_like(batch.ids, dtype=torch.bool)
+    gold = {}  # (rows, K) of each example
     for row, passages in enumerate(batch.gold):
-        is_gold = torch.zeros(len(passages), len(batch.reads[row]), device=batch.ids.device)
-        for question, places in enumerate(passages):
+        if not any(passages):
+            continue
+        is_gold = torch.zeros(1 + len(passages), len(batch.reads[row]), device=batch.ids.device)
+        for question, places in enumerate(passages, start=1):
             is_gold[question, places] = 1
-        gold.append(is_gold[segments[row, labelled[row]] - 1])
+        watched[row] = (batch.labels[row] != IGNORE) & is_gold.any(dim=1)[segments[row]]
+        gold[row] = is_gold[segments[row, watched[row]]]
     layers: list[Tensor] = []
 
     # The forward pass keeps no scores. Log-sum-exps from it would need the scores of all tokens, not just of labels.
     def watch(module: Any, inputs: tuple[Any, ...], _: Tensor) -> None:
         hidden, context = inputs
         of_examples = []
-        for row, is_gold in enumerate(gold):
-            states = module.q_proj(module.layernorm(hidden[row, labelled[row]]))
+        for row, is_gold in gold.items():
+            states = module.q_proj(module.layernorm(hidden[row, watched[row]]))
             query = states.unflatten(-1, (-1, module.head_dim)).transpose(0, 1)  # (H, rows, D)
             lse = cross_attention(
                 query[None],
@@ -53,7 +56,8 @@ def gold_shares(model: CepeModel, batch: Batch) -> Iterator[list[Tensor]]:
             )[1]
             of_passages = attention_shares(lse[0])  # type: ignore[index]  # not None: there are offsets
             of_examples.append((of_passages * is_gold).sum(dim=-1).T)  # (H, rows, K) -> (rows, H)
-        layers.append(torch.cat(of_examples))
+        if of_examples:
+            layers.append(torch.cat(of_examples))
 
     hooks = [module.register_forward_hook(watch) for module in model.modules() if isinstance(module, CrossAttention)]
     try:

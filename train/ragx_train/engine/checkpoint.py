@@ -48,6 +48,10 @@ class Progress:
     """M of the longest example so far."""
     seconds: float = 0.0
     """Time spent on training and its data, over all resumed runs."""
+    best_loss: float | None = None
+    """Lowest validation loss so far."""
+    best_step: int = 0
+    """The step after which it was measured."""
 
 
 def save(
@@ -60,7 +64,9 @@ def save(
     *,
     main: bool = True,
 ) -> None:
-    """Write a checkpoint under `out`, then remove all but the last two. All processes call it; only `main` writes.
+    """Write a checkpoint under `out`, then remove all but the best and the last two.
+
+    All processes call it; only `main` writes.
 
     `fingerprint` maps the settings that name data and models to their SHA-256.
 
@@ -75,7 +81,7 @@ def save(
     }
     if not main:
         return
-    folder = out / FOLDER / f"step-{progress.step:08d}"
+    folder = _folder(out, progress.step)
     try:
         with durable_folder(folder, OutputError) as draft:
             save_file(values, draft / WEIGHTS)
@@ -92,7 +98,8 @@ def save(
     except (OutputError, SafetensorError) as error:
         raise OutputError(f"no checkpoint {folder}: {error}; free disk space and continue with --resume") from None
     for old in _folders(out)[KEPT:]:
-        shutil.rmtree(old)
+        if old != _folder(out, progress.best_step):
+            shutil.rmtree(old)
 
 
 def restore(
@@ -116,9 +123,7 @@ def restore(
             notice(f"{folder} is damaged ({first_line(error)}): trying the previous one")
             continue
         compare(settings, fingerprint, state, folder)
-        with torch.no_grad():
-            for name, weight in weights.items():
-                weight.copy_(part_like(values[name], weight))
+        _copy_weights(values, weights)
         optimizer_state: dict[int, dict[str, Tensor]] = {}
         for number, (name, weight) in enumerate(weights.items()):
             prefix = f"{name}."
@@ -135,6 +140,20 @@ def restore(
     if folders:
         raise CheckpointError(f"every checkpoint in {out / FOLDER} is damaged: start anew with another --out")
     return Progress()
+
+
+def restore_weights(out: Path, step: int, weights: Mapping[str, nn.Parameter]) -> None:
+    """Load the weights of the checkpoint after `step`.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    folder = _folder(out, step)
+    try:
+        _, values, _ = _read(folder)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise CheckpointError(f"{folder} is damaged ({first_line(error)})") from None
+    _copy_weights(values, weights)
 
 
 def compare(settings: Settings, fingerprint: Mapping[str, str], state: Mapping[str, Any], saved: Path) -> None:
@@ -162,6 +181,16 @@ def any_in(out: Path) -> bool:
 def _folders(out: Path) -> list[Path]:
     """Newest first; without drafts."""
     return sorted((out / FOLDER).glob(f"step-{'[0-9]' * 8}"), reverse=True)
+
+
+def _folder(out: Path, step: int) -> Path:
+    return out / FOLDER / f"step-{step:08d}"
+
+
+@torch.no_grad()
+def _copy_weights(values: Mapping[str, Tensor], weights: Mapping[str, nn.Parameter]) -> None:
+    for name, weight in weights.items():
+        weight.copy_(part_like(values[name], weight))
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:

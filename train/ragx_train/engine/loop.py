@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import torch
 import yaml
@@ -38,6 +39,9 @@ from ragx_train.errors import Interrupted, NotFiniteError, OutputError
 from ragx_train.settings import LoopSettings, RecipeSettings
 from ragx_train.signals import stop_on_signals
 
+Validation = Sequence[Example] | Mapping[str, Sequence[Example]]
+"""Held-out examples, or those of several streams by name."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -55,18 +59,21 @@ def train(
     run: Run,
     model: CepeModel,
     example: Callable[[int], Example],
-    validation: Sequence[Example],
+    validation: Validation,
     fingerprint: Mapping[str, str],
     loss: Loss = next_token_loss,
 ) -> None:
     """Train the weights of `model` that require gradients; write checkpoints, log, plot and reader to `run.out`.
+
+    The reader has the weights with the lowest validation loss if all steps were done, else the last ones.
 
     Args:
         settings: of the recipe.
         run: the output folder and the time limit.
         model: in training mode; see `reader_to_train`.
         example: returns the example at a position, always the same for the same position.
-        validation: examples that are not trained on.
+        validation: examples that are not trained on. Those of several streams are also logged separately, and their
+            mean loss counts.
         fingerprint: digests of the data, by the setting that names them.
         loss: see `Loss`.
 
@@ -89,7 +96,7 @@ def _train(
     run: Run,
     model: CepeModel,
     example: Callable[[int], Example],
-    validation: Sequence[Example],
+    validation: Validation,
     fingerprint: Mapping[str, str],
     loss: Loss,
 ) -> None:
@@ -114,7 +121,8 @@ def _train(
     )
     earlier_context = getattr(model.config, "trained_context_tokens", None) or 0
     model.config.trained_context_tokens = None  # no scores are sharpened in training
-    held_out = micro_batches(validation, loop.micro_batch)
+    streams = validation if isinstance(validation, Mapping) else {"": validation}
+    held_out = {name: micro_batches(examples, loop.micro_batch) for name, examples in streams.items() if examples}
     fingerprint = {**fingerprints(settings.model), **fingerprint}
     progress = _open(run, settings, fingerprint, weights, optimizer, main=accelerator.is_main_process)
     saved = progress.step
@@ -164,20 +172,26 @@ def _train(
             )
             bar.update()
             bar.set_postfix_str(f"loss {result.losses['loss']:.3f}, {result.tokens / seconds:,.0f} tokens/s")
-            last = progress.step == loop.steps
+            last, improved = progress.step == loop.steps, False
             if on_any_device(stop.requested):
                 break
             if held_out and (last or progress.step % loop.validate_every == 0):
-                losses = validate(accelerator, objective, held_out)
+                of_streams = {name: validate(accelerator, objective, batches) for name, batches in held_out.items()}
+                losses = {
+                    name: fmean(each[name] for each in of_streams.values()) for name in next(iter(of_streams.values()))
+                }
                 log.write(
                     progress.step,
                     **{f"validation_{name}": value for name, value in losses.items()},
+                    **{f"validation_loss_{name}": each["loss"] for name, each in of_streams.items() if name},
                     validation_perplexity=math.exp(min(losses["loss"], 700)),
                 )
                 if main:
                     bar.write(f"step {progress.step}: validation loss {losses['loss']:.3f}", file=sys.stderr)
+                if improved := progress.best_loss is None or losses["loss"] < progress.best_loss:
+                    progress.best_loss, progress.best_step = losses["loss"], progress.step
             longest_step = max(longest_step, run.clock() - began)
-            if progress.step % loop.checkpoint_every == 0:
+            if improved or progress.step % loop.checkpoint_every == 0:
                 save()
             began = run.clock()
             reserve = longest_step + longest_save
@@ -188,6 +202,8 @@ def _train(
         save()
         if on_any_device(stop.requested):
             raise Interrupted(f"stopped by a signal after step {progress.step}: continue with --resume")
+    if progress.step == loop.steps and progress.best_step < progress.step and progress.best_loss is not None:
+        checkpoint.restore_weights(run.out, progress.best_step, weights)
     if any(".cross_attn." in name for name in weights):  # an encoder trained alone has read no context
         model.config.trained_context_tokens = max(earlier_context, progress.context_tokens)
     added = whole_state(model)

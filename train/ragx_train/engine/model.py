@@ -17,6 +17,7 @@ from ragx.cepe.placement import Placement
 from ragx.errors import ConfigError
 from ragx.models import fingerprint, list_models, read_config, resolve
 from ragx.util.tokenization import Tokenizer, load_tokenizer
+from ragx_train.self_attention import BLOCK_ATTENTION
 from ragx_train.settings import EncoderSettings, LoopSettings, ModelSettings
 
 READER = "reader"
@@ -47,7 +48,7 @@ def reader_to_train(settings: ModelSettings, loop: LoopSettings) -> tuple[CepeMo
             output_gain=settings.output_gain,
         )
     else:
-        model = load(str(_reader_folder(settings.init_from)), dtype=dtype, device="cpu")
+        model = load(str(reader_folder(settings.init_from)), dtype=dtype, device="cpu")
         _check_fit(model, settings, decoder)
         encoder_only = _takes_encoder_only(model, decoder)
         if encoder_only:
@@ -72,9 +73,10 @@ def reader_to_train(settings: ModelSettings, loop: LoopSettings) -> tuple[CepeMo
             parameter.data = parameter.data.float()
             parameter.requires_grad_(True)
     if settings.init_from is not None:
-        _restore_precision(model, _reader_folder(settings.init_from), "encoder." if encoder_only else "")
+        _restore_precision(model, reader_folder(settings.init_from), "encoder." if encoder_only else "")
     if loop.activation_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
+    model.config._attn_implementation = BLOCK_ATTENTION  # not the encoder's, as set_attn_implementation would
     model.train()
     return model, load_tokenizer(decoder)
 
@@ -93,7 +95,7 @@ def fingerprints(settings: ModelSettings) -> dict[str, str]:
     """
     digests = {"model.decoder": fingerprint(resolve(settings.decoder, "decoder"))}
     if settings.init_from is not None:
-        digests["model.init_from"] = fingerprint(_reader_folder(settings.init_from))
+        digests["model.init_from"] = fingerprint(reader_folder(settings.init_from))
     return digests
 
 
@@ -121,7 +123,12 @@ def _standalone(settings: EncoderSettings, decoder: Path) -> PreTrainedConfig:
     return config
 
 
-def _reader_folder(start: str) -> Path:
+def reader_folder(start: str) -> Path:
+    """The folder of a reader: a run's, a folder itself, or that of a name.
+
+    Raises:
+        ConfigError: it is not a reader.
+    """
     folder = Path(start).expanduser()
     if (folder / READER / "config.json").is_file():
         return folder / READER

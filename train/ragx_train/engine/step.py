@@ -141,6 +141,22 @@ def validate(accelerator: Accelerator, objective: nn.Module, batches: Sequence[B
     return _means(accelerator, losses, int(total(accelerator, torch.tensor(predictions))))
 
 
+def seconds_a_step(
+    model: CepeModel, loss: Loss, example: Callable[[int], Example], loop: LoopSettings, clock: Callable[[], float]
+) -> float:
+    """How long a step takes, measured on `loop.steps` steps after the first, without updating the weights."""
+    accelerator = Accelerator(mixed_precision="no")
+    objective = Objective(model, loss, loop.precision).to(accelerator.device)
+    began = 0.0
+    for step, batches in enumerate(batches_of_steps(example, loop, accelerator, first=0)):
+        for batch in batches:
+            objective(batch.to(accelerator.device))["loss"].backward()
+        model.zero_grad()
+        if step == 0:  # it also allocates memory and chooses kernels
+            began = clock()
+    return (clock() - began) / (loop.steps - 1)
+
+
 def _means(accelerator: Accelerator, losses: Sequence[Losses], predictions: int) -> dict[str, float]:
     """Each loss, summed over devices and divided by their predictions."""
     summed = {name: torch.stack([each[name].double() for each in losses]).sum() for name in losses[0]}

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
 
 from ragx_train.data.documents import Corpus, open_corpus
-from ragx_train.data.example import Example, chunks, next_tokens
-from ragx_train.data.masking import MaskingSettings, mask
+from ragx_train.data.example import Example
+from ragx_train.data.masking import MaskingSettings
 from ragx_train.data.sequences import train_and_test
+from ragx_train.data.streams import continuation, masked
 from ragx_train.engine.loop import Run, train
 from ragx_train.engine.model import reader_to_train
 from ragx_train.settings import DocumentSettings, RecipeSettings
@@ -50,13 +50,10 @@ def examples(
     training, test = train_and_test(corpus, settings.data, settings.loop, tokenizer, length=length)
 
     def halves(sequence: tuple[list[int], str]) -> Example:
-        ids, origin = sequence
-        before, after = ids[: settings.encoder_tokens], ids[settings.encoder_tokens :]
-        return Example(after, next_tokens(after), chunks(before, settings.chunk), origin, before)
+        return continuation(sequence, settings.chunk, settings.encoder_tokens)
 
     def example(position: int) -> Example:
-        whole = halves(training[position])
         random = np.random.default_rng([settings.loop.seed, position])
-        return replace(whole, passages=mask(whole.passages, settings.masking, random))
+        return masked(halves(training[position]), settings.masking, random)
 
     return example, list(map(halves, test))

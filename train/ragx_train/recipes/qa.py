@@ -15,11 +15,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+import torch
 from pydantic import Field, model_validator
 
 from ragx.cepe.model import CepeModel
-from ragx.reader.prompt import build_prompt, passage_text
+from ragx.reader.prompt import REFUSAL, build_prompt, passage_text
 from ragx.types import Passage
+from ragx_train.data.content_words import supports
 from ragx_train.data.example import Batch, Example, end_of_text, side_by_side
 from ragx_train.data.mixing import pick
 from ragx_train.data.questions import QuestionSettings, TrainingQuestion, load_questions, questions_fingerprint
@@ -71,7 +73,7 @@ def answer_loss(attention: float) -> Loss:
     def loss(model: CepeModel, batch: Batch) -> Losses:
         with gold_shares(model, batch) as gold:
             answers = next_token_loss(model, batch)["loss"]
-        on_attention = gold_attention_loss(gold)
+        on_attention = gold_attention_loss(gold) if gold else torch.zeros_like(answers)
         total = answers + attention * on_attention if model.training else answers
         return {"loss": total, "answers": answers.detach(), "attention": on_attention.detach()}
 
@@ -113,7 +115,11 @@ def question_example(
     room = int(random.integers(settings.passages[0], settings.passages[1] + 1))
     passages: list[Passage] = []
     candidates: list[TrainingQuestion] = []
+    unanswerable: list[TrainingQuestion] = []
     for group in groups:
+        if passages and settings.unanswerable and random.random() < settings.unanswerable:
+            unanswerable += group
+            continue
         gold = [passage for passage in group[0].gold if passage not in passages]
         if passages and len(passages) + len(gold) > room:
             break
@@ -121,11 +127,12 @@ def question_example(
         others = [passage for passage in group[0].others if passage not in passages and passage_text(passage)]
         passages += _shuffled(others, random)[: max(0, room - len(passages))]
         candidates += group
+    candidates += refusals(unanswerable, passages, tokenizer)
     passages = _shuffled(passages, random)
     count = int(random.integers(settings.prompt_passages[0], settings.prompt_passages[1] + 1))
     in_prompt = _shuffled(passages, random)[:count]
     # in use, retrieval usually puts the gold passages into the prompt
-    prompt_first = sorted(_shuffled(candidates, random), key=lambda each: each.gold[0] not in in_prompt)
+    prompt_first = sorted(_shuffled(candidates, random), key=lambda each: each.gold[:1] not in [[p] for p in in_prompt])
     questions = prompt_first[: settings.questions]
     prompts, answers = [], []
     for question in questions:
@@ -138,6 +145,19 @@ def question_example(
         passages=[passage[: settings.max_passage_tokens] for passage in ids],
         gold=[[place for place, passage in enumerate(passages) if passage in each.gold] for each in questions],
     )
+
+
+def refusals(
+    questions: Sequence[TrainingQuestion], passages: Sequence[Passage], tokenizer: Tokenizer
+) -> list[TrainingQuestion]:
+    """Those of `questions` that no passage answers, with the answer that says so."""
+    texts = [passage_text(passage) for passage in passages]
+    refusal = tokenizer.plain_ids([REFUSAL])
+    return [
+        replace(question, gold=[], answer_ids=refusal)
+        for question in questions
+        if not any(supports(text, question.text, answer) for text in texts for answer in question.answers)
+    ]
 
 
 def _shuffled(items: Sequence[Item], random: np.random.Generator) -> list[Item]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from pydantic import Field
 
 from ragx_train.data.documents import open_corpus
-from ragx_train.data.example import Example, chunks, next_tokens
+from ragx_train.data.example import Example
 from ragx_train.data.sequences import train_and_test
+from ragx_train.data.streams import reconstruction
 from ragx_train.engine.loop import Run, train
 from ragx_train.engine.model import reader_to_train
 from ragx_train.settings import DocumentSettings, RecipeSettings
@@ -33,8 +34,7 @@ def run(settings: WarmupSettings, run: Run) -> None:
     training, test = train_and_test(corpus, settings.data, settings.loop, tokenizer, length=settings.tokens)
 
     def copying(sequence: tuple[list[int], str]) -> Example:
-        ids, origin = sequence
-        return Example(ids, next_tokens(ids), chunks(ids, settings.chunk), origin)
+        return reconstruction(sequence, settings.chunk)
 
     fingerprint = {"data.sources": corpus.fingerprint()}
     train(settings, run, model, lambda position: copying(training[position]), list(map(copying, test)), fingerprint)

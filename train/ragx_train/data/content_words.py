@@ -1,0 +1,24 @@
+"""Whether a passage supports an answer, judged by its words."""
+
+from __future__ import annotations
+
+from ragx.evaluation.metrics import normalise
+
+_WORDS = """
+about after all also and any are as at be because been before being between both but by can could did do does during
+each for from had has have he her his how i if in into is it its more most no not of on one only or other our out over
+she so some such than that their them then there these they this those through to up was we were what when where which
+while who whose why will with would you your according answer passage passages
+"""
+FUNCTION_WORDS = frozenset(_WORDS.split())
+
+
+def content_words(text: str) -> set[str]:
+    """The words of a text that are not function words, normalised."""
+    return set(normalise(text).split()) - FUNCTION_WORDS
+
+
+def supports(passage: str, question: str, answer: str) -> bool:
+    """Whether a passage has all words that the answer adds to the question, of which there must be one."""
+    added = content_words(answer) - content_words(question)
+    return bool(added) and added <= content_words(passage)

@@ -1,0 +1,65 @@
+"""What the decoder writes to be trained on: its own answers to questions, and its own questions about an index."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from ragx.index import Index
+from ragx.models import resolve
+from ragx.util.tokenization import load_tokenizer
+from ragx_train.data.own_answers import answerable, correct_answers
+from ragx_train.data.own_questions import passages_to_ask, write_questions
+from ragx_train.data.questions import QuestionFile, QuestionSettings
+from ragx_train.data.written import journal_seconds, open_writer, write_journalled
+from ragx_train.engine.loop import Run
+from ragx_train.recipes.reader.options import QUESTIONS, ReaderData, ReaderSettings
+
+FOLDER, ANSWERS, INDEX = "questions", "answers.jsonl", "index.jsonl"
+WRITING = ".writing"
+"""Writing as a part of the run; a dot cannot be in a stage's name."""
+
+
+def write_own(settings: ReaderSettings, run: Run, seconds: float | None) -> ReaderData:
+    """Write answers and questions into `run.out/questions`, in `seconds`; return the data with these files.
+
+    Raises:
+        ConfigError, CorpusError: a file does not exist or cannot be read.
+        IndexFolderError: there is no index, or it is damaged.
+        Interrupted: a signal was received; what has been written is kept.
+    """
+    data = settings.data
+    decoder = resolve(settings.model.decoder, "decoder")
+    tokenizer = load_tokenizer(decoder)
+    model = cache(lambda: open_writer(decoder, settings.loop.precision))
+    questions = data.questions or QuestionSettings(files=[QuestionFile(path=INDEX)], **QUESTIONS)
+    from_files = data.questions is not None and data.own_answers
+    if seconds is not None and from_files and data.index is not None:
+        seconds /= 2
+    files = list(questions.files) if data.questions is not None and not data.own_answers else []
+    if from_files:
+        write_journalled(
+            path := run.out / FOLDER / ANSWERS,
+            lambda: answerable(questions, tokenizer, settings.loop.seed),
+            lambda rows: correct_answers(rows, model(), tokenizer, questions),
+            seconds=seconds,
+            clock=run.clock,
+        )
+        files.append(QuestionFile(path=str(path.absolute())))
+    if data.index is not None:
+        index = Index.open(Path(data.index).expanduser())
+        write_journalled(
+            path := run.out / FOLDER / INDEX,
+            lambda: passages_to_ask(index, settings.loop.seed),
+            lambda passages: write_questions(passages, model(), tokenizer, questions),
+            seconds=seconds,
+            clock=run.clock,
+        )
+        files.append(QuestionFile(path=str(path.absolute())))
+    written = [file for file in files if Path(questions.folder, file.path).expanduser().stat().st_size]
+    return data.model_copy(update={"questions": questions.model_copy(update={"files": written})})
+
+
+def seconds_written(out: Path) -> float:
+    """Time spent on writing so far."""
+    return sum(journal_seconds(out / FOLDER / name) for name in (ANSWERS, INDEX))
