@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ragx.types import AttentionStrategy, EncodingFormat, ReaderName, SearchMethod
-from ragx.util.settings import Settings
+from ragx.util.settings import PYTHON_ONLY, Settings
 
 
 class Chunking(Settings):
@@ -208,6 +208,11 @@ class SamplingParams(Settings):
     """Makes sampling repeatable on one machine."""
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """A string that ends the answer and is not part of it; may be repeated."""
+
+    top_logprobs: int | None = Field(default=None, ge=0, le=20, json_schema_extra=PYTHON_ONLY)
+    """Report the probability of each token, and of this many of the most likely ones in its place; None: neither."""
+    json_schema: str | None = Field(default=None, json_schema_extra=PYTHON_ONLY)
+    """Make the answer JSON that fits this JSON schema (with `ragx[serve]`)."""
 
     @property
     def is_greedy(self) -> bool:

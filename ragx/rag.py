@@ -21,7 +21,7 @@ from ragx.reader.reading import read
 from ragx.reader.registry import readers_beside
 from ragx.retrieval import CurrentIndex, Retriever, SearchResults, open_embedder
 from ragx.retrieval.rerankers import Reranker, open_reranker, search_reranked
-from ragx.types import Answer, AttentionStrategy, EncodingFormat, Hit, Message, ReaderName, SearchMethod
+from ragx.types import Answer, AttentionStrategy, Embedder, EncodingFormat, Hit, Message, ReaderName, SearchMethod
 from ragx.util.device import parse_dtype, report_oom, usable_device
 from ragx.util.folders import cache_home
 from ragx.util.settings import checked
@@ -255,22 +255,23 @@ def open_index(
     device: str | None = None,
     dtype: str | torch.dtype | None = None,
     retriever: Callable[..., Retriever] = Retriever,
+    embedder: Callable[[str], Embedder] | None = None,
 ) -> CurrentIndex:
     """Open the newest generation of an index with the embedder it was built with; `bm25` needs no embedder.
 
-    `retriever` makes the retriever from an `Index` and the embedder.
+    `retriever` makes the retriever from an `Index` and the embedder, which `embedder` opens by its name.
 
     Raises:
         IndexFolderError, ModelError, ConfigError: as `RAG.from_index`.
     """
     if method == "bm25" and (device is not None or dtype not in (None, "auto")):  # otherwise torch is not imported
         parse_dtype(dtype, usable_device(device))
-    embedder = cache(partial(open_embedder, device=device, dtype=dtype))
+    opened = cache(embedder or partial(open_embedder, device=device, dtype=dtype))
 
     def open_generation(index: Index) -> Retriever:
         if method == "bm25":
             return retriever(index)
-        return retriever(index, embedder(index.manifest.embedder.name), device=device)
+        return retriever(index, opened(index.manifest.embedder.name), device=device)
 
     current = CurrentIndex(index_folder(index), open_generation)
     _ = current.retriever  # report a bad index now

@@ -141,6 +141,17 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A decoded token and the natural logarithm of its probability."""
+
+    token: str
+    """Its text; `�` stands for bytes that are no character alone."""
+    logprob: float
+    top: list[tuple[str, float]]
+    """The most likely tokens in its place, best first, as requested."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What `RAG.ask` returns."""
 
@@ -159,3 +170,5 @@ class Answer:
     """Decoded tokens, including the one that ends the answer."""
     context_tokens: int = 0
     """Passage tokens that the decoder attended to outside its prompt (M)."""
+    logprobs: list[TokenLogprob] | None = None
+    """Each token of the text; None unless `SamplingParams.top_logprobs` asks for them."""

@@ -13,7 +13,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from ragx.config import SearchOptions
-from ragx.util.settings import Settings, checked
+from ragx.util.settings import Settings, checked, option_fields
 
 T = TypeVar("T")
 
@@ -43,6 +43,15 @@ IndexFolder = Annotated[
         parser=_index_folder,
         metavar="NAME|DIR",
         help="Name or folder of an index. Default: RAGX_INDEX, or the index named default.",
+    ),
+]
+IndexFolders = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--index",
+        parser=_index_folder,
+        metavar="NAME|DIR",
+        help="Name or folder of an index; may be repeated. Default: RAGX_INDEX, or the index named default.",
     ),
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, or cuda:1. Default: a GPU if there is one.")]
@@ -76,14 +85,16 @@ def with_settings(command: Callable[..., T]) -> Callable[..., T]:
         if isinstance(model, type) and issubclass(model, Settings):
             models[name] = model
             defaults = model() if parameter.default is parameter.empty else parameter.default
-            parameters += [_option(field, info, getattr(defaults, field)) for field, info in model.model_fields.items()]
+            parameters += [
+                _option(field, info, getattr(defaults, field)) for field, info in option_fields(model).items()
+            ]
         else:
             parameters.append(parameter.replace(annotation=model))
 
     @wraps(command)
     def run(**values: Any) -> T:
         for name, model in models.items():
-            fields = {field: values.pop(field) for field in model.model_fields}
+            fields = {field: values.pop(field) for field in option_fields(model)}
             values[name] = checked(
                 model, {key: () if value is None and key == "stop" else value for key, value in fields.items()}
             )

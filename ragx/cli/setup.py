@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragx.config import ModelOptions, SearchOptions
-from ragx.types import SearchMethod
+from ragx.types import Embedder, SearchMethod
 from ragx.util.terminal import notice, waiting
 
 if TYPE_CHECKING:
@@ -30,32 +31,64 @@ def opened_rag(
     Raises:
         IndexFolderError, ModelError, ConfigError: as `RAG.from_index`.
     """
+    with opened_rags([index], models, search, engine=engine, address=address) as (rag,):
+        yield rag
+
+
+@contextmanager
+def opened_rags(
+    indexes: Sequence[Path | None],
+    models: ModelOptions,
+    search: SearchOptions,
+    *,
+    engine: str = "local",
+    address: str | None = None,
+) -> Iterator[list[RAG]]:
+    """As `opened_rag` for several indexes, which share their models."""
     from ragx.models import resolve
     from ragx.rag import RAG, open_readers
+    from ragx.retrieval import open_embedder
     from ragx.retrieval.rerankers import open_reranker
 
     if not models.is_remote:
         resolve(models.model)  # a download shows its own progress
     with connected(engine, address):
         with waiting("loading models …"):
-            current = open_search(index, models.device, models.dtype, method=search.method, engine=engine)
-            current.retriever.select(search.where)  # report a mistake before the models load
-            reranker = open_reranker(search.rerank, models.device, current.retriever.index.manifest.embedder.name)
+            embedder = cache(partial(open_embedder, device=models.device, dtype=models.dtype))
+            opened = [
+                open_search(index, models.device, models.dtype, method=search.method, engine=engine, embedder=embedder)
+                for index in indexes
+            ]
+            rerankers = []
+            for each in opened:
+                each.retriever.select(search.where)  # report a mistake before the models load
+                name = each.retriever.index.manifest.embedder.name
+                rerankers.append(open_reranker(search.rerank, models.device, name))
             readers, notes = open_readers(models)
         for note in notes:
             notice(note)
-        with RAG(current, readers, method=search.method, where=search.where, reranker=reranker, notes=notes) as rag:
-            yield rag
+        rags = [
+            RAG(each, readers, method=search.method, where=search.where, reranker=reranker, notes=notes)
+            for each, reranker in zip(opened, rerankers, strict=True)
+        ]
+        with rags[0]:  # closes the readers of all
+            yield rags
 
 
 def open_search(
-    index: Path | None, device: str | None, dtype: str, *, method: SearchMethod, engine: str
+    index: Path | None,
+    device: str | None,
+    dtype: str,
+    *,
+    method: SearchMethod,
+    engine: str,
+    embedder: Callable[[str], Embedder] | None = None,
 ) -> CurrentIndex:
     """Open an index to search it here, or with the Ray cluster that `connected` connected to."""
     from ragx.rag import open_index
 
     if engine == "local":
-        return open_index(index, method=method, device=device, dtype=dtype)
+        return open_index(index, method=method, device=device, dtype=dtype, embedder=embedder)
     from ragx.distributed import RayRetriever
 
     return open_index(
@@ -64,6 +97,7 @@ def open_search(
         device=device,
         dtype=dtype,
         retriever=lambda opened, embedder=None, device=None: RayRetriever(opened, embedder),
+        embedder=embedder,
     )
 
 

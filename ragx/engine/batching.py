@@ -74,14 +74,19 @@ class BatchDecoder:
         return len(self._waiting)
 
     def generate(
-        self, prompt_ids: list[int], context: Any, sampling: SamplingParams, cancel: threading.Event
+        self,
+        prompt_ids: list[int],
+        context: Any,
+        sampling: SamplingParams,
+        cancel: threading.Event,
+        sampler: Sampler | None = None,
     ) -> Generator[int, None, None]:
-        """Join the batch and yield the answer's tokens as they come.
+        """Join the batch and yield the answer's tokens, which `sampler` chooses, as they come.
 
         Closing the iterator, or setting `cancel`, removes the answer from the batch before the next step. Errors that
         concern this answer are raised here.
         """
-        request = _Request(prompt_ids, context, sampling, cancel, Sampler(sampling))
+        request = _Request(prompt_ids, context, sampling, cancel, sampler or Sampler(sampling))
         with self._lock:
             if self._closed:
                 return

@@ -13,7 +13,7 @@ from typing import Protocol
 from ragx.config import SamplingParams
 from ragx.engine.decoding import stop_prefix
 from ragx.errors import EndpointError
-from ragx.types import Finish, Message
+from ragx.types import Finish, Message, TokenLogprob
 
 BEAT = 0.1
 """Seconds between two looks at whether the answer has been cancelled."""
@@ -110,6 +110,8 @@ class ChatStream(Iterator[str]):
         """As the model counts them; None if it does not tell."""
         self.finish: Finish = "cancelled"
         """Why the answer ended."""
+        self.logprobs: list[TokenLogprob] | None = None
+        """None: models elsewhere are not asked for them."""
         self._events, self._abandon, self._stops, self._cancel = events, abandon, sampling.stop, cancel
         self._pending = ""
         self._finished = False

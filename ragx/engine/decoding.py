@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from tokenizers.decoders import DecodeStream
 
-from ragx.config import SamplingParams
-from ragx.types import Finish
+from ragx.engine.sampling import Sampler
+from ragx.types import Finish, TokenLogprob
 
 if TYPE_CHECKING:
     from ragx.util.tokenization import Tokenizer
@@ -25,7 +25,7 @@ class AnswerStream(Iterator[str]):
         ids: Generator[int, None, None],
         ends: Collection[int],
         tokenizer: Tokenizer,
-        sampling: SamplingParams,
+        sampler: Sampler,
     ) -> None:
         """`ids` yields the answer's tokens, up to one of `ends`, as they are decoded; it is closed if it ends early."""
         self.tokens = 0
@@ -34,7 +34,8 @@ class AnswerStream(Iterator[str]):
         """None: the prompt is known by its tokens."""
         self.finish: Finish = "cancelled"
         """Why the answer ended."""
-        self._ids, self._tokenizer, self._sampling = ids, tokenizer.backend, sampling
+        self._ids, self._tokenizer, self._sampler = ids, tokenizer.backend, sampler
+        self._sampling = sampler.sampling
         self._ends = ends
         self._decoder = DecodeStream(skip_special_tokens=True)
         self._pending = ""
@@ -63,10 +64,29 @@ class AnswerStream(Iterator[str]):
         piece, self._pending = self._pending[:ready], self._pending[ready:]
         return piece
 
+    @property
+    def logprobs(self) -> list[TokenLogprob] | None:
+        """Each token decoded so far but the one that ends the answer; None if they were not asked for."""
+        if self._sampling.top_logprobs is None:
+            return None
+        return [
+            TokenLogprob(
+                self._text(each.token), each.logprob, [(self._text(token), value) for token, value in each.top]
+            )
+            for each in self._sampler.choices[: self.tokens]
+            if each.token not in self._ends
+        ]
+
     def close(self) -> None:
         """End the answer; nothing more is decoded."""
         self._finished = True
         self._ids.close()
+
+    def _text(self, token: int) -> str:
+        """The text of a token alone."""
+        text: str = self._tokenizer.decode([token], skip_special_tokens=False)
+        starts_word = (self._tokenizer.id_to_token(token) or "").startswith("▁")  # decoders drop a leading space
+        return f" {text}" if starts_word and not text.startswith(" ") else text
 
     def _rest(self) -> str:
         if not self._pending:

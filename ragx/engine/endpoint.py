@@ -195,7 +195,7 @@ def ollama_url(base_url: str | None) -> str:
     has_scheme = "://" in host
     url = _checked("--base-url" if base_url else "OLLAMA_HOST", host if has_scheme else f"http://{host}")
     parts = urlsplit(url)
-    address = "127.0.0.1" if parts.hostname == "0.0.0.0" else parts.netloc.removesuffix(f":{parts.port}")  # noqa: S104
+    address = "127.0.0.1" if parts.hostname == "0.0.0.0" else parts.netloc.removesuffix(f":{parts.port}")  # noqa: S104  # nosec B104
     port = parts.port or (None if has_scheme else 11434)
     return f"{parts.scheme}://{address}{f':{port}' if port else ''}{parts.path.removesuffix('/v1')}/v1"
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,33 @@ from ragx.errors import ModelError
 Floats = NDArray[np.floating[Any]]
 
 
+class Constraint(Protocol):
+    """Which tokens may come next in one answer."""
+
+    def allowed(self, count: int) -> NDArray[np.bool_]:
+        """Whether each of the first `count` tokens may come next, (V,); at least one may."""
+
+    def accept(self, token: int) -> None:
+        """Continue after a token."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A chosen token, and the most likely ones in its place, best first: ids and logarithms of probabilities."""
+
+    token: int
+    logprob: float
+    top: list[tuple[int, float]]
+
+
 class Sampler:
     """Samples the tokens of one answer; its random generator is independent of other answers."""
 
-    def __init__(self, sampling: SamplingParams) -> None:
+    def __init__(self, sampling: SamplingParams, constraint: Constraint | None = None) -> None:
         self.sampling = sampling
+        self.choices: list[Choice] = []
+        """What has been chosen so far, if `top_logprobs` asks for it."""
+        self._constraint = constraint
         seed = sampling.seed
         self._random = np.random.default_rng(None if seed is None else seed % 2**64)  # NumPy's seeds are not negative
 
@@ -29,6 +52,18 @@ class Sampler:
         Raises:
             ModelError: logits to sample from are NaN, or infinite after the penalty.
         """
+        top = self.sampling.top_logprobs
+        if self._constraint is None:
+            token = self._choose(logits, before)
+        else:
+            allowed = self._constraint.allowed(len(logits))
+            token = self._choose(np.where(allowed, logits, -np.inf).astype(logits.dtype), before)
+            self._constraint.accept(token)
+        if top is not None:
+            self.choices.append(_choice(logits, token, top))
+        return token
+
+    def _choose(self, logits: Floats, before: Sequence[Sequence[int]]) -> int:
         if self.sampling.is_greedy:
             return int(self._penalized(logits, before).argmax())
         tokens, probabilities = self.distribution(logits, before)
@@ -71,6 +106,16 @@ class Sampler:
         scores = logits.copy()
         scores[used] = np.where(scores[used] < 0, scores[used] * penalty, scores[used] / penalty)
         return scores
+
+
+def _choice(logits: Floats, token: int, top: int) -> Choice:
+    """The model's own probabilities, before any sampling setting."""
+    scores = logits.astype(np.float64)
+    scores -= scores.max()
+    scores -= np.log(np.exp(scores).sum())
+    best = np.argpartition(scores, -top)[-top:] if top < len(scores) else np.arange(len(scores))
+    best = best[np.argsort(-scores[best], kind="stable")][:top]
+    return Choice(token, float(scores[token]), [(int(each), float(scores[each])) for each in best])
 
 
 def _nucleus(weights: Floats, top_p: float) -> NDArray[np.intp]:

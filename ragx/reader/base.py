@@ -12,9 +12,11 @@ from ragx.config import SamplingParams
 from ragx.engine.backend import decoder_of
 from ragx.engine.batching import BatchDecoder
 from ragx.engine.decoding import AnswerStream
+from ragx.engine.json_constraint import JsonConstraint
+from ragx.engine.sampling import Sampler
 from ragx.errors import ConfigError
 from ragx.reader.prompt import Prompt, build_prompt, count_question_tokens, question_fits
-from ragx.types import Finish, Message, Passage, ReaderName
+from ragx.types import Finish, Message, Passage, ReaderName, TokenLogprob
 
 if TYPE_CHECKING:
     from ragx.engine.attention_sinks import AttentionSinks
@@ -46,6 +48,10 @@ class TextStream(Protocol):
     """Tokens of the prompt, where the model counts them itself."""
     finish: Finish
     """Why the answer ended."""
+
+    @property
+    def logprobs(self) -> list[TokenLogprob] | None:
+        """Each token decoded so far but the one that ends the answer; None if they were not asked for."""
 
     def __iter__(self) -> Iterator[str]: ...
 
@@ -102,6 +108,10 @@ class Reader(ABC):
 
         It has at most `sampling.max_new_tokens` tokens, and no more than the prompt leaves of the decoder's window.
         Setting `cancel`, or closing the stream, ends it before the next token.
+
+        Raises:
+            ConfigError: `sampling.json_schema` is no JSON schema, or one that cannot be enforced; or the model cannot
+                follow a schema or tell probabilities.
         """
 
     @abstractmethod
@@ -150,9 +160,11 @@ class DecoderReader(Reader):
     ) -> AnswerStream:
         most = min(sampling.max_new_tokens, self.room(prepared))
         sampling = sampling.model_copy(update={"max_new_tokens": most})
+        schema = sampling.json_schema
+        sampler = Sampler(sampling, None if schema is None else JsonConstraint(schema, self.tokenizer, self.ends))
         state = prepared.layout or prepared.context
-        ids = self.batch.generate(prepared.prompt.ids, state, sampling, cancel or threading.Event())
-        return AnswerStream(ids, self.ends, self.tokenizer, sampling)
+        ids = self.batch.generate(prepared.prompt.ids, state, sampling, cancel or threading.Event(), sampler)
+        return AnswerStream(ids, self.ends, self.tokenizer, sampler)
 
     def room(self, prepared: PreparedPrompt) -> int:
         """Tokens that the prompt leaves the answer."""

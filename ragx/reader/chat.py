@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ragx.config import NO_LIMIT, LoadOptions, SamplingParams
 from ragx.engine.chat import ChatLoop, ChatModel, ChatStream
+from ragx.errors import ConfigError
 from ragx.reader.base import PreparedPrompt, Reader, answer_room, window_notes
 from ragx.reader.prompt import build_messages, estimate_tokens, question_messages
 from ragx.types import Message, Passage
@@ -60,6 +61,8 @@ class ChatReader(Reader):
     def stream(
         self, prepared: PreparedPrompt, sampling: SamplingParams, cancel: threading.Event | None = None
     ) -> ChatStream:
+        if sampling.json_schema is not None or sampling.top_logprobs is not None:
+            raise ConfigError("a model behind an API answers without a JSON schema or log probabilities")
         messages = prepared.prompt.messages
         if sampling.max_new_tokens > self.decoder_window - estimate_tokens(messages):
             sampling = sampling.model_copy(update={"max_new_tokens": NO_LIMIT})  # the model knows what fits

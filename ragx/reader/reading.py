@@ -86,6 +86,7 @@ def read(
         prompt_tokens=len(prepared.prompt.ids) or stream.prompt_tokens or 0,
         answer_tokens=stream.tokens,
         context_tokens=0 if prepared.context is None else prepared.context.tokens,
+        logprobs=stream.logprobs,
     )
 
 

@@ -137,6 +137,18 @@ def parse_dtype(name: str | torch.dtype | None, device: str) -> torch.dtype:
     return names[name]
 
 
+def return_freed_memory() -> None:
+    """Make glibc's malloc return freed blocks of 1 MB or more to the system, for the rest of the process.
+
+    By default it does so only until the first large block is freed: then the threshold grows to that block's size, up
+    to 32 MB, and keys and values of answers of all lengths fragment the heap of a server. No effect with other C
+    libraries.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mmap_threshold = -3  # malloc.h; once set, it stays
+        ctypes.CDLL("libc.so.6").mallopt(mmap_threshold, 1 << 20)
+
+
 def keep_freed_memory() -> None:
     """Make glibc's malloc keep freed memory for reuse, for the rest of the process; no effect with other C libraries.
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from ragx.errors import ConfigError
 
@@ -22,6 +23,15 @@ class Settings(BaseModel):
     """Base of every settings model: frozen, an unknown key is an error, and a docstring is its field's help text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+PYTHON_ONLY: dict[str, Any] = {"option": False}
+"""`json_schema_extra` of a field that commands have no option for."""
+
+
+def option_fields(model: type[Settings]) -> dict[str, FieldInfo]:
+    """The fields that commands have options for."""
+    return {name: field for name, field in model.model_fields.items() if field.json_schema_extra != PYTHON_ONLY}
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)

@@ -142,3 +142,19 @@ def test_logits_that_are_not_finite_cannot_be_sampled_from(bad: float) -> None:
 @pytest.mark.parametrize("options", [{"temperature": 1e300}, {"temperature": 1.0, "repetition_penalty": 1e300}])
 def test_extreme_settings_are_no_error(options: dict[str, float]) -> None:
     assert Sampler(SamplingParams(**options)).choose(np.array([1, -2, 3], np.float32), [[1]]) in {0, 1, 2}  # type: ignore[arg-type]
+
+
+def test_log_probabilities_are_the_models_whatever_the_sampling() -> None:
+    logits = np.log(np.array([0.1, 0.6, 0.3], np.float32)) + 5
+    sampler = Sampler(SamplingParams(temperature=0.5, top_k=1, repetition_penalty=9, top_logprobs=2))
+    assert sampler.choose(logits, [[1]]) == 2  # the penalty makes 1 unlikely
+    (choice,) = sampler.choices
+    assert choice.logprob == pytest.approx(np.log(0.3))
+    assert [token for token, _ in choice.top] == [1, 2]
+    assert [value for _, value in choice.top] == pytest.approx(np.log([0.6, 0.3]))
+
+
+def test_none_are_recorded_unless_requested() -> None:
+    sampler = Sampler(SamplingParams())
+    sampler.choose(np.zeros(3, np.float32), [])
+    assert sampler.choices == []

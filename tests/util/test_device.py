@@ -50,3 +50,29 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
         process = subprocess.run([sys.executable, "-c", script, setting], check=True, capture_output=True, text=True)
         faults[setting] = int(process.stdout)
     assert faults["keep"] < faults["default"] / 2
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another malloc")
+def test_freed_memory_is_returned_whatever_was_freed_before() -> None:
+    script = """
+import sys
+from pathlib import Path
+from ragx.util.device import return_freed_memory
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) << 12
+
+if sys.argv[1] == "return":
+    return_freed_memory()
+bytearray(b"1") * (31 << 20)
+before = resident()
+blocks = [bytearray(b"1") * (8 << 20) for _ in range(8)]
+del blocks[:-1]  # the last one ends the heap
+print(resident() - before)
+"""
+    kept = {}
+    for setting in ("return", "default"):
+        process = subprocess.run([sys.executable, "-c", script, setting], check=True, capture_output=True, text=True)
+        kept[setting] = int(process.stdout)
+    assert kept["return"] < 10 << 20
+    assert kept["default"] > 50 << 20

@@ -16,6 +16,7 @@ from ragx.cli.options import Offline, Rerank, Where, with_settings
 from ragx.cli.setup import opened_rag
 from ragx.config import RERANK, ModelOptions, SearchOptions
 from ragx.errors import ConfigError
+from ragx.util.device import return_freed_memory
 from ragx.util.settings import checked
 from ragx.util.terminal import notice
 
@@ -59,6 +60,7 @@ def chat(
         raise ConfigError("`ragx chat` needs more packages: pip install 'ragx[chat]'") from None
     from ragx_apps.chat.serving import check_address, check_root_path, launch
 
+    return_freed_memory()
     visitors = check_address(host, auth)
     root = None if root_path is None else check_root_path(root_path)
     from ragx_apps.chat.indexes import Indexes

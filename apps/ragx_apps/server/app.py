@@ -13,14 +13,16 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.middleware.cors import CORSMiddleware
 
 from ragx import __version__
-from ragx.retrieval import TextEmbedder
 from ragx_apps.server.completions import completions_router
 from ragx_apps.server.embeddings import embeddings_router
 from ragx_apps.server.errors import ErrorBody, add_handlers
+from ragx_apps.server.logs import HEADER, RequestIds
 from ragx_apps.server.metrics import MetricsMiddleware
 from ragx_apps.server.models import ServedModels, models_router
 from ragx_apps.server.protection import Protection
+from ragx_apps.server.reranking import rerank_router
 from ragx_apps.server.responses import Health
+from ragx_apps.server.responses_api.route import responses_router
 from ragx_apps.server.search import search_router
 from ragx_apps.server.service import Service
 
@@ -67,17 +69,19 @@ def create_app(
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
             allow_private_network=True,  # a public page may reach a server on the visitor's machine
-            expose_headers=["Retry-After"],
+            expose_headers=["Retry-After", HEADER],
         )
     add_handlers(app)
     app.add_middleware(MetricsMiddleware, metrics=service.metrics)
+    app.add_middleware(RequestIds)
 
-    embedder = service.rag.retriever.embedder
-    text_embedder = embedder if isinstance(embedder, TextEmbedder) else None
-    models = ServedModels(model, text_embedder.name if text_embedder else None)
-    app.include_router(completions_router(service, models, k=k, prompt_passages=prompt_passages))
-    app.include_router(embeddings_router(service, models, text_embedder))
-    app.include_router(search_router(service))
+    models = ServedModels(model, service.rag, service.indexes)
+    defaults = {"k": k, "prompt_passages": prompt_passages}
+    app.include_router(completions_router(service, models, defaults))
+    app.include_router(responses_router(service, models, defaults))
+    app.include_router(embeddings_router(service, models))
+    app.include_router(search_router(service, models))
+    app.include_router(rerank_router(service, models))
     app.include_router(models_router(models))
 
     @app.get("/healthz")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import signal
 import socket
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ragx.cli.options import Address, Engine, IndexFolder, Offline, with_settings
-from ragx.cli.setup import opened_rag
+from ragx.cli.options import Address, Engine, IndexFolders, Offline, with_settings
+from ragx.cli.setup import opened_rags
 from ragx.config import ModelOptions, ReaderOptions, SearchOptions
 from ragx.errors import ConfigError, RagxError
+from ragx.index.names import default_index
+from ragx.util.device import return_freed_memory
 from ragx.util.terminal import notice
 
 if TYPE_CHECKING:
@@ -27,7 +31,7 @@ def add_to(app: typer.Typer) -> None:
 def serve(
     search: SearchOptions,
     models: ModelOptions,
-    index: IndexFolder = None,
+    index: IndexFolders = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 8000,
     token: Annotated[
@@ -43,11 +47,14 @@ def serve(
     prompt_passages: Annotated[
         int, typer.Option(min=0, help="Passages, best first, that also stand in the decoder's prompt.")
     ] = ReaderOptions().prompt_passages,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Log every request and answer to stderr, each as a line of JSON.")
+    ] = False,
     engine: Engine = "local",
     address: Address = None,
     offline: Offline = False,
 ) -> None:
-    """Serve an OpenAI-compatible HTTP API: /v1/chat/completions, /v1/embeddings, /v1/search and more."""
+    """Serve an OpenAI-compatible HTTP API: /v1/chat/completions, /v1/responses, /v1/embeddings and more."""
     try:
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401
@@ -58,15 +65,21 @@ def serve(
         raise ConfigError("the token must be one or more printable ASCII characters")
     from ragx_apps.server.protection import check_origin, is_loopback
 
+    return_freed_memory()
     origins = [check_origin(origin) for origin in allow_origin or ()]
-    with opened_rag(index, models, search, engine=engine, address=address) as rag:
+    folders = _by_name(index or [default_index()])
+    with opened_rags([*folders.values()], models, search, engine=engine, address=address) as rags:
         from ragx_apps.server.app import create_app
+        from ragx_apps.server.logs import log_as_json
         from ragx_apps.server.metrics import Metrics
         from ragx_apps.server.service import Service
 
         if token is None and not is_loopback(host):
             notice(f"anyone who can reach {host} can use this server: require a token with --token or RAGX_TOKEN")
-        service = Service(rag, Metrics(), batch=batch, waiting=queue, time_limit=time_limit)
+        if log_json:
+            log_as_json()
+        indexes = dict(zip(folders, rags, strict=True))
+        service = Service(rags[0], Metrics(), indexes=indexes, batch=batch, waiting=queue, time_limit=time_limit)
         try:
             app = create_app(
                 service,
@@ -80,6 +93,21 @@ def serve(
             listen(app, host, port, time_limit)
         finally:
             service.close()
+
+
+def _by_name(folders: Sequence[Path]) -> dict[str, Path]:
+    """Indexes by the names that clients use: those of their folders.
+
+    Raises:
+        ConfigError: two have the same name.
+    """
+    named: dict[str, Path] = {}
+    for folder in folders:
+        name = folder.resolve().name
+        if name in named:
+            raise ConfigError(f"two indexes are named {name}: {named[name]} and {folder}; rename one of the folders")
+        named[name] = folder
+    return named
 
 
 def listen(app: FastAPI, host: str, port: int, time_limit: float) -> None:

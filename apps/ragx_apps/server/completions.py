@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,19 +16,18 @@ from ragx.types import Answer, Message
 from ragx_apps.server.errors import as_api_error
 from ragx_apps.server.models import ServedModels
 from ragx_apps.server.requests import AnswerRequest, ChatRequest, CompletionRequest
-from ragx_apps.server.responses import ChatCompletion, Chunks, Completion, whole_answer
+from ragx_apps.server.responses import CLIENT_CLOSED, STREAM, ChatCompletion, Chunks, Completion, whole_answer
 from ragx_apps.server.search import check_method
 from ragx_apps.server.service import ClientDisconnected, Service
 
-STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
-CLIENT_CLOSED = 499
-"""The status in the metrics of a request whose client has left; nobody receives it."""
+Event = tuple[int, str | Answer]
+"""A piece of an answer or the whole of it, with the answer's number."""
 
 
-def completions_router(service: Service, models: ServedModels, *, k: int, prompt_passages: int) -> APIRouter:
-    """The routes; a request's own settings override `k` and `prompt_passages`."""
+def completions_router(service: Service, models: ServedModels, defaults: Mapping[str, Any]) -> APIRouter:
+    """The routes; `defaults` are arguments of `RAG.ask` that requests may override."""
     router = APIRouter()
-    answers = _Answers(service, models, k, prompt_passages)
+    answers = _Answers(service, models, defaults)
 
     @router.post("/v1/chat/completions", response_model=ChatCompletion, responses=STREAM)
     async def chat_completions(request: Request, body: ChatRequest) -> Response:
@@ -48,8 +47,7 @@ def completions_router(service: Service, models: ServedModels, *, k: int, prompt
 class _Answers:
     service: Service
     models: ServedModels
-    k: int
-    prompt_passages: int
+    defaults: Mapping[str, Any]
 
     async def respond(
         self, request: Request, body: AnswerRequest, question: str, history: Sequence[Message]
@@ -58,45 +56,40 @@ class _Answers:
         head = {
             "id": f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}",
             "created": int(time.time()),
-            "model": self.models.reader,
+            "model": body.model,
         }
         events = self._events(request, body, question, history)
+        answers: dict[int, Answer] = {}
         try:
             if body.stream:
                 with_usage = bool(body.stream_options and body.stream_options.include_usage)
                 first = await anext(events)  # an error before the first event has its own status
-                lines = _lines(first, events, Chunks(head, chat=chat, with_usage=with_usage))
+                lines = _lines(first, events, Chunks(head, chat=chat, with_usage=with_usage, answers=body.n or 1))
                 return StreamingResponse(lines, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-            async for event in events:
+            async for number, event in events:
                 if isinstance(event, Answer):
-                    whole = whole_answer(head, event, chat=chat)
-                    return Response(whole.model_dump_json(), media_type="application/json")
+                    answers[number] = event
         except ClientDisconnected:
-            pass
-        return Response(status_code=CLIENT_CLOSED)
+            return Response(status_code=CLIENT_CLOSED)
+        whole = whole_answer(head, [answers[number] for number in sorted(answers)], chat=chat)
+        return Response(whole.model_dump_json(), media_type="application/json")
 
-    async def _events(
+    def _events(
         self, request: Request, body: AnswerRequest, question: str, history: Sequence[Message]
-    ) -> AsyncIterator[str | Answer]:
-        self.models.check(body.model, self.models.reader)
-        check_method(self.service.rag, body.ragx.method if body.ragx else None)
-        options = {
-            "k": self.k,
-            "prompt_passages": self.prompt_passages,
-            **(body.ragx.model_dump(exclude_none=True) if body.ragx else {}),
-            "sampling": body.sampling(),
-        }
-        async for event in self.service.answer(question, request.is_disconnected, history=history, **options):
-            yield event
+    ) -> AsyncIterator[Event]:
+        options = body.options(self.defaults)
+        rag = self.models.index(body.model)
+        check_method(rag, options.get("method"))
+        return self.service.answers(rag, question, body.n or 1, request.is_disconnected, history=history, **options)
 
 
-async def _lines(first: str | Answer, rest: AsyncIterator[str | Answer], chunks: Chunks) -> AsyncIterator[str]:
+async def _lines(first: Event, rest: AsyncIterator[Event], chunks: Chunks) -> AsyncIterator[str]:
     """Server-sent events in the form that OpenAI's clients read."""
     try:
-        for chunk in [*chunks.first(), *chunks.of(first)]:
+        for chunk in [*chunks.first(), *chunks.of(*first)]:
             yield _event(chunk)
         async for event in rest:
-            for chunk in chunks.of(event):
+            for chunk in chunks.of(*event):
                 yield _event(chunk)
     except ClientDisconnected:
         return

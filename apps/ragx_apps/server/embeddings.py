@@ -18,19 +18,17 @@ from ragx_apps.server.responses import Embedding, EmbeddingList, EmbeddingUsage
 from ragx_apps.server.service import Service
 
 
-def embeddings_router(service: Service, models: ServedModels, embedder: TextEmbedder | None) -> APIRouter:
+def embeddings_router(service: Service, models: ServedModels) -> APIRouter:
     """The route; without an embedder it refuses every request."""
     router = APIRouter()
-    tokenizer = None if embedder is None else embedder.tokenizer
 
     @router.post("/v1/embeddings")
     async def embeddings(body: EmbeddingRequest) -> EmbeddingList:
         """Embed texts, or arrays of token ids of the embedder's own tokenizer."""
-        if embedder is None:
-            raise ApiError(400, "this server searches with bm25 only and has no embedder")
+        embedder = models.embedder(body.model)
+        tokenizer = embedder.tokenizer
         if tokenizer is None:
             raise ApiError(400, f"{embedder.name} has no fast tokenizer, which this route needs")
-        models.check(body.model, embedder.name)
         if body.dimensions not in (None, embedder.dimension):
             raise ApiError(400, f"{embedder.name} has {embedder.dimension} dimensions", param="dimensions")
 

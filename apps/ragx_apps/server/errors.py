@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from typing import Any
 
@@ -15,8 +14,7 @@ from starlette.exceptions import HTTPException
 from ragx.errors import ConfigError, RagxError
 from ragx.util.text import without_surrogates
 from ragx_apps.queue import QueueFullError
-
-logger = logging.getLogger("ragx.serve")
+from ragx_apps.server.logs import logger
 
 TYPES = {401: "authentication_error", 429: "rate_limit_error", 500: "server_error", 503: "server_error"}
 
@@ -99,12 +97,12 @@ def _path(error: Any, body: Any) -> list[str | int]:
     if error["type"] == "json_invalid":
         return []
     path: list[str | int] = []
-    *parts, last = error["loc"]
-    for part in [*parts, last][1:]:
+    parts = error["loc"][1:]
+    for number, part in enumerate(parts, start=1):
         try:
             body = body[part]
         except (LookupError, TypeError):  # the name of a type, or of a field that is missing
-            if error["type"] != "missing" or part != last:
+            if error["type"] != "missing" or number < len(parts):
                 continue
         path.append(part)
     return path

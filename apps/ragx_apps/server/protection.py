@@ -15,8 +15,8 @@ from ragx_apps.server.errors import ApiError
 
 MAX_BODY = 1 << 20
 """Bytes of a request."""
-MAX_BODIES = {"/v1/embeddings": 8 << 20}
-"""Paths that take more: the most texts of the longest that an embedder reads."""
+MAX_BODIES = {"/v1/embeddings": 8 << 20, "/v1/rerank": 8 << 20, "/v2/rerank": 8 << 20}
+"""Paths that take more: the most texts of the longest that a model reads."""
 OPEN = {"/healthz"}
 """Paths that need no token."""
 DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -14,11 +15,14 @@ from ragx.types import Message, ReaderName, SearchMethod
 MAX_MESSAGES = 200
 MAX_K = 200
 MAX_FILTER_CHARS = 10_000
+MAX_ANSWERS = 8
+"""Answers to one request (`n`)."""
 MAX_TEXTS = 2048
 """Inputs of one request for embeddings, as OpenAI allows."""
+MAX_DOCUMENTS = 1000
+"""Documents of one request to rerank."""
 
 NEUTRAL: dict[str, tuple[object, ...]] = {
-    "n": (1,),
     "best_of": (1,),
     "echo": (False,),
     "suffix": ("",),
@@ -31,7 +35,6 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "functions": ([],),
     "tool_choice": ("none", "auto"),
     "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
     "modalities": (["text"],),
     "audio": (),
     "web_search_options": (),
@@ -43,8 +46,6 @@ REASONS = {
     "functions": TOOLS,
     "tool_choice": TOOLS,
     "function_call": TOOLS,
-    "response_format": "ragx answers in plain text, not in JSON or by a schema",
-    "n": "ragx gives one answer a request",
 }
 
 
@@ -83,44 +84,95 @@ class RagxOptions(BaseModel):
     where: Where | None = None
 
 
-class AnswerRequest(BaseModel):
-    """What chats and completions share."""
+class JsonSchema(BaseModel):
+    """A JSON schema with a name; it is always enforced, `strict` or not."""
+
+    name: str
+    schema_: dict[str, Any] = Field(default={}, alias="schema")
+
+
+class PlainText(BaseModel):
+    """Answer in plain text."""
+
+    type: Literal["text"]
+
+    def schema_text(self) -> str | None:
+        """The schema that an answer must fit, as JSON; None: none."""
+        return None
+
+
+class AnyJson(BaseModel):
+    """Answer with a JSON object."""
+
+    type: Literal["json_object"]
+
+    def schema_text(self) -> str | None:
+        """Of any object."""
+        return '{"type": "object"}'
+
+
+class SchemaJson(BaseModel):
+    """Answer with JSON that fits a schema."""
+
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+    def schema_text(self) -> str | None:
+        """The client's schema."""
+        return json.dumps(self.json_schema.schema_)
+
+
+class QuestionRequest(BaseModel):
+    """What all requests for answers share."""
 
     model_config = ConfigDict(extra="allow")
 
     model: str
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    max_tokens: TokenLimit | None = None
-    """-1, or more than the decoder's window holds: as many as fit."""
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
-    stop: Text | Annotated[list[Text], Field(max_length=4, fail_fast=True)] | None = None
     ragx: RagxOptions | None = None
 
     @model_validator(mode="after")
-    def _refuse_unsupported(self) -> AnswerRequest:
+    def _refuse_unsupported(self) -> QuestionRequest:
         for name, value in (self.model_extra or {}).items():
             if name in NEUTRAL and value is not None and value not in NEUTRAL[name]:
                 context = {"param": name, "reason": f" ({REASONS[name]})" if name in REASONS else ""}
                 raise PydanticCustomError("unsupported", "{param} is not supported{reason}: leave it out", context)
         return self
 
+    def options(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of `RAG.ask`: `defaults`, and what the request sets."""
+        own = self.ragx.model_dump(exclude_none=True) if self.ragx else {}
+        return {**defaults, **own, "sampling": self.sampling()}
+
     def sampling(self) -> SamplingParams:
         """How to decode; what was not given is left to the defaults."""
-        return SamplingParams(**self._sampling())
+        return SamplingParams(**{name: value for name, value in self._sampling().items() if value is not None})
+
+    def _sampling(self) -> dict[str, Any]:
+        return {"temperature": self.temperature, "top_p": self.top_p}
+
+
+class AnswerRequest(QuestionRequest):
+    """What chats and completions share."""
+
+    stream_options: StreamOptions | None = None
+    n: int | None = Field(default=None, ge=1, le=MAX_ANSWERS)
+    response_format: Annotated[PlainText | AnyJson | SchemaJson, Field(discriminator="type")] | None = None
+    max_tokens: TokenLimit | None = None
+    """-1, or more than the decoder's window holds: as many as fit."""
+    seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
+    stop: Text | Annotated[list[Text], Field(max_length=4, fail_fast=True)] | None = None
 
     def _sampling(self) -> dict[str, Any]:
         stop = [self.stop] if isinstance(self.stop, str) else self.stop
-        sent = {
+        return super()._sampling() | {
             "max_new_tokens": self.max_tokens,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
             "seed": self.seed,
             "stop": tuple(stop) if stop else None,
+            "json_schema": self.response_format.schema_text() if self.response_format else None,
         }
-        return {name: value for name, value in sent.items() if value is not None}
 
 
 class TextPart(BaseModel):
@@ -147,16 +199,24 @@ class ChatRequest(AnswerRequest):
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     max_completion_tokens: TokenLimit | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
 
     @model_validator(mode="after")
     def _check_last_is_a_question(self) -> ChatRequest:
         if self.messages[-1].role != "user":
             raise ValueError("the last message must be the user's question")
+        if self.top_logprobs and not self.logprobs:
+            raise PydanticCustomError("unsupported", "top_logprobs needs logprobs: true", {"param": "top_logprobs"})
         return self
 
     def _sampling(self) -> dict[str, Any]:
-        newer = self.max_completion_tokens  # OpenAI's newer name for max_tokens
-        return super()._sampling() | ({} if newer is None else {"max_new_tokens": newer})
+        sent = super()._sampling()
+        if self.max_completion_tokens is not None:  # OpenAI's newer name for max_tokens
+            sent["max_new_tokens"] = self.max_completion_tokens
+        if self.logprobs:
+            sent["top_logprobs"] = self.top_logprobs or 0
+        return sent
 
 
 class CompletionRequest(AnswerRequest):
@@ -193,7 +253,30 @@ class SearchRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    model: str | None = None
+    """`ragx/INDEX`; None: the first index."""
     query: str
     k: int = Field(default=10, ge=1, le=MAX_K)
     method: SearchMethod | None = None
     where: Where | None = None
+
+
+class RerankDocument(BaseModel):
+    """A document with its text in a field."""
+
+    text: str
+
+
+class RerankRequest(BaseModel):
+    """`POST /v1/rerank`."""
+
+    model: str | None = None
+    query: str
+    documents: Annotated[list[str | RerankDocument], Field(min_length=1, max_length=MAX_DOCUMENTS, fail_fast=True)]
+    top_n: int | None = Field(default=None, ge=1)
+    return_documents: bool | None = None
+
+    @property
+    def texts(self) -> list[str]:
+        """The text of each document."""
+        return [each if isinstance(each, str) else each.text for each in self.documents]

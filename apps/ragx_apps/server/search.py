@@ -9,20 +9,22 @@ from ragx.retrieval import SearchResults
 from ragx.retrieval.rerankers import search_reranked
 from ragx.types import Hit, SearchMethod
 from ragx_apps.server.errors import ApiError
+from ragx_apps.server.models import ServedModels
 from ragx_apps.server.requests import SearchRequest
 from ragx_apps.server.responses import HitList
 from ragx_apps.server.service import Service
 
 
-def search_router(service: Service) -> APIRouter:
+def search_router(service: Service, models: ServedModels) -> APIRouter:
     """The route."""
-    router, rag = APIRouter(), service.rag
+    router = APIRouter()
 
     @router.post("/v1/search")
     async def search(body: SearchRequest) -> HitList:
         """Find the passages that match a query best."""
         if not body.query.strip():
             raise ApiError(400, "the query is empty", param="query")
+        rag = service.rag if body.model is None else models.index(body.model)
         check_method(rag, body.method)
         method: SearchMethod = body.method or rag.method
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import closing
+from dataclasses import asdict
 from functools import partial
 from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
+from ragx.config import SamplingParams
 from ragx.rag import RAG
+from ragx.reader.base import DecoderReader
 from ragx.types import Answer
 from ragx_apps.queue import BEAT, QuestionQueue
 from ragx_apps.server.errors import ApiError
+from ragx_apps.server.logs import log, request_id
 from ragx_apps.server.metrics import Metrics
 
 T = TypeVar("T")
@@ -25,26 +30,43 @@ class ClientDisconnected(Exception):
 
 
 class Service:
-    """A `RAG` for many clients."""
+    """Indexes and the models that read them, for many clients."""
 
     def __init__(
-        self, rag: RAG, metrics: Metrics, *, batch: int = 8, waiting: int = 32, time_limit: float = 300
+        self,
+        rag: RAG,
+        metrics: Metrics,
+        *,
+        indexes: Mapping[str, RAG] | None = None,
+        batch: int = 8,
+        waiting: int = 32,
+        time_limit: float = 300,
     ) -> None:
         """Open the queue; `close` closes it.
 
         Args:
             rag: an index and its models.
             metrics: where to count.
+            indexes: this index and further ones by name, with the same models; None: clients name none.
             batch: answers decoded at once.
             waiting: requests that may wait; further ones are refused.
             time_limit: seconds from a request to its whole answer.
         """
-        self.rag, self.metrics, self.time_limit = rag, metrics, time_limit
+        self.rag, self.indexes = rag, dict(indexes or {})
+        self.metrics, self.time_limit = metrics, time_limit
         self.queue = QuestionQueue(rag, batch=batch, waiting=waiting)
         self._threads = CapacityLimiter(self.queue.capacity)
+        self._tasks: set[asyncio.Task[None]] = set()
         metrics.gauge("ragx_answers_running", "Questions being answered.", lambda: self.queue.running)
         metrics.gauge("ragx_answers_waiting", "Questions waiting for their turn.", lambda: self.queue.waiting)
         metrics.gauge("ragx_requests_admitted", "Requests in progress or waiting.", lambda: self.queue.admitted)
+        reader = next(iter(rag.readers.values()))
+        if isinstance(reader, DecoderReader):  # whose batch is that of all readers
+            metrics.gauge("ragx_batch_answers", "Answers being decoded together.", lambda: reader.batch.running)
+        store = getattr(rag.readers.get("cepe"), "store", None)
+        if store is not None:
+            metrics.total("ragx_encoding_hits", "Passages whose encodings were stored.", lambda: store.stats.hits)
+            metrics.total("ragx_encoding_misses", "Passages that had to be encoded.", lambda: store.stats.misses)
 
     def close(self) -> None:
         """Stop all answers."""
@@ -59,12 +81,54 @@ class Service:
         with self.queue.place():
             return await to_thread.run_sync(task, limiter=self._threads)
 
+    async def answers(
+        self, rag: RAG, question: str, n: int, is_disconnected: Callable[[], Awaitable[bool]], **options: Any
+    ) -> AsyncIterator[tuple[int, str | Answer]]:
+        """`n` answers to one question: the number of each with its pieces as they come, then the answer.
+
+        A seed is that of the first answer; arguments and errors as `answer`.
+        """
+        if n == 1:
+            async for event in self.answer(rag, question, is_disconnected, **options):
+                yield 0, event
+            return
+        events: asyncio.Queue[tuple[int, str | Answer | Exception]] = asyncio.Queue()
+        over = False
+
+        async def nobody_waits() -> bool:
+            return over or await is_disconnected()
+
+        async def follow(number: int, sampling: SamplingParams) -> None:
+            try:
+                seed = None if sampling.seed is None else sampling.seed + number
+                chosen = {**options, "sampling": sampling.model_copy(update={"seed": seed})}
+                async for event in self.answer(rag, question, nobody_waits, **chosen):
+                    events.put_nowait((number, event))
+            except Exception as error:  # raised to the consumer
+                events.put_nowait((number, error))
+
+        for number in range(n):
+            task = asyncio.create_task(follow(number, options["sampling"]))
+            self._tasks.add(task)  # the event loop keeps none alive
+            task.add_done_callback(self._tasks.discard)
+        left = n
+        try:
+            while left:
+                number, came = await events.get()
+                if isinstance(came, Exception):
+                    raise came
+                left -= isinstance(came, Answer)
+                yield number, came
+        finally:
+            over = True  # the others end at their next check
+
     async def answer(
-        self, question: str, is_disconnected: Callable[[], Awaitable[bool]], **options: Any
+        self, rag: RAG, question: str, is_disconnected: Callable[[], Awaitable[bool]], **options: Any
     ) -> AsyncIterator[str | Answer]:
         """Yield the pieces of the answer as they come, then the answer.
 
         Args:
+            rag: one of the indexes.
             question: the question.
             is_disconnected: whether the client has left.
             options: passed to `RAG.ask`.
@@ -75,13 +139,19 @@ class Service:
             ClientDisconnected: the client has left.
             RagxError: as `RAG.ask`.
         """
+        begin = last_check = time.monotonic()
+        request = request_id.get()
 
         def ask(*, on_text: Callable[[str], None], cancel: threading.Event) -> Answer:
-            answer = self.rag.ask(question, on_text=on_text, cancel=cancel, **options)
+            queued = time.monotonic() - begin
+            self.metrics.queued.observe(queued)
+            answer = rag.ask(question, on_text=on_text, cancel=cancel, **options)
             self.metrics.answered(answer)  # here, because a client that has left sees no answer
+            tokens = {"prompt_tokens": answer.prompt_tokens, "answer_tokens": answer.answer_tokens}
+            seconds = {name: round(value, 4) for name, value in asdict(answer.timings).items()}
+            log("answer", request_id=request, finish=answer.finish, queue=round(queued, 4), **tokens, **seconds)
             return answer
 
-        begin = last_check = time.monotonic()
         has_text = False
         with closing(self.queue.stream(ask, threading.Event())) as events:
             while (event := await to_thread.run_sync(partial(next, events, None), limiter=self._threads)) is not None:

@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import openai
 import pytest
+from pydantic import BaseModel, Field
 
 from ragx.config import SamplingParams
 from ragx.rag import RAG
@@ -16,7 +17,13 @@ from ragx.retrieval import TextEmbedder
 from tests.helpers.served import MODEL, QUESTION, Server
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
+BAD_SCHEMA = {"type": "json_schema", "json_schema": {"name": "bad", "schema": {"type": 5}}}
 CHAT: list[Any] = [{"role": "user", "content": QUESTION}]
+
+
+class Light(BaseModel):
+    percent: int = Field(ge=0, le=99)
+    dark: bool
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +89,62 @@ def test_a_seed_makes_sampling_repeatable(client: openai.OpenAI) -> None:
     assert len({sampled(seed) for seed in range(4)}) > 1
 
 
+def test_several_answers_have_the_seeds_that_follow(client: openai.OpenAI) -> None:
+    options: dict[str, Any] = {"model": MODEL, "messages": CHAT, "max_tokens": 8, "temperature": 1.5}
+    alone = [client.chat.completions.create(**options, seed=seed) for seed in (5, 6, 7)]
+    texts = [each.choices[0].message.content for each in alone]
+    together = client.chat.completions.create(**options, seed=5, n=3)
+    assert [(choice.index, choice.message.content) for choice in together.choices] == [*enumerate(texts)]
+    usages = [each.usage for each in alone if each.usage]
+    assert together.usage is not None
+    assert together.usage.prompt_tokens == usages[0].prompt_tokens
+    assert together.usage.completion_tokens == sum(usage.completion_tokens for usage in usages)
+    streamed = ["", "", ""]
+    usages = []
+    for chunk in client.chat.completions.create(
+        **options, seed=5, n=3, stream=True, stream_options={"include_usage": True}
+    ):
+        usages += [chunk.usage] if chunk.usage else []
+        for choice in chunk.choices:
+            streamed[choice.index] += choice.delta.content or ""
+    assert streamed == texts
+    assert usages == [together.usage]
+
+
+def test_more_answers_than_places_are_refused(client: openai.OpenAI, server: Server) -> None:
+    with pytest.raises(openai.RateLimitError):  # the server has six places
+        client.chat.completions.create(model=MODEL, messages=CHAT, max_tokens=7000, n=8)
+    assert server.is_idle()
+
+
+def test_log_probabilities_of_each_token(client: openai.OpenAI) -> None:
+    options: dict[str, Any] = {"model": MODEL, "messages": CHAT, "max_tokens": 6, "logprobs": True}
+    choice = client.chat.completions.create(**options, top_logprobs=3).choices[0]
+    assert choice.logprobs is not None
+    content = choice.logprobs.content
+    assert content is not None
+    assert "".join(each.token for each in content).strip() == choice.message.content
+    for each in content:
+        assert len(each.top_logprobs) == 3
+        assert each.logprob == each.top_logprobs[0].logprob <= 0  # greedy decoding chooses the likeliest
+        assert each.token == each.top_logprobs[0].token
+        assert each.bytes == list(each.token.encode())
+        assert sum(np.exp(top.logprob) for top in each.top_logprobs) <= 1 + 1e-9
+    chunks = list(client.chat.completions.create(**options, top_logprobs=3, stream=True))
+    sent = [chunk.choices[0].logprobs for chunk in chunks if chunk.choices[0].logprobs]
+    assert [each.content for each in sent] == [content]
+    without = client.chat.completions.create(**options).choices[0].logprobs
+    assert without is not None
+    assert without.content is not None
+    assert [(each.token, each.top_logprobs) for each in without.content] == [(each.token, []) for each in content]
+
+
+def test_an_answer_in_json(client: openai.OpenAI) -> None:
+    parsed = client.chat.completions.parse(model=MODEL, messages=CHAT, max_tokens=200, response_format=Light)
+    assert parsed.choices[0].message.parsed is not None
+    assert parsed.choices[0].finish_reason == "stop"
+
+
 def test_a_conversation_is_searched_and_read(client: openai.OpenAI, rag: RAG) -> None:
     from ragx.types import Message
 
@@ -102,7 +165,7 @@ def test_a_conversation_is_searched_and_read(client: openai.OpenAI, rag: RAG) ->
 def test_models_and_embeddings(client: openai.OpenAI, rag: RAG) -> None:
     embedder = rag.retriever.embedder
     assert embedder is not None
-    assert [model.id for model in client.models.list()] == [MODEL, embedder.name]
+    assert [model.id for model in client.models.list()] == [MODEL, embedder.name, "rerank-minilm-l6"]
     assert client.models.retrieve(MODEL).owned_by == "ragx"
     made = client.embeddings.create(model=embedder.name, input=["fresh snow", QUESTION])  # in base64
     plain = client.embeddings.create(model=embedder.name, input="fresh snow", encoding_format="float")
@@ -168,10 +231,14 @@ def test_token_ids_of_another_vocabulary_are_refused(client: openai.OpenAI, rag:
 @pytest.mark.parametrize(
     ("changes", "message", "param"),
     [
-        ({"n": 2}, "n is not supported", "n"),
+        ({"n": 9}, "less than or equal to 8", "n"),
+        ({"top_logprobs": 2}, "top_logprobs needs logprobs", "top_logprobs"),
+        ({"logit_bias": {"5": 1}}, "logit_bias is not supported", "logit_bias"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "calls no tools", "tools"),
         ({"tool_choice": "required"}, "calls no tools", "tool_choice"),
-        ({"response_format": {"type": "json_object"}}, "plain text", "response_format"),
+        ({"response_format": {"type": "xml"}}, "'xml'", "response_format"),
+        ({"response_format": {"type": "json_schema"}}, "is required", "response_format.json_schema"),
+        ({"response_format": BAD_SCHEMA}, "the JSON schema cannot be used", None),
         ({"messages": []}, "must not be empty", "messages"),
         ({"messages": [{"role": "tool", "content": "?"}]}, "got 'tool'", "messages.0.role"),
         ({"messages": [{"role": "user", "content": [IMAGE]}]}, "got 'image_url'", "messages.0.content.0.type"),

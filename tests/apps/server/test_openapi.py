@@ -16,7 +16,9 @@ CHECKS = [not_a_server_error, response_schema_conformance, status_code_conforman
 MODELS: dict[str, dict[str, object]] = {
     "/v1/chat/completions": {"model": MODEL, "max_completion_tokens": 2},
     "/v1/completions": {"model": MODEL, "max_tokens": 2},
+    "/v1/responses": {"model": MODEL, "max_output_tokens": 2},
     "/v1/embeddings": {"model": "all-minilm-l6-v2"},
+    "/v1/search": {"model": MODEL},
 }
 
 
