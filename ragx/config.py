@@ -125,7 +125,7 @@ class ReaderOptions(Settings):
     reader: ReaderName | None = None
     """cepe; full: the plain decoder with all passages in its prompt; replug: one prompt a passage, answers mixed;
     streaming: as full, in a cache of constant size. Default: cepe, or full for a decoder without a CEPE reader."""
-    prompt_passages: int = Field(default=10, ge=0)
+    prompt_passages: int = Field(default=5, ge=0)
     """Passages, best first, that also stand in the decoder's prompt."""
     attention_shares: bool = False
     """Report each passage's share of the attention."""

@@ -135,7 +135,7 @@ class RAG:
         rerank: str | None = None,
         where: str | None = None,
         reader: ReaderName | None = None,
-        prompt_passages: int = 10,
+        prompt_passages: int = 5,
         attention_shares: bool = False,
         sampling: SamplingParams | None = None,
         on_text: Callable[[str], object] | None = None,

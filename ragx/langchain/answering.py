@@ -71,7 +71,7 @@ class Answering(BaseModel):
     rerank: str | None = None
     """What reorders the first passages: `none`, a cross-encoder (name, folder or Hub id) or the URL of a rerank API.
     None: the default for passages of the index; those of a `retriever` keep their order."""
-    prompt_passages: int = 10
+    prompt_passages: int = 5
     """How many passages, best first, also stand in the decoder's prompt."""
     reader: ReaderName | None = None
     """How passages are read (`ragx.config.ReaderOptions`); None: `cepe`, or `full` for a decoder without a CEPE reader.

@@ -28,7 +28,7 @@ def ask_with(indexes: Indexes, queue: QuestionQueue) -> Callable[..., Iterator[d
         index: str | None = None,
         history: list[dict[str, str]] | None = None,
         k: int = 60,
-        prompt_passages: int = 10,
+        prompt_passages: int = 5,
         method: str = "hybrid",
         reader: str | None = None,
         max_new_tokens: int = 256,

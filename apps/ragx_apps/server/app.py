@@ -37,7 +37,7 @@ def create_app(
     model: str,
     *,
     k: int = 60,
-    prompt_passages: int = 10,
+    prompt_passages: int = 5,
     token: str | None = None,
     host: str = "127.0.0.1",
     origins: Sequence[str] = (),
