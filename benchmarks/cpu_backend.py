@@ -1,7 +1,9 @@
-"""The CPU backend beside torch: `python -m benchmarks.cpu_backend [accuracy|speed]`.
+"""The CPU backend beside torch: `python -m benchmarks.cpu_backend [accuracy | speed | answers QUESTIONS]`.
 
 accuracy: KL divergence of next tokens from the torch model in float32, on text that follows a prompt with ten passages
     while sixty are attended to; the text is given, so that both models see the same tokens.
+answers: questions of a file (JSON lines with `question`, `answers`, `context`) answered right, with
+    the gold passage and nine others in the encoder alone, paired by question.
 speed: seconds of one answer's parts, in one process, for each backend and number format.
 """
 
@@ -11,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -20,18 +23,22 @@ import torch
 from benchmarks import sample
 from benchmarks.tables import markdown
 from ragx import cepe
-from ragx.config import EncodingOptions
+from ragx.config import EncodingOptions, ModelOptions, SamplingParams
 from ragx.engine.backend import DecoderModel, decoder_of
 from ragx.engine.batching import LONG_PIECE
 from ragx.engine.open import open_model
-from ragx.evaluation.questions import read_questions
-from ragx.rag import DEFAULT_MODEL, open_index
+from ragx.evaluation.bootstrap import percent
+from ragx.evaluation.metrics import contains
+from ragx.evaluation.questions import distractors, normalised_passages, read_questions
+from ragx.rag import DEFAULT_MODEL, open_index, open_reader
 from ragx.reader.prompt import build_prompt, passage_text
 from ragx.types import Passage
 
 K, IN_PROMPT, TOKENS = 60, 10, 100
 """Passages attended to, passages in the prompt, and tokens of text after it."""
 ROUNDS, STEPS = 3, 30
+QUESTIONS, OTHERS = 200, 9
+SAMPLING = SamplingParams(max_new_tokens=32)
 
 
 def accuracy() -> str:
@@ -140,6 +147,35 @@ def questions(count: int) -> Iterator[tuple[str, list[Passage]]]:
         yield row.text, [hit.passage for hit in retriever.search(row.text, K + 1, "bm25")]
 
 
+def answers(path: Path) -> str:
+    """A Markdown table over 200 questions, spread over the file."""
+    questions = read_questions(path)
+    pool = normalised_passages(questions)
+    chosen = questions[:: max(1, len(questions) // QUESTIONS)][:QUESTIONS]
+    options = {"cpu": ModelOptions(backend="cpu"), "torch float32": ModelOptions(backend="torch", dtype="float32")}
+    right: dict[str, list[bool]] = {}
+    for name, each in options.items():
+        reader = open_reader(each.model_copy(update={"cache_size": 0.0}))
+        right[name] = []
+        for question in chosen:
+            passages = [*question.gold, *distractors(question, pool, OTHERS)]
+            prepared = reader.prepare(question.text, passages, prompt_passages=0, sampling=SAMPLING)
+            right[name].append(contains(reader.decode(prepared, SAMPLING), question.answers))
+        reader.close()
+    table = [
+        (name, f"{estimate.value:.1f} ({estimate.low:.1f} to {estimate.high:.1f})")
+        for name, estimate in ((name, percent(values)) for name, values in right.items())
+    ]
+    difference = percent([float(a) - float(b) for a, b in zip(*right.values(), strict=True)])
+    same = np.mean([a == b for a, b in zip(*right.values(), strict=True)])
+    table.append(("difference", f"{difference.value:+.1f} ({difference.low:.1f} to {difference.high:.1f})"))
+    return f"{markdown(('backend', 'answer contained, %'), table)}\n\nAs right or wrong as each other: {same:.0%}."
+
+
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ["accuracy", "speed"]:
-        print({"accuracy": accuracy, "speed": speed}[name]())
+    match sys.argv[1:]:
+        case ["answers", path]:
+            print(answers(Path(path)))
+        case names:
+            for name in names or ["accuracy", "speed"]:
+                print({"accuracy": accuracy, "speed": speed}[name]())
