@@ -162,7 +162,7 @@ def generating() -> list[threading.Thread]:
 
 
 def test_decoding_ends_at_a_stop_string(tiny: dict[str, Any]) -> None:
-    tiny |= {"max_tokens": 300}
+    tiny |= {"max_tokens": 300, "rerank": "none"}
     whole = ChatRagx(**tiny).invoke("Why")
     stop = whole.text[8:10]
     stopped = ChatRagx(**tiny).invoke("Why", stop=[stop])

@@ -14,7 +14,6 @@ from ragx.cli.options import Address, Engine, IndexFolders, Offline, with_settin
 from ragx.cli.setup import opened_rags
 from ragx.config import ModelOptions, ReaderOptions, SearchOptions
 from ragx.errors import ConfigError, RagxError
-from ragx.index.names import default_index
 from ragx.util.device import return_freed_memory
 from ragx.util.terminal import notice
 
@@ -63,6 +62,7 @@ def serve(
         raise ConfigError("`ragx serve` needs more packages: pip install 'ragx[serve]'") from None
     if token is not None and not (token and token.isascii() and token.isprintable()):
         raise ConfigError("the token must be one or more printable ASCII characters")
+    from ragx.index.names import default_index
     from ragx_apps.server.protection import check_origin, is_loopback
 
     return_freed_memory()
