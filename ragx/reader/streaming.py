@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from ragx.config import SamplingParams
-from ragx.engine.attention_sinks import AttentionSinks
 from ragx.reader.base import DecoderReader, PreparedPrompt
 from ragx.reader.prompt import build_prompt
 from ragx.types import Message, Passage
@@ -46,6 +45,8 @@ class StreamingReader(DecoderReader):
             recent: last tokens that stay; None: with the sinks, half of the decoder's window.
             stride: tokens that are read before any are dropped; None: half of the window.
         """
+        from ragx.engine.attention_sinks import AttentionSinks
+
         super().__init__(model, tokenizer, batch)
         half = model.window // 2
         self.layout = AttentionSinks(sinks, half - sinks if recent is None else recent, stride or half)
