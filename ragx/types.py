@@ -18,7 +18,7 @@ SearchMethod = Literal["dense", "bm25", "hybrid"]
 """How passages are retrieved: by vectors, by words, or by both, fused by reciprocal rank."""
 ReaderName = Literal["cepe", "full", "replug", "streaming"]
 """How passages are read: encoded and attended to; all in the decoder's prompt; one a prompt, with their answers mixed;
-or all in a prompt of any length, of which the decoder keeps a part. See `ragx.reader.registry`."""
+or all in a prompt of any length, while the decoder's cache keeps part of it. See `ragx.reader.registry`."""
 AttentionStrategy = Literal["auto", "project", "cached", "latent"]
 """How decoding attends to encoded passages: the cheapest, or one of three exact ways (`ragx_kernels`)."""
 CrossAttend = Literal["all", "question"]

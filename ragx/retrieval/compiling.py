@@ -101,7 +101,7 @@ def is_plain_bert(config: Any, tokenizer: Any, window: int | None) -> bool:
 
 
 def bert_of(config: Any) -> Bert:
-    """The shape of an encoder of which `is_plain_bert` is true."""
+    """The shape of an encoder that passes `is_plain_bert`."""
     return Bert(
         layers=config.num_hidden_layers,
         heads=config.num_attention_heads,

@@ -19,6 +19,6 @@ def content_words(text: str) -> set[str]:
 
 
 def supports(passage: str, question: str, answer: str) -> bool:
-    """Whether a passage has all words that the answer adds to the question, of which there must be one."""
+    """Whether the answer adds words to the question, and the passage contains them all."""
     added = content_words(answer) - content_words(question)
     return bool(added) and added <= content_words(passage)

@@ -67,7 +67,7 @@ class Miner:
     def mine(self, question: Question, *, held_out: bool) -> RankedQuestion | None:
         """The question with its passages; None if it has no positive or no negative.
 
-        A passage of which the answer is more than half is no positive: finding it teaches nothing.
+        A passage that is more than half answer is not a positive: finding it teaches nothing.
         """
         gold = [self._rows[key] for each in question.gold for key in self._keys(each) if key in self._rows]
         answered = [row for row in gold if contains_normalised(self._texts[row], question.answers)]
