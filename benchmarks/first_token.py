@@ -13,9 +13,11 @@ from statistics import median
 
 from benchmarks import sample
 from benchmarks.tables import markdown
+from ragx.config import RERANK, ReaderOptions
 from ragx.models import resolve
-from ragx.rag import open_index
+from ragx.rag import RAG, open_index
 from ragx.reader.prompt import build_prompt
+from ragx.retrieval.rerankers import open_reranker
 from ragx.util.device import default_device, default_dtype
 from ragx.util.tokenization import load_tokenizer
 
@@ -36,7 +38,9 @@ print(tokenizer.decode(out[0, -1:]), flush=True)
 
 def run() -> str:
     """A Markdown table."""
-    hits = open_index(sample.INDEX).retriever.search(sample.QUESTION, 10)
+    index = open_index(sample.INDEX)
+    reranker = open_reranker(RERANK, embedder=index.retriever.index.manifest.embedder.name)
+    hits = RAG(index, {}, reranker=reranker).retrieve(sample.QUESTION, k=ReaderOptions().prompt_passages)
     folder = resolve(DECODER)
     prompt = build_prompt(load_tokenizer(folder), sample.QUESTION, [hit.passage for hit in hits], max_tokens=10**6)
     dtype = str(default_dtype(default_device())).removeprefix("torch.")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from langchain_core.documents import Document
@@ -19,7 +18,6 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
 from ragx.config import NO_LIMIT, REMOTE, RERANK, ModelOptions, ReaderOptions, SamplingParams, SearchOptions
 from ragx.errors import ConfigError
-from ragx.index import read_manifest
 from ragx.index.names import default_index
 from ragx.langchain.documents import to_passage
 from ragx.langchain.retriever import Folder, RagxRetriever
@@ -208,8 +206,9 @@ class Answering(BaseModel):
 
     def _reranker(self, options: dict[str, Any]) -> Reranker | None:
         search = checked(SearchOptions, {"rerank": self._rerank(options)})
-        embedder = None if self.retriever is not None else read_manifest(Path(self._folder)).embedder.name
-        return open_reranker(search.rerank, self.device, embedder)
+        if self.retriever is not None:
+            return open_reranker(search.rerank, self.device)
+        return self._retriever_over_index().open_reranker(search.rerank)
 
     def _retrieval(
         self, queries: Sequence[str], options: dict[str, Any], reranker: Reranker | None

@@ -18,7 +18,7 @@ from ragx.langchain.documents import to_document
 from ragx.langchain.embeddings import RagxEmbeddings
 from ragx.reader.conversation import question_text
 from ragx.retrieval import CurrentIndex, Retriever
-from ragx.retrieval.rerankers import open_reranker, search_reranked
+from ragx.retrieval.rerankers import Reranker, open_reranker, search_reranked
 from ragx.types import Embedder, SearchMethod
 from ragx.util.terminal import notice
 
@@ -60,15 +60,13 @@ class RagxRetriever(BaseRetriever):
     ) -> list[Document]:
         k = self.k if k is None else k
         query = question_text(query)
-        if self._current is None:
-            self._current = CurrentIndex(Path(self.index), lambda index: Retriever(index, self._embedder(index)))
-        retriever = self._current.retriever
+        retriever = self._retriever()
         selected = retriever.select(self.where if where is None else where)
         hits = search_reranked(
             lambda k: retriever.search(query, k, self.method, selected),
             query,
             k,
-            open_reranker(self.rerank, self.device, retriever.index.manifest.embedder.name),
+            self.open_reranker(self.rerank),
         )
         for note in hits.notes:
             notice(note)
@@ -85,6 +83,16 @@ class RagxRetriever(BaseRetriever):
         return await run_in_executor(
             None, self._get_relevant_documents, query, run_manager=run_manager.get_sync(), k=k, where=where
         )
+
+    def open_reranker(self, name: str) -> Reranker | None:
+        """The reranker of this name for hits of the index."""
+        return open_reranker(name, self.device, self._retriever().index.manifest.embedder.name)
+
+    def _retriever(self) -> Retriever:
+        """Over the index's current generation."""
+        if self._current is None:
+            self._current = CurrentIndex(Path(self.index), lambda index: Retriever(index, self._embedder(index)))
+        return self._current.retriever
 
     def _embedder(self, index: Index) -> Embedder | None:
         if self.method == "bm25":

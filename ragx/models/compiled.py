@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from ragx.errors import ModelError
 from ragx.models import cache
 from ragx.util.folders import cache_home
 from ragx.util.terminal import notice
@@ -45,6 +46,33 @@ def store_compiled(folder: Path, name: str, state: str, compile: Callable[[Path]
         return source, "compiled"
 
     return cache.publish(_target(folder), name, fill, source)
+
+
+def find_or_compile(
+    folder: Path, name: str, state: str, prepare: Callable[[], Callable[[Path], object] | None]
+) -> Path | None:
+    """The compiled model of the model in `folder`; compiles it if needed. None: it runs uncompiled.
+
+    Args:
+        folder: the model.
+        name: what users call it.
+        state: as of `store_compiled`.
+        prepare: loads the model and returns `compile` of `store_compiled`, or None if the model cannot be compiled.
+
+    Raises:
+        ModelError: from `prepare`. One from compiling is a notice.
+    """
+    found = find_compiled(folder, state)
+    if found is not None:
+        return found
+    compile = prepare()
+    if compile is None:
+        return None
+    try:
+        return store_compiled(folder, name, state, compile)
+    except ModelError as error:
+        notice(f"{name} runs uncompiled: {error}")
+        return None
 
 
 def _target(folder: Path) -> Path:

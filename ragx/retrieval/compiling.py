@@ -7,18 +7,19 @@ settings.json tokenizer.json
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ragx.errors import ModelError
-from ragx.models.compiled import find_compiled, store_compiled
+from ragx.models.compiled import find_or_compile
 from ragx.onnx.graph import Graph, WeightsFile
 from ragx.retrieval.bert import Bert, build_bert
 from ragx.retrieval.compiled_embedder import GRAPH, SETTINGS, TOKENIZER, CompiledEmbedder, CompiledSettings
 from ragx.retrieval.sentence_transformer import load_sentence_transformer
-from ragx.util.terminal import notice
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -39,25 +40,15 @@ def open_compiled(folder: Path, name: str, fingerprint: str) -> CompiledEmbedder
     """
     if not may_compile(folder):
         return None
-    state = f"version {VERSION} of {fingerprint}"
-    target = find_compiled(folder, state)
-    if target is None:
+
+    def prepare() -> Callable[[Path], object] | None:
         import torch
 
         model = load_sentence_transformer(folder, name, "cpu", torch.float32)
-        if not can_compile(model):
-            return None
+        return partial(_compile, model) if can_compile(model) else None
 
-        def compile(draft: Path) -> None:
-            compile_embedder(model, draft)
-            _check(draft, model)
-
-        try:
-            target = store_compiled(folder, name, state, compile)
-        except ModelError as error:
-            notice(f"{name} runs uncompiled: {error}")
-            return None
-    return CompiledEmbedder(target, name, fingerprint)
+    target = find_or_compile(folder, name, f"version {VERSION} of {fingerprint}", prepare)
+    return None if target is None else CompiledEmbedder(target, name, fingerprint)
 
 
 def may_compile(folder: Path) -> bool:
@@ -145,6 +136,11 @@ def _prompt(model: SentenceTransformer, *names: str) -> str:
 
 def _first_position(config: Any) -> int:
     return 0 if config.model_type == "bert" else int(config.pad_token_id) + 1
+
+
+def _compile(model: SentenceTransformer, folder: Path) -> None:
+    compile_embedder(model, folder)
+    _check(folder, model)
 
 
 def _check(folder: Path, model: SentenceTransformer) -> None:

@@ -6,6 +6,8 @@ settings.json tokenizer.json
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +15,13 @@ import numpy as np
 
 from ragx import models
 from ragx.errors import ModelError
-from ragx.models.compiled import find_compiled, store_compiled
+from ragx.models.compiled import find_or_compile
 from ragx.onnx.graph import Graph, WeightsFile
 from ragx.retrieval.bert import Bert, build_cross_encoder
 from ragx.retrieval.compiling import bert_of, is_plain_bert, may_compile
 from ragx.retrieval.rerankers.compiled import GRAPH, SETTINGS, TOKENIZER, CompiledCrossEncoder, CompiledSettings
 from ragx.retrieval.rerankers.cross_encoder import load_cross_encoder
 from ragx.retrieval.rerankers.stored import standard_folder
-from ragx.util.terminal import notice
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -40,24 +41,14 @@ def open_compiled(folder: Path, name: str) -> CompiledCrossEncoder | None:
     """
     if not may_compile(folder):
         return None
-    state = f"version {VERSION} of reranker {models.fingerprint(folder)}"
-    target = find_compiled(folder, state)
-    if target is None:
+
+    def prepare() -> Callable[[Path], object] | None:
         with standard_folder(folder, name) as standard:
             model = load_cross_encoder(standard, name, "cpu")
-        if not can_compile(model):
-            return None
+        return partial(_compile, model) if can_compile(model) else None
 
-        def compile(draft: Path) -> None:
-            compile_cross_encoder(model, draft)
-            _check(draft, model)
-
-        try:
-            target = store_compiled(folder, name, state, compile)
-        except ModelError as error:
-            notice(f"{name} runs uncompiled: {error}")
-            return None
-    return CompiledCrossEncoder(target, name)
+    target = find_or_compile(folder, name, f"version {VERSION} of reranker {models.fingerprint(folder)}", prepare)
+    return None if target is None else CompiledCrossEncoder(target, name)
 
 
 def can_compile(model: CrossEncoder) -> bool:
@@ -95,6 +86,11 @@ def compile_cross_encoder(model: CrossEncoder, folder: Path) -> None:
     )
     (folder / SETTINGS).write_text(settings.model_dump_json(indent=1) + "\n", encoding="utf-8")
     (folder / TOKENIZER).write_text(model.tokenizer.backend_tokenizer.to_str(), encoding="utf-8")
+
+
+def _compile(model: CrossEncoder, folder: Path) -> None:
+    compile_cross_encoder(model, folder)
+    _check(folder, model)
 
 
 def _check(folder: Path, model: CrossEncoder) -> None:
