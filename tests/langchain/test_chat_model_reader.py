@@ -31,7 +31,7 @@ class Recording(BaseChatModel):
         return "recording"
 
     def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
-        raise NotImplementedError
+        raise AssertionError("answers are streamed")
 
     def _stream(
         self,
