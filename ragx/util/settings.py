@@ -151,6 +151,8 @@ def _describe(error: ValidationError, path: Path | None) -> str:
     if first["type"] == "literal_error":
         expected = str(first["ctx"]["expected"]).replace(" or ", ", ")
         message = f"{first['input']!r} is not one of {expected}"
+    elif first["type"] == "string_pattern_mismatch":
+        message = f"{first['input']!r} does not have the form that `--help` shows"
     elif message.startswith("Input should be"):
         message = f"{message.replace('Input should be', 'must be')}, got {first['input']!r}"
     return f"{where}{key}: {message}"
