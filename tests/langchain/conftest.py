@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -50,3 +51,16 @@ def sensitive_decoder(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFacto
             parameter.add_(torch.randn_like(parameter) * 0.3)
     model.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def tiny(built_index: Path, sensitive_decoder: Path) -> dict[str, Any]:
+    """Settings of a random model, whose answers are gibberish that depends on its prompt."""
+    return {
+        "index": built_index,
+        "model": str(sensitive_decoder),
+        "k": 2,
+        "prompt_passages": 2,
+        "max_tokens": 16,
+        "dtype": "float32",
+    }

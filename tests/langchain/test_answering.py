@@ -12,12 +12,9 @@ from typing import Any
 import pytest
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
-from langchain_core.language_models import BaseLanguageModel
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage
-from langchain_core.output_parsers import StrOutputParser
-from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import ConfigurableField, Runnable
+from langchain_core.runnables import ConfigurableField
 from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import Field, ValidationError
 from transformers import GenerationConfig
@@ -29,36 +26,12 @@ from ragx.index import remove
 from ragx.langchain import ChatRagx, RagxEmbeddings, RagxLLM, RagxRetriever, RagxVectorStore
 from ragx.langchain.answering import open_cached_readers
 from ragx.langchain.chat_model import split_question
-from ragx.rag import open_index
 from ragx.reader.conversation import search_queries
 from ragx.reader.full import FullReader
-from ragx.retrieval.rerankers import open_reranker
 from ragx.types import Message
-from tests.helpers.tiny_cross_encoders import save_cross_encoder
-from tests.helpers.waiting import eventually
+from tests.helpers.chains import EITHER, chain
 
 QUESTION = "How much sunlight does fresh snow reflect?"
-EITHER = pytest.mark.parametrize("kind", [RagxLLM, ChatRagx])
-
-
-@pytest.fixture
-def tiny(built_index: Path, sensitive_decoder: Path) -> dict[str, Any]:
-    """Settings of a random model, whose answers are gibberish that depends on its prompt."""
-    return {
-        "index": built_index,
-        "model": str(sensitive_decoder),
-        "k": 2,
-        "prompt_passages": 2,
-        "max_tokens": 16,
-        "dtype": "float32",
-    }
-
-
-def chain(model: BaseLanguageModel[Any]) -> Runnable[dict[str, str], str]:
-    prompt: Any = (
-        ChatPromptTemplate([("human", "{q}?")]) if isinstance(model, ChatRagx) else PromptTemplate.from_template("{q}?")
-    )
-    return prompt | model | StrOutputParser()
 
 
 @EITHER
@@ -134,58 +107,6 @@ def test_a_seed_gives_the_same_answers_in_a_batch_and_in_sequence(kind: Any, tin
     assert expected[:3] == expected[3:]
     assert len(set(expected)) > 1
     assert asking.batch(questions) == expected
-
-
-@EITHER
-@pytest.mark.parametrize("length", [1, 3])
-def test_a_stop_string_ends_the_generation(kind: Any, tiny: dict[str, Any], length: int) -> None:
-    whole = chain(kind(**tiny)).invoke({"q": "Why"})
-    stop = whole[5 : 5 + length]
-    expected = whole[: whole.index(stop)].rstrip()
-    for asking in (chain(kind(**tiny, stop=[stop])), chain(kind(**tiny).bind(stop=["never there", stop]))):
-        assert asking.invoke({"q": "Why"}) == expected
-        assert "".join(asking.stream({"q": "Why"})) == expected
-        assert asyncio.run(asking.ainvoke({"q": "Why"})) == expected
-    assert chain(kind(**tiny, stop=[stop]).bind(stop=[])).invoke({"q": "Why"}) == whole
-    assert eventually(lambda: not generating())
-
-
-@EITHER
-def test_a_single_stop_string_is_not_split_into_letters(kind: Any, tiny: dict[str, Any]) -> None:
-    whole = chain(kind(**tiny)).invoke({"q": "Why"})
-    assert chain(kind(**tiny).bind(stop=whole[5:8])).invoke({"q": "Why"}) == whole[: whole.index(whole[5:8])].rstrip()
-    assert chain(kind(**tiny).bind(stop=whole[::-1])).invoke({"q": "Why"}) == whole
-
-
-def generating() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "ragx-decode"]
-
-
-def test_decoding_ends_at_a_stop_string(tiny: dict[str, Any]) -> None:
-    tiny |= {"max_tokens": 300, "rerank": "none"}
-    whole = ChatRagx(**tiny).invoke("Why")
-    stop = whole.text[8:10]
-    stopped = ChatRagx(**tiny).invoke("Why", stop=[stop])
-    assert stopped.usage_metadata is not None
-    assert whole.usage_metadata is not None
-    assert stopped.usage_metadata["output_tokens"] < 20 < whole.usage_metadata["output_tokens"]
-
-
-@EITHER
-def test_leaving_a_stream_ends_the_generation(kind: Any, tiny: dict[str, Any]) -> None:
-    asking = kind(**tiny | {"max_tokens": 400})
-    stream = asking.stream("Why")
-    next(stream)
-    stream.close()
-    assert eventually(lambda: not generating())
-
-    async def leave() -> None:
-        stream = asking.astream("Why")
-        await anext(stream)
-        await stream.aclose()
-        assert await asyncio.to_thread(eventually, lambda: not generating())
-
-    asyncio.run(leave())
 
 
 @EITHER
@@ -403,66 +324,3 @@ def test_every_reader_answers(tiny: dict[str, Any], facts: list[Document], reade
     answer = ChatRagx(**tiny, reader=reader).invoke("Why?", documents=facts)
     assert answer.content
     assert answer.response_metadata["context_tokens"] == 0
-
-
-# Reranking
-
-
-@pytest.fixture(scope="module")
-def reranker(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(save_cross_encoder(tmp_path_factory.mktemp("reranker") / "model"))
-
-
-@EITHER
-def test_the_answer_comes_from_the_passages_that_rag_reranks(
-    kind: Any, tiny: dict[str, Any], built_index: Path, reranker: str
-) -> None:
-    settings = {"model": str(tiny["model"]), "dtype": "float32", "rerank": reranker}
-    with RAG.from_index(built_index, **settings) as rag:
-        short = SamplingParams(max_new_tokens=16)
-        expected = rag.ask(QUESTION, k=2, prompt_passages=2, sampling=short)
-        plain = rag.ask(QUESTION, k=2, prompt_passages=2, rerank="none", sampling=short)
-    assert expected.text != plain.text
-
-    def text(answer: Any) -> str:
-        return str(answer.text if isinstance(answer, AIMessage) else answer)
-
-    model = kind(**tiny, rerank=reranker)
-    assert text(model.invoke(QUESTION)) == expected.text
-    assert text(asyncio.run(model.ainvoke(QUESTION))) == expected.text
-    assert text(model.invoke(QUESTION, rerank="none")) == plain.text
-    two_best = RagxRetriever(index=built_index, k=2, rerank=reranker)
-    over_retriever = {**tiny, "index": None, "retriever": two_best}
-    assert text(kind(**over_retriever).invoke(QUESTION)) == expected.text
-    over_retriever["retriever"] = RagxRetriever(index=built_index, k=4)
-    assert text(kind(**over_retriever, rerank=reranker).invoke(QUESTION)) != text(
-        kind(**over_retriever).invoke(QUESTION)
-    )
-
-
-def test_documents_are_those_that_rag_retrieves(built_index: Path, reranker: str) -> None:
-    rag = RAG(open_index(built_index), {}, reranker=open_reranker(reranker))
-    expected = [hit.passage.title for hit in rag.retrieve(QUESTION, k=4)]
-    assert expected != [hit.passage.title for hit in rag.retrieve(QUESTION, k=4, rerank="none")]
-    for k in (1, 4):
-        found = RagxRetriever(index=built_index, k=k, rerank=reranker).invoke(QUESTION)
-        assert [document.metadata["title"] for document in found] == expected[:k]
-
-
-def test_a_reranker_that_fails_is_one_line_on_stderr(
-    tiny: dict[str, Any], built_index: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    url = "http://127.0.0.1:9/rerank"
-    plain = RagxRetriever(index=built_index, k=4).invoke(QUESTION)
-    assert RagxRetriever(index=built_index, k=4, rerank=url).invoke(QUESTION) == plain
-    assert capfd.readouterr().err.count("127.0.0.1 failed") == 1
-    assert ChatRagx(**tiny, rerank=url).invoke(QUESTION).text == ChatRagx(**tiny).invoke(QUESTION).text
-    assert capfd.readouterr().err.count("127.0.0.1 failed") == 1
-
-
-@EITHER
-def test_a_reranker_must_have_a_name(kind: Any, tiny: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"^rerank: "):
-        kind(**tiny).invoke(QUESTION, rerank="")
-    with pytest.raises((ConfigError, ValidationError), match="rerank"):
-        kind(**tiny, rerank="")
