@@ -120,7 +120,7 @@ STAGES = [
 QUESTIONS: dict[str, Any] = {
     "questions": 24,
     "passages": (1, 61),
-    "prompt_passages": (0, 3),
+    "prompt_passages": (0, 5),
     "max_answer_tokens": 32,
     "unanswerable": 0.1,
 }
