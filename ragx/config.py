@@ -129,6 +129,9 @@ class ReaderOptions(Settings):
     """Passages, best first, that also stand in the decoder's prompt."""
     attention_shares: bool = False
     """Report each passage's share of the attention."""
+    refuse_below: float = Field(default=0.1, ge=0, le=1)
+    """Likelihood that a passage holds the answer, as the reranker estimates it, below which the answer is that none
+    does; 0: always answer."""
 
 
 REMOTE = ("openai:", "ollama:")

@@ -137,6 +137,7 @@ class RAG:
         reader: ReaderName | None = None,
         prompt_passages: int = 5,
         attention_shares: bool = False,
+        refuse_below: float | None = None,
         sampling: SamplingParams | None = None,
         on_text: Callable[[str], object] | None = None,
         cancel: threading.Event | None = None,
@@ -154,6 +155,8 @@ class RAG:
             reader: how passages are read (`ReaderOptions`); None: `cepe`, or `full` without a trained CEPE reader.
             prompt_passages: how many passages, best first, also stand in the decoder's prompt.
             attention_shares: report each passage's share of the attention in the answer.
+            refuse_below: likelihood below which the answer says that no passage holds it (`ReaderOptions`); 0: never;
+                None: the default.
             sampling: how the answer is decoded; None: greedy decoding.
             on_text: called with each piece of the answer as it is decoded.
             cancel: set it, in another thread, to end the answer early.
@@ -161,10 +164,8 @@ class RAG:
         Raises:
             ConfigError: an argument is out of range, or the question does not fit into the decoder's window.
         """
-        options = checked(
-            ReaderOptions,
-            {"reader": reader, "prompt_passages": prompt_passages, "attention_shares": attention_shares},
-        )
+        values = {"reader": reader, "prompt_passages": prompt_passages, "attention_shares": attention_shares}
+        options = checked(ReaderOptions, values | ({} if refuse_below is None else {"refuse_below": refuse_below}))
         start = time.perf_counter()
         hits = self.retrieve(question, history=history, k=k, method=method, rerank=rerank, where=where)
         took = time.perf_counter() - start

@@ -172,3 +172,12 @@ class Answer:
     """Passage tokens that the decoder attended to outside its prompt (M)."""
     logprobs: list[TokenLogprob] | None = None
     """Each token of the text; None unless `SamplingParams.top_logprobs` asks for them."""
+    likelihood: float | None = None
+    """How likely one of the hits holds the answer, by a calibrated reranker; None without one."""
+    refused: bool = False
+    """Whether the text says that no passage holds the answer, because `likelihood` is below `refuse_below`."""
+
+    @property
+    def supported(self) -> bool:
+        """Whether a passage supports the text, or part of it."""
+        return bool(self.citations)

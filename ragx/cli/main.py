@@ -117,6 +117,7 @@ def ask(
             reader=reader_options.reader,
             prompt_passages=reader_options.prompt_passages,
             attention_shares=reader_options.attention_shares,
+            refuse_below=reader_options.refuse_below,
             sampling=sampling,
             on_text=show,
         )

@@ -29,6 +29,8 @@ def _no_fields(_: Passage) -> Mapping[str, object]:
 
 def sources(answer: Answer, fields: Callable[[Passage], Mapping[str, object]] = _no_fields) -> str:
     """The numbered sources under an answer; `fields`: those of a passage to show."""
+    if answer.refused:
+        return f"Sources: none of the {len(answer.hits)} passages found is likely to hold the answer."
     if not answer.citations:
         return f"Sources: none of the {len(answer.hits)} passages read supports this answer."
     passages = {hit.passage.id: hit.passage for hit in answer.hits}
@@ -84,6 +86,9 @@ def answer_json(question: str, answer: Answer) -> str:
         "timings": asdict(answer.timings),
         "tokens_per_second": answer.timings.tokens_per_second,
         "attention_shares": answer.attention_shares,
+        "likelihood": answer.likelihood,
+        "refused": answer.refused,
+        "supported": answer.supported,
         "notes": answer.notes,
     }
     return json.dumps(values, indent=2)

@@ -11,9 +11,12 @@ from typing import TypeVar
 from ragx.config import ReaderOptions, SamplingParams
 from ragx.reader.base import Reader
 from ragx.reader.citations import cite
+from ragx.reader.prompt import REFUSAL
 from ragx.types import Answer, Hit, Message, Timings
 
 NO_HITS = "no passage of the index matches the question; the answer comes from the decoder alone"
+
+REFUSED = "the chance that a passage holds the answer is {:.1%}: --refuse-below 0 answers anyway"
 
 SPENT = "the answer reached its maximum length before its text began: raise --max-new-tokens"
 """Models that think first may do so."""
@@ -35,6 +38,9 @@ def read(
 
     Closing the generator, or setting `cancel`, ends decoding before the next token.
 
+    If the hits hardly hold the answer (`options.refuse_below`), that is the answer, unless the question continues a
+    conversation, of which the hits know little, or the answer has a form (`sampling.json_schema`).
+
     Args:
         reader: reads the passages; `options.reader` is ignored.
         question: the question.
@@ -47,6 +53,10 @@ def read(
     Raises:
         ConfigError: the question does not fit into the decoder's window.
     """
+    likelihood = getattr(hits, "likelihood", None)
+    if likelihood is not None and likelihood < options.refuse_below and not history and not sampling.json_schema:
+        yield REFUSAL
+        return _refusal(hits, likelihood, sampling)
     start = time.perf_counter()
     passages = [hit.passage for hit in hits]
     prepared = reader.prepare(
@@ -87,6 +97,7 @@ def read(
         answer_tokens=stream.tokens,
         context_tokens=0 if prepared.context is None else prepared.context.tokens,
         logprobs=stream.logprobs,
+        likelihood=likelihood,
     )
 
 
@@ -109,6 +120,20 @@ def trimmed(pieces: Iterator[str]) -> Iterator[str]:
             started = True
             yield ready
         space = text[len(ready) :]
+
+
+def _refusal(hits: Sequence[Hit], likelihood: float, sampling: SamplingParams) -> Answer:
+    """The answer that no passage holds the answer; nothing is decoded."""
+    return Answer(
+        REFUSAL,
+        [],
+        hits if isinstance(hits, list) else list(hits),
+        Timings(retrieve=0.0, encode=0.0, first_token=0.0, total=0.0, tokens_per_second=0.0),
+        notes=[REFUSED.format(likelihood)],
+        logprobs=None if sampling.top_logprobs is None else [],
+        likelihood=likelihood,
+        refused=True,
+    )
 
 
 def _timed(pieces: Iterator[str], times: list[float]) -> Iterator[str]:

@@ -41,6 +41,8 @@ class SearchResults(list[T]):
         """Share of the passages, 0 to 1, whose vectors could not be searched because their workers are lost."""
         self.notes: list[str] = []
         """One line each: what the user should know about these results."""
+        self.likelihood: float | None = None
+        """How likely one of the hits holds the answer, by a calibrated reranker; None without one."""
         if unsearched:
             self.notes.append(f"{unsearched:.1%} of the passages were not searched by vector: their workers are lost")
 

@@ -13,6 +13,7 @@ from sentence_transformers import CrossEncoder
 from tokenizers import processors
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
+from ragx.retrieval.rerankers.calibration import Calibration
 from ragx.types import Passage
 from tests.helpers.tiny_encoders import tokenizer, word_pieces
 
@@ -84,6 +85,7 @@ class LengthReranker:
 
     def __init__(self, depth: int = 20) -> None:
         self.depth = depth
+        self.calibration: Calibration | None = None
         self.questions: list[str] = []
 
     def scores(self, question: str, passages: Sequence[Passage]) -> np.ndarray:

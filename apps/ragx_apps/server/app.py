@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.middleware.cors import CORSMiddleware
 
 from ragx import __version__
+from ragx.config import ReaderOptions
 from ragx_apps.server.completions import completions_router
 from ragx_apps.server.embeddings import embeddings_router
 from ragx_apps.server.errors import ErrorBody, add_handlers
@@ -38,6 +39,7 @@ def create_app(
     *,
     k: int = 60,
     prompt_passages: int = 5,
+    refuse_below: float = ReaderOptions().refuse_below,
     token: str | None = None,
     host: str = "127.0.0.1",
     origins: Sequence[str] = (),
@@ -49,6 +51,7 @@ def create_app(
         model: the reader's name for clients.
         k: passages to retrieve and read, unless a request says otherwise.
         prompt_passages: how many of them are in the prompt, unless a request says otherwise.
+        refuse_below: likelihood below which the answer is that no passage holds it, unless a request says otherwise.
         token: the bearer token that clients must send; None: none.
         host: the address it listens on; on a loopback address without a token, other host names are refused.
         origins: origins of pages in browsers that may use the server, as `check_origin` gives them.
@@ -76,7 +79,7 @@ def create_app(
     app.add_middleware(RequestIds)
 
     models = ServedModels(model, service.rag, service.indexes)
-    defaults = {"k": k, "prompt_passages": prompt_passages}
+    defaults = {"k": k, "prompt_passages": prompt_passages, "refuse_below": refuse_below}
     app.include_router(completions_router(service, models, defaults))
     app.include_router(responses_router(service, models, defaults))
     app.include_router(embeddings_router(service, models))

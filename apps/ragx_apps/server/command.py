@@ -46,6 +46,9 @@ def serve(
     prompt_passages: Annotated[
         int, typer.Option(min=0, help="Passages, best first, that also stand in the decoder's prompt.")
     ] = ReaderOptions().prompt_passages,
+    refuse_below: Annotated[
+        float, typer.Option(min=0, max=1, help="Likelihood below which the answer is that no passage holds it.")
+    ] = ReaderOptions().refuse_below,
     log_json: Annotated[
         bool, typer.Option("--log-json", help="Log every request and answer to stderr, each as a line of JSON.")
     ] = False,
@@ -86,6 +89,7 @@ def serve(
                 models.model,
                 k=search.k,
                 prompt_passages=prompt_passages,
+                refuse_below=refuse_below,
                 token=token,
                 host=host,
                 origins=origins,

@@ -82,6 +82,7 @@ class RagxOptions(BaseModel):
     reader: ReaderName | None = None
     method: SearchMethod | None = None
     where: Where | None = None
+    refuse_below: float | None = Field(default=None, ge=0, le=1)
 
 
 class JsonSchema(BaseModel):

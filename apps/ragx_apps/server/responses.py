@@ -32,6 +32,9 @@ class RagxPart(BaseModel):
     citations: list[Citation]
     notes: list[str]
     timings: Timings
+    likelihood: float | None
+    refused: bool
+    supported: bool
 
 
 class AssistantMessage(BaseModel):
@@ -195,7 +198,14 @@ def finish_reason(answer: Answer) -> FinishReason:
 
 def ragx_part(answer: Answer) -> RagxPart:
     """Where an answer comes from."""
-    return RagxPart(citations=answer.citations, notes=answer.notes, timings=answer.timings)
+    return RagxPart(
+        citations=answer.citations,
+        notes=answer.notes,
+        timings=answer.timings,
+        likelihood=answer.likelihood,
+        refused=answer.refused,
+        supported=answer.supported,
+    )
 
 
 def choice_logprobs(answer: Answer) -> ChoiceLogprobs | None:

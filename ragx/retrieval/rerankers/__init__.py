@@ -2,6 +2,7 @@
 
 base.py           Reranker, the interface; rerank and search_reranked
 loading.py        open_reranker: which of these a name means
+calibration.py    what a best score says about whether the hits hold the answer
 compiled.py       BERT-like cross-encoders compiled for the CPU, computed by ONNX Runtime
 compiling.py      how they are compiled
 cross_encoder.py  any sentence-transformers cross-encoder, computed by torch

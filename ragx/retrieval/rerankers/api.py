@@ -11,6 +11,7 @@ import numpy as np
 from ragx import models
 from ragx.errors import ConfigError, ModelError
 from ragx.retrieval.rerankers.base import DEPTH
+from ragx.retrieval.rerankers.calibration import Calibration
 from ragx.types import Passage, embedded_text
 
 KEY = "RAGX_RERANK_API_KEY"
@@ -24,6 +25,7 @@ class ApiReranker:
     """Sends a question and passages to a URL; a fragment names the model: `https://api.jina.ai/v1/rerank#MODEL`."""
 
     depth = DEPTH
+    calibration: Calibration | None = None
 
     def __init__(self, url: str) -> None:
         """The key, if any, is that of `RAGX_RERANK_API_KEY`, and only sent encrypted or to this machine.

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from ragx.corpus.document import normalise
+from ragx.retrieval.rerankers.calibration import Calibration
 from ragx.retrieval.retriever import SearchResults
 from ragx.types import Hit, Passage
 from ragx.util.text import first_line
@@ -24,6 +25,8 @@ class Reranker(Protocol):
     """What users call it."""
     depth: int
     """How many of the first hits it rescores."""
+    calibration: Calibration | None
+    """What its scores say about whether a passage holds the answer, if that is known."""
 
     def scores(self, question: str, passages: Sequence[Passage]) -> np.ndarray:
         """A score for each passage, (n,) float32; higher is better, and only scores of one call are comparable.
@@ -54,7 +57,8 @@ def search_reranked(
 def rerank(hits: SearchResults[Hit], reranker: Reranker, question: str) -> None:
     """Reorder the first `reranker.depth` hits in place, by score and stably; the others stay.
 
-    Hits keep the retriever's score beside the new one. If the reranker fails, all stay, and one note says so.
+    Hits keep the retriever's score beside the new one. A calibrated reranker also sets `hits.likelihood`. If the
+    reranker fails, all stay, and one note says so.
     """
     first = hits[: reranker.depth]
     if not first:
@@ -66,6 +70,8 @@ def rerank(hits: SearchResults[Hit], reranker: Reranker, question: str) -> None:
     except Exception as error:  # a model, library or server can raise anything, and the hits are good without it
         hits.notes.append(f"{reranker.name} failed: {first_line(error)}; hits keep the order of the search")
         return
+    if reranker.calibration is not None:
+        hits.likelihood = reranker.calibration.likelihood(scores)
     hits[: len(first)] = [
         replace(first[n], rerank_score=float(scores[n]), reranker=reranker.name)
         for n in np.argsort(-scores, kind="stable")

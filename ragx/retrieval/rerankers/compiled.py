@@ -14,6 +14,7 @@ from ragx.errors import ModelError
 from ragx.onnx.batches import batches_of_similar_length, padded
 from ragx.onnx.session import open_session
 from ragx.retrieval.rerankers.base import DEPTH
+from ragx.retrieval.rerankers.calibration import Calibration
 from ragx.retrieval.tokenizer import plain_text_tokenizer
 from ragx.types import Passage, embedded_text
 from ragx.util.device import cpu_threads
@@ -42,13 +43,13 @@ class CompiledCrossEncoder:
 
     depth = DEPTH
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, calibration: Calibration | None = None) -> None:
         """Open what `compile_cross_encoder` wrote into `folder`.
 
         Raises:
             ModelError: it cannot be read.
         """
-        self.name = name
+        self.name, self.calibration = name, calibration
         try:
             self._settings = settings = CompiledSettings.model_validate_json((folder / SETTINGS).read_bytes())
             self._tokenizer = plain_text_tokenizer((folder / TOKENIZER).read_text("utf-8"), settings.unknown)

@@ -19,6 +19,7 @@ from ragx.models.compiled import find_or_compile
 from ragx.onnx.graph import Graph, WeightsFile
 from ragx.retrieval.bert import Bert, build_cross_encoder
 from ragx.retrieval.compiling import bert_of, is_plain_bert, may_compile
+from ragx.retrieval.rerankers.calibration import Calibration
 from ragx.retrieval.rerankers.compiled import GRAPH, SETTINGS, TOKENIZER, CompiledCrossEncoder, CompiledSettings
 from ragx.retrieval.rerankers.cross_encoder import load_cross_encoder
 from ragx.retrieval.rerankers.stored import standard_folder
@@ -33,7 +34,7 @@ _TOLERANCE = 1e-3
 """Difference of a compiled model's score from the original's, plus as much of the score itself."""
 
 
-def open_compiled(folder: Path, name: str) -> CompiledCrossEncoder | None:
+def open_compiled(folder: Path, name: str, calibration: Calibration | None = None) -> CompiledCrossEncoder | None:
     """The model in `folder` compiled for the CPU; compiles it if that has not been done. None: it cannot be compiled.
 
     Raises:
@@ -48,7 +49,7 @@ def open_compiled(folder: Path, name: str) -> CompiledCrossEncoder | None:
         return partial(_compile, model) if can_compile(model) else None
 
     target = find_or_compile(folder, name, f"version {VERSION} of reranker {models.fingerprint(folder)}", prepare)
-    return None if target is None else CompiledCrossEncoder(target, name)
+    return None if target is None else CompiledCrossEncoder(target, name, calibration)
 
 
 def can_compile(model: CrossEncoder) -> bool:

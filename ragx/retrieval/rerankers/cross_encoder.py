@@ -11,6 +11,7 @@ import numpy as np
 
 from ragx.errors import ModelError
 from ragx.retrieval.rerankers.base import DEPTH
+from ragx.retrieval.rerankers.calibration import Calibration
 from ragx.retrieval.tokenizer import read_text_as_text
 from ragx.types import Passage, embedded_text
 from ragx.util.terminal import quiet_transformers
@@ -28,14 +29,14 @@ class CrossEncoderReranker:
 
     depth = DEPTH
 
-    def __init__(self, model: CrossEncoder, name: str) -> None:
+    def __init__(self, model: CrossEncoder, name: str, calibration: Calibration | None = None) -> None:
         """`model` from `load_cross_encoder`; its tokenizer is changed in place.
 
         Raises:
             ModelError: text could become a control token.
         """
         read_text_as_text(model.tokenizer)
-        self.name = name
+        self.name, self.calibration = name, calibration
         self._model = model
         self._lock = threading.Lock()  # a fast tokenizer cannot be used by two threads at once
 

@@ -47,13 +47,15 @@ def open_reranker(name: str, device: str | None = None, embedder: str | None = N
 @lru_cache(maxsize=2)
 def _load(name: str, device: str) -> Reranker:
     from ragx import models
+    from ragx.retrieval.rerankers.calibration import read_calibration
     from ragx.retrieval.rerankers.compiling import open_compiled
     from ragx.retrieval.rerankers.cross_encoder import CrossEncoderReranker, load_cross_encoder
     from ragx.retrieval.rerankers.stored import standard_folder
 
     folder = models.resolve(name, "reranker")
-    compiled = open_compiled(folder, name) if device == "cpu" else None
+    calibration = read_calibration(models.read_config(folder), name)
+    compiled = open_compiled(folder, name, calibration) if device == "cpu" else None
     if compiled is not None:
         return compiled
     with standard_folder(folder, name) as standard:
-        return CrossEncoderReranker(load_cross_encoder(standard, name, device), name)
+        return CrossEncoderReranker(load_cross_encoder(standard, name, device), name, calibration)

@@ -44,7 +44,7 @@ def test_a_chat_answers_with_citations_and_usage(client: openai.OpenAI, rag: RAG
     assert completion.usage.prompt_tokens == expected.prompt_tokens > 100
     assert completion.usage.total_tokens == expected.prompt_tokens + 20
     ragx: dict[str, Any] = completion.model_extra["ragx"]  # type: ignore[index]
-    assert set(ragx) == {"citations", "notes", "timings"}
+    assert set(ragx) == {"citations", "notes", "timings", "likelihood", "refused", "supported"}
     assert [citation["passage_id"] for citation in ragx["citations"]] == [c.passage_id for c in expected.citations]
 
 
