@@ -38,6 +38,9 @@ def test_json_holds_the_answer_its_citations_hits_and_timings(ragx: RunCommand, 
         "timings",
         "tokens_per_second",
         "attention_shares",
+        "likelihood",
+        "refused",
+        "supported",
         "notes",
     }
     assert set(values["timings"]) >= {"retrieve", "encode", "first_token", "total"}

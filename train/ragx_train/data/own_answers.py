@@ -115,6 +115,16 @@ def correct_answers(
     ]
 
 
+def quoted_answers(rows: Sequence[Answerable], tokenizer: Tokenizer, settings: QuestionSettings) -> list[Row]:
+    """The rows whose gold passage has a sentence with an answer, if it is short enough, with it as the answer."""
+    sentences = [row.question.gold[0].text for row in rows]
+    return [
+        {**row.content, "answers": [sentence]}
+        for row, sentence, ids in zip(rows, sentences, tokenizer.plain_ids(sentences), strict=True)
+        if len(ids) <= settings.max_answer_tokens and contains(sentence, row.question.answers)
+    ]
+
+
 def answerable(settings: QuestionSettings, tokenizer: Tokenizer, seed: int) -> list[Answerable]:
     """The rows of all files that have a gold passage and a question that fits into a prompt, in random order."""
     rows = []

@@ -8,20 +8,24 @@ from pathlib import Path
 from ragx.index import Index
 from ragx.models import resolve
 from ragx.util.tokenization import load_tokenizer
-from ragx_train.data.own_answers import answerable, correct_answers
+from ragx_train.data.own_answers import answerable, correct_answers, quoted_answers
 from ragx_train.data.own_questions import passages_to_ask, write_questions
 from ragx_train.data.questions import QuestionFile, QuestionSettings
 from ragx_train.data.written import journal_seconds, open_writer, write_journalled
 from ragx_train.engine.loop import Run
 from ragx_train.recipes.reader.options import QUESTIONS, ReaderData, ReaderSettings
 
-FOLDER, ANSWERS, INDEX = "questions", "answers.jsonl", "index.jsonl"
+FOLDER, ANSWERS, QUOTES, INDEX = "questions", "answers.jsonl", "quotes.jsonl", "index.jsonl"
+QUOTED_AT_A_TIME = 1024
 WRITING = ".writing"
 """Writing as a part of the run; a dot cannot be in a stage's name."""
 
 
 def write_own(settings: ReaderSettings, run: Run, seconds: float | None) -> ReaderData:
     """Write answers and questions into `run.out/questions`, in `seconds`; return the data with these files.
+
+    Few of the questions in files can be answered in this time, and fewer correctly. So the reader also learns to quote
+    the sentence that holds the answer, from all of them.
 
     Raises:
         ConfigError, CorpusError: a file does not exist or cannot be read.
@@ -45,7 +49,15 @@ def write_own(settings: ReaderSettings, run: Run, seconds: float | None) -> Read
             seconds=seconds,
             clock=run.clock,
         )
-        files.append(QuestionFile(path=str(path.absolute())))
+        files += _weighted(path)
+        write_journalled(
+            path := run.out / FOLDER / QUOTES,
+            lambda: answerable(questions, tokenizer, settings.loop.seed),
+            lambda rows: quoted_answers(rows, tokenizer, questions),
+            seconds=None,
+            batch=QUOTED_AT_A_TIME,
+        )
+        files += _weighted(path)
     if data.index is not None:
         index = Index.open(Path(data.index).expanduser())
         write_journalled(
@@ -55,11 +67,16 @@ def write_own(settings: ReaderSettings, run: Run, seconds: float | None) -> Read
             seconds=seconds,
             clock=run.clock,
         )
-        files.append(QuestionFile(path=str(path.absolute())))
-    written = [file for file in files if Path(questions.folder, file.path).expanduser().stat().st_size]
-    return data.model_copy(update={"questions": questions.model_copy(update={"files": written})})
+        files += _weighted(path)
+    return data.model_copy(update={"questions": questions.model_copy(update={"files": files})})
 
 
 def seconds_written(out: Path) -> float:
     """Time spent on writing so far."""
     return sum(journal_seconds(out / FOLDER / name) for name in (ANSWERS, INDEX))
+
+
+def _weighted(path: Path) -> list[QuestionFile]:
+    """A written file, each of its rows with the same weight; none if it is empty."""
+    rows = path.read_bytes().count(b"\n")
+    return [QuestionFile(path=str(path.absolute()), weight=rows)] if rows else []
