@@ -5,9 +5,10 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 INDEX := .cache/wikipedia-sample
+DATA ?= data
 Q ?= Where was Andre Agassi born?
 
-.PHONY: help install ask test test-all test-avx2 lint bench bench-reader bench-serve bench-index bench-ray memory torture screenshots clean
+.PHONY: help install ask test test-all test-avx2 lint bench bench-reader bench-serve bench-index bench-ray gpu memory torture screenshots clean
 
 help: ## Show the verbs.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -62,6 +63,13 @@ bench-serve: $(INSTALLED) $(INDEX)/CURRENT ## Measure the HTTP server under load
 
 bench-index: $(INSTALLED) ## Measure indexes of 1M vectors: Flat, HNSW, IVF-PQ, float16, int8.
 	$(BIN)/python -m benchmarks.index
+
+gpu: $(INSTALLED) ## Pack what a machine with a GPU and no downloads needs to train a reader; DATA=FOLDER.
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary=:all: --dest .cache/wheels --python-version 3.12 \
+	  --platform manylinux_2_17_x86_64 --platform manylinux_2_28_x86_64 --constraint constraints.txt \
+	  pydantic pydantic-core annotated-types typing-inspection sentencex
+	$(BIN)/python -m benchmarks.gpu pack --wheels .cache/wheels \
+	  --data.texts.folder="$(DATA)" --data.questions.folder="$(DATA)"
 
 memory: $(INSTALLED) ## Measure the memory that a build of 1M passages takes.
 	$(BIN)/python -m tests.helpers.build_memory

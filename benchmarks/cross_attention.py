@@ -45,20 +45,20 @@ LLAMA2 = Model("Llama-2-7B", heads=32, kv_heads=32, head_dim=128, encoder_width=
 LLAMA3 = Model("Llama-3-8B", heads=32, kv_heads=8, head_dim=128, encoder_width=1024)
 
 
-def measure() -> Iterator[dict[str, Any]]:
-    """One row per strategy."""
+def measure(seconds: float = 1.0) -> Iterator[dict[str, Any]]:
+    """One row per strategy, each measured for this long."""
     torch.manual_seed(0)
     with torch.inference_mode():
         if torch.cuda.is_available():
             for model in (LLAMA2, LLAMA3, SMOLLM2):
                 for tokens in (2**power for power in range(11, 18)):
-                    yield from _strategies(model, torch.bfloat16, tokens, 1, "cuda")
+                    yield from _strategies(model, torch.bfloat16, tokens, 1, "cuda", seconds)
         else:
             for dtype in (torch.bfloat16, torch.float32):
                 for tokens in (2048, 8040, 32768, 131072):
-                    yield from _strategies(SMOLLM2, dtype, tokens, 1, "cpu")
+                    yield from _strategies(SMOLLM2, dtype, tokens, 1, "cpu", seconds)
                 for tokens in (2048, 8040):
-                    yield from _strategies(SMOLLM2, dtype, tokens, 1500, "cpu")
+                    yield from _strategies(SMOLLM2, dtype, tokens, 1500, "cpu", seconds)
 
 
 def run() -> str:
@@ -75,7 +75,9 @@ def main() -> None:
             file.flush()
 
 
-def _strategies(model: Model, dtype: torch.dtype, tokens: int, queries: int, device: str) -> Iterator[dict[str, Any]]:
+def _strategies(
+    model: Model, dtype: torch.dtype, tokens: int, queries: int, device: str, seconds: float
+) -> Iterator[dict[str, Any]]:
     def random(*shape: int) -> Tensor:
         return torch.randn(shape, device=device).to(dtype)
 
@@ -119,7 +121,7 @@ def _strategies(model: Model, dtype: torch.dtype, tokens: int, queries: int, dev
                 ("latent torch", "int8"): _without_triton(attend_to_int8),
             }
     for (strategy, kind), call in strategies.items():
-        times = _milliseconds(call, layers, device)
+        times = _milliseconds(call, layers, device, seconds)
         name = torch.cuda.get_device_name() if device == "cuda" else f"cpu, {torch.get_num_threads()} threads"
         best = quantiles(times, n=10)[0]
         values = (
@@ -144,11 +146,11 @@ def _without_triton(call: Callable[[int], Tensor]) -> Callable[[int], Tensor]:
     return run
 
 
-def _milliseconds(call: Callable[[int], Tensor], layers: int, device: str) -> list[float]:
-    """Times of single calls for about a second, at least five; the layers take turns."""
+def _milliseconds(call: Callable[[int], Tensor], layers: int, device: str, seconds: float) -> list[float]:
+    """Times of single calls for `seconds`, at least five; the layers take turns."""
     times: list[float] = []
     call(0)
-    until = time.perf_counter() + 1.0
+    until = time.perf_counter() + seconds
     while len(times) < 5 or time.perf_counter() < until:
         if device == "cuda":
             torch.cuda.synchronize()

@@ -12,16 +12,17 @@ from statistics import median
 
 import torch
 import torch.nn.functional as F
-from ragx_train.cli import load_recipe
 from ragx_train.data.example import Batch, collate
 from ragx_train.data.streams import continuation
 from ragx_train.engine.losses import next_token_loss
 from ragx_train.engine.model import reader_to_train, trained
 from ragx_train.engine.step import Objective
+from ragx_train.recipes.warmup import WarmupSettings
 
 from benchmarks.tables import markdown
 from ragx.cepe.model import CepeModel
 from ragx.util.device import keep_freed_memory
+from ragx.util.settings import load_settings
 
 SIZES = [(2048, 256, 256), (512, 64, 512), (4096, 256, 512)]
 """Encoder tokens, those of a chunk, and decoder tokens."""
@@ -33,7 +34,7 @@ def run() -> str:
     """A Markdown table."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    settings = load_recipe("warmup", CONFIG)
+    settings = load_settings(WarmupSettings, CONFIG)
     model, _ = reader_to_train(settings.model, settings.loop)
     objective = Objective(model, next_token_loss, "bf16")
     rows = []
@@ -45,7 +46,7 @@ def run() -> str:
             seconds.append(_step(objective, batch))
             rates.append(_matrix_rate())
         best, rate = min(seconds), median(rates)
-        share = _operations(model, encoder, chunk, decoder) / best / rate
+        share = operations(model, encoder, chunk, decoder) / best / rate
         tokens = f"{(encoder + decoder) / best:,.0f}"
         rows.append((f"{encoder:,} in chunks of {chunk}, {decoder}", tokens, f"{share:.0%}", f"{rate / 1e9:.0f}"))
     return markdown(("encoder, decoder tokens", "tokens a second", "share", "matrix rate (GFLOP/s)"), rows)
@@ -67,7 +68,7 @@ def _matrix_rate() -> float:
     return 20 * 2 * 1024 * 576 * 1536 / (time.process_time() - began)
 
 
-def _operations(model: CepeModel, encoder: int, chunk: int, decoder: int) -> float:
+def operations(model: CepeModel, encoder: int, chunk: int, decoder: int) -> float:
     """Multiplications and additions of a step: products with weights, and attention."""
     config = model.config
     width, first = config.hidden_size, min(config.cross_attention_layers)

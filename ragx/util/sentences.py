@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from sentencex import get_sentence_boundaries
-
 _BLOCK = 4096
 """Characters segmented at a time: sentencex's time grows with the square of a paragraph's length."""
 _UNSAFE = re.compile(r"[^\S\n]|[\ud800-\udfff]")
@@ -39,6 +37,8 @@ def sentence_spans(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _sentence_ends(block: str) -> list[int]:
+    from sentencex import get_sentence_boundaries
+
     text = _UNSAFE.sub(" ", block)
     try:
         ends = [sentence["end_index"] for sentence in get_sentence_boundaries("en", text)]

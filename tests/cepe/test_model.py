@@ -71,6 +71,24 @@ def test_a_fresh_reader_has_its_decoders_logits(
     assert not reader.is_trained
 
 
+@pytest.mark.parametrize("grad", [True, False])
+def test_passages_padded_as_on_a_gpu_have_the_same_encodings_and_gradients(model: CepeModel, grad: bool) -> None:
+    lengths = [5, 8, 13, 0, 16, 8, 1]
+    positions = torch.cat([torch.arange(length) for length in lengths])[None]
+    results = []
+    for multiple in (1, 8):
+        embeddings = torch.randn(1, sum(lengths), 32, generator=torch.Generator().manual_seed(0)).requires_grad_(grad)
+        with torch.set_grad_enabled(grad):
+            encoded = model.encoder(embeddings, positions, lengths, multiple)
+            results.append(
+                (encoded, *torch.autograd.grad(encoded.square().sum(), [embeddings] if grad else []))
+                if grad
+                else (encoded,)
+            )
+    for padded, exact in zip(*results[::-1], strict=True):
+        torch.testing.assert_close(padded, exact, rtol=1e-4, atol=1e-5)
+
+
 def test_decoder_keys_keep_their_names(folder: Path) -> None:
     decoder, reader = save_decoder(folder), load(folder)
     added = set(reader.state_dict()) - set(decoder.state_dict())

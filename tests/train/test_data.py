@@ -15,7 +15,7 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 from ragx_train.cli import load_recipe
-from ragx_train.data.documents import Corpus, open_corpus, text_key
+from ragx_train.data.documents import Corpus, open_corpus, save_excerpt, text_key
 from ragx_train.settings import DocumentSettings
 
 from ragx.config import DatasetSource
@@ -111,6 +111,23 @@ def test_a_source_is_tokenised_once_and_again_after_a_change(decoder: Path, tmp_
     assert tokens.stat().st_mtime_ns == written
     write_rows(path, [{"text": "snow"}])
     assert len(opened(decoder, tmp_path, path.name).lengths) == 1
+
+
+def test_an_excerpt_of_tokens_is_a_source_in_place_of_its_texts(decoder: Path, tmp_path: Path) -> None:
+    texts = DocumentSettings(folder=str(tmp_path), sources=[write_documents(tmp_path).name])
+    tokenizer = load_tokenizer(decoder)
+    corpus = open_corpus(texts, tokenizer)
+    size = int(corpus.lengths.sum()) // 2
+    written = save_excerpt(texts, tokenizer, tmp_path / "half", tokens=size)
+    half = opened(decoder, tmp_path, "half")
+    assert size - corpus.lengths.max() < written == half.lengths.sum() <= size
+    documents = {key: (whole(corpus, n), corpus.domain[n]) for n, key in enumerate(corpus.keys.tolist())}
+    assert {key: (whole(half, n), half.domain[n]) for n, key in enumerate(half.keys.tolist())}.items() <= (
+        documents.items()
+    )
+    (tmp_path / "half" / "info.json").write_text("{}")
+    with pytest.raises(CorpusError, match="another tokenizer"):
+        opened(decoder, tmp_path, "half")
 
 
 def test_a_local_dataset_is_found_in_the_folder_and_reread_after_a_change(decoder: Path, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from ragx_train.data.example import Example, collate
+from ragx_train.engine.losses import next_token_loss
 from ragx_train.engine.model import reader_to_train, trained
 from ragx_train.settings import LoopSettings, ModelSettings
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -169,3 +171,20 @@ def test_trained_cross_attention_cannot_get_another_decoder(
     run_recipe("warmup", tmp_path / "warmup", tiny_settings("warmup", decoder, tmp_path, *given))
     with pytest.raises(ConfigError, match="decoder is"):
         reader(chat, init_from=str(tmp_path / "warmup"), encoder_layers=[], encoder=STANDALONE)
+
+
+@pytest.mark.slow
+def test_compiled_layers_give_the_same_loss_and_gradients(decoder: Path) -> None:
+    results = []
+    for compile in (False, True):
+        model = reader(decoder, LOOP.model_copy(update={"compile": compile}))
+        for length in (9, 16):  # another length is no other program
+            ids = torch.arange(3, 3 + 2 * length).view(2, length)
+            example = Example(ids[0].tolist(), ids[1].tolist(), [ids[1].tolist()], "a test")
+            loss = next_token_loss(model, collate([example]))["loss"]
+            loss.backward()
+            results.append([loss.detach(), *(weight.grad.clone() for weight in trained(model).values())])
+            model.zero_grad()
+    for exact, compiled in zip(results[:2], results[2:], strict=True):
+        for one, other in zip(exact, compiled, strict=True):
+            torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)

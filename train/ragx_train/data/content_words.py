@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ragx.evaluation.metrics import normalise
 
 _WORDS = """
@@ -13,9 +15,10 @@ while who whose why will with would you your according answer passage passages
 FUNCTION_WORDS = frozenset(_WORDS.split())
 
 
-def content_words(text: str) -> set[str]:
+@lru_cache(maxsize=4096)  # training compares many questions with the same passages
+def content_words(text: str) -> frozenset[str]:
     """The words of a text that are not function words, normalised."""
-    return set(normalise(text).split()) - FUNCTION_WORDS
+    return frozenset(normalise(text).split()) - FUNCTION_WORDS
 
 
 def supports(passage: str, question: str, answer: str) -> bool:

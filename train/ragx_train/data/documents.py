@@ -28,7 +28,7 @@ from ragx.errors import CorpusError
 from ragx.util.files import durable_folder
 from ragx.util.folders import cache_home
 from ragx.util.text import without_surrogates
-from ragx_train.data.sources import Source, documents, expand
+from ragx_train.data.sources import TOKENS, Source, documents, expand
 from ragx_train.errors import OutputError
 from ragx_train.settings import DocumentSettings
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "test", "retrieval"]
 VERSION = 2
+INFO = "info.json"
 BATCH_CHARACTERS = 4_000_000
 """Text tokenised at once: enough to keep all cores busy."""
 
@@ -116,7 +117,7 @@ def open_corpus(settings: DocumentSettings, tokenizer: Tokenizer) -> Corpus:
     """
     sources = [file for source in settings.sources for file in expand(settings.folder, source)]
     folders = [_tokenised(source, tokenizer) for source in sources]
-    infos = [json.loads((folder / "info.json").read_text(encoding="utf-8")) for folder in folders]
+    infos = [json.loads((folder / INFO).read_text(encoding="utf-8")) for folder in folders]
     domains = sorted({domain for info in infos for domain in info["domains"]})
     starts = [np.load(folder / "starts.npy") for folder in folders]
     renumbered = [
@@ -125,7 +126,7 @@ def open_corpus(settings: DocumentSettings, tokenizer: Tokenizer) -> Corpus:
     ]
     return Corpus(
         parts=[
-            np.memmap(folder / "tokens.bin", dtype=info["dtype"], mode="r")
+            np.memmap(folder / TOKENS, dtype=info["dtype"], mode="r")
             for folder, info in zip(folders, infos, strict=True)
         ],
         part=np.repeat(np.arange(len(folders)), [len(each) - 1 for each in starts]),
@@ -137,8 +138,40 @@ def open_corpus(settings: DocumentSettings, tokenizer: Tokenizer) -> Corpus:
     )
 
 
+def save_excerpt(settings: DocumentSettings, tokenizer: Tokenizer, folder: Path, *, tokens: int) -> int:
+    """Write random documents of `settings.sources` as tokens, for a machine that does not have the texts.
+
+    Args:
+        settings: the documents.
+        tokenizer: of the decoder that will read them.
+        folder: created; `sources` may name it in place of the texts.
+        tokens: their maximum number.
+
+    Returns:
+        The number of tokens written.
+
+    Raises:
+        ConfigError, CorpusError, OutputError: as `open_corpus`.
+    """
+    corpus = open_corpus(settings, tokenizer)
+    order = np.random.default_rng(0).permutation(len(corpus.keys))
+    chosen = order[np.cumsum(corpus.lengths[order]) <= tokens].tolist()
+    if not chosen:
+        raise CorpusError(f"{', '.join(map(str, settings.sources))}: the first document is longer than {tokens} tokens")
+    excerpt = (
+        (corpus.tokens(place, 0, tokens), int(corpus.keys[place]), corpus.domains[corpus.domain[place]])
+        for place in chosen
+    )
+    with durable_folder(folder, OutputError) as draft:
+        return _store(draft, excerpt, ", ".join(map(str, settings.sources)), tokenizer)
+
+
 def _tokenised(source: Source, tokenizer: Tokenizer) -> Path:
     """The folder of a source's tokens. The first process creates it; others wait for it."""
+    if isinstance(source.place, Path) and source.place.is_dir():
+        if json.loads((source.place / INFO).read_text(encoding="utf-8")).get("vocabulary") != _vocabulary(tokenizer):
+            raise CorpusError(f"{source.place} has the tokens of another tokenizer: tokenise the texts again")
+        return source.place
     folder = cache_home() / "documents" / _digest(source, tokenizer)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
@@ -168,28 +201,50 @@ def _state(file: Path) -> str:
 
 
 def _write(folder: Path, source: Source, tokenizer: Tokenizer) -> None:
+    name = source.place.name if isinstance(source.place, Path) else source.place.dataset
+
+    def tokenised() -> Iterator[tuple[NDArray[Any], int, str]]:
+        with tqdm(desc=f"tokenising {name}", unit=" tokens") as progress:
+            for batch in _batches(documents(source)):
+                token_ids = tokenizer.plain_ids([text for text, _ in batch])
+                for (text, domain), ids in zip(batch, token_ids, strict=True):
+                    yield np.array(ids), text_key(text), domain
+                    progress.update(len(ids))
+
+    if not _store(folder, tokenised(), str(source.place), tokenizer):
+        raise CorpusError(f"{name} has no text")
+
+
+def _store(folder: Path, tokenised: Iterable[tuple[NDArray[Any], int, str]], source: str, tokenizer: Tokenizer) -> int:
+    """Write documents (token ids, key and domain), without empty ones, into `folder`; return the number of tokens."""
     dtype = np.dtype(np.uint16 if tokenizer.backend.get_vocab_size() <= 2**16 else np.uint32)
     starts, keys, domain_numbers = [0], [], []
     domains: dict[str, int] = {}
-    name = source.place.name if isinstance(source.place, Path) else source.place.dataset
-    with (folder / "tokens.bin").open("wb") as file, tqdm(desc=f"tokenising {name}", unit=" tokens") as progress:
-        for batch in _batches(documents(source)):
-            token_ids = tokenizer.plain_ids([text for text, _ in batch])
-            for (text, domain), ids in zip(batch, token_ids, strict=True):
-                if not ids:
-                    continue
-                file.write(np.array(ids, dtype=dtype).tobytes())
-                starts.append(starts[-1] + len(ids))
-                keys.append(text_key(text))
-                domain_numbers.append(domains.setdefault(domain, len(domains)))
-            progress.update(starts[-1] - progress.n)
-    if not keys:
-        raise CorpusError(f"{name} has no text")
+    with (folder / TOKENS).open("wb") as file:
+        for ids, key, domain in tokenised:
+            if not len(ids):
+                continue
+            file.write(ids.astype(dtype).tobytes())
+            starts.append(starts[-1] + len(ids))
+            keys.append(key)
+            domain_numbers.append(domains.setdefault(domain, len(domains)))
     np.save(folder / "starts.npy", np.array(starts, dtype=np.int64))
     np.save(folder / "keys.npy", np.array(keys, dtype=np.uint64))
     np.save(folder / "domains.npy", np.array(domain_numbers, dtype=np.uint16))
-    info = {"version": VERSION, "source": str(source.place), "dtype": dtype.name, "domains": list(domains)}
-    (folder / "info.json").write_text(json.dumps(info), encoding="utf-8")
+    info = {
+        "version": VERSION,
+        "source": source,
+        "dtype": dtype.name,
+        "domains": list(domains),
+        "vocabulary": _vocabulary(tokenizer),
+    }
+    (folder / INFO).write_text(json.dumps(info), encoding="utf-8")
+    return starts[-1]
+
+
+def _vocabulary(tokenizer: Tokenizer) -> str:
+    """A digest of the tokens and their ids."""
+    return hashlib.sha256(json.dumps(sorted(tokenizer.backend.get_vocab().items())).encode()).hexdigest()
 
 
 def _batches(documents: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:

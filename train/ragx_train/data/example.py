@@ -182,6 +182,9 @@ def collate(examples: Sequence[Example]) -> Batch:
 
 
 def micro_batches(examples: Sequence[Example], size: int) -> list[Batch]:
-    """A step's examples as batches of at most `size`, sorted by length to need little padding."""
-    ordered = sorted(examples, key=lambda each: (len(each.ids), sum(map(len, each.passages))))
+    """A step's examples as batches of at most `size`, sorted by length to need little padding.
+
+    Those of one text come first: a batch of them needs no mask.
+    """
+    ordered = sorted(examples, key=lambda each: (bool(each.segments), len(each.ids), sum(map(len, each.passages))))
     return [collate(ordered[start : start + size]) for start in range(0, len(ordered), size)]

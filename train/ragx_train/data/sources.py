@@ -15,6 +15,8 @@ from ragx.util.text import first_line
 
 ROWS = (".jsonl", *(f".jsonl{suffix}" for suffix in COMPRESSED))
 READABLE = (*ROWS, ".txt")
+TOKENS = "tokens.bin"
+"""The file that makes a folder one of tokenised documents; see documents.py."""
 
 
 class Source(NamedTuple):
@@ -26,7 +28,7 @@ class Source(NamedTuple):
 
 
 def expand(folder: str, source: str | DatasetSource) -> list[Source]:
-    """The files of a source: of a folder, every readable file below it, sorted by name.
+    """The files of a source: of a folder, every readable file below it, sorted by name, or itself if it has tokens.
 
     A dataset in a local folder is returned with its absolute path, so that its identity does not depend on the working
     directory. Domains are the names of files, folders and datasets; subfolders, such as RedPajama's, have their own.
@@ -41,6 +43,8 @@ def expand(folder: str, source: str | DatasetSource) -> list[Source]:
                 return [Source(source.model_copy(update={"dataset": str(place.resolve())}), place.absolute().name)]
         return [Source(source, source.dataset)]
     path = Path(folder, source).expanduser()
+    if (path / TOKENS).is_file():
+        return [Source(path, path.name)]
     if path.is_dir():
         files = [file for file in sorted(path.rglob("*")) if file.name.endswith(READABLE)]
         if not files:

@@ -129,7 +129,7 @@ class _CrossEntropy(torch.autograd.Function):
             keep = target != IGNORE
             index = target.where(keep, 0)[:, None]
             log_q = F.log_softmax(logits, dim=-1)
-            loss = -log_q.gather(1, index)[keep].sum()
+            loss = -log_q.gather(1, index).masked_fill(~keep[:, None], 0).sum()
             gradient = log_q.exp_().scatter_add_(1, index, -torch.ones_like(index, dtype=log_q.dtype))
             return loss, gradient * keep[:, None]
 

@@ -17,6 +17,7 @@ from ragx.cepe.placement import Placement
 from ragx.errors import ConfigError
 from ragx.models import fingerprint, list_models, read_config, resolve
 from ragx.util.tokenization import Tokenizer, load_tokenizer
+from ragx_train.engine.fusion import fuse
 from ragx_train.self_attention import BLOCK_ATTENTION
 from ragx_train.settings import EncoderSettings, LoopSettings, ModelSettings
 
@@ -78,6 +79,8 @@ def reader_to_train(settings: ModelSettings, loop: LoopSettings) -> tuple[CepeMo
         model.activation_checkpointing_enable({"use_reentrant": False})
     model.config._attn_implementation = BLOCK_ATTENTION  # not the encoder's, as set_attn_implementation would
     model.train()
+    if loop.compile:
+        fuse(model)
     return model, load_tokenizer(decoder)
 
 

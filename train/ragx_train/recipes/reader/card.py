@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from ragx.util.files import durable_file, sha256
-from ragx_train.data.sources import expand
+from ragx_train.data.sources import TOKENS, expand
 from ragx_train.engine import log as record
 from ragx_train.engine.model import READER
 from ragx_train.errors import OutputError
@@ -50,7 +50,7 @@ def _card(out: Path, settings: ReaderSettings, data: ReaderData, stages: Sequenc
     yield "## Data\n"
     yield "| file | SHA-256 |\n|---|---|"
     for path in _files(settings.data):
-        yield f"| {path.name} | {sha256(path)} |"
+        yield f"| {path.name} | {sha256(path / TOKENS if path.is_dir() else path)} |"
     if data.questions is not None:
         for file in data.questions.files:
             if (path := Path(file.path)).is_absolute():

@@ -38,9 +38,10 @@ RESERVE = 0.1
 """Share of a stage's time for validation, checkpoints and slower steps."""
 SLACK = 2.0
 """How much of its time a stage may use if steps take longer than measured, so that its learning rate reaches 0."""
-CHECKPOINT_SECONDS = 300
-VALIDATIONS = 8
-"""In each stage, if time limits it."""
+CHECKPOINT_SECONDS = 60, 300
+"""Least and most between two checkpoints, if time limits a stage: a third of the stage."""
+VALIDATIONS, VALIDATION_SECONDS = 8, 15
+"""In each stage, if time limits it, and least seconds between two, because a better reader is also saved."""
 
 
 def run(settings: ReaderSettings, run: Run) -> None:
@@ -109,15 +110,18 @@ def _train(settings: StageSettings, folder: Path, budget: _Budget, run: Run) -> 
     deadline, seconds = budget.deadline(settings.stage.name), budget.seconds(settings.stage.name)
     resumed = (folder / "settings.yaml").exists()
     model, tokenizer = reader_to_train(settings.model, settings.loop)
+    given = None
     loss = answer_loss(settings.attention) if settings.attention and settings.stage.mix.answers else next_token_loss
     if resumed:
         settings = load_settings(StageSettings, folder / "settings.yaml")
     elif seconds is not None:
         probe = settings.model_copy(update={"loop": settings.loop.model_copy(update={"steps": PROBE})})
-        one = seconds_a_step(model, loss, streams(probe, tokenizer).example, probe.loop, run.clock)
+        given = streams(probe, tokenizer)
+        one = seconds_a_step(model, loss, given.example, probe.loop, run.clock)
         settings = settings.model_copy(update={"loop": plan(settings.loop, one, seconds)})
         notice(f"stage {settings.stage.name}: {settings.loop.steps} steps of {one:.2f} s")
-    given = streams(settings, tokenizer)
+    if given is None or settings.stage.curriculum:  # which depends on the number of steps
+        given = streams(settings, tokenizer)
     train(
         settings,
         Run(folder, resumed, deadline, run.clock),
@@ -132,11 +136,12 @@ def _train(settings: StageSettings, folder: Path, budget: _Budget, run: Run) -> 
 def plan(loop: LoopSettings, seconds: float, budget: float) -> LoopSettings:
     """The loop with as many steps as fit into `budget`, if one takes `seconds`."""
     steps = max(1, int(budget * (1 - RESERVE) / seconds))
+    least, most = CHECKPOINT_SECONDS
     return loop.model_copy(
         update={
             "steps": steps,
-            "validate_every": max(1, steps // VALIDATIONS),
-            "checkpoint_every": max(1, int(CHECKPOINT_SECONDS / seconds)),
+            "validate_every": max(1, steps // VALIDATIONS, int(VALIDATION_SECONDS / seconds)),
+            "checkpoint_every": max(1, int(min(most, max(least, budget / 3)) / seconds)),
         }
     )
 
