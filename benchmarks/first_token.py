@@ -1,4 +1,4 @@
-"""Seconds from a cold process to its first token: `ragx ask` against a bare transformers script.
+"""What a cold `ragx ask` costs: seconds to its first token, against a bare transformers script, and CPU and memory.
 
 The bare script imports torch and transformers, loads the same decoder in the same number format and greedily generates
 one token from a prompt of the same length. The processes take turns; medians are compared.
@@ -6,6 +6,7 @@ one token from a prompt of the same length. The processes take turns; medians ar
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from ragx.util.device import default_device, default_dtype
 from ragx.util.tokenization import load_tokenizer
 
 ROUNDS = 5
+MB = 1e6
 DECODER = "smollm2-135m-instruct"
 """The default reader's."""
 BARE = """
@@ -34,6 +36,13 @@ ids = torch.tensor([(tokenizer("snow reflects light ").input_ids * length)[:leng
 out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=1, do_sample=False)
 print(tokenizer.decode(out[0, -1:]), flush=True)
 """
+READY = """
+import sys, time
+from ragx.rag import RAG
+RAG.from_index(sys.argv[1])
+print(time.process_time())
+"""
+"""Prints the CPU seconds after which a question could be asked."""
 
 
 def run() -> str:
@@ -60,7 +69,28 @@ def run() -> str:
         for name, times in seconds.items()
     ]
     head = f"Prompt of {len(prompt.ids)} tokens, {dtype}, {ROUNDS} alternating rounds."
-    return f"{head}\n\n{markdown(('process', 'median s', 'range', 'ratio'), rows)}"
+    return f"{head}\n\n{markdown(('process', 'median s', 'range', 'ratio'), rows)}\n\n{_costs(ask)}"
+
+
+def _costs(ask: list[str]) -> str:
+    """A Markdown table of CPU seconds and peak memory, medians of cold processes."""
+    ready, whole, peak = [], [], []
+    for _ in range(ROUNDS):
+        out = subprocess.run([sys.executable, "-c", READY, str(sample.INDEX)], capture_output=True, check=True).stdout
+        ready.append(float(out))
+        process = subprocess.Popen(ask, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise RuntimeError(f"ragx ask ended with {process.returncode}")
+        whole.append(used.ru_utime + used.ru_stime)
+        peak.append(used.ru_maxrss * 1024)  # Linux reports KiB
+    rows = [
+        ("CPU s until a question can be asked", f"{median(ready):.1f}", "2"),
+        ("CPU s in all", f"{median(whole):.1f}", ""),
+        ("peak resident memory, MB", f"{median(peak) / MB:.0f}", "800"),
+    ]
+    return markdown(("ragx ask", "median", "target"), rows)
 
 
 def _to_first_byte(command: list[str]) -> float:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ragx.types import AttentionStrategy, EncodingFormat, ReaderName, SearchMethod
+from ragx.types import AttentionStrategy, BackendName, EncodingFormat, ReaderName, SearchMethod
 from ragx.util.settings import PYTHON_ONLY, Settings
 
 
@@ -151,7 +151,7 @@ class LoadOptions(Settings):
     """cpu, cuda, cuda:1, or auto for all GPUs. Default: a GPU if there is one."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Number format of the models; auto: the fastest on the device."""
-    backend: Literal["auto", "torch", "cpu"] = "auto"
+    backend: BackendName = "auto"
     """What computes: torch, or cpu: graphs with 8-bit weights; auto: cpu where there is no GPU."""
     bits: Literal[4, 8] | None = None
     """Quantize the decoder to 4 or 8 bits (bitsandbytes)."""
@@ -159,6 +159,8 @@ class LoadOptions(Settings):
     """yarn:FACTOR or linear:FACTOR stretches the decoder's positions over a longer window."""
     decoder: str | None = None
     """A fine-tuned derivative of the reader's decoder, of equal shape and vocabulary, to take its place."""
+    frugal: bool = Field(default=False, json_schema_extra=PYTHON_ONLY)
+    """Free the memory of each compiled graph after its part of an answer; the next question opens it again."""
 
     @property
     def is_remote(self) -> bool:

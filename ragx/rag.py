@@ -21,8 +21,18 @@ from ragx.reader.reading import read
 from ragx.reader.registry import readers_beside
 from ragx.retrieval import CurrentIndex, Retriever, SearchResults, open_embedder
 from ragx.retrieval.rerankers import Reranker, open_reranker, search_reranked
-from ragx.types import Answer, AttentionStrategy, Embedder, EncodingFormat, Hit, Message, ReaderName, SearchMethod
-from ragx.util.device import parse_dtype, report_oom, usable_device
+from ragx.types import (
+    Answer,
+    AttentionStrategy,
+    Embedder,
+    EncodingFormat,
+    Freeable,
+    Hit,
+    Message,
+    ReaderName,
+    SearchMethod,
+)
+from ragx.util.device import parse_dtype, report_oom, trim_memory, usable_device
 from ragx.util.folders import cache_home
 from ragx.util.settings import checked
 
@@ -51,11 +61,12 @@ class RAG:
         method: SearchMethod = "hybrid",
         reranker: Reranker | None = None,
         where: str | None = None,
+        frugal: bool = False,
         notes: Sequence[str] = (),
     ) -> None:
         """Combine parts that are already open; most callers want `from_index`."""
         self._index, self.method = index, method
-        self.reranker, self.where = reranker, where
+        self.reranker, self.where, self.frugal = reranker, where, frugal
         self.readers = readers
         """By name; the first one is the default."""
         self.notes = list(notes)
@@ -81,6 +92,7 @@ class RAG:
         decoder: str | None = None,
         base_url: str | None = None,
         timeout: float = 300,
+        frugal: bool = False,
     ) -> RAG:
         """Open an index and load the models that answer from it.
 
@@ -104,6 +116,8 @@ class RAG:
             decoder: a fine-tuned derivative of the reader's decoder, of equal shape and vocabulary, to take its place.
             base_url: address of the API (docs/apis.md); None: OPENAI_BASE_URL, OLLAMA_HOST, or their own.
             timeout: seconds that an API may stay silent.
+            frugal: free the memory of each compiled model after its part of an answer; the next question opens it
+                again.
 
         Raises:
             IndexFolderError: there is no index, it is damaged, or its embedder is not the one it was built with.
@@ -118,7 +132,7 @@ class RAG:
         opened.retriever.select(where)  # report a mistake before the models load
         reranker = open_reranker(rerank, device, opened.retriever.index.manifest.embedder.name)
         readers, notes = open_readers(options)
-        return cls(opened, readers, method=method, reranker=reranker, where=where, notes=notes)
+        return cls(opened, readers, method=method, reranker=reranker, where=where, frugal=frugal, notes=notes)
 
     @property
     def retriever(self) -> Retriever:
@@ -169,6 +183,11 @@ class RAG:
         start = time.perf_counter()
         hits = self.retrieve(question, history=history, k=k, method=method, rerank=rerank, where=where)
         took = time.perf_counter() - start
+        if self.frugal:
+            for model in (self.retriever.embedder, self.reranker):
+                if isinstance(model, Freeable):
+                    model.free()
+            trim_memory()
         answer = self.read(
             question, hits, history=history, options=options, sampling=sampling, on_text=on_text, cancel=cancel
         )

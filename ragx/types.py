@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +19,8 @@ SearchMethod = Literal["dense", "bm25", "hybrid"]
 ReaderName = Literal["cepe", "full", "replug", "streaming"]
 """How passages are read: encoded and attended to; all in the decoder's prompt; one a prompt, with their answers mixed;
 or all in a prompt of any length, while the decoder's cache keeps part of it. See `ragx.reader.registry`."""
+BackendName = Literal["auto", "torch", "cpu"]
+"""What computes: torch, or compiled graphs on the CPU; auto: the CPU's graphs where there is no GPU."""
 AttentionStrategy = Literal["auto", "project", "cached", "latent"]
 """How decoding attends to encoded passages: the cheapest, or one of three exact ways (`ragx_kernels`)."""
 CrossAttend = Literal["all", "question"]
@@ -76,6 +78,14 @@ class Embedder(Protocol):
 
     def encode_question(self, question: str) -> np.ndarray:
         """A vector (d,) float32."""
+
+
+@runtime_checkable
+class Freeable(Protocol):
+    """A model that can do without its memory between two questions."""
+
+    def free(self) -> None:
+        """Free it; it is taken again when the model is needed."""
 
 
 @dataclass(frozen=True, slots=True)

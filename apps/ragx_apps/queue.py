@@ -14,6 +14,7 @@ from typing import Protocol
 from ragx.errors import RagxError
 from ragx.rag import RAG
 from ragx.types import Answer
+from ragx.util.device import trim_memory
 
 BEAT = 0.2
 """Seconds after which a stream yields even if nothing is new, so that its consumer can check whether to leave."""
@@ -188,3 +189,6 @@ class QuestionQueue:
         with self._lock:
             self._admitted -= 1
             self._typical_seconds += 0.1 * (time.monotonic() - begin - self._typical_seconds)
+            is_idle = not self._admitted
+        if is_idle:  # answers of all lengths leave holes in malloc's heaps
+            trim_memory()

@@ -100,7 +100,7 @@ def ask(
     from ragx.reader.registry import for_reader
 
     question_text(question)  # before the models load
-    models = for_reader(models, reader_options.reader)
+    models = for_reader(models, reader_options.reader).model_copy(update={"frugal": True})
     with contextlib.ExitStack() as stack:
         rag = stack.enter_context(opened_rag(index, models, search, engine=engine, address=address))
         done_waiting = stack.enter_context(waiting(f"reading {search.k} passages …"))

@@ -68,7 +68,15 @@ def opened_rags(
         for note in notes:
             notice(note)
         rags = [
-            RAG(each, readers, method=search.method, where=search.where, reranker=reranker, notes=notes)
+            RAG(
+                each,
+                readers,
+                method=search.method,
+                where=search.where,
+                reranker=reranker,
+                frugal=models.frugal,
+                notes=notes,
+            )
             for each, reranker in zip(opened, rerankers, strict=True)
         ]
         with rags[0]:  # closes the readers of all

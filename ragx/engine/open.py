@@ -34,7 +34,7 @@ def open_model(options: EncodingOptions) -> tuple[ReaderModel, Tokenizer]:
 
         try:
             folder = compiled(options.model)
-            return CpuModel(folder), Tokenizer.open(folder)
+            return CpuModel(folder, frugal=options.frugal), Tokenizer.open(folder)
         except ModelError as error:
             if options.backend == "cpu":
                 raise

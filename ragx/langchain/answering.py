@@ -27,7 +27,7 @@ from ragx.reader.reading import read
 from ragx.reader.registry import for_reader
 from ragx.retrieval import FUSION_DEPTH, SearchResults, fuse_results
 from ragx.retrieval.rerankers import Reranker, open_reranker, rerank
-from ragx.types import Answer, Hit, Message, ReaderName
+from ragx.types import Answer, BackendName, Hit, Message, ReaderName
 from ragx.util.device import report_oom
 from ragx.util.settings import checked
 from ragx.util.terminal import notice
@@ -89,6 +89,8 @@ class Answering(BaseModel):
     """A torch device, or `auto` for all GPUs; None: a GPU where there is one."""
     dtype: str | None = None
     """Number format of the models; None: what the device multiplies fastest."""
+    backend: BackendName = "auto"
+    """What computes: torch, or cpu: graphs with 8-bit weights; auto: cpu where there is no GPU."""
     bits: int | None = None
     """Quantize the decoder to 4 or 8 bits (bitsandbytes)."""
     rope_scaling: str | None = None
@@ -113,7 +115,7 @@ class Answering(BaseModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        names = ("retriever", *PER_CALL, "base_url", "stop", "device", "dtype", "bits", "rope_scaling")
+        names = ("retriever", *PER_CALL, "base_url", "stop", "device", "dtype", "backend", "bits", "rope_scaling")
         index = self._folder if self.retriever is None else None
         return {"index": index, **{name: getattr(self, name) for name in names}}
 
@@ -174,6 +176,7 @@ class Answering(BaseModel):
             "model": model,
             "device": self.device,
             "dtype": self.dtype or "auto",
+            "backend": self.backend,
             "bits": self.bits,
             "rope_scaling": self.rope_scaling,
         }

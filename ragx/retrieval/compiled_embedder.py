@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from ragx.util.settings import Settings
 from ragx.util.text import first_line
 
 if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
     from tokenizers import Encoding
 
 GRAPH, TOKENIZER, SETTINGS = "embedder.onnx", "tokenizer.json", "settings.json"
@@ -52,11 +53,16 @@ class CompiledEmbedder(TextEmbedder):
         try:
             self._settings = settings = CompiledSettings.model_validate_json((folder / SETTINGS).read_bytes())
             tokenizer = plain_text_tokenizer((folder / TOKENIZER).read_text(encoding="utf-8"), settings.unknown)
-            self._session = open_session(folder / GRAPH, threads=1, fuse=False)
+            self._open = partial(open_session, folder / GRAPH, threads=1, fuse=False)
+            self._session: InferenceSession | None = self._open()
         except Exception as error:  # tokenizers and ONNX Runtime raise many classes
             raise ModelError(f"cannot load embedder {name} from {folder}: {first_line(error)}") from error
         self._tokenizer = tokenizer
         super().__init__(name, fingerprint, dimension=settings.dimension, window=settings.window, tokenizer=tokenizer)
+
+    def free(self) -> None:
+        """Free the graph's memory; it is opened again when it is needed."""
+        self._session = None
 
     def encode_question(self, question: str) -> np.ndarray:
         """Encode a question: (d,) float32."""
@@ -96,7 +102,8 @@ class CompiledEmbedder(TextEmbedder):
         inputs: dict[str, np.ndarray] = {"ids": padded(tokens), "lengths": lengths}
         if self._settings.pooling == "mean":
             inputs["shares"] = (is_token / lengths[:, None].astype(np.float32)).astype(np.float32)[:, None]
-        vectors: np.ndarray = self._session.run(None, inputs)[0]
+        session = self._session = self._session or self._open()
+        vectors: np.ndarray = session.run(None, inputs)[0]
         if self._settings.normalized:
             vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return vectors

@@ -12,6 +12,7 @@ import pytest
 
 from ragx.config import IndexSettings
 from ragx.indexing.build import build
+from ragx.rag import RAG
 
 pytestmark = pytest.mark.slow
 
@@ -46,6 +47,15 @@ def test_a_question_needs_none_of_the_heavy_packages(index: Path) -> None:
     answer = ask(index)
     assert answer["text"]
     assert not HEAVY & {name for name in answer["modules"] if "." not in name}  # type: ignore[attr-defined]
+
+
+def test_a_frugal_rag_answers_question_after_question(index: Path) -> None:
+    questions = ["How much sunlight does fresh snow reflect?", "What reflects sunlight?"]
+    answers = []
+    for frugal in (False, True):
+        with RAG.from_index(index, device="cpu", frugal=frugal) as rag:
+            answers.append([rag.ask(question).text for question in questions])
+    assert answers[0] == answers[1]
 
 
 def test_starting_takes_a_small_multiple_of_importing_numpy(index: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.llama_cpp import write_gguf
+from benchmarks.other_engines import write_gguf
 from ragx.config import LoadOptions, ReaderOptions, SamplingParams
 from ragx.errors import ConfigError
 from ragx.models import resolve

@@ -299,6 +299,10 @@ def test_mistakes_are_named(kind: Any, tiny: dict[str, Any], facts: list[Documen
         kind(**tiny, temperature=-1)
     with pytest.raises(ValidationError, match="temprature"):
         kind(**tiny, temprature=1)
+    with pytest.raises(ValidationError, match="'auto', 'torch' or 'cpu'"):
+        kind(**tiny, backend="gpu")
+    with pytest.raises(ConfigError, match="dtype is float32"):
+        kind(**tiny, backend="cpu").invoke("Why?")
     with pytest.raises(ValidationError, match="either an index"):
         kind(**tiny, retriever=Facts(documents=facts))
 

@@ -30,8 +30,12 @@ if TYPE_CHECKING:
 class CpuModel:
     """A compiled reader. One thread at a time may decode, and one may encode."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open the reader in `folder`; the graphs are loaded when they are needed."""
+    def __init__(self, folder: Path, *, frugal: bool = False) -> None:
+        """Open the reader in `folder`; the graphs are loaded when they are needed.
+
+        `frugal` frees those that read a prompt when it has been read, until there is another prompt.
+        """
+        self._frugal = frugal
         self.batch_limit: int | None = None
         self.folder, self.settings = folder, read_settings(folder)
         self._embeddings = np.load(folder / EMBEDDINGS, mmap_mode="r")
@@ -162,6 +166,9 @@ class CpuModel:
             for layer in self.settings.cross_layers:  # steps read the int8 copies
                 for kind in ("key", "value"):
                     context.keys_values.pop(f"{kind}.{layer}", None)
+        if self._frugal and is_last:
+            for graph in ("_prompt", "_passages", "_encoder"):
+                self.__dict__.pop(graph, None)
         result: np.ndarray = logits[0]
         return result
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from ragx.util.settings import Settings
 from ragx.util.text import first_line
 
 if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
     from tokenizers import Encoding
 
 GRAPH, TOKENIZER, SETTINGS = "reranker.onnx", "tokenizer.json", "settings.json"
@@ -54,9 +55,14 @@ class CompiledCrossEncoder:
             self._settings = settings = CompiledSettings.model_validate_json((folder / SETTINGS).read_bytes())
             self._tokenizer = plain_text_tokenizer((folder / TOKENIZER).read_text("utf-8"), settings.unknown)
             self._tokenizer.enable_truncation(settings.window)  # of the longer text of a pair
-            self._session = open_session(folder / GRAPH, threads=1, fuse=False)
+            self._open = partial(open_session, folder / GRAPH, threads=1, fuse=False)
+            self._session: InferenceSession | None = self._open()
         except Exception as error:  # tokenizers and ONNX Runtime raise many classes
             raise ModelError(f"cannot load reranker {name} from {folder}: {first_line(error)}") from error
+
+    def free(self) -> None:
+        """Free the graph's memory; it is opened again when it is needed."""
+        self._session = None
 
     def scores(self, question: str, passages: Sequence[Passage]) -> np.ndarray:
         """A logit for each passage: (n,) float32."""
@@ -82,5 +88,6 @@ class CompiledCrossEncoder:
         inputs = {"ids": padded([pair.ids for pair in pairs]), "lengths": np.array(list(map(len, pairs)), np.int32)}
         if self._settings.token_types:
             inputs["types"] = padded([pair.type_ids for pair in pairs])
-        scores: np.ndarray = self._session.run(None, inputs)[0][:, 0]
+        session = self._session = self._session or self._open()
+        scores: np.ndarray = session.run(None, inputs)[0][:, 0]
         return scores

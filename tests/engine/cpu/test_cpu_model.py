@@ -53,6 +53,16 @@ def test_passages_are_encoded_as_by_torch(torch_model: Any, model: CpuModel) -> 
     np.testing.assert_allclose(model.encode_passages(PASSAGES).phi, expected, atol=2e-4)
 
 
+def test_a_frugal_model_reads_one_prompt_after_another(model: CpuModel) -> None:
+    frugal = CpuModel(model.folder, frugal=True)
+    for prompt in (PROMPT, PROMPT[5:]):
+        expected, logits = (
+            each.prefill(each.sequence(each.encode_passages(PASSAGES), 64), prompt, is_last=True)
+            for each in (model, frugal)
+        )
+        np.testing.assert_array_equal(logits, expected)
+
+
 @pytest.mark.parametrize("piece", [7, 64])
 @pytest.mark.parametrize("attend_from", [None, 0, 30, 39])
 def test_logits_are_those_of_torch(torch_model: Any, model: CpuModel, piece: int, attend_from: int | None) -> None:

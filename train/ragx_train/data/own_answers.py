@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -25,8 +25,7 @@ from ragx.util.files import durable_file
 from ragx.util.jsonlines import load_objects
 from ragx.util.sentences import sentence_spans
 from ragx.util.terminal import notice
-from ragx.util.tokenization import load_tokenizer
-from ragx_train.data.written import BATCH, Row, answer, open_writer
+from ragx_train.data.written import BATCH, Row, Writer
 from ragx_train.errors import Interrupted, OutputError, check_new
 from ragx_train.signals import stop_on_signals
 
@@ -75,10 +74,8 @@ def write_own_answers(
         Interrupted: SIGINT or SIGTERM was received; the correct answers so far have been written.
     """
     check_new(out)
-    decoder = resolve(settings.model.decoder, "decoder")
-    tokenizer = load_tokenizer(decoder)
-    rows = answerable(settings.data, tokenizer, settings.loop.seed)
-    model = open_writer(decoder, settings.loop.precision)
+    writer = Writer(resolve(settings.model.decoder, "decoder"))
+    rows = answerable(settings.data, writer.tokenizer, settings.loop.seed)
     done = written = 0
     progress = tqdm(desc=f"writing {out.name}", total=len(rows), unit=" questions")
     with stop_on_signals() as stop, durable_file(out, OutputError) as lines, progress:
@@ -86,7 +83,7 @@ def write_own_answers(
             if stop.requested or (deadline is not None and time.monotonic() > deadline):
                 break
             batch = rows[start : start + batch_size]
-            for row in correct_answers(batch, model, tokenizer, settings.data):
+            for row in correct_answers(batch, writer, settings.data):
                 lines.write(json.dumps(row).encode() + b"\n")
                 written += 1
             done += len(batch)
@@ -99,15 +96,14 @@ def write_own_answers(
     return written, done
 
 
-def correct_answers(
-    rows: Sequence[Answerable], model: Any, tokenizer: Tokenizer, settings: QuestionSettings
-) -> list[Row]:
+def correct_answers(rows: Sequence[Answerable], writer: Writer, settings: QuestionSettings) -> list[Row]:
     """The rows that the decoder answers correctly, with its answer instead of theirs."""
     questions = [row.question for row in rows]
     prompts = [
-        build_prompt(tokenizer, each.text, each.gold, max_tokens=settings.max_prompt_tokens).ids for each in questions
+        build_prompt(writer.tokenizer, each.text, each.gold, max_tokens=settings.max_prompt_tokens).ids
+        for each in questions
     ]
-    texts = answer(model, tokenizer, prompts, settings.max_answer_tokens)
+    texts = writer.answers(prompts, settings.max_answer_tokens)
     return [
         {**row.content, "answers": [text]}
         for row, text in zip(rows, texts, strict=True)

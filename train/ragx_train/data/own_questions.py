@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,10 +14,7 @@ from ragx.types import Passage
 from ragx.util.sentences import sentence_spans
 from ragx_train.data.content_words import content_words, supports
 from ragx_train.data.questions import QuestionSettings
-from ragx_train.data.written import Row, answer
-
-if TYPE_CHECKING:
-    from ragx.util.tokenization import Tokenizer
+from ragx_train.data.written import Row, Writer
 
 EXAMPLES = """Write a question for each text.
 
@@ -46,17 +42,15 @@ def documents(index: Index) -> Iterator[Row]:
         yield {"text": "\n".join(passage_text(passage) for passage in passages), "domain": "index", "title": name}
 
 
-def write_questions(
-    passages: Sequence[Passage], model: Any, tokenizer: Tokenizer, settings: QuestionSettings
-) -> list[Row]:
+def write_questions(passages: Sequence[Passage], writer: Writer, settings: QuestionSettings) -> list[Row]:
     """A question about each passage with the decoder's answer, where the passage supports the answer.
 
     The question is about one sentence, because small decoders ask and answer far better about a sentence than about a
     passage.
     """
     sentences = [_sentence(passage) for passage in passages]
-    asked = [tokenizer.chat_ids(f"{EXAMPLES}Text: {sentence}\nQuestion:") for sentence in sentences]
-    questions = [_question(text) for text in answer(model, tokenizer, asked, settings.max_answer_tokens)]
+    asked = [writer.tokenizer.chat_ids(f"{EXAMPLES}Text: {sentence}\nQuestion:") for sentence in sentences]
+    questions = [_question(text) for text in writer.answers(asked, settings.max_answer_tokens)]
     about = [
         (passage, sentence, question)
         for passage, sentence, question in zip(passages, sentences, questions, strict=True)
@@ -65,10 +59,10 @@ def write_questions(
     if not about:
         return []
     prompts = [
-        build_prompt(tokenizer, question, [_cut(passage, sentence)], max_tokens=settings.max_prompt_tokens).ids
+        build_prompt(writer.tokenizer, question, [_cut(passage, sentence)], max_tokens=settings.max_prompt_tokens).ids
         for passage, sentence, question in about
     ]
-    answers = answer(model, tokenizer, prompts, settings.max_answer_tokens)
+    answers = writer.answers(prompts, settings.max_answer_tokens)
     return [
         {"question": question, "answers": [text], "title": passage.title, "context": passage.text}
         for (passage, _, question), text in zip(about, answers, strict=True)

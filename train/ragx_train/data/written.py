@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-import torch
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM
 
+from ragx.config import ModelOptions, SamplingParams
+from ragx.engine.backend import decoder_of
+from ragx.engine.batching import BatchDecoder
+from ragx.engine.open import open_model
 from ragx.util.files import durable_file
 from ragx_train.data.example import end_of_text
 from ragx_train.errors import Interrupted, OutputError
-from ragx_train.self_attention import BLOCK_ATTENTION
 from ragx_train.signals import stop_on_signals
-
-if TYPE_CHECKING:
-    from ragx.util.tokenization import Tokenizer
 
 BATCH = 64
 """Items written at once."""
@@ -27,37 +27,27 @@ Item = TypeVar("Item")
 Row = dict[str, Any]
 
 
-def open_writer(decoder: Path, precision: str) -> Any:
-    """The decoder on the fastest device, in the number format of `loop.precision`."""
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model: Any = AutoModelForCausalLM.from_pretrained(decoder, dtype=dtype, local_files_only=True)
-    model.to(device)
-    model.set_attn_implementation(BLOCK_ATTENTION)
-    return model
+class Writer:
+    """A decoder that answers prompts greedily, on the fastest backend."""
 
+    def __init__(self, decoder: Path) -> None:
+        """`decoder` is the folder of a plain decoder."""
+        model, self.tokenizer = open_model(ModelOptions(model=str(decoder)))
+        self._window, self._end = model.window, end_of_text(self.tokenizer)
+        self._batch = BatchDecoder(decoder_of(model), {self._end}, BATCH)
 
-@torch.inference_mode()
-def answer(model: Any, tokenizer: Tokenizer, prompts: Sequence[list[int]], max_tokens: int) -> list[str | None]:
-    """The greedy answer to each prompt; None if it does not end within `max_tokens`."""
-    longest = max(map(len, prompts))
-    end = end_of_text(tokenizer)
-    ids = torch.full((len(prompts), longest), end)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):  # padded at the start, so that all answers begin in the same column
-        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
-        mask[row, longest - len(prompt) :] = 1
-    answers = model.generate(
-        ids.to(model.device),
-        attention_mask=mask.to(model.device),
-        max_new_tokens=max_tokens,
-        do_sample=False,
-        eos_token_id=end,
-        pad_token_id=end,
-        cache_implementation="static",  # a growing one is copied for every token
-        disable_compile=True,
-    )[:, longest:].tolist()
-    return [tokenizer.decode(row[: row.index(end)]).strip() if end in row else None for row in answers]
+    def answers(self, prompts: Sequence[list[int]], max_tokens: int) -> list[str | None]:
+        """The answer to each prompt; None if it does not end within `max_tokens` or the decoder's window."""
+        with ThreadPoolExecutor(len(prompts)) as waiting:
+            return list(waiting.map(lambda prompt: self._answer(prompt, max_tokens), prompts))
+
+    def _answer(self, prompt: list[int], max_tokens: int) -> str | None:
+        room = min(max_tokens, self._window - len(prompt))
+        if room < 1:
+            return None
+        sampling = SamplingParams(max_new_tokens=room)
+        *ids, last = self._batch.generate(prompt, None, sampling, threading.Event())
+        return self.tokenizer.decode(ids).strip() if last == self._end else None
 
 
 def write_journalled(

@@ -11,7 +11,7 @@ from ragx.util.tokenization import load_tokenizer
 from ragx_train.data.own_answers import answerable, correct_answers, quoted_answers
 from ragx_train.data.own_questions import passages_to_ask, write_questions
 from ragx_train.data.questions import QuestionFile, QuestionSettings
-from ragx_train.data.written import journal_seconds, open_writer, write_journalled
+from ragx_train.data.written import Writer, journal_seconds, write_journalled
 from ragx_train.engine.loop import Run
 from ragx_train.recipes.reader.options import QUESTIONS, ReaderData, ReaderSettings
 
@@ -34,8 +34,7 @@ def write_own(settings: ReaderSettings, run: Run, seconds: float | None) -> Read
     """
     data = settings.data
     decoder = resolve(settings.model.decoder, "decoder")
-    tokenizer = load_tokenizer(decoder)
-    model = cache(lambda: open_writer(decoder, settings.loop.precision))
+    tokenizer, writer = load_tokenizer(decoder), cache(lambda: Writer(decoder))
     questions = data.questions or QuestionSettings(files=[QuestionFile(path=INDEX)], **QUESTIONS)
     from_files = data.questions is not None and data.own_answers
     if seconds is not None and from_files and data.index is not None:
@@ -45,7 +44,7 @@ def write_own(settings: ReaderSettings, run: Run, seconds: float | None) -> Read
         write_journalled(
             path := run.out / FOLDER / ANSWERS,
             lambda: answerable(questions, tokenizer, settings.loop.seed),
-            lambda rows: correct_answers(rows, model(), tokenizer, questions),
+            lambda rows: correct_answers(rows, writer(), questions),
             seconds=seconds,
             clock=run.clock,
         )
@@ -63,7 +62,7 @@ def write_own(settings: ReaderSettings, run: Run, seconds: float | None) -> Read
         write_journalled(
             path := run.out / FOLDER / INDEX,
             lambda: passages_to_ask(index, settings.loop.seed),
-            lambda passages: write_questions(passages, model(), tokenizer, questions),
+            lambda passages: write_questions(passages, writer(), questions),
             seconds=seconds,
             clock=run.clock,
         )
