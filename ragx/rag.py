@@ -13,12 +13,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ragx.config import RERANK, EncodingOptions, ModelOptions, ReaderOptions, SamplingParams, SearchOptions
+from ragx.corpus import Document
+from ragx.errors import ConfigError
 from ragx.index import Index
 from ragx.index.names import index_folder
 from ragx.reader.base import choose_reader
 from ragx.reader.conversation import question_text, search_queries
+from ragx.reader.documents import document_hits
+from ragx.reader.examples import Example
+from ragx.reader.plug_in import plug_in_notes
 from ragx.reader.reading import read
 from ragx.reader.registry import readers_beside
+from ragx.reader.task import ANSWER, DOCUMENT, PLAIN, Task
 from ragx.retrieval import CurrentIndex, Retriever, SearchResults, open_embedder
 from ragx.retrieval.rerankers import Reranker, open_reranker, search_reranked
 from ragx.types import (
@@ -55,7 +61,7 @@ class RAG:
 
     def __init__(
         self,
-        index: CurrentIndex | Retriever,
+        index: CurrentIndex | Retriever | None,
         readers: dict[ReaderName, Reader],
         *,
         method: SearchMethod = "hybrid",
@@ -64,7 +70,7 @@ class RAG:
         frugal: bool = False,
         notes: Sequence[str] = (),
     ) -> None:
-        """Combine parts that are already open; most callers want `from_index`."""
+        """Combine parts that are already open; most callers want `from_index` or `from_model`."""
         self._index, self.method = index, method
         self.reranker, self.where, self.frugal = reranker, where, frugal
         self.readers = readers
@@ -134,15 +140,33 @@ class RAG:
         readers, notes = open_readers(options)
         return cls(opened, readers, method=method, reranker=reranker, where=where, frugal=frugal, notes=notes)
 
+    @classmethod
+    def from_model(cls, options: ModelOptions | None = None) -> RAG:
+        """Load models alone: `ask` reads `documents`, or nothing, and `read` passages of any origin.
+
+        Raises:
+            ModelError, EndpointError, ConfigError: as `from_index`.
+        """
+        readers, notes = open_readers(options or ModelOptions())
+        return cls(None, readers, notes=notes)
+
     @property
     def retriever(self) -> Retriever:
-        """The retriever of the newest generation; keep it while several searches must agree."""
+        """The retriever of the newest generation; keep it while several searches must agree.
+
+        Raises:
+            ConfigError: there is no index.
+        """
+        if self._index is None:
+            raise ConfigError("there is no index: open one with RAG.from_index")
         return self._index.retriever if isinstance(self._index, CurrentIndex) else self._index
 
     def ask(
         self,
         question: str,
         *,
+        documents: Sequence[str | Path] | Sequence[Document] = (),
+        examples: Sequence[Example] = (),
         history: Sequence[Message] = (),
         k: int = 60,
         method: SearchMethod | None = None,
@@ -155,11 +179,16 @@ class RAG:
         sampling: SamplingParams | None = None,
         on_text: Callable[[str], object] | None = None,
         cancel: threading.Event | None = None,
+        task: Task | None = None,
     ) -> Answer:
-        """Answer a question from the index: `retrieve`, then `read`.
+        """Answer a question from the index: `retrieve`, then `read`; or from whole documents.
 
         Args:
             question: the question, as text.
+            documents: read these, files of any known format or `Document`s, instead of searching: their last passages
+                in the prompt and all others in the encoder. The hits are their passages, the last one first.
+            examples: questions and answers to imitate: the last two in the prompt, each of the others a chunk for the
+                encoder; readers without one have as many in the prompt as fit.
             history: the conversation before a follow-up question: it is searched alone and with the questions in it,
                 and the prompt repeats the last turns that fit.
             k: passages to retrieve and read (K).
@@ -174,14 +203,24 @@ class RAG:
             sampling: how the answer is decoded; None: greedy decoding.
             on_text: called with each piece of the answer as it is decoded.
             cancel: set it, in another thread, to end the answer early.
+            task: how the prompt is worded: `ask(SUMMARISE, documents=…, task=SUMMARY)`, with both from
+                `ragx.reader.task`, summarises documents; None: a question is answered.
 
         Raises:
             ConfigError: an argument is out of range, or the question does not fit into the decoder's window.
+            CorpusError: a file cannot be read, or no document has text.
         """
         values = {"reader": reader, "prompt_passages": prompt_passages, "attention_shares": attention_shares}
         options = checked(ReaderOptions, values | ({} if refuse_below is None else {"refuse_below": refuse_below}))
         start = time.perf_counter()
-        hits = self.retrieve(question, history=history, k=k, method=method, rerank=rerank, where=where)
+        if documents:
+            hits = document_hits(documents, choose_reader(self.readers, options.reader))
+            task = task or DOCUMENT
+        elif self._index is None:
+            hits, task = SearchResults(), task or PLAIN
+        else:
+            hits = self.retrieve(question, history=history, k=k, method=method, rerank=rerank, where=where)
+            task = task or ANSWER
         took = time.perf_counter() - start
         if self.frugal:
             for model in (self.retriever.embedder, self.reranker):
@@ -189,7 +228,14 @@ class RAG:
                     model.free()
             trim_memory()
         answer = self.read(
-            question, hits, history=history, options=options, sampling=sampling, on_text=on_text, cancel=cancel
+            question,
+            hits,
+            history=history,
+            options=options,
+            sampling=sampling,
+            on_text=on_text,
+            cancel=cancel,
+            task=replace(task, examples=tuple(examples)),
         )
         times = answer.timings
         timings = replace(times, retrieve=took, first_token=took + times.first_token, total=took + times.total)
@@ -233,6 +279,7 @@ class RAG:
         sampling: SamplingParams | None = None,
         on_text: Callable[[str], object] | None = None,
         cancel: threading.Event | None = None,
+        task: Task = ANSWER,
     ) -> Answer:
         """Answer a question from passages of any origin, best first; arguments and errors as `ask`."""
         options = options or ReaderOptions()
@@ -244,6 +291,7 @@ class RAG:
             sampling=sampling or SamplingParams(),
             history=history,
             cancel=cancel,
+            task=task,
         )
         with closing(pieces):
             while True:
@@ -311,7 +359,7 @@ def open_readers(options: ModelOptions) -> tuple[dict[ReaderName, Reader], list[
     cepe = open_reader(options)
     others = readers_beside(cepe)
     if cepe.model.is_trained:
-        return {"cepe": cepe, **others}, []
+        return {"cepe": cepe, **others}, plug_in_notes(cepe)
     return {**others, "cepe": cepe}, [f"{options.model} has no trained CEPE reader: it reads as full by default"]
 
 

@@ -170,7 +170,8 @@ class Answer:
     hits: list[Hit]
     timings: Timings
     attention_shares: list[float] | None = None
-    """Each hit's share of the cross-attention; they sum to 1. None unless requested from a reader that attends."""
+    """Each hit's share of the cross-attention. They sum to 1, or to less if examples or earlier turns were encoded too;
+    None unless requested from a reader that attends."""
     notes: list[str] = field(default_factory=list)
     """One line each: notes for the user (fewer passages than requested, a truncated prompt, …)."""
     finish: Finish = "stop"

@@ -7,6 +7,7 @@ model.safetensors    the added weights by state-dict key; an int8 matrix has a `
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -155,11 +156,14 @@ def load_reader(folder: Path, placement: Placement, decoder: str | None = None) 
     decoder_values = models.read_config(decoder_folder)
     # a named model was checked against the registry; its files on the Hub and in a wheel may differ in layout
     same = decoder == own and models.is_named(own)
-    if not same and models.weight_checksums(decoder_folder) != checksums:
+    plugged_in = None
+    if not same and (other := models.weight_checksums(decoder_folder)) != checksums:
         _check_derivative(decoder, decoder_values, values)
         notice(
             f"{decoder} is not the decoder that the reader was trained with, but has its shape: answers may be worse"
         )
+        pair = json.dumps([models.fingerprint(folder), other])
+        plugged_in = hashlib.sha256(pair.encode()).hexdigest()
     config = with_encoder(
         decoder_config(decoder_values),
         decoder_config(encoder_values),
@@ -177,6 +181,7 @@ def load_reader(folder: Path, placement: Placement, decoder: str | None = None) 
     with torch.no_grad():
         fill_encoder(model, decoder_folder, range(shared_layers))
         _load_added(model, folder)
+    model.plugged_in = plugged_in
     return model
 
 

@@ -53,6 +53,8 @@ class CepeModel(PreTrainedModel, GenerationMixin):
     encoder: PassageEncoder
     attention_strategy: AttentionStrategy = "auto"
     """How decoding attends to passages; `auto` chooses by the device's speed and free memory."""
+    plugged_in: str | None = None
+    """Identifies the reader and its decoder, if that is not the one it was trained with."""
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
@@ -173,6 +175,14 @@ class CepeModel(PreTrainedModel, GenerationMixin):
         lengths = keep.sum(dim=2)  # (B, K)
         packed = self._encode_packed(encoder_input_ids[keep], positions[keep], lengths.flatten().tolist())
         return self.ready(pad(packed.split(lengths.sum(dim=1).tolist()), lengths.tolist()))
+
+    @property
+    def encoded_limit(self) -> int:
+        """Tokens of passages that half of the free memory holds while a question is answered."""
+        weight = self.model.embed_tokens.weight
+        phi = 3 * self.encoder_width  # as encoded, as stored and as attended to
+        keys_values = 2 * self.config.hidden_size  # of one layer: those of all are kept only where there is memory
+        return free_memory(weight.device) // 2 // int((phi + keys_values) * weight.element_size())
 
     def encode_passages(self, passages: Passages, store: PassageStore | None = None) -> Context:
         """Encode one question's passages, token ids of any length, without padding: Φ (1, M, E).

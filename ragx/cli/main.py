@@ -1,4 +1,4 @@
-"""The command line: `ragx ask`, `search`, `index`, `models`, `eval`, `doctor`, and commands from entry points.
+"""The command line: `ragx ask`, `summarise`, `search`, `index`, `models`, `eval`, `doctor`, and those of entry points.
 
 Answers go to stdout, progress and warnings to stderr. Exit codes: see `ragx.errors`. Heavy imports happen inside the
 commands, so that `ragx --help` answers at once.
@@ -6,7 +6,6 @@ commands, so that `ragx --help` answers at once.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import json
@@ -19,13 +18,14 @@ import typer
 import typer.core
 from typer.exceptions import TyperException
 
+from ragx.cli.ask import ask, summarise
 from ragx.cli.eval import app as eval_app
 from ragx.cli.index import app as index_app
 from ragx.cli.models import app as models_app
 from ragx.cli.options import Address, Device, Dtype, Engine, IndexFolder, Json, Offline, with_settings
-from ragx.config import ModelOptions, ReaderOptions, SamplingParams, SearchOptions
+from ragx.config import SearchOptions
 from ragx.errors import ConfigError, RagxError
-from ragx.util.terminal import notice, plain, waiting
+from ragx.util.terminal import notice
 
 SHOWN = SearchOptions(k=10)
 """Defaults of `ragx search`."""
@@ -79,57 +79,9 @@ def _options(
     """Answer questions over a large corpus by reading many passages cheaply."""
 
 
-@app.command()
-@with_settings
-def ask(
-    question: Annotated[str, typer.Argument(help="The question.")],
-    search: SearchOptions,
-    reader_options: ReaderOptions,
-    sampling: SamplingParams,
-    models: ModelOptions,
-    index: IndexFolder = None,
-    engine: Engine = "local",
-    address: Address = None,
-    as_json: Json = False,
-    offline: Offline = False,
-) -> None:
-    """Answer a question from an index, with citations."""
-    from ragx.cli import render
-    from ragx.cli.setup import opened_rag
-    from ragx.reader.conversation import question_text
-    from ragx.reader.registry import for_reader
-
-    question_text(question)  # before the models load
-    models = for_reader(models, reader_options.reader).model_copy(update={"frugal": True})
-    with contextlib.ExitStack() as stack:
-        rag = stack.enter_context(opened_rag(index, models, search, engine=engine, address=address))
-        done_waiting = stack.enter_context(waiting(f"reading {search.k} passages …"))
-
-        def show(text: str) -> None:
-            done_waiting()
-            if not as_json:
-                sys.stdout.write(plain(text))
-                sys.stdout.flush()
-
-        answer = rag.ask(
-            question,
-            k=search.k,
-            reader=reader_options.reader,
-            prompt_passages=reader_options.prompt_passages,
-            attention_shares=reader_options.attention_shares,
-            refuse_below=reader_options.refuse_below,
-            sampling=sampling,
-            on_text=show,
-        )
-    if as_json:
-        print(render.answer_json(question, answer))
-    else:
-        print(f"\n\n{render.sources(answer, lambda passage: rag.retriever.named_fields(passage, search.where))}")
-        if reader_options.attention_shares:
-            print(f"\n{render.attention_shares(answer)}")
-    for note in answer.notes:
-        notice(note)
-    notice(render.timings(answer))
+app.command()(ask)
+app.command()(summarise)
+app.command("summarize", hidden=True)(summarise)
 
 
 @app.command()

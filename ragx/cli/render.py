@@ -27,13 +27,14 @@ def _no_fields(_: Passage) -> Mapping[str, object]:
     return {}
 
 
-def sources(answer: Answer, fields: Callable[[Passage], Mapping[str, object]] = _no_fields) -> str:
+def sources(answer: Answer, fields: Callable[[Passage], Mapping[str, object]] | None = None) -> str:
     """The numbered sources under an answer; `fields`: those of a passage to show."""
     if answer.refused:
         return f"Sources: none of the {len(answer.hits)} passages found is likely to hold the answer."
     if not answer.citations:
         return f"Sources: none of the {len(answer.hits)} passages read supports this answer."
     passages = {hit.passage.id: hit.passage for hit in answer.hits}
+    fields = fields or _no_fields
     cited = ((citation, fields(passages[citation.passage_id])) for citation in answer.citations)
     return "\n".join(["Sources:", *(_source(citation, shown) for citation, shown in cited)])
 

@@ -18,6 +18,26 @@ if TYPE_CHECKING:
 
 
 @contextmanager
+def opened_model(models: ModelOptions) -> Iterator[RAG]:
+    """Load models without an index, showing progress; close them at the end.
+
+    Raises:
+        ModelError, ConfigError: as `RAG.from_index`.
+    """
+    from ragx.models import resolve
+    from ragx.rag import RAG
+
+    if not models.is_remote:
+        resolve(models.model)  # a download shows its own progress
+    with waiting("loading models …"):
+        rag = RAG.from_model(models)
+    for note in rag.notes:
+        notice(note)
+    with rag:
+        yield rag
+
+
+@contextmanager
 def opened_rag(
     index: Path | None,
     models: ModelOptions,

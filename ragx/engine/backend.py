@@ -61,6 +61,9 @@ class ContextLike(Protocol):
 class ReaderModel(Protocol):
     """A CEPE reader on one of the backends."""
 
+    plugged_in: str | None
+    """Identifies the reader and its decoder, if that is not the one it was trained with."""
+
     @property
     def window(self) -> int:
         """Maximum number of tokens of prompt and answer."""
@@ -72,6 +75,10 @@ class ReaderModel(Protocol):
     @property
     def encoder_width(self) -> int:
         """E."""
+
+    @property
+    def encoded_limit(self) -> int:
+        """Tokens of passages that half of the free memory holds while a question is answered."""
 
     @property
     def encoder_dtype(self) -> str:

@@ -16,6 +16,7 @@ from ragx.engine.json_constraint import JsonConstraint
 from ragx.engine.sampling import Sampler
 from ragx.errors import ConfigError
 from ragx.reader.prompt import Prompt, build_prompt, count_question_tokens, question_fits
+from ragx.reader.task import ANSWER, Task
 from ragx.types import Finish, Message, Passage, ReaderName, TokenLogprob
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class PreparedPrompt:
     notes: list[str] = field(default_factory=list)
     layout: Mixture | AttentionSinks | None = None
     """How the decoder reads the prompt, unless as one sequence whose keys and values are all kept."""
+    first_encoded: int = 0
+    """The passage with which the context begins; those before it are in the prompt alone."""
 
 
 class TextStream(Protocol):
@@ -69,6 +72,10 @@ class Reader(ABC):
     def decoder_window(self) -> int:
         """Maximum number of tokens of prompt and answer."""
 
+    def encoded_limit(self) -> int | None:
+        """Tokens of passages beside its prompt that memory holds; None: there are none, or any number."""
+        return None
+
     @abstractmethod
     def fingerprint(self) -> str:
         """What tells this model's answers from those of another."""
@@ -91,10 +98,11 @@ class Reader(ABC):
         sampling: SamplingParams,
         history: Sequence[Message] = (),
         scores: Sequence[float] | None = None,
+        task: Task = ANSWER,
     ) -> PreparedPrompt:
         """Build the prompt and encode the passages to attend to. `passages` come best first.
 
-        `scores` are those of the search, one a passage; None: the passages are equally good.
+        `scores` are those of the search, one a passage; None: the passages are equally good. `task` says what to do.
 
         Raises:
             ConfigError: the question does not fit into the decoder's window.
@@ -171,15 +179,22 @@ class DecoderReader(Reader):
         return self.model.window - len(prepared.prompt.ids)
 
     def _prompt(
-        self, question: str, passages: Sequence[Passage], sampling: SamplingParams, history: Sequence[Message]
+        self,
+        question: str,
+        passages: Sequence[Passage],
+        sampling: SamplingParams,
+        history: Sequence[Message],
+        task: Task,
     ) -> tuple[Prompt, list[str]]:
         """The prompt, and notes if passages were left out of it or it leaves less room than the answer may take.
 
         Passages leave the answer the tokens it may take, up to half of the window; a long question leaves it the rest.
         """
         window, wanted = self.model.window, sampling.max_new_tokens
-        answer = answer_room(window, count_question_tokens(self.tokenizer, question, history), wanted)
-        prompt = build_prompt(self.tokenizer, question, passages, max_tokens=window - answer, history=history)
+        answer = answer_room(window, count_question_tokens(self.tokenizer, question, history, task), wanted)
+        prompt = build_prompt(
+            self.tokenizer, question, passages, max_tokens=window - answer, history=history, task=task
+        )
         return prompt, window_notes(window, prompt.passages, len(passages), window - len(prompt.ids), wanted)
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from ragx.config import SamplingParams
 from ragx.reader.base import DecoderReader, PreparedPrompt
+from ragx.reader.conversation import turns
+from ragx.reader.examples import as_turns, encoded_text
 from ragx.reader.prompt import passage_text
+from ragx.reader.task import ANSWER, Task
 from ragx.types import Message, Passage
 
 if TYPE_CHECKING:
@@ -20,6 +24,10 @@ if TYPE_CHECKING:
 
 TOKENIZED_AT_A_TIME = 256
 """Passages tokenized in one call."""
+CHUNK_TOKENS = 256
+"""Tokens of a document or an earlier turn that the encoder reads at once (paper section 3)."""
+PROMPT_EXAMPLES = 2
+"""Demonstrations, the last ones, that stand in the prompt (paper section 4.3)."""
 UNTRAINED = "this model has no trained CEPE reader: it answers from its prompt's passages alone"
 
 
@@ -47,24 +55,32 @@ class CepeReader(DecoderReader):
         sampling: SamplingParams,
         history: Sequence[Message] = (),
         scores: Sequence[float] | None = None,
+        task: Task = ANSWER,
     ) -> PreparedPrompt:
-        prompt, notes = self._prompt(question, passages[:prompt_passages], sampling, history)
+        shown = replace(task, examples=task.examples[-PROMPT_EXAMPLES:])
+        prompt, notes = self._prompt(question, passages[:prompt_passages], sampling, history, shown)
         if not self.model.is_trained:  # its cross-attention would add nothing
             notes.append(UNTRAINED)
             return PreparedPrompt(prompt, None, notes)
-        ids = self.encoder_ids(passages)
+        first = prompt.passages if task.is_document else 0
+        ids = self.encoder_ids(passages[first:])
         window = self.window
         long = sum(len(passage) > window for passage in ids)
         if long:
             notes.append(f"{long} passages are longer than the encoder's window of {window} tokens and were cut")
         ids = [passage[:window] for passage in ids]
+        said = [*as_turns(task.examples), *turns(history)]
+        ids += self._turn_ids(said[: len(said) - prompt.turns])
         with self._encoding:
             context = self.model.encode_passages(ids, self.store)
         if prompt.passages:
             context.gain = self.model.prompted_gain
         if self.model.cross_attend == "question":
             context.attend_from = prompt.question_start
-        return PreparedPrompt(prompt, context, notes)
+        return PreparedPrompt(prompt, context, notes, first_encoded=first)
+
+    def encoded_limit(self) -> int | None:
+        return self.model.encoded_limit if self.model.is_trained else None
 
     def close(self) -> None:
         """Stop decoding and close the store."""
@@ -109,6 +125,12 @@ class CepeReader(DecoderReader):
     def encoder_ids(self, passages: Sequence[Passage]) -> list[list[int]]:
         """Token ids of each passage, title and text, before truncation to the encoder's window."""
         return self.tokenizer.plain_ids([passage_text(passage) for passage in passages])
+
+    def _turn_ids(self, said: Sequence[Sequence[Message]]) -> list[list[int]]:
+        """Token ids of turns that are not in the prompt: each a chunk, or several."""
+        size = min(CHUNK_TOKENS, self.window)
+        ids = self.tokenizer.plain_ids([encoded_text(turn) for turn in said])
+        return [turn[start : start + size] for turn in ids for start in range(0, len(turn), size)]
 
 
 READER = CepeReader

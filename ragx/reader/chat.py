@@ -10,6 +10,7 @@ from ragx.engine.chat import ChatLoop, ChatModel, ChatStream
 from ragx.errors import ConfigError
 from ragx.reader.base import PreparedPrompt, Reader, answer_room, window_notes
 from ragx.reader.prompt import build_messages, estimate_tokens, question_messages
+from ragx.reader.task import ANSWER, Task
 from ragx.types import Message, Passage
 
 ASSUMED_WINDOW = 32_768
@@ -49,12 +50,13 @@ class ChatReader(Reader):
         sampling: SamplingParams,
         history: Sequence[Message] = (),
         scores: Sequence[float] | None = None,
+        task: Task = ANSWER,
     ) -> PreparedPrompt:
         del scores  # the best passages come first
         window, wanted = self.decoder_window, sampling.max_new_tokens
-        answer = answer_room(window, estimate_tokens(question_messages(question, history)), wanted)
-        passages = passages[:prompt_passages]
-        prompt = build_messages(question, passages, max_tokens=window - answer, history=history)
+        answer = answer_room(window, estimate_tokens(question_messages(question, history, task)), wanted)
+        passages = passages if task.is_document else passages[:prompt_passages]
+        prompt = build_messages(question, passages, max_tokens=window - answer, history=history, task=task)
         left = window - estimate_tokens(prompt.messages)
         return PreparedPrompt(prompt, None, window_notes(window, prompt.passages, len(passages), left, wanted))
 

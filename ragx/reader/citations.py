@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ragx.index.lexical import spaced
-from ragx.reader.prompt import INSTRUCTION
+from ragx.reader.task import INSTRUCTION
 from ragx.types import Citation, Hit
 from ragx.util.sentences import sentence_spans
 from ragx.util.text import without_surrogates

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ragx.config import SamplingParams
 from ragx.reader.base import DecoderReader, PreparedPrompt
+from ragx.reader.task import ANSWER, Task
 from ragx.types import Message, Passage
 
 
@@ -21,9 +22,10 @@ class FullReader(DecoderReader):
         sampling: SamplingParams,
         history: Sequence[Message] = (),
         scores: Sequence[float] | None = None,
+        task: Task = ANSWER,
     ) -> PreparedPrompt:
         del prompt_passages, scores  # every passage goes into the prompt
-        prompt, notes = self._prompt(question, passages, sampling, history)
+        prompt, notes = self._prompt(question, passages, sampling, history, task)
         return PreparedPrompt(prompt, None, notes)
 
 

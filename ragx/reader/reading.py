@@ -9,9 +9,10 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import TypeVar
 
 from ragx.config import ReaderOptions, SamplingParams
-from ragx.reader.base import Reader
+from ragx.reader.base import PreparedPrompt, Reader
 from ragx.reader.citations import cite
 from ragx.reader.prompt import REFUSAL
+from ragx.reader.task import ANSWER, Task
 from ragx.types import Answer, Hit, Message, Timings
 
 NO_HITS = "no passage of the index matches the question; the answer comes from the decoder alone"
@@ -33,6 +34,7 @@ def read(
     sampling: SamplingParams,
     history: Sequence[Message] = (),
     cancel: threading.Event | None = None,
+    task: Task = ANSWER,
 ) -> Generator[str, None, Answer]:
     """Yield the pieces of the answer as they are decoded and return the answer; joined, the pieces are its text.
 
@@ -49,6 +51,7 @@ def read(
         sampling: how to decode.
         history: the conversation before the question.
         cancel: set it, in another thread, to end the answer early.
+        task: what to do with the passages.
 
     Raises:
         ConfigError: the question does not fit into the decoder's window.
@@ -66,6 +69,7 @@ def read(
         sampling=sampling,
         history=history,
         scores=[hit.score for hit in hits],
+        task=task,
     )
     encoded = time.perf_counter()
     if prepared.context is not None:
@@ -78,7 +82,10 @@ def read(
             yield piece
     citations = cite(text, question, hits)
     end = time.perf_counter()
-    shares = prepared.context.attention_shares() if prepared.context is not None else None
+    notes = [NO_HITS] if task.instruction and not hits else []
+    notes += prepared.notes
+    if not text and stream.finish == "length":
+        notes.append(SPENT)
     return Answer(
         text,
         citations,
@@ -90,8 +97,8 @@ def read(
             total=end - start,
             tokens_per_second=(len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0,
         ),
-        attention_shares=None if shares is None else shares[0].tolist(),
-        notes=[*([] if hits else [NO_HITS]), *prepared.notes, *([] if text or stream.finish != "length" else [SPENT])],
+        attention_shares=_attention_shares(prepared, len(hits)),
+        notes=notes,
         finish=stream.finish,
         prompt_tokens=len(prepared.prompt.ids) or stream.prompt_tokens or 0,
         answer_tokens=stream.tokens,
@@ -99,6 +106,15 @@ def read(
         logprobs=stream.logprobs,
         likelihood=likelihood,
     )
+
+
+def _attention_shares(prepared: PreparedPrompt, hits: int) -> list[float] | None:
+    """Those of the hits, without examples and earlier turns, which come after them."""
+    shares = prepared.context.attention_shares() if prepared.context is not None else None
+    if shares is None:
+        return None
+    in_prompt_alone = [0.0] * prepared.first_encoded
+    return [*in_prompt_alone, *shares[0].tolist()][:hits]
 
 
 def returned(generator: Generator[object, None, T]) -> T:

@@ -9,6 +9,7 @@ from ragx.config import SamplingParams
 from ragx.engine.mixture import Mixture, softmax_log_weights
 from ragx.reader.base import DecoderReader, PreparedPrompt
 from ragx.reader.prompt import Prompt
+from ragx.reader.task import ANSWER, Task
 from ragx.types import Message, Passage
 
 if TYPE_CHECKING:
@@ -41,10 +42,11 @@ class ReplugReader(DecoderReader):
         sampling: SamplingParams,
         history: Sequence[Message] = (),
         scores: Sequence[float] | None = None,
+        task: Task = ANSWER,
     ) -> PreparedPrompt:
         del prompt_passages  # every passage has a prompt of its own
-        rows = [self._prompt(question, [passage], sampling, history) for passage in passages]
-        rows = rows or [self._prompt(question, [], sampling, history)]
+        rows = [self._prompt(question, [passage], sampling, history, task) for passage in passages]
+        rows = rows or [self._prompt(question, [], sampling, history, task)]
         prompts = [prompt for prompt, _ in rows]
         mixture = Mixture(
             [len(prompt.ids) for prompt in prompts],

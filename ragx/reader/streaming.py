@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ragx.config import SamplingParams
 from ragx.reader.base import DecoderReader, PreparedPrompt
 from ragx.reader.prompt import build_prompt
+from ragx.reader.task import ANSWER, Task
 from ragx.types import Message, Passage
 
 if TYPE_CHECKING:
@@ -60,9 +61,10 @@ class StreamingReader(DecoderReader):
         sampling: SamplingParams,
         history: Sequence[Message] = (),
         scores: Sequence[float] | None = None,
+        task: Task = ANSWER,
     ) -> PreparedPrompt:
         del prompt_passages, scores  # every passage goes into the prompt
-        prompt = build_prompt(self.tokenizer, question, passages, max_tokens=ANY_LENGTH, history=history)
+        prompt = build_prompt(self.tokenizer, question, passages, max_tokens=ANY_LENGTH, history=history, task=task)
         return PreparedPrompt(prompt, None, [], self.layout)
 
     def room(self, prepared: PreparedPrompt) -> int:

@@ -94,9 +94,10 @@ def cpu_threads() -> int:
 def free_memory(device: str | torch.device) -> int:
     """Free memory of a device, in bytes."""
     import psutil
-    import torch
 
-    if torch.device(device).type == "cuda":
+    if str(device).startswith("cuda"):
+        import torch
+
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
 

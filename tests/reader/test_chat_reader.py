@@ -10,12 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragx.config import ReaderOptions, SamplingParams
+from ragx.corpus import Document
 from ragx.engine.chat import ChatEnd
 from ragx.errors import ConfigError
 from ragx.reader.base import choose_reader
 from ragx.reader.chat import ASSUMED_WINDOW, ChatReader
+from ragx.reader.documents import document_hits
 from ragx.reader.prompt import build_messages, build_prompt, estimate_tokens
 from ragx.reader.reading import read, returned
+from ragx.reader.task import DOCUMENT
 from ragx.types import Hit, Message, Passage
 from ragx.util.control_strings import without_control_strings
 from ragx.util.tokenization import Tokenizer, load_tokenizer
@@ -184,3 +187,19 @@ def test_closing_ends_the_answers_in_progress(parrot: Parrot) -> None:
     assert "".join(answer) == ""
     assert answer.finish == "cancelled"
     reader.close()
+
+
+def test_a_whole_document_is_read_as_far_as_the_window_holds(reader: ChatReader, parrot: Parrot) -> None:
+    text = " ".join(f"Line {n} says that snow is white." for n in range(200))
+    hits = document_hits([Document("book", "Book", text, "/book.txt")], reader)
+    assert [len(hit.passage.text.split()) for hit in hits[1:]] == [192] * (len(hits) - 1)
+    read_at_once = [hit.passage for hit in hits]
+    prepared = reader.prepare(QUESTION, read_at_once, prompt_passages=1, sampling=SamplingParams(), task=DOCUMENT)
+    assert prepared.prompt.passages == len(hits) > 5
+    assert "Line 0 says" in prepared.prompt.messages[-1].content
+    parrot.window = 1500
+    prepared = reader.prepare(QUESTION, read_at_once, prompt_passages=1, sampling=SamplingParams(), task=DOCUMENT)
+    content = prepared.prompt.messages[-1].content
+    assert "Line 199 says" in content
+    assert "Line 0 says" not in content
+    assert any(f"holds {prepared.prompt.passages} of the {len(hits)} passages" in note for note in prepared.notes)

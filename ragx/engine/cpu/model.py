@@ -20,7 +20,7 @@ from ragx.onnx.batches import batches_of_similar_length
 from ragx.onnx.graph import WEIGHTS
 from ragx.onnx.session import Call, open_session
 from ragx.types import CrossAttend, EncodingFormat
-from ragx.util.device import cpu_threads
+from ragx.util.device import cpu_threads, free_memory
 from ragx.util.files import sha256
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class CpuModel:
         """
         self._frugal = frugal
         self.batch_limit: int | None = None
+        self.plugged_in: str | None = None
         self.folder, self.settings = folder, read_settings(folder)
         self._embeddings = np.load(folder / EMBEDDINGS, mmap_mode="r")
         own = folder / ENCODER_EMBEDDINGS
@@ -61,6 +62,15 @@ class CpuModel:
     def encoder_width(self) -> int:
         """E."""
         return int(self._encoder_embeddings.shape[1])
+
+    @property
+    def encoded_limit(self) -> int:
+        """Tokens of passages that half of the free memory holds while a question is answered."""
+        sizes = self.settings
+        phi = 2 + 4  # bytes of an element, as stored and as float32
+        keys_values = 2 * (4 + 1) * len(sizes.cross_layers)  # as float32 and int8
+        token = phi * self.encoder_width + keys_values * sizes.kv_heads * sizes.head_dim
+        return free_memory("cpu") // 2 // token
 
     @property
     def encoder_dtype(self) -> str:

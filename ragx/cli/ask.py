@@ -1,0 +1,137 @@
+"""`ragx ask` and `ragx summarise`: answers from an index or from whole documents."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ragx.cli.options import Address, Engine, IndexFolder, Json, Offline, with_settings
+from ragx.config import ModelOptions, ReaderOptions, SamplingParams, SearchOptions
+from ragx.errors import ConfigError
+from ragx.util.terminal import notice, plain, waiting
+
+if TYPE_CHECKING:
+    from ragx.corpus import Skipped
+    from ragx.rag import RAG
+    from ragx.types import Passage
+
+Documents = Annotated[
+    list[Path] | None,
+    typer.Option("--document", metavar="FILE", help="Read this whole file, not an index; may be repeated."),
+]
+Examples = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="JSON lines with `question` and `answer`: demonstrations to imitate."),
+]
+NoIndex = Annotated[bool, typer.Option("--no-index", help="Answer without passages.")]
+
+
+@with_settings
+def ask(
+    question: Annotated[str, typer.Argument(help="The question.")],
+    search: SearchOptions,
+    reader_options: ReaderOptions,
+    sampling: SamplingParams,
+    models: ModelOptions,
+    document: Documents = None,
+    examples: Examples = None,
+    index: IndexFolder = None,
+    no_index: NoIndex = False,
+    engine: Engine = "local",
+    address: Address = None,
+    as_json: Json = False,
+    offline: Offline = False,
+) -> None:
+    """Answer a question from an index or whole documents, with citations."""
+    from ragx.cli.setup import opened_model, opened_rag
+    from ragx.reader.conversation import question_text
+    from ragx.reader.documents import read_files
+    from ragx.reader.examples import read_examples
+    from ragx.reader.registry import for_reader
+
+    question_text(question)  # mistakes are reported before the models load
+    without_index = bool(document) or no_index
+    if without_index and (index is not None or engine != "local" or search != SearchOptions()):
+        option = "document" if document else "no_index"
+        raise ConfigError(f"{option}: no index is searched, so leave out its name and the options of its search")
+    documents, left_out = read_files(document) if document else ([], [])
+    shown = read_examples(examples) if examples else []
+    models = for_reader(models, reader_options.reader).model_copy(update={"frugal": True})
+    opened = (
+        opened_model(models) if without_index else opened_rag(index, models, search, engine=engine, address=address)
+    )
+    with opened as rag:
+        fields = None if without_index else partial(rag.retriever.named_fields, where=search.where)
+        settings = {"documents": documents, "examples": shown, "k": search.k}
+        _answer(rag, question, reader_options, sampling, settings, as_json=as_json, fields=fields)
+    _report(left_out)
+
+
+@with_settings
+def summarise(
+    files: Annotated[list[Path], typer.Argument(help="Files of any format that `ragx index formats` lists.")],
+    reader_options: ReaderOptions,
+    sampling: SamplingParams,
+    models: ModelOptions,
+    as_json: Json = False,
+    offline: Offline = False,
+) -> None:
+    """Summarise whole documents."""
+    from ragx.cli.setup import opened_model
+    from ragx.reader.documents import read_files
+    from ragx.reader.registry import for_reader
+    from ragx.reader.task import SUMMARISE, SUMMARY
+
+    documents, left_out = read_files(files)
+    with opened_model(for_reader(models, reader_options.reader).model_copy(update={"frugal": True})) as rag:
+        settings = {"documents": documents, "task": SUMMARY}
+        _answer(rag, SUMMARISE, reader_options, sampling, settings, as_json=as_json)
+    _report(left_out)
+
+
+def _answer(
+    rag: RAG,
+    question: str,
+    reader_options: ReaderOptions,
+    sampling: SamplingParams,
+    settings: dict[str, Any],
+    *,
+    as_json: bool,
+    fields: Callable[[Passage], Mapping[str, object]] | None = None,
+) -> None:
+    """Ask, and print the answer as it is decoded, then its sources with their `fields`, and the notes."""
+    from ragx.cli import render
+
+    with waiting("reading …") as done_waiting:
+
+        def show(text: str) -> None:
+            done_waiting()
+            if not as_json:
+                sys.stdout.write(plain(text))
+                sys.stdout.flush()
+
+        answer = rag.ask(question, **reader_options.model_dump(), sampling=sampling, on_text=show, **settings)
+    if as_json:
+        print(render.answer_json(question, answer))
+    else:
+        print(f"\n\n{render.sources(answer, fields)}" if answer.hits else "")
+        if reader_options.attention_shares:
+            print(f"\n{render.attention_shares(answer)}")
+    for note in answer.notes:
+        notice(note)
+    notice(render.timings(answer))
+
+
+def _report(left_out: Sequence[Skipped]) -> None:
+    """Say what was left out of documents; the command then ends as an index build does."""
+    from ragx.reader.documents import left_out_note
+
+    for note in left_out_note(left_out):
+        notice(note)
+    if left_out:
+        raise typer.Exit(3)
