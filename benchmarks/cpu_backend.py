@@ -30,7 +30,8 @@ from ragx.engine.open import open_model
 from ragx.evaluation.bootstrap import percent
 from ragx.evaluation.metrics import contains
 from ragx.evaluation.questions import distractors, normalised_passages, read_questions
-from ragx.rag import DEFAULT_MODEL, open_index, open_reader
+from ragx.rag import DEFAULT_MODEL, open_index
+from ragx.reader.loading import open_reader
 from ragx.reader.prompt import build_prompt, passage_text
 from ragx.types import Passage
 

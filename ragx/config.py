@@ -103,6 +103,14 @@ class IndexSettings(Settings):
 
 RERANK = "auto"
 """The default reranker."""
+LATE, ATTENTION = "late", "attention"
+"""The rerankers that a reader computes."""
+
+
+def reader_reranker(name: str) -> tuple[str, str | None] | None:
+    """`LATE` or `ATTENTION`, and the reader that `late:READER` names, if any; None for all other rerankers."""
+    kind, colon, reader = name.partition(":")
+    return (kind, reader if colon else None) if kind in (LATE, ATTENTION) else None
 
 
 class SearchOptions(Settings):
@@ -113,8 +121,8 @@ class SearchOptions(Settings):
     method: SearchMethod = "hybrid"
     """dense, bm25, or hybrid: both, fused by reciprocal rank."""
     rerank: str = Field(default=RERANK, min_length=1)
-    """What reorders the first hits: none, a cross-encoder (name, folder or Hub id), a rerank API's URL, or auto: the
-    cross-encoder that goes with the index's embedder, if there is one."""
+    """What reorders the first hits: none, a cross-encoder (name, folder or Hub id), late or attention, which the reader
+    computes, a rerank API's URL, or auto: the cross-encoder that goes with the index's embedder, if there is one."""
     where: str | None = None
     """Only passages whose fields pass, such as 'year>=2020 and folder=="contracts"' (docs/filters.md)."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ragx.config import RERANK, EncodingOptions, ModelOptions, ReaderOptions, SamplingParams, SearchOptions
+from ragx.config import RERANK, ModelOptions, ReaderOptions, SamplingParams, SearchOptions
 from ragx.corpus import Document
 from ragx.errors import ConfigError
 from ragx.index import Index
@@ -21,12 +21,12 @@ from ragx.reader.base import choose_reader
 from ragx.reader.conversation import question_text, search_queries
 from ragx.reader.documents import document_hits
 from ragx.reader.examples import Example
-from ragx.reader.plug_in import plug_in_notes
+from ragx.reader.loading import open_readers
 from ragx.reader.reading import read
-from ragx.reader.registry import readers_beside
+from ragx.reader.reranking import open_reranker
 from ragx.reader.task import ANSWER, DOCUMENT, PLAIN, Task
 from ragx.retrieval import CurrentIndex, Retriever, SearchResults, open_embedder
-from ragx.retrieval.rerankers import Reranker, open_reranker, search_reranked
+from ragx.retrieval.rerankers import Reranker, search_reranked
 from ragx.types import (
     Answer,
     AttentionStrategy,
@@ -39,14 +39,12 @@ from ragx.types import (
     SearchMethod,
 )
 from ragx.util.device import parse_dtype, report_oom, trim_memory, usable_device
-from ragx.util.folders import cache_home
 from ragx.util.settings import checked
 
 if TYPE_CHECKING:
     import torch
 
     from ragx.reader.base import Reader
-    from ragx.reader.cepe import CepeReader
 
 DEFAULT_MODEL = ModelOptions().model
 """The default decoder or CEPE reader."""
@@ -105,8 +103,9 @@ class RAG:
         Args:
             index: the name or folder of an index (`index_folder`); None: the default index.
             method: how `ask` searches; `bm25` loads no embedder.
-            rerank: what reorders the first hits: the name, folder or Hub id of a cross-encoder, the URL of a rerank
-                API, `none`, or `auto`: the cross-encoder that goes with the index's embedder, if there is one.
+            rerank: what reorders the first hits: the name, folder or Hub id of a cross-encoder, `late` or `attention`,
+                which the reader computes, the URL of a rerank API, `none`, or `auto`: the cross-encoder that goes with
+                the index's embedder, if there is one.
             where: the only passages to search, as an expression of their fields (`docs/filters.md`); None: all.
             model: decoder or CEPE reader: a registered name, a folder or a Hub id; behind an API, `openai:NAME` or
                 `ollama:NAME`, which reads as `full`.
@@ -136,8 +135,10 @@ class RAG:
         checked(SearchOptions, {"method": method, "rerank": rerank, "where": where})
         opened = open_index(index, method=method, device=device, dtype=options.dtype)
         opened.retriever.select(where)  # report a mistake before the models load
-        reranker = open_reranker(rerank, device, opened.retriever.index.manifest.embedder.name)
-        readers, notes = open_readers(options)
+        loaded = cache(lambda: open_readers(options))
+        embedder = opened.retriever.index.manifest.embedder.name
+        reranker = open_reranker(rerank, device, embedder, lambda: loaded()[0].get("cepe"))
+        readers, notes = loaded()
         return cls(opened, readers, method=method, reranker=reranker, where=where, frugal=frugal, notes=notes)
 
     @classmethod
@@ -222,7 +223,7 @@ class RAG:
             hits = self.retrieve(question, history=history, k=k, method=method, rerank=rerank, where=where)
             task = task or ANSWER
         took = time.perf_counter() - start
-        if self.frugal:
+        if self.frugal and self._index is not None:
             for model in (self.retriever.embedder, self.reranker):
                 if isinstance(model, Freeable):
                     model.free()
@@ -256,7 +257,9 @@ class RAG:
         options = checked(SearchOptions, {"k": k, "method": method or self.method, "where": where, **given})
         retriever = self.retriever
         embedder = retriever.index.manifest.embedder.name
-        reranker = open_reranker(options.rerank, embedder=embedder) if given else self.reranker
+        reranker = self.reranker
+        if given:
+            reranker = open_reranker(options.rerank, embedder=embedder, reader=lambda: self.readers.get("cepe"))
         selected = retriever.select(self.where, options.where)
         queries = search_queries(question_text(question), history)
         hits = search_reranked(
@@ -344,45 +347,3 @@ def open_index(
     current = CurrentIndex(index_folder(index), open_generation)
     _ = current.retriever  # report a bad index now
     return current
-
-
-def open_readers(options: ModelOptions) -> tuple[dict[ReaderName, Reader], list[str]]:
-    """The readers around one model, and notes for the user, one line each.
-
-    Raises:
-        ModelError, ConfigError: as `RAG.from_index`.
-    """
-    from ragx.reader.chat import open_chat_reader
-
-    if options.is_remote:
-        return {"full": open_chat_reader(options)}, []
-    cepe = open_reader(options)
-    others = readers_beside(cepe)
-    if cepe.model.is_trained:
-        return {"cepe": cepe, **others}, plug_in_notes(cepe)
-    return {**others, "cepe": cepe}, [f"{options.model} has no trained CEPE reader: it reads as full by default"]
-
-
-def open_reader(options: EncodingOptions) -> CepeReader:
-    """The CEPE reader of a model, with its passage encodings kept on disk.
-
-    An untrained reader stores none, because it never attends to them.
-
-    Raises:
-        ModelError, ConfigError: as `RAG.from_index`.
-    """
-    from ragx.cepe.store import PassageStore
-    from ragx.engine.open import open_model
-    from ragx.reader.cepe import CepeReader
-
-    model, tokenizer = open_model(options)
-    store = None
-    if model.is_trained:
-        store = PassageStore(
-            cache_home() / "encodings",
-            model.encoder_fingerprint(),
-            model.encoder_width,
-            format=options.encodings,
-            max_bytes=int(options.cache_size * 1e9),
-        )
-    return CepeReader(model, tokenizer, store)

@@ -15,7 +15,7 @@ from ragx.cli.options import IndexFolder, Offline, Rerank, Where, with_settings
 from ragx.cli.setup import open_search
 from ragx.config import RERANK, ModelOptions, SearchOptions
 from ragx.errors import ConfigError, RagxError
-from ragx.types import Citation, Hit, SearchMethod
+from ragx.types import Citation, Hit, ReaderName, SearchMethod
 from ragx.util.settings import checked
 from ragx.util.terminal import notice
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
     from ragx.rag import RAG
+    from ragx.reader.base import Reader
     from ragx.retrieval import CurrentIndex
     from ragx.retrieval.rerankers import Reranker
 
@@ -70,20 +71,28 @@ def mcp(
             return open_search(index, models.device, models.dtype, method=method, engine="local")
 
         @once(loading)
-        def reranker() -> Reranker | None:
-            from ragx.retrieval.rerankers import open_reranker
+        def readers() -> tuple[dict[ReaderName, Reader], list[str]]:
+            from ragx.reader.loading import open_readers
 
-            return open_reranker(rerank, models.device, current().retriever.index.manifest.embedder.name)
+            loaded, notes = open_readers(models)
+            for note in notes:
+                notice(note)
+            return loaded, notes
+
+        @once(loading)
+        def reranker() -> Reranker | None:
+            from ragx.reader.reranking import open_reranker
+
+            embedder = current().retriever.index.manifest.embedder.name
+            return open_reranker(rerank, models.device, embedder, lambda: readers()[0].get("cepe"))
 
         @once(loading)
         def answering() -> RAG:
-            from ragx.rag import RAG, open_readers
+            from ragx.rag import RAG
 
-            readers, notes = open_readers(models)
-            for note in notes:
-                notice(note)
+            loaded, notes = readers()
             return stack.enter_context(
-                RAG(current(), readers, method=method, reranker=reranker(), where=where, notes=notes)
+                RAG(current(), loaded, method=method, reranker=reranker(), where=where, notes=notes)
             )
 
         def searching() -> RAG:

@@ -6,6 +6,7 @@ Heavy imports happen inside the commands.
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ import typer
 
 from ragx.cli.options import Device, Dtype, Json, Rerank, with_settings
 from ragx.cli.paper import app as paper_app
-from ragx.config import RERANK, EncodingOptions, LoadOptions
+from ragx.config import LATE, RERANK, EncodingOptions, LoadOptions, reader_reranker
 from ragx.errors import ConfigError
 from ragx.types import ReaderName, SearchMethod
 from ragx.util.terminal import notice, waiting
@@ -168,7 +169,7 @@ def compare_rerankers(
     from ragx.evaluation.questions import read_questions
     from ragx.evaluation.reranking import evaluate, spread
     from ragx.evaluation.results import Results
-    from ragx.retrieval.rerankers import open_reranker
+    from ragx.reader.reranking import open_reranker
 
     rows = spread(read_questions(questions), limit)
     retriever, run = _open_index(index, method, device, dtype)
@@ -231,10 +232,11 @@ def _numbers(option: str, text: str) -> list[int]:
         raise ConfigError(f"--{option} must be whole numbers such as 10,20, got {text!r}") from None
 
 
+@cache
 def _open_reader(load: LoadOptions, *, scores: bool = False) -> CepeReader:
     """The reader; with `scores`, on a backend that scores text."""
     from ragx.models import resolve
-    from ragx.rag import open_reader
+    from ragx.reader.loading import open_reader
 
     if scores and load.backend == "auto":
         load = load.model_copy(update={"backend": "torch"})
@@ -267,12 +269,13 @@ def _open_retriever(
     index: Path, method: SearchMethod, rerank: str, load: LoadOptions
 ) -> tuple[Retriever, Reranker | None, dict[str, str]]:
     """The retriever, the reranker, and what tells their results from those of another index, method or reranker."""
-    from ragx.retrieval.rerankers import open_reranker
+    from ragx.reader.reranking import open_reranker
 
     retriever, identity = _open_index(index, method, load.device, load.dtype)
-    reranker = open_reranker(rerank, load.device, retriever.index.manifest.embedder.name)
+    embedder = retriever.index.manifest.embedder.name
+    reranker = open_reranker(rerank, load.device, embedder, lambda: None if load.is_remote else _open_reader(load))
     if reranker is not None:  # results of earlier runs name none
-        identity["rerank"] = _weights(reranker.name)
+        identity["rerank"] = _weights(reranker.name, load)
     return retriever, reranker, identity
 
 
@@ -284,10 +287,16 @@ def _open_index(index: Path, method: SearchMethod, device: str | None, dtype: st
     return retriever, {"index": total, "method": method}
 
 
-def _weights(rerank: str) -> str:
-    """What tells a reranker from another one."""
+def _weights(rerank: str, load: LoadOptions | None = None) -> str:
+    """What tells a reranker from another one; `load`: the reader in use."""
     from ragx import models
+    from ragx.retrieval.rerankers.late import FILE
+    from ragx.util.files import sha256
 
+    if (found := reader_reranker(rerank)) is not None:
+        reader = models.resolve(found[1] or (LoadOptions() if load is None or load.is_remote else load).model)
+        projection = [sha256(reader / FILE)] if found[0] == LATE else []
+        return " ".join([found[0], models.fingerprint(reader), *projection])
     return rerank if "://" in rerank else models.fingerprint(models.resolve(rerank, "reranker"))
 
 

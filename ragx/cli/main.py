@@ -101,7 +101,8 @@ def search(
     from ragx.cli import render
     from ragx.cli.setup import connected, open_search
     from ragx.reader.conversation import question_text
-    from ragx.retrieval.rerankers import open_reranker, search_reranked
+    from ragx.reader.reranking import open_reranker
+    from ragx.retrieval.rerankers import search_reranked
 
     text = question_text(question)
     with connected(engine, address):

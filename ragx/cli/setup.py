@@ -66,9 +66,10 @@ def opened_rags(
 ) -> Iterator[list[RAG]]:
     """As `opened_rag` for several indexes, which share their models."""
     from ragx.models import resolve
-    from ragx.rag import RAG, open_readers
+    from ragx.rag import RAG
+    from ragx.reader.loading import open_readers
+    from ragx.reader.reranking import open_reranker
     from ragx.retrieval import open_embedder
-    from ragx.retrieval.rerankers import open_reranker
 
     if not models.is_remote:
         resolve(models.model)  # a download shows its own progress
@@ -79,18 +80,19 @@ def opened_rags(
                 open_search(index, models.device, models.dtype, method=search.method, engine=engine, embedder=embedder)
                 for index in indexes
             ]
+            readers = cache(lambda: open_readers(models))
             rerankers = []
             for each in opened:
                 each.retriever.select(search.where)  # report a mistake before the models load
                 name = each.retriever.index.manifest.embedder.name
-                rerankers.append(open_reranker(search.rerank, models.device, name))
-            readers, notes = open_readers(models)
+                rerankers.append(open_reranker(search.rerank, models.device, name, lambda: readers()[0].get("cepe")))
+            loaded, notes = readers()
         for note in notes:
             notice(note)
         rags = [
             RAG(
                 each,
-                readers,
+                loaded,
                 method=search.method,
                 where=search.where,
                 reranker=reranker,

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from ragx.corpus.document import normalise
 from ragx.evaluation.bootstrap import mean, percent
 from ragx.evaluation.metrics import contains
 from ragx.evaluation.tables import Cell, Table
+from ragx.retrieval.rerankers.base import scores_in_order
 
 if TYPE_CHECKING:
     from ragx.corpus.questions import Question
@@ -78,9 +78,9 @@ def _found(question: Question, passages: Callable[[], Sequence[Passage]]) -> Val
 def _reranked(reranker: Reranker, question: Question, passages: Callable[[], Sequence[Passage]]) -> Values:
     first, rest = passages()[: reranker.depth], passages()[reranker.depth :]
     began = time.perf_counter()
-    scores = reranker.scores(normalise(question.text), first)
+    scores = scores_in_order(reranker, question.text, first)
     seconds = time.perf_counter() - began
-    order = np.argsort(-np.asarray(scores), kind="stable")
+    order = np.argsort(-scores, kind="stable")
     return {"rank": _rank([*(first[place] for place in order), *rest], question), "seconds": seconds}
 
 

@@ -10,7 +10,7 @@ from ragx.config import EncodingOptions
 from ragx.errors import ModelError
 from ragx.index import Index
 from ragx.models.local import bundled
-from ragx.rag import open_reader
+from ragx.reader.loading import open_reader
 from ragx.util.progress import progress
 
 if TYPE_CHECKING:

@@ -21,12 +21,14 @@ from ragx.errors import ConfigError
 from ragx.index.names import default_index
 from ragx.langchain.documents import to_passage
 from ragx.langchain.retriever import Folder, RagxRetriever
-from ragx.rag import DEFAULT_MODEL, open_readers
+from ragx.rag import DEFAULT_MODEL
 from ragx.reader.base import Reader, choose_reader
+from ragx.reader.loading import open_readers
 from ragx.reader.reading import read
 from ragx.reader.registry import for_reader
+from ragx.reader.reranking import open_reranker
 from ragx.retrieval import FUSION_DEPTH, SearchResults, fuse_results
-from ragx.retrieval.rerankers import Reranker, open_reranker, rerank
+from ragx.retrieval.rerankers import Reranker, rerank
 from ragx.types import Answer, BackendName, Hit, Message, ReaderName
 from ragx.util.device import report_oom
 from ragx.util.settings import checked
@@ -67,7 +69,8 @@ class Answering(BaseModel):
     k: int = 60
     """Passages to retrieve from the index (K)."""
     rerank: str | None = None
-    """What reorders the first passages: `none`, a cross-encoder (name, folder or Hub id) or the URL of a rerank API.
+    """What reorders the first passages: `none`, a cross-encoder (name, folder or Hub id), `late` or `attention`, which
+    the reader computes, or the URL of a rerank API.
     None: the default for passages of the index; those of a `retriever` keep their order."""
     prompt_passages: int = 5
     """How many passages, best first, also stand in the decoder's prompt."""
@@ -209,9 +212,14 @@ class Answering(BaseModel):
 
     def _reranker(self, options: dict[str, Any]) -> Reranker | None:
         search = checked(SearchOptions, {"rerank": self._rerank(options)})
+
+        def cepe() -> Reader | None:
+            model, reader = options.get("model", self.model), options.get("reader", self.reader)
+            return open_cached_readers(self._model_options(model, reader))[0].get("cepe")
+
         if self.retriever is not None:
-            return open_reranker(search.rerank, self.device)
-        return self._retriever_over_index().open_reranker(search.rerank)
+            return open_reranker(search.rerank, self.device, reader=cepe)
+        return self._retriever_over_index().open_reranker(search.rerank, cepe)
 
     def _retrieval(
         self, queries: Sequence[str], options: dict[str, Any], reranker: Reranker | None

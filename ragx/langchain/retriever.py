@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -16,9 +17,11 @@ from ragx.index import Index
 from ragx.index.names import default_index
 from ragx.langchain.documents import to_document
 from ragx.langchain.embeddings import RagxEmbeddings
+from ragx.reader.base import Reader
 from ragx.reader.conversation import question_text
+from ragx.reader.reranking import open_reranker
 from ragx.retrieval import CurrentIndex, Retriever
-from ragx.retrieval.rerankers import Reranker, open_reranker, search_reranked
+from ragx.retrieval.rerankers import Reranker, search_reranked
 from ragx.types import Embedder, SearchMethod
 from ragx.util.terminal import notice
 
@@ -40,7 +43,8 @@ class RagxRetriever(BaseRetriever):
     method: SearchMethod = "hybrid"
     """`dense`, `bm25`, or both fused by reciprocal rank."""
     rerank: Annotated[str, Field(min_length=1)] = RERANK
-    """What reorders the first hits: `none`, a cross-encoder (name, folder or Hub id) or the URL of a rerank API."""
+    """What reorders the first hits: `none`, a cross-encoder (name, folder or Hub id), `late`, `attention` or the
+    URL of a rerank API."""
     where: str | None = None
     """Only documents whose fields pass, such as `year>=2020` (docs/filters.md); a call may override it."""
     device: str | None = None
@@ -84,9 +88,9 @@ class RagxRetriever(BaseRetriever):
             None, self._get_relevant_documents, query, run_manager=run_manager.get_sync(), k=k, where=where
         )
 
-    def open_reranker(self, name: str) -> Reranker | None:
-        """The reranker of this name for hits of the index."""
-        return open_reranker(name, self.device, self._retriever().index.manifest.embedder.name)
+    def open_reranker(self, name: str, reader: Callable[[], Reader | None] | None = None) -> Reranker | None:
+        """The reranker of this name for hits of the index; `reader`: as of `ragx.reader.reranking.open_reranker`."""
+        return open_reranker(name, self.device, self._retriever().index.manifest.embedder.name, reader)
 
     def _retriever(self) -> Retriever:
         """Over the index's current generation."""

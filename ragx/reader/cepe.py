@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,12 @@ from ragx.reader.task import ANSWER, Task
 from ragx.types import Message, Passage
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ragx.cepe.store import EncodeBatches, FillResult, PassageStore
     from ragx.engine.backend import ReaderModel
     from ragx.engine.batching import BatchDecoder
+    from ragx.retrieval.rerankers.late import Projection
     from ragx.util.tokenization import Tokenizer
 
 TOKENIZED_AT_A_TIME = 256
@@ -40,10 +44,11 @@ class CepeReader(DecoderReader):
         tokenizer: Tokenizer,
         store: PassageStore | None = None,
         batch: BatchDecoder | None = None,
+        name: str = "",
     ) -> None:
-        """`store` keeps encodings on disk; without one, every question encodes its passages."""
+        """`store` keeps encodings on disk; without one, every question encodes its passages. `name`: of the model."""
         super().__init__(model, tokenizer, batch)
-        self.store = store
+        self.store, self._name = store, name
         self._encoding = threading.Lock()  # concurrent questions find on disk what the first one encoded
 
     def prepare(
@@ -116,6 +121,35 @@ class CepeReader(DecoderReader):
         return store.fill(
             ids(), encode or each_batch(lambda batch: self.model.encode_rows(batch, store.format)), on_progress
         )
+
+    @cached_property
+    def projection(self) -> Projection:
+        """What late interaction over this reader's encodings needs.
+
+        Raises:
+            ModelError: the model has no projection, or one of another encoder.
+        """
+        from ragx import models
+        from ragx.retrieval.rerankers.late import load_projection
+
+        return load_projection(models.resolve(self._name), self._name, self)
+
+    def encode_text(self, text: str) -> np.ndarray:
+        """Φ of a text that is not kept on disk, such as a question: (L, E) float32."""
+        (ids,) = self.tokenizer.plain_ids([text])
+        with self._encoding:
+            return self.model.encode_rows([ids[: self.window]], "bfloat16").to_float32()
+
+    def encode_all(self, passages: Sequence[Passage]) -> tuple[np.ndarray, list[int]]:
+        """Φ of passages, read from disk or computed and kept: (M, E) float32, and the number of each one's tokens."""
+        ids = [passage[: self.window] for passage in self.encoder_ids(passages)]
+        with self._encoding:
+            rows = (
+                self.model.encode_rows(ids, "bfloat16")
+                if (store := self.store) is None
+                else store.encode(ids, lambda missing: self.model.encode_rows(missing, store.format))
+            )
+        return rows.to_float32(), [len(passage) for passage in ids]
 
     @property
     def window(self) -> int:

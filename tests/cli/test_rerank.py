@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.command import QUESTION, RunCommand
+from tests.helpers.tiny import save_projection_of, save_tiny_reader
 from tests.helpers.tiny_cross_encoders import logits, save_cross_encoder
 
 
@@ -55,6 +56,30 @@ def test_a_service_that_cannot_be_reached_is_one_line_and_the_answer_stands(
     assert len(values["hits"]) == 4
     assert [note for note in values["notes"] if "127.0.0.1 failed" in note]
     assert run.err.count("127.0.0.1 failed") == 1
+
+
+def test_a_reader_orders_hits_by_encodings_and_by_attention(
+    ragx: RunCommand, index: Path, tiny_decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAGX_HOME", str(tmp_path / "home"))
+    reader = save_tiny_reader(tmp_path / "reader", tiny_decoder)
+    refused = ragx("search", QUESTION, "--index", index, "--method", "bm25", "--rerank", f"late:{reader}")
+    assert refused.code == 2
+    assert "reader has no late.safetensors" in refused.err
+    save_projection_of(reader)
+    for kind in ("late", "attention"):
+        found = ragx("search", QUESTION, "--index", index, "--method", "bm25", "--rerank", f"{kind}:{reader}", "--json")
+        assert found.code == 0, found.err
+        asked = ragx(
+            *("ask", QUESTION, "--index", index, "--method", "bm25", "--model", reader, "--rerank", kind),
+            *("--max-new-tokens", 3, "--json"),
+        )
+        assert asked.code == 0, asked.err
+        hits = json.loads(asked.out)["hits"]
+        assert [hit["reranker"] for hit in hits] == [kind] * len(hits)
+        assert [hit["id"] for hit in hits] == [hit["id"] for hit in json.loads(found.out)["hits"]]
+        scores = [hit["rerank_score"] for hit in hits]
+        assert scores == sorted(scores, reverse=True)
 
 
 @pytest.mark.parametrize(("name", "reason"), [("owl", "unknown model 'owl'"), ("", "rerank: ")])

@@ -23,8 +23,8 @@ from ragx.index import Index
 from ragx.indexing.build import build
 from ragx.indexing.encode import cluster_encoding, encode_index
 from ragx.models.local import bundled
-from ragx.rag import open_reader
 from ragx.reader.cepe import CepeReader
+from ragx.reader.loading import open_reader
 from ragx.util.folders import cache_home
 from tests.helpers.command import RunCommand
 from tests.helpers.slow_embedders import slow_reader

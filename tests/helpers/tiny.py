@@ -7,12 +7,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ragx.cepe.added_weights import save_reader
 from ragx.cepe.fresh import fresh
 from ragx.cepe.placement import Placement
+from ragx.config import EncodingOptions
+from ragx.reader.loading import open_reader
+from ragx.retrieval.rerankers.late import Projection, save_projection
 from ragx.util.tokenization import load_tokenizer
 
 VOCABULARY = 200
@@ -64,6 +68,13 @@ def save_tiny_reader(folder: Path, decoder: Path) -> Path:
     reader = fresh(decoder, Placement(torch.float32, "cpu"), output_gain=0.5)
     save_reader(reader, folder, decoder=str(decoder))
     return folder
+
+
+def save_projection_of(folder: Path) -> None:
+    """Beside the weights of a reader, a projection for late interaction that compares its encodings as they are."""
+    reader = open_reader(EncodingOptions(model=str(folder), device="cpu", backend="torch", cache_size=0))
+    zeros, eye = np.zeros(reader.model.encoder_width), np.eye(reader.model.encoder_width)
+    save_projection(folder, Projection(zeros, eye, zeros, scale=1.0, order=0.0), reader)
 
 
 def save_reciting_decoder(source: Path, folder: Path, sentence: str, *, ends: bool) -> None:

@@ -82,6 +82,7 @@ class LengthReranker:
     """Scores a passage by the length of its text: longest first."""
 
     name = "longest"
+    order = 0.0
 
     def __init__(self, depth: int = 20) -> None:
         self.depth = depth

@@ -196,7 +196,7 @@ def test_the_index_is_read_in_its_current_generation(tiny: dict[str, Any], tmp_p
 
 def test_usage_counts_the_prompt_and_what_was_decoded(tiny: dict[str, Any], facts: list[Document]) -> None:
     from ragx.langchain.documents import to_passage
-    from ragx.rag import open_reader
+    from ragx.reader.loading import open_reader
 
     model = ChatRagx(**tiny, reader="cepe")
     answer = model.invoke("Why?", documents=facts)

@@ -17,6 +17,7 @@ from ragx.langchain import ChatRagx, RagxRetriever
 from ragx.rag import open_index
 from ragx.retrieval.rerankers import open_reranker
 from tests.helpers.chains import EITHER
+from tests.helpers.tiny import save_projection_of, save_tiny_reader
 from tests.helpers.tiny_cross_encoders import save_cross_encoder
 
 QUESTION = "How much sunlight does fresh snow reflect?"
@@ -52,6 +53,18 @@ def test_the_answer_comes_from_the_passages_that_rag_reranks(
     assert text(kind(**over_retriever, rerank=reranker).invoke(QUESTION)) != text(
         kind(**over_retriever).invoke(QUESTION)
     )
+
+
+def test_late_interaction_uses_the_reader_that_answers(
+    tiny: dict[str, Any], built_index: Path, tiny_decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAGX_HOME", str(tmp_path / "home"))
+    reader = save_tiny_reader(tmp_path / "reader", tiny_decoder)
+    save_projection_of(reader)
+    with RAG.from_index(built_index, model=str(reader), dtype="float32", rerank="late") as rag:
+        expected = rag.ask(QUESTION, k=2, prompt_passages=2, sampling=SamplingParams(max_new_tokens=16))
+    assert [hit.reranker for hit in expected.hits] == ["late"] * 2
+    assert ChatRagx(**{**tiny, "model": str(reader)}, rerank="late").invoke(QUESTION).text == expected.text
 
 
 def test_documents_are_those_that_rag_retrieves(built_index: Path, reranker: str) -> None:

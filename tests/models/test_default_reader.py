@@ -13,8 +13,8 @@ from ragx import models
 from ragx.config import EncodingOptions, SamplingParams
 from ragx.evaluation.metrics import contains
 from ragx.evaluation.scoring import score
-from ragx.rag import open_reader
 from ragx.reader.cepe import CepeReader
+from ragx.reader.loading import open_reader
 from ragx.types import Passage
 
 NAME = "ceped-smollm2-135m"

@@ -15,9 +15,9 @@ from ragx.engine.cpu.compile import compile_reader
 from ragx.engine.cpu.model import CpuModel
 from ragx.engine.mixture import Mixture
 from ragx.errors import ConfigError
-from ragx.rag import open_readers
 from ragx.reader.base import Reader, choose_reader
 from ragx.reader.full import FullReader
+from ragx.reader.loading import open_readers
 from ragx.reader.registry import for_reader
 from ragx.reader.replug import ReplugReader
 from ragx.reader.streaming import StreamingReader

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ragx.config import ModelOptions, SamplingParams
-from ragx.rag import open_reader, open_readers
 from ragx.reader.cepe import CepeReader
+from ragx.reader.loading import open_reader, open_readers
 from ragx.reader.plug_in import QUESTIONS, TEXTS, perplexity_ratio, plug_in_notes
 from ragx.types import Passage
 from tests.helpers.tiny import save_tiny_reader

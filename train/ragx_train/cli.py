@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -25,12 +25,18 @@ RECIPES = {
     "retdoc": ("RetdocSettings", "Train a reader to use retrieved passages as context."),
     "qa": ("QaSettings", "Train a reader to answer questions from passages."),
     "reranker": ("RerankerSettings", "Train a model that orders the passages found for a question."),
+    "late": ("LateSettings", ""),
 }
 """The settings class and the help of each recipe, a module of `ragx_train.recipes`."""
+KINDS = {"cross-encoder": "reranker", "late": "late"}
+"""The recipe of each kind of reranker."""
 
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings such as --loop.steps=100.")]
 Config = Annotated[Path, typer.Option(help="YAML file of settings, such as those in train/configs.")]
 OutFile = Annotated[Path, typer.Option(help="File to write (JSON lines).")]
+OutFolder = Annotated[Path, typer.Option("--out", help="Folder for checkpoints, log and model.")]
+RecipeConfig = Annotated[Path | None, typer.Option("--config", help="YAML file of settings; --resume finds its own.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in --out.")]
 TimeLimit = Annotated[
     float | None, typer.Option(parser=parse_duration, metavar="DURATION", help="Save and stop before this: 45m, 1h30m.")
 ]
@@ -40,9 +46,11 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands to ragx's."""
     commands = typer.Typer(no_args_is_help=True, help="Train readers and rerankers, and prepare training data.")
     settings = {"ignore_unknown_options": True}
+    own: dict[str, Callable[..., None]] = {"reader": reader, "reranker": reranker}
     for recipe, (_, description) in RECIPES.items():
-        command = reader if recipe == "reader" else _training(recipe)
-        commands.command(recipe, help=description, context_settings=settings)(command)
+        command = own.get(recipe) or _training(recipe)
+        if description:
+            commands.command(recipe, help=description, context_settings=settings)(command)
     commands.command(context_settings=settings)(split)
     commands.command(context_settings=settings)(answers)
     app.add_typer(commands, name="train")
@@ -50,22 +58,47 @@ def add_to(app: typer.Typer) -> None:
 
 def _training(recipe: str) -> Callable[..., None]:
     def train(
-        out: Annotated[Path, typer.Option(help="Folder for checkpoints, log and model.")],
+        out: OutFolder,
         overrides: Overrides = None,
-        config: Annotated[Path | None, typer.Option(help="YAML file of settings; --resume finds its own.")] = None,
-        resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in --out.")] = False,
+        config: RecipeConfig = None,
+        resume: Resume = False,
         time_limit: TimeLimit = None,
     ) -> None:
-        deadline = _deadline(time_limit)
-        config = _configuration(out, config, resume)
-        if config is None and not overrides:
-            raise ConfigError("--config is missing: a YAML file of settings, such as those in train/configs")
-        settings = load_recipe(recipe, config, overrides)
-        from ragx_train.engine.loop import Run
-
-        import_module(f"ragx_train.recipes.{recipe}").run(settings, Run(out, resume, deadline))
+        _train(recipe, out, overrides, config, resume, time_limit)
 
     return train
+
+
+def reranker(
+    out: OutFolder,
+    overrides: Overrides = None,
+    kind: Annotated[
+        Literal["cross-encoder", "late"],
+        typer.Option(help="cross-encoder: reads question and passage together; late: compares a reader's encodings."),
+    ] = "cross-encoder",
+    config: RecipeConfig = None,
+    resume: Resume = False,
+    time_limit: TimeLimit = None,
+) -> None:
+    _train(KINDS[kind], out, overrides, config, resume, time_limit)
+
+
+def _train(
+    recipe: str,
+    out: Path,
+    overrides: list[str] | None,
+    config: Path | None,
+    resume: bool,
+    time_limit: float | None,
+) -> None:
+    deadline = _deadline(time_limit)
+    config = _configuration(out, config, resume)
+    if config is None and not overrides:
+        raise ConfigError("--config is missing: a YAML file of settings, such as those in train/configs")
+    settings = load_recipe(recipe, config, overrides)
+    from ragx_train.engine.loop import Run
+
+    import_module(f"ragx_train.recipes.{recipe}").run(settings, Run(out, resume, deadline))
 
 
 def reader(

@@ -7,7 +7,10 @@ compiled.py       BERT-like cross-encoders compiled for the CPU, computed by ONN
 compiling.py      how they are compiled
 cross_encoder.py  any sentence-transformers cross-encoder, computed by torch
 stored.py         ragx's own cross-encoders on disk: int8, around the embeddings of an embedder
+late.py           late interaction over the encodings that a reader keeps
 api.py            rerank APIs in the form of Jina's and Cohere's
+
+ragx/reader/reranking.py opens those that a reader computes, too.
 """
 
 from ragx.retrieval.rerankers.base import Reranker, rerank, search_reranked

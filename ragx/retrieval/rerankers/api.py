@@ -26,6 +26,7 @@ class ApiReranker:
 
     depth = DEPTH
     calibration: Calibration | None = None
+    order = 0.0
 
     def __init__(self, url: str) -> None:
         """The key, if any, is that of `RAGX_RERANK_API_KEY`, and only sent encrypted or to this machine.

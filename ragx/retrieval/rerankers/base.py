@@ -15,7 +15,7 @@ from ragx.types import Hit, Passage
 from ragx.util.text import first_line
 
 DEPTH = 20
-"""First hits that models which read each pair of question and passage rescore."""
+"""First hits that the rerankers of ragx rescore."""
 
 
 class Reranker(Protocol):
@@ -27,6 +27,8 @@ class Reranker(Protocol):
     """How many of the first hits it rescores."""
     calibration: Calibration | None
     """What its scores say about whether a passage holds the answer, if that is known."""
+    order: float
+    """Weight of the search's order: this times ln n is subtracted from the score of hit n; 0 for none."""
 
     def scores(self, question: str, passages: Sequence[Passage]) -> np.ndarray:
         """A score for each passage, (n,) float32; higher is better, and only scores of one call are comparable.
@@ -54,6 +56,13 @@ def search_reranked(
     return hits
 
 
+def scores_in_order(reranker: Reranker, question: str, passages: Sequence[Passage]) -> np.ndarray:
+    """The scores of passages that a search found, best first: (n,) float32."""
+    scores = np.asarray(reranker.scores(normalise(question), passages), np.float32)
+    places = np.arange(1, len(passages) + 1, dtype=np.float32)
+    return scores - np.float32(reranker.order) * np.log(places) if reranker.order else scores
+
+
 def rerank(hits: SearchResults[Hit], reranker: Reranker, question: str) -> None:
     """Reorder the first `reranker.depth` hits in place, by score and stably; the others stay.
 
@@ -64,7 +73,7 @@ def rerank(hits: SearchResults[Hit], reranker: Reranker, question: str) -> None:
     if not first:
         return
     try:
-        scores = np.asarray(reranker.scores(normalise(question), [hit.passage for hit in first]), np.float32)
+        scores = scores_in_order(reranker, question, [hit.passage for hit in first])
         if scores.shape != (len(first),) or not np.isfinite(scores).all():
             raise ValueError(f"it gave no score for some of {len(first)} passages")
     except Exception as error:  # a model, library or server can raise anything, and the hits are good without it

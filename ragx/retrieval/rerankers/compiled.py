@@ -43,6 +43,7 @@ class CompiledCrossEncoder:
     """A compiled cross-encoder; its scores are logits. Thread-safe; each batch is computed by one thread."""
 
     depth = DEPTH
+    order = 0.0
 
     def __init__(self, folder: Path, name: str, calibration: Calibration | None = None) -> None:
         """Open what `compile_cross_encoder` wrote into `folder`.

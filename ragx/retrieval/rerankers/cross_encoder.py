@@ -28,6 +28,7 @@ class CrossEncoderReranker:
     """A cross-encoder; its scores are logits, because probabilities near 1 become equal. Thread-safe."""
 
     depth = DEPTH
+    order = 0.0
 
     def __init__(self, model: CrossEncoder, name: str, calibration: Calibration | None = None) -> None:
         """`model` from `load_cross_encoder`; its tokenizer is changed in place.

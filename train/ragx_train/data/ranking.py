@@ -18,7 +18,7 @@ from ragx.errors import CorpusError
 from ragx.index.build import build_index
 from ragx.index.index import Index
 from ragx.retrieval.loading import open_embedder
-from ragx.types import embedded_text
+from ragx.types import Passage, embedded_text
 from ragx.util.device import cpu_cores
 from ragx.util.files import durable_file
 from ragx.util.jsonlines import load_objects
@@ -92,15 +92,23 @@ class Ranking:
         """A passage as retrieval and rerankers read it."""
         return embedded_text(self._index.passage(row))
 
+    def passage(self, row: int) -> Passage:
+        """A passage of the index."""
+        return self._index.passage(row)
+
     def group(self, position: int, seed: int) -> Group:
-        """The group at a position. Each epoch has another order, other positives and other negatives."""
+        """The group at a position, as texts."""
+        question, rows = self.rows(position, seed)
+        return Group(question.question, [self.text(row) for row in rows])
+
+    def rows(self, position: int, seed: int) -> tuple[RankedQuestion, list[int]]:
+        """A question and its group. Each epoch has another order, other positives and other negatives."""
         epoch, number = divmod(position, len(self.training))
         question = self.training[np.random.default_rng([seed, epoch]).permutation(len(self.training))[number]]
         random = np.random.default_rng([seed, epoch, number])
         near = random.permutation(question.near)[: self._settings.same_article].tolist()
         found = random.permutation(question.negatives)[: self._settings.negatives - len(near)].tolist()
-        rows = [int(random.choice(question.positives)), *map(int, found), *map(int, near)]
-        return Group(question.question, [self.text(row) for row in rows])
+        return question, [int(random.choice(question.positives)), *map(int, found), *map(int, near)]
 
 
 def load_ranking(settings: RankingSettings, folder: Path, seed: int) -> Ranking:
