@@ -96,6 +96,27 @@ def test_the_encoder_reads_the_passage_of_each_question_and_none_twice(
         assert row.passages[gold[0]] in [passage for question, passage in about if question in tokenizer.decode(own)]
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_passages_that_do_not_fit_beside_every_question_are_in_no_prompt(
+    seed: int, decoder: Path, tmp_path: Path
+) -> None:
+    rows = [
+        {
+            "question": f"Which{' very' * number} word?",
+            "answers": ["snow"],
+            "title": f"{number}",
+            "context": "snow " * 30,
+        }
+        for number in range(8)
+    ]
+    write_rows(tmp_path / "questions.jsonl", rows)
+    few = settings_for(tmp_path, prompt_passages=(4, 4), passages=(8, 8), max_prompt_tokens=260)
+    row = example(decoder, few, loaded(decoder, few).groups, seed)
+    assert max(row.segments) == 8
+    alone = sum(len(load_tokenizer(decoder).chat_ids(each["question"])) for each in rows)
+    assert len(row.ids) < few.max_prompt_tokens + alone, "the questions share their prompt's passages"
+
+
 def test_the_prompt_has_as_many_passages_as_the_settings_say(decoder: Path, tmp_path: Path) -> None:
     write_questions(tmp_path)
     settings, tokenizer = settings_for(tmp_path, prompt_passages=(1, 3), passages=(4, 4)), load_tokenizer(decoder)

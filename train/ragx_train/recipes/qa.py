@@ -19,7 +19,7 @@ import torch
 from pydantic import Field, model_validator
 
 from ragx.cepe.model import CepeModel
-from ragx.reader.prompt import REFUSAL, build_prompt, passage_text
+from ragx.reader.prompt import REFUSAL, build_prompt, count_question_tokens, passage_text
 from ragx.types import Passage
 from ragx_train.data.content_words import supports
 from ragx_train.data.example import Batch, Example, end_of_text, side_by_side
@@ -130,7 +130,7 @@ def question_example(
     candidates += refusals(unanswerable, passages, tokenizer)
     passages = _shuffled(passages, random)
     count = int(random.integers(settings.prompt_passages[0], settings.prompt_passages[1] + 1))
-    in_prompt = _shuffled(passages, random)[:count]
+    in_prompt = _fitting(_shuffled(passages, random)[:count], candidates, settings, tokenizer)
     # in use, retrieval usually puts the gold passages into the prompt
     prompt_first = sorted(_shuffled(candidates, random), key=lambda each: each.gold[:1] not in [[p] for p in in_prompt])
     questions = prompt_first[: settings.questions]
@@ -158,6 +158,17 @@ def refusals(
         for question in questions
         if not any(supports(text, question.text, answer) for text in texts for answer in question.answers)
     ]
+
+
+def _fitting(
+    passages: list[Passage], questions: Sequence[TrainingQuestion], settings: QuestionSettings, tokenizer: Tokenizer
+) -> list[Passage]:
+    """The first passages that fit into the prompt with each question: prompts that differ share no work."""
+    longest = max((each.text for each in questions), key=lambda text: count_question_tokens(tokenizer, text))
+    count = len(passages)
+    while build_prompt(tokenizer, longest, passages[:count], max_tokens=settings.max_prompt_tokens).passages < count:
+        count -= 1
+    return passages[:count]
 
 
 def _shuffled(items: Sequence[Item], random: np.random.Generator) -> list[Item]:
