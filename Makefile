@@ -3,6 +3,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3.11
 BIN := .venv/bin
+RUNTIME := .venv/.runtime
 INSTALLED := .venv/.installed
 INDEX := .cache/wikipedia-sample
 DATA ?= data
@@ -13,19 +14,23 @@ Q ?= Where was Andre Agassi born?
 help: ## Show the verbs.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
-install: $(INSTALLED) ## Make .venv with ragx and everything it needs, at tested versions.
+install: $(INSTALLED) ## Make .venv with ragx, everything it needs and the tools of its tests, at tested versions.
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(RUNTIME): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or set PYTHON=" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(INSTALLED): $(RUNTIME)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,quant]'
 	@touch $@
 
-$(INDEX)/CURRENT: indexes/wikipedia-sample.yaml | $(INSTALLED)
+$(INDEX)/CURRENT: indexes/wikipedia-sample.yaml | $(RUNTIME)
 	$(BIN)/ragx index build --recipe indexes/wikipedia-sample.yaml --index $(INDEX)
 
-ask: $(INSTALLED) $(INDEX)/CURRENT ## Answer Q="…" from 106 Wikipedia articles, with citations.
+ask: $(RUNTIME) $(INDEX)/CURRENT ## Answer Q="…" from 106 Wikipedia articles, with citations.
 	@$(BIN)/ragx ask "$$Q" --index $(INDEX)
 ask: export Q := $(Q)
 
