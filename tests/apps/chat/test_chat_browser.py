@@ -99,7 +99,7 @@ def test_closing_the_page_ends_its_answer_and_deletes_its_files(
     upload(page, "lease.txt", "The lease was signed in May.")
     files = [*uploads.iterdir()]
     assert files
-    ask(page)
+    ask(page, "When was the lease signed?")
     page.locator("#current .growing .text").wait_for(timeout=60_000)
     context.close()
     assert is_idle(queue)
