@@ -6,7 +6,6 @@ one token from a prompt of the same length. The processes take turns; medians ar
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -43,6 +42,13 @@ RAG.from_index(sys.argv[1])
 print(time.process_time())
 """
 """Prints the CPU seconds after which a question could be asked."""
+COSTS = """
+import os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, used = os.wait4(process.pid, 0)
+print(os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)  # Linux reports KiB
+"""
+"""Prints exit status, CPU seconds and peak memory of a command, from a small process: the peak counts its parent's."""
 
 
 def run() -> str:
@@ -78,13 +84,12 @@ def _costs(ask: list[str]) -> str:
     for _ in range(ROUNDS):
         out = subprocess.run([sys.executable, "-c", READY, str(sample.INDEX)], capture_output=True, check=True).stdout
         ready.append(float(out))
-        process = subprocess.Popen(ask, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise RuntimeError(f"ragx ask ended with {process.returncode}")
-        whole.append(used.ru_utime + used.ru_stime)
-        peak.append(used.ru_maxrss * 1024)  # Linux reports KiB
+        out = subprocess.run([sys.executable, "-c", COSTS, *ask], capture_output=True, check=True).stdout
+        status, seconds, memory = map(float, out.split())
+        if status:
+            raise RuntimeError(f"ragx ask ended with {status:.0f}")
+        whole.append(seconds)
+        peak.append(memory)
     rows = [
         ("CPU s until a question can be asked", f"{median(ready):.1f}", "2"),
         ("CPU s in all", f"{median(whole):.1f}", ""),

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragx.config import ModelOptions, SearchOptions
-from ragx.types import Embedder, SearchMethod
+from ragx.types import Embedder, ReaderName, SearchMethod
 from ragx.util.terminal import notice, waiting
 
 if TYPE_CHECKING:
     from ragx.rag import RAG
+    from ragx.reader.base import Reader
     from ragx.retrieval import CurrentIndex
 
 
@@ -65,6 +67,7 @@ def opened_rags(
     address: str | None = None,
 ) -> Iterator[list[RAG]]:
     """As `opened_rag` for several indexes, which share their models."""
+    from ragx.engine.open import choose_backend
     from ragx.models import resolve
     from ragx.rag import RAG
     from ragx.reader.loading import open_readers
@@ -74,13 +77,15 @@ def opened_rags(
     if not models.is_remote:
         resolve(models.model)  # a download shows its own progress
     with connected(engine, address):
-        with waiting("loading models …"):
+        with waiting("loading models …"), ThreadPoolExecutor(1) as opening:
+            readers: Callable[[], tuple[dict[ReaderName, Reader], list[str]]] = cache(lambda: open_readers(models))
+            if not models.is_remote and choose_backend(models)[0] == "cpu":  # it opens about as fast as an index
+                readers = opening.submit(open_readers, models).result
             embedder = cache(partial(open_embedder, device=models.device, dtype=models.dtype))
             opened = [
                 open_search(index, models.device, models.dtype, method=search.method, engine=engine, embedder=embedder)
                 for index in indexes
             ]
-            readers = cache(lambda: open_readers(models))
             rerankers = []
             for each in opened:
                 each.retriever.select(search.where)  # report a mistake before the models load
