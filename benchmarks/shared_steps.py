@@ -1,8 +1,7 @@
 """Why eight answers at once are hardly faster than one after another: `python -m benchmarks.shared_steps`.
 
-Prints what a prompt and a step cost on the CPU backend, and what two changes would make of them: rows on a thread
-each instead of all threads on every row, and prompts read in larger pieces, of which one batch of prompts would be the
-limit.
+Prints what a prompt and a step cost on the CPU backend, and how two changes would affect them: one thread for each row
+instead of all threads on every row, and prompts read in larger pieces (batching all prompts is the extreme case).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ Example = tuple[str, str]
 
 
 def read_examples(path: Path) -> list[Example]:
-    """Rows with `question` and `answer`, or `answers`, the first of which counts.
+    """Rows with `question` and `answer`, or `answers`, where only the first is used.
 
     Raises:
         CorpusError: the file cannot be read, has no row, or a row has no question or answer; names file and line.

@@ -40,8 +40,8 @@ def read(
 
     Closing the generator, or setting `cancel`, ends decoding before the next token.
 
-    If the hits hardly hold the answer (`options.refuse_below`), that is the answer, unless the question continues a
-    conversation, of which the hits know little, or the answer has a form (`sampling.json_schema`).
+    If the hits are unlikely to hold the answer (`options.refuse_below`), the answer says so. Follow-up questions, for
+    which the likelihood is unreliable, and answers that must match `sampling.json_schema` are never refused.
 
     Args:
         reader: reads the passages; `options.reader` is ignored.

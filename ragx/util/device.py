@@ -143,7 +143,7 @@ def return_freed_memory() -> None:
 
     By default it does so only until the first large block is freed: then the threshold grows to that block's size, up
     to 32 MB, and keys and values of answers of all lengths fragment the heap of a server. Smaller blocks come from two
-    heaps instead of eight a core, each of which would keep what it once needed. No effect with other C libraries.
+    heaps instead of eight a core, because each keeps the most memory it ever needed. No effect with other C libraries.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
