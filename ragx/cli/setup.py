@@ -68,15 +68,22 @@ def opened_rags(
 ) -> Iterator[list[RAG]]:
     """As `opened_rag` for several indexes, which share their models."""
     from ragx.engine.open import choose_backend
+    from ragx.index.manifest import current_generation
+    from ragx.index.names import index_folder
     from ragx.models import resolve
     from ragx.rag import RAG
     from ragx.reader.loading import open_readers
     from ragx.reader.reranking import open_reranker
     from ragx.retrieval import open_embedder
+    from ragx.retrieval.filters.grammar import parse_filter
 
-    if not models.is_remote:
-        resolve(models.model)  # a download shows its own progress
     with connected(engine, address):
+        if search.where is not None:
+            parse_filter(search.where)
+        for index in indexes:
+            current_generation(index_folder(index))  # report these mistakes before anything is downloaded or loaded
+        if not models.is_remote:
+            resolve(models.model)  # a download shows its own progress
         with waiting("loading models …"), ThreadPoolExecutor(1) as opening:
             readers: Callable[[], tuple[dict[ReaderName, Reader], list[str]]] = cache(lambda: open_readers(models))
             if not models.is_remote and choose_backend(models)[0] == "cpu":  # it opens about as fast as an index

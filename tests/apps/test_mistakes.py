@@ -37,6 +37,22 @@ def test_a_mistake_is_one_line(run_command: RunCommand, arguments: list[str], me
     assert line.startswith(f"ragx: {message}")
 
 
+@pytest.mark.parametrize("command", [["ask", "Who?"], ["serve"], ["mcp"], ["chat"]])
+def test_a_missing_index_is_reported_before_a_model_is_looked_for(run_command: RunCommand, command: list[str]) -> None:
+    code, _, err = run_command(*command, "--index", "nowhere", "--model", "no-such-model", "--offline")
+    assert code == 2
+    assert err.startswith("ragx: no index at ")
+
+
+@pytest.mark.parametrize("command", [["ask", "Who?"], ["serve"], ["chat"]])
+def test_a_filter_that_cannot_be_read_is_reported_before_a_model_is_looked_for(
+    run_command: RunCommand, command: list[str]
+) -> None:
+    code, _, err = run_command(*command, "--where", "year >", "--model", "no-such-model", "--offline")
+    assert code == 2
+    assert err.startswith("ragx: where: ")
+
+
 @pytest.mark.parametrize(("command", "package"), [("serve", "fastapi"), ("mcp", "mcp"), ("chat", "gradio")])
 def test_a_missing_package_is_named_by_its_extra(
     monkeypatch: pytest.MonkeyPatch, run_command: RunCommand, command: str, package: str
