@@ -19,7 +19,7 @@ from benchmarks.tables import markdown
 from ragx.corpus.document import normalise
 from ragx.corpus.questions import Question, parse_questions
 from ragx.evaluation.metrics import contains
-from ragx.evaluation.reranking import spread
+from ragx.evaluation.questions import spread
 from ragx.rag import open_index
 from ragx.retrieval import Retriever
 from ragx.retrieval.rerankers import Reranker, open_reranker

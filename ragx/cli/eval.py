@@ -106,18 +106,20 @@ def qa(
     gold_only: Annotated[bool, typer.Option("--gold-only", help="Gold passages in the encoder; no index.")] = False,
     cepe_k: Annotated[str, typer.Option(help="Passages that cepe reads, one row each.")] = "10,20,30,60",
     full_k: Annotated[str, typer.Option(help="Passages in the plain decoder's prompt, one row each.")] = "5,10,20",
-    prompt_passages: Annotated[int, typer.Option(help="cepe's passages that also stand in its prompt.")] = 10,
+    prompt_passages: Annotated[
+        str, typer.Option(help="cepe's passages that also stand in its prompt, one row each.")
+    ] = "10",
     distractors: Annotated[str, typer.Option(help="With --gold-only: random passages added, one row each.")] = "0,9",
     method: Method = "hybrid",
     rerank: Rerank = RERANK,
-    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of questions.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of questions, spread over the file.")] = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Exact match and F1 of answers from retrieved passages (after Table 7), or from the encoder alone."""
     from ragx.evaluation.qa import gold_only as evaluate_gold_only
     from ragx.evaluation.qa import open_domain
-    from ragx.evaluation.questions import read_questions
+    from ragx.evaluation.questions import read_questions, spread
     from ragx.util.files import sha256
 
     if (index is None) != gold_only:
@@ -134,20 +136,21 @@ def qa(
         # distractors come from the whole file, so that --limit does not change results
         identity = f"{len(rows)} questions, SHA-256 {sha256(questions)[:16]}"
         results = _results(reader, load, out, task="qa, gold only", questions=identity)
-        table = evaluate_gold_only(reader, with_gold[:limit], rows, results, counts=counts)
+        table = evaluate_gold_only(reader, spread(with_gold, limit), rows, results, counts=counts)
     else:
         cepe_counts, full_counts = _numbers("cepe-k", cepe_k), _numbers("full-k", full_k)
+        in_prompt = _numbers("prompt-passages", prompt_passages)
         retriever, reranker, index_identity = _open_retriever(index, method, rerank, load)
         readers = _open_readers(load)
         table = open_domain(
             readers,
-            rows[:limit],
+            spread(rows, limit),
             retriever,
             method,
             _results(next(iter(readers.values())), load, out, task="qa", **index_identity),
             cepe_k=cepe_counts,
             full_k=full_counts,
-            prompt_passages=prompt_passages,
+            prompt_passages=in_prompt,
             reranker=reranker,
         )
     _print(table, as_json)
@@ -166,8 +169,8 @@ def compare_rerankers(
     dtype: Dtype = "auto",
 ) -> None:
     """Answer in the first 1, 3, 5 and 10 passages, and the time added, without and with rerankers."""
-    from ragx.evaluation.questions import read_questions
-    from ragx.evaluation.reranking import evaluate, spread
+    from ragx.evaluation.questions import read_questions, spread
+    from ragx.evaluation.reranking import evaluate
     from ragx.evaluation.results import Results
     from ragx.reader.reranking import open_reranker
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import product
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
@@ -62,7 +63,7 @@ def open_domain(
     *,
     cepe_k: Sequence[int],
     full_k: Sequence[int],
-    prompt_passages: int,
+    prompt_passages: Sequence[int],
     reranker: Reranker | None = None,
 ) -> Table:
     """Answers from k retrieved passages, read by `cepe`, if it is among the readers, and by `full`.
@@ -75,7 +76,7 @@ def open_domain(
         results: raw results, to continue.
         cepe_k: passages that `cepe` reads, one row each.
         full_k: passages that `full` reads, one row each.
-        prompt_passages: `cepe`'s passages that also stand in its prompt.
+        prompt_passages: `cepe`'s passages that also stand in its prompt, one row each for every k.
         reranker: reorders the first passages of each search.
 
     Raises:
@@ -83,10 +84,11 @@ def open_domain(
     """
     if min([*cepe_k, *full_k], default=0) < 1:
         raise ConfigError("cepe_k and full_k must name at least one k, all positive")
-    if prompt_passages < 0:
-        raise ConfigError(f"prompt_passages must not be negative, got {prompt_passages}")
+    if min(prompt_passages, default=-1) < 0:
+        raise ConfigError("prompt_passages must name at least one number, none negative")
     questions, left_out = _fitting(readers["full"], questions)
-    settings = [*(_Setting("cepe", k, prompt_passages) for k in cepe_k), *(_Setting("full", k, k) for k in full_k)]
+    cepe = [_Setting("cepe", k, number) for k, number in product(cepe_k, prompt_passages)]
+    settings = [*cepe, *(_Setting("full", k, k) for k in full_k)]
     settings = [setting for setting in settings if setting.reader in readers]
     largest_k = max(setting.k for setting in settings)
 
@@ -110,16 +112,31 @@ def open_domain(
         return [results.measure(setting.name, question.key, partial(answer, setting)) for setting in settings]
 
     values = [ask(question) for question in tqdm(questions, desc="answering", unit=" questions")]
+    of_settings = dict(zip(settings, zip(*values, strict=True), strict=True))
+    plain = [each for each in settings if each.reader == "full"]
+    best = max(plain, key=lambda each: _share(of_settings[each]), default=None)
     rows: list[list[Cell]] = []
-    for setting, setting_values in zip(settings, zip(*values, strict=True), strict=True):
+    for setting, setting_values in of_settings.items():
         in_prompt = sum(value["prompt_passages"] for value in setting_values) / len(questions)
         recall = percent([value["recall"] for value in setting_values])
-        rows.append([setting.reader, setting.k, f"{in_prompt:.1f}", *_cells(setting_values), recall])
+        gain = _gain(setting_values, of_settings[best]) if best and setting.reader == "cepe" else None
+        rows.append([setting.reader, setting.k, f"{in_prompt:.1f}", *_cells(setting_values), gain, recall])
     reranked = f", reranked by {reranker.name}" if reranker else ""
-    columns = {"reader": 0, "k": 0, "in the prompt": 0, **dict.fromkeys(_METRICS, 1), "answer in the k passages (%)": 1}
-    return Table(
-        columns, rows, [f"{len(questions)} questions{left_out}, passages by {method} search{reranked}. {_SCORING}"]
-    )
+    columns = {
+        "reader": 0,
+        "k": 0,
+        "in the prompt": 0,
+        **dict.fromkeys(_METRICS, 1),
+        "above full": 1,
+        "answer in the k passages (%)": 1,
+    }
+    notes = [f"{len(questions)} questions{left_out}, passages by {method} search{reranked}. {_SCORING}"]
+    if best and len(plain) < len(settings):
+        notes.append(
+            f"Above full: share of answers that contain a gold answer, less that of the best `full` (k = {best.k}), in"
+            " points, paired by question."
+        )
+    return Table(columns, rows, notes)
 
 
 @report_oom()
@@ -199,6 +216,14 @@ def _fitting(reader: Reader, questions: Sequence[Question]) -> tuple[list[Questi
         raise ConfigError(f"none of the questions fits into the decoder's window of {reader.decoder_window} tokens")
     too_long = len(questions) - len(fitting)
     return fitting, f" ({too_long} more are too long for the decoder's window)" if too_long else ""
+
+
+def _share(values: Sequence[Values]) -> float:
+    return float(sum(value["contains"] for value in values) / len(values))
+
+
+def _gain(values: Sequence[Values], others: Sequence[Values]) -> Cell:
+    return percent([one["contains"] - other["contains"] for one, other in zip(values, others, strict=True)])
 
 
 def _cells(values: Sequence[Values]) -> list[Cell]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ragx.corpus.questions import Question, parse_questions
@@ -51,3 +51,10 @@ def normalised_passages(questions: Iterable[Question]) -> list[tuple[Passage, st
     """Every passage of the questions, each text once, and its normalised title and text."""
     passages = {passage.text: passage for question in questions for passage in (*question.gold, *question.others)}
     return [(passage, normalise(f"{passage.title} {passage.text}")) for passage in passages.values()]
+
+
+def spread(questions: Sequence[Question], limit: int | None) -> list[Question]:
+    """At most `limit` questions at equal distances, since neighbours in a file are often about one article."""
+    if limit is None or limit >= len(questions):
+        return list(questions)
+    return [questions[place * len(questions) // limit] for place in range(limit)]

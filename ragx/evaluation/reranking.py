@@ -60,13 +60,6 @@ def evaluate(
     return Table(COLUMNS, [_row(name, values) for name, values in measured.items()], [note])
 
 
-def spread(questions: Sequence[Question], limit: int | None) -> list[Question]:
-    """At most `limit` questions at equal distances, since neighbours in a file are often about one article."""
-    if limit is None or limit >= len(questions):
-        return list(questions)
-    return [questions[place * len(questions) // limit] for place in range(limit)]
-
-
 def _passages(search: Callable[[str, int], Sequence[Hit]], question: Question, count: int) -> list[Passage]:
     return [hit.passage for hit in search(question.text, count)]
 

@@ -13,6 +13,7 @@ import pytest
 from ragx.corpus.questions import Question
 from ragx.errors import ConfigError
 from ragx.evaluation import metrics
+from ragx.evaluation.bootstrap import percent
 from ragx.evaluation.qa import SAMPLING, answer_values, gold_only, open_domain
 from ragx.evaluation.questions import distractors, normalised_passages, read_questions
 from ragx.evaluation.results import Results
@@ -59,13 +60,15 @@ def test_open_domain(reader: CepeReader, four_questions: list[Question], retriev
         Results(results, {}),
         cepe_k=[1, 4],
         full_k=[2],
-        prompt_passages=1,
+        prompt_passages=[0, 1],
     )
-    assert [row[:3] for row in table.rows] == [["cepe", 1, "1.0"], ["cepe", 4, "1.0"], ["full", 2, "2.0"]]
+    rows = [["cepe", 1, "0.0"], ["cepe", 1, "1.0"], ["cepe", 4, "0.0"], ["cepe", 4, "1.0"], ["full", 2, "2.0"]]
+    assert [row[:3] for row in table.rows] == rows
     hits = [[hit.passage for hit in retriever.search(question.text, 4, "bm25")] for question in four_questions]
     full = FullReader(reader.model, reader.tokenizer)
     for setting, expected in (
         ("cepe k=1 prompt_passages=1", answers(reader, four_questions, [read[:1] for read in hits], 1)),
+        ("cepe k=4 prompt_passages=0", answers(reader, four_questions, hits, 0)),
         ("cepe k=4 prompt_passages=1", answers(reader, four_questions, hits, 1)),
         ("full k=2", answers(full, four_questions, [read[:2] for read in hits], 2)),
     ):
@@ -75,8 +78,28 @@ def test_open_domain(reader: CepeReader, four_questions: list[Question], retriev
         [metrics.contains(passage.text, question.answers) for passage in read]
         for question, read in zip(four_questions, hits, strict=True)
     ]
-    assert recall == [25.0 * sum(any(flags[:k]) for flags in known) for k in (1, 4, 2)]
+    assert recall == [25.0 * sum(any(flags[:k]) for flags in known) for k in (1, 1, 4, 4, 2)]
     assert max(recall) == 75.0  # the index knows three of the four answers
+
+
+def test_the_gain_is_over_the_best_plain_decoder(
+    reader: CepeReader, four_questions: list[Question], retriever: Retriever, tmp_path: Path
+) -> None:
+    known = Results(tmp_path / "results.jsonl", {})
+    contained = {  # of four questions
+        "cepe k=1 prompt_passages=0": [1, 1, 1, 0],
+        "full k=1": [1, 0, 0, 0],
+        "full k=2": [0, 0, 1, 1],
+    }
+    scores = {"prompt_passages": 0, "exact_match": False, "f1": 0.0, "recall": True}
+    for setting, flags in contained.items():
+        for question, flag in zip(four_questions, flags, strict=True):
+            known.measure(setting, question.key, lambda flag=flag: scores | {"contains": bool(flag)})
+    numbers = {"cepe_k": [1], "full_k": [1, 2], "prompt_passages": [0]}
+    table = open_domain(readers(reader), four_questions, retriever, "bm25", known, **numbers)
+    gains = [row[list(table.columns).index("above full")] for row in table.rows]
+    assert gains == [percent([1, 1, 0, -1]), None, None]
+    assert "k = 2" in table.notes[1]
 
 
 def test_the_reranked_passages_are_read(
@@ -87,7 +110,7 @@ def test_the_reranked_passages_are_read(
         *(readers(reader), four_questions, retriever, "bm25", Results(results, {})),
         cepe_k=[1],
         full_k=[2],
-        prompt_passages=1,
+        prompt_passages=[1],
         reranker=LengthReranker(),
     )
     longest = []
@@ -129,7 +152,9 @@ def test_questions_too_long_for_the_window_are_left_out_and_noted(
     long = replace(four_questions[0], text=four_questions[0].text * 400)
     questions, unsaved = [long, four_questions[0]], Results(None, {})
     tables = [
-        open_domain(readers(reader), questions, retriever, "bm25", unsaved, cepe_k=[1], full_k=[1], prompt_passages=1),
+        open_domain(
+            readers(reader), questions, retriever, "bm25", unsaved, cepe_k=[1], full_k=[1], prompt_passages=[1]
+        ),
         gold_only(reader, questions, four_questions, unsaved, counts=[0]),
     ]
     for table in tables:
@@ -152,13 +177,14 @@ def test_an_answer_is_kept_with_its_scores(reader: CepeReader, four_questions: l
     [
         ({"cepe_k": [0]}, "at least one k"),
         ({"cepe_k": [], "full_k": []}, "at least one k"),
-        ({"prompt_passages": -1}, "prompt_passages must not be negative"),
+        ({"prompt_passages": [1, -1]}, "prompt_passages must name"),
+        ({"prompt_passages": []}, "prompt_passages must name"),
     ],
 )
 def test_numbers_out_of_range(
     reader: CepeReader, four_questions: list[Question], retriever: Retriever, changes: dict[str, Any], message: str
 ) -> None:
-    arguments: dict[str, Any] = {"cepe_k": [1], "full_k": [1], "prompt_passages": 1} | changes
+    arguments: dict[str, Any] = {"cepe_k": [1], "full_k": [1], "prompt_passages": [1]} | changes
     with pytest.raises(ConfigError, match=message):
         open_domain(readers(reader), four_questions, retriever, "bm25", Results(None, {}), **arguments)
     with pytest.raises(ConfigError, match="distractors must not be negative"):

@@ -9,7 +9,8 @@ import pytest
 
 from ragx.corpus.questions import Question
 from ragx.evaluation.bootstrap import Estimate
-from ragx.evaluation.reranking import evaluate, spread
+from ragx.evaluation.questions import spread
+from ragx.evaluation.reranking import evaluate
 from ragx.evaluation.results import Results
 from ragx.types import Hit
 from tests.helpers.tiny_cross_encoders import FailingReranker, LengthReranker
