@@ -293,12 +293,12 @@ def _open_index(index: Path, method: SearchMethod, device: str | None, dtype: st
 def _weights(rerank: str, load: LoadOptions | None = None) -> str:
     """What tells a reranker from another one; `load`: the reader in use."""
     from ragx import models
-    from ragx.retrieval.rerankers.late import FILE
+    from ragx.models.check import PROJECTION
     from ragx.util.files import sha256
 
     if (found := reader_reranker(rerank)) is not None:
         reader = models.resolve(found[1] or (LoadOptions() if load is None or load.is_remote else load).model)
-        projection = [sha256(reader / FILE)] if found[0] == LATE else []
+        projection = [sha256(reader / PROJECTION)] if found[0] == LATE else []
         return " ".join([found[0], models.fingerprint(reader), *projection])
     return rerank if "://" in rerank else models.fingerprint(models.resolve(rerank, "reranker"))
 

@@ -83,14 +83,13 @@ def quantize(
 ) -> None:
     """Write what training added to a reader's decoder, or to a reranker's embedder, in int8: a quarter of its size."""
     from ragx.cepe.added_weights import quantize_reader
-    from ragx.models.check import settings
-    from ragx.retrieval.rerankers import late
+    from ragx.models.check import PROJECTION, settings
     from ragx.retrieval.rerankers.stored import quantize_reranker
 
     if settings(model, str(model), None) == "reranker":
         quantize_reranker(model, out)
     else:
         quantize_reader(model, out, prompted_gain, cross_attend)
-        if (model / late.FILE).is_file():
-            shutil.copyfile(model / late.FILE, out / late.FILE)
+        if (model / PROJECTION).is_file():
+            shutil.copyfile(model / PROJECTION, out / PROJECTION)
     print(out)

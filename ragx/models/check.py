@@ -20,6 +20,8 @@ from ragx.util.terminal import notice
 WEIGHTS = re.compile(r"model[\w.-]*\.safetensors")
 INDEX = "model.safetensors.index.json"
 PICKLED = re.compile(r"pytorch_model[\w.-]*\.bin")
+PROJECTION = "late.safetensors"
+"""A reader's projection for late interaction."""
 _SETTINGS = re.compile(r"[\w.-]+\.(json|txt|model|jinja)")
 _MODULE_FOLDER = re.compile(r"\d+_\w+")
 _MAX_DEPTH = 8
@@ -55,7 +57,8 @@ def model_files(paths: Iterable[str]) -> list[str]:
         for path in parts
         if path.name not in _NOT_THE_MODEL
         and (
-            _SETTINGS.fullmatch(path.name)
+            path.name == PROJECTION
+            or _SETTINGS.fullmatch(path.name)
             or WEIGHTS.fullmatch(path.name)
             or (PICKLED.fullmatch(path.name) and path.parent not in with_safetensors)
         )

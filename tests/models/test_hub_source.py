@@ -105,6 +105,13 @@ def test_pulling_a_reader_pulls_its_decoder(hub: Hub, run: Run, home: Path) -> N
     assert len(hub.requests) > requests
 
 
+def test_a_reader_comes_with_its_projection(hub: Hub, run: Run, served_reader: Path) -> None:
+    shutil.copyfile(served_reader / "model.safetensors", served_reader / "late.safetensors")
+    hub.serve("tiny/reader", served_reader)
+    folder = Path(run("pull", "tiny/reader").value)
+    assert (folder / "late.safetensors").read_bytes() == (served_reader / "late.safetensors").read_bytes()
+
+
 def test_a_reader_around_itself_is_refused(hub: Hub, run: Run, served_reader: Path) -> None:
     config = served_reader / "config.json"
     config.write_text(config.read_text().replace("tiny/decoder", "tiny/reader"))

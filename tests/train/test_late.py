@@ -17,8 +17,9 @@ from ragx_train.recipes.late import LateModelSettings, LateSettings, run
 from safetensors.numpy import load_file
 
 from ragx.errors import ConfigError, ModelError
+from ragx.models.check import PROJECTION
 from ragx.reader.reranking import open_reranker
-from ragx.retrieval.rerankers.late import FILE, max_sim
+from ragx.retrieval.rerankers.late import max_sim
 from tests.helpers.tiny import save_tiny_reader
 from tests.helpers.tiny_cross_encoders import pair_tokenizer
 from tests.helpers.tiny_encoders import save_encoder
@@ -96,7 +97,7 @@ def test_a_run_leaves_a_projection_that_has_learned(home: Path, tiny_decoder: Pa
     reader = tmp_path / "reader"
     with pytest.raises(ModelError, match="no late"):
         open_reranker(f"late:{reader}", "cpu")
-    shutil.copy(out / FILE, reader)
+    shutil.copy(out / PROJECTION, reader)
     reranker = open_reranker(f"late:{reader}", "cpu")
     assert reranker is not None
     assert np.ptp(reranker.scores("colour of thing 3", passages(["snow thing 3 is red", "snow sun"]))) > 0
@@ -110,7 +111,7 @@ def test_a_second_run_reads_the_encodings_of_the_first(
     results = []
     for _ in range(2):
         run(settings, Run(tmp_path / "out"))
-        results.append(load_file(tmp_path / "out" / FILE))
+        results.append(load_file(tmp_path / "out" / PROJECTION))
         size = (home / "encodings" / "passages.sqlite").stat().st_size
     assert (home / "encodings" / "passages.sqlite").stat().st_size == size
     for name, tensor in results[0].items():
@@ -121,7 +122,7 @@ def test_a_second_run_reads_the_encodings_of_the_first(
 def test_a_time_limit_leaves_the_projection_so_far(home: Path, tiny_decoder: Path, tmp_path: Path) -> None:
     write_coloured_questions(tmp_path)
     run(tiny(tmp_path, tiny_decoder), Run(tmp_path / "out", deadline=0.0, clock=lambda: 1.0))
-    assert (tmp_path / "out" / FILE).is_file()
+    assert (tmp_path / "out" / PROJECTION).is_file()
     assert not [line for line in record.read(tmp_path / "out") if "loss" in line]
 
 

@@ -18,13 +18,13 @@ from typing import Protocol
 import numpy as np
 
 from ragx.errors import ModelError
+from ragx.models.check import PROJECTION
 from ragx.retrieval.rerankers.base import DEPTH
 from ragx.retrieval.rerankers.calibration import Calibration
 from ragx.types import Passage
 from ragx.util.files import durable_file
 from ragx.util.text import first_line
 
-FILE = "late.safetensors"
 PROBE = "In 1968, two engineers from Kyoto measured how much light fresh snow reflects."
 _SAME_ENCODER = 0.25
 """Largest relative difference of the probe's states; int8 weights change them by a few hundredths."""
@@ -107,7 +107,7 @@ def max_sim(question: np.ndarray, tokens: np.ndarray, lengths: Sequence[int]) ->
 
 
 def save_projection(folder: Path, projection: Projection, encoder: TokenEncoder) -> None:
-    """Write `FILE` into a folder.
+    """Write `PROJECTION` into a folder.
 
     Raises:
         IndexFolderError: it cannot be written.
@@ -116,7 +116,7 @@ def save_projection(folder: Path, projection: Projection, encoder: TokenEncoder)
 
     tensors = {name: np.asarray(value, np.float16) for name, value in vars(projection).items()}
     tensors["probe"] = encoder.encode_text(PROBE).astype(np.float16)
-    with durable_file(folder / FILE) as file:
+    with durable_file(folder / PROJECTION) as file:
         file.write(save(tensors))
 
 
@@ -128,9 +128,9 @@ def load_projection(folder: Path, name: str, encoder: TokenEncoder) -> Projectio
     """
     from safetensors.numpy import load
 
-    path = folder / FILE
+    path = folder / PROJECTION
     if not path.is_file():
-        raise ModelError(f"{name} has no {FILE}: train it with `ragx train reranker --kind late`")
+        raise ModelError(f"{name} has no {PROJECTION}: train it with `ragx train reranker --kind late`")
     try:
         values = {key: tensor.astype(np.float32) for key, tensor in load(path.read_bytes()).items()}
         probe = values.pop("probe")

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragx.errors import ModelError
+from ragx.models.check import PROJECTION
 from ragx.retrieval import SearchResults
 from ragx.retrieval.rerankers import rerank
-from ragx.retrieval.rerankers.late import FILE, LateReranker, Projection, load_projection, max_sim, save_projection
+from ragx.retrieval.rerankers.late import LateReranker, Projection, load_projection, max_sim, save_projection
 from ragx.types import Hit, Passage
 from tests.helpers.toy_embedders import passages
 
@@ -126,6 +127,6 @@ def test_a_missing_or_damaged_projection_is_named(tmp_path: Path) -> None:
     save_projection(tmp_path, replace(projection(), importance=np.zeros(3, np.float32)), WordEncoder())
     with pytest.raises(ModelError, match="shapes"):
         load_projection(tmp_path, "reader", WordEncoder())
-    (tmp_path / FILE).write_bytes(b"damaged")
+    (tmp_path / PROJECTION).write_bytes(b"damaged")
     with pytest.raises(ModelError, match=r"late\.safetensors is damaged"):
         load_projection(tmp_path, "reader", WordEncoder())

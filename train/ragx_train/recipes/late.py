@@ -17,10 +17,11 @@ from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import trange
 
 from ragx.config import LATE, EncodingOptions
+from ragx.models.check import PROJECTION
 from ragx.reader.cepe import CepeReader
 from ragx.reader.loading import open_trained_reader
 from ragx.retrieval.rerankers.base import scores_in_order
-from ragx.retrieval.rerankers.late import FILE, LateReranker, save_projection
+from ragx.retrieval.rerankers.late import LateReranker, save_projection
 from ragx.types import Passage
 from ragx.util.files import writer_lock
 from ragx.util.settings import Settings
@@ -113,7 +114,7 @@ def run(settings: LateSettings, run: Run) -> None:
         for name, value in figures.items():
             notice(f"{name.removeprefix('validation_')} {value:.1f}")
         save_projection(run.out, model.projection(), reader)
-        notice(f"{run.out / FILE} belongs beside the weights of {settings.model.reader}")
+        notice(f"{run.out / PROJECTION} belongs beside the weights of {settings.model.reader}")
 
 
 def _loss(ranking: Ranking, reader: CepeReader, model: LateInteraction, position: int, seed: int) -> Tensor:
