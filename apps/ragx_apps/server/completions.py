@@ -14,6 +14,7 @@ from fastapi.responses import StreamingResponse
 
 from ragx.types import Answer, Message
 from ragx_apps.server.errors import as_api_error
+from ragx_apps.server.front_ends import is_task
 from ragx_apps.server.models import ServedModels
 from ragx_apps.server.requests import AnswerRequest, ChatRequest, CompletionRequest
 from ragx_apps.server.responses import CLIENT_CLOSED, STREAM, ChatCompletion, Chunks, Completion, whole_answer
@@ -31,7 +32,10 @@ def completions_router(service: Service, models: ServedModels, defaults: Mapping
 
     @router.post("/v1/chat/completions", response_model=ChatCompletion, responses=STREAM)
     async def chat_completions(request: Request, body: ChatRequest) -> Response:
-        """Answer the last message from the index; the messages before it are the conversation."""
+        """Answer the last message from the index; the messages before it are the conversation.
+
+        A front end's own prompt, such as for a title, is answered without the index.
+        """
         *history, question = (message.message() for message in body.messages)
         return await answers.respond(request, body, question.content, history)
 
@@ -80,6 +84,8 @@ class _Answers:
         options = body.options(self.defaults)
         rag = self.models.index(body.model)
         check_method(rag, options.get("method"))
+        if is_task(question):
+            rag = self.service.without_index
         return self.service.answers(rag, question, body.n or 1, request.is_disconnected, history=history, **options)
 
 

@@ -53,6 +53,8 @@ class Service:
             time_limit: seconds from a request to its whole answer.
         """
         self.rag, self.indexes = rag, dict(indexes or {})
+        self.without_index = RAG(None, rag.readers)
+        """The same models, for what no index has to do with."""
         self.metrics, self.time_limit = metrics, time_limit
         self.queue = QuestionQueue(rag, batch=batch, waiting=waiting)
         self._threads = CapacityLimiter(self.queue.capacity)
