@@ -49,6 +49,9 @@ def serve(
     refuse_below: Annotated[
         float, typer.Option(min=0, max=1, help="Likelihood below which the answer is that no passage holds it.")
     ] = ReaderOptions().refuse_below,
+    append_sources: Annotated[
+        bool, typer.Option("--append-sources", help="End each answer's text with a list of its sources.")
+    ] = False,
     log_json: Annotated[
         bool, typer.Option("--log-json", help="Log every request and answer to stderr, each as a line of JSON.")
     ] = False,
@@ -82,7 +85,15 @@ def serve(
         if log_json:
             log_as_json()
         indexes = dict(zip(folders, rags, strict=True))
-        service = Service(rags[0], Metrics(), indexes=indexes, batch=batch, waiting=queue, time_limit=time_limit)
+        service = Service(
+            rags[0],
+            Metrics(),
+            indexes=indexes,
+            batch=batch,
+            waiting=queue,
+            time_limit=time_limit,
+            append_sources=append_sources,
+        )
         try:
             app = create_app(
                 service,

@@ -6,7 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 
 from ragx.types import Answer, Message
 from ragx_apps.server.errors import as_api_error
-from ragx_apps.server.front_ends import is_task
+from ragx_apps.server.front_ends import is_task, without_sources
 from ragx_apps.server.models import ServedModels
 from ragx_apps.server.requests import AnswerRequest, ChatRequest, CompletionRequest
 from ragx_apps.server.responses import CLIENT_CLOSED, STREAM, ChatCompletion, Chunks, Completion, whole_answer
@@ -37,6 +37,8 @@ def completions_router(service: Service, models: ServedModels, defaults: Mapping
         A front end's own prompt, such as for a title, is answered without the index.
         """
         *history, question = (message.message() for message in body.messages)
+        if service.append_sources:
+            history = [replace(each, content=without_sources(each.content)) for each in history]
         return await answers.respond(request, body, question.content, history)
 
     @router.post("/v1/completions", response_model=Completion, responses=STREAM)

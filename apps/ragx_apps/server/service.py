@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from ragx.reader.base import DecoderReader
 from ragx.types import Answer
 from ragx_apps.queue import BEAT, QuestionQueue
 from ragx_apps.server.errors import ApiError
+from ragx_apps.server.front_ends import source_list
 from ragx_apps.server.logs import log, request_id
 from ragx_apps.server.metrics import Metrics
 
@@ -41,6 +42,7 @@ class Service:
         batch: int = 8,
         waiting: int = 32,
         time_limit: float = 300,
+        append_sources: bool = False,
     ) -> None:
         """Open the queue; `close` closes it.
 
@@ -51,7 +53,9 @@ class Service:
             batch: answers decoded at once.
             waiting: requests that may wait; further ones are refused.
             time_limit: seconds from a request to its whole answer.
+            append_sources: end the text of an answer with a list of what it cites, unless it is JSON by a schema.
         """
+        self.append_sources = append_sources
         self.rag, self.indexes = rag, dict(indexes or {})
         self.without_index = RAG(None, rag.readers)
         """The same models, for what no index has to do with."""
@@ -167,6 +171,9 @@ class Service:
                 if isinstance(event, Answer):
                     if event.finish == "cancelled":
                         break
+                    if self.append_sources and not options["sampling"].json_schema and (tail := source_list(event)):
+                        yield tail
+                        event = replace(event, text=event.text + tail)
                     yield event
                     return
                 if isinstance(event, str) and event:

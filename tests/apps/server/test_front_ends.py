@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from itertools import repeat
+from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage
 from ragx_apps.server.front_ends import is_task
 
 from ragx.config import SamplingParams
-from ragx.rag import RAG
-from tests.helpers.served import MODEL, QUESTION, Server
+from ragx.langchain import ChatModelReader
+from ragx.rag import RAG, open_index
+from tests.helpers.served import MODEL, QUESTION, Server, serving
 
 HISTORY = f"<chat_history>\nUSER: {QUESTION}\nASSISTANT: Up to 90 percent.\n</chat_history>"
 OPEN_WEBUI_TITLE = f"### Task:\nName this chat in three words.\n### Output:\nJSON with a title.\n{HISTORY}"
@@ -68,6 +73,33 @@ def test_a_front_ends_own_prompt_is_answered_without_a_search(server: Server, ra
     assert answer["usage"]["prompt_tokens"] == expected.prompt_tokens
     assert answer["ragx"]["citations"] == []
     assert not answer["ragx"]["refused"]
+
+
+@pytest.fixture
+def quoting(notes_index: Path) -> RAG:
+    """Its answer always quotes a passage, in two pieces."""
+    llm = GenericFakeChatModel(messages=repeat(AIMessage("Fresh snow reflects up to 90 percent of the sunlight.")))
+    return RAG(open_index(notes_index, method="bm25"), {"full": ChatModelReader(llm)}, method="bm25")
+
+
+def test_sources_can_end_the_text(quoting: RAG) -> None:
+    asked: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": QUESTION}]}
+    expected = "Fresh snow reflects up to 90 percent of the sunlight.\n\nSources:\n- [1] Snow, characters 8-77"
+    with serving(quoting, append_sources=True) as server:
+        assert chat(server, **asked)["choices"][0]["message"]["content"] == expected
+        with server.client.stream("POST", "/v1/chat/completions", json={"stream": True, **asked}) as stream:
+            chunks = [json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: {")]
+    assert "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks) == expected
+
+
+def test_earlier_answers_are_read_without_their_sources(rag: RAG) -> None:
+    def tokens(answer: str) -> int:
+        turns = [("user", QUESTION), ("assistant", answer), ("user", "And soil?")]
+        body = chat(server, messages=[{"role": role, "content": text} for role, text in turns])
+        return int(body["usage"]["prompt_tokens"])
+
+    with serving(rag, append_sources=True) as server:
+        assert tokens("Up to 90 percent.\n\nSources:\n- [1] Snow, characters 0-80") == tokens("Up to 90 percent.")
 
 
 @pytest.mark.parametrize(
