@@ -13,6 +13,7 @@ from pydantic import Field
 from ragx.config import REMOTE, WheelFile
 from ragx.errors import ModelError
 from ragx.util.settings import Settings
+from ragx.util.text import did_you_mean
 
 Kind = Literal["decoder", "embedder", "reader", "reranker"]
 
@@ -76,5 +77,7 @@ def find(name: str) -> Entry:
         return Entry(name=name, hub=name)
     if name.startswith(REMOTE):
         raise ModelError(f"{name} is behind an API: this needs a model on this machine")
-    names = ", ".join(entry.name for entry in entries())
-    raise ModelError(f"unknown model {name!r}: use a folder, a Hub id (owner/name) or one of {names}")
+    names = [entry.name for entry in entries()]
+    if guess := did_you_mean(name, names):
+        raise ModelError(f"unknown model {name!r}{guess}")
+    raise ModelError(f"unknown model {name!r}: use a folder, a Hub id (owner/name) or one of {', '.join(names)}")

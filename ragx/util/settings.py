@@ -5,15 +5,16 @@ An unknown key, a wrong type or a repeated option raises a `ConfigError` that na
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from ragx.errors import ConfigError
+from ragx.util.text import did_you_mean
 
 _MAX_BYTES = 1 << 20
 """Maximum size of a settings file."""
@@ -69,7 +70,7 @@ def checked(model: type[SettingsT], values: dict[str, Any], path: Path | None = 
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_describe(error, path)) from None
+        raise ConfigError(_describe(error, model, path)) from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -139,14 +140,15 @@ def _set(values: dict[str, object], dotted: str, value: object) -> None:
     values[last] = value
 
 
-def _describe(error: ValidationError, path: Path | None) -> str:
+def _describe(error: ValidationError, model: type[Settings], path: Path | None) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"]) or "settings"
     where = f"{path}: " if path else ""
     if key.startswith("sources."):
         return f"{where}{'.'.join(key.split('.')[:2])}: must be a path, a wheel's file or a dataset"
     if first["type"] == "extra_forbidden":
-        return f"{where}unknown setting {key!r}"
+        *parents, last = map(str, first["loc"])
+        return f"{where}unknown setting {key!r}{did_you_mean(last, _fields(model, parents))}"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "literal_error":
         expected = str(first["ctx"]["expected"]).replace(" or ", ", ")
@@ -156,3 +158,22 @@ def _describe(error: ValidationError, path: Path | None) -> str:
     elif message.startswith("Input should be"):
         message = f"{message.replace('Input should be', 'must be')}, got {first['input']!r}"
     return f"{where}{key}: {message}"
+
+
+def _fields(model: type[Settings], groups: Sequence[str]) -> list[str]:
+    """The settings in a group that is nested in these groups; none if they are not all groups."""
+    found: Any = model
+    for name in groups:
+        if name.isdigit():  # the place of an item in a list
+            continue
+        field = found.model_fields.get(name)
+        found = field and _settings_in(field.annotation)
+        if found is None:
+            return []
+    return [*found.model_fields]
+
+
+def _settings_in(annotation: Any) -> type[Settings] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    return next(filter(None, map(_settings_in, get_args(annotation))), None)

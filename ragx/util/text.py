@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or the name of its class if it has no message."""
@@ -11,6 +14,12 @@ def first_line(error: BaseException) -> str:
 def counted(number: int, noun: str) -> str:
     """Such as "1 passage" or "2,000 passages"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """For messages about an unknown word: "; did you mean …?" with the known word most like it, or nothing."""
+    closest = get_close_matches(word, [*known], n=1)
+    return f"; did you mean {closest[0]}?" if closest else ""
 
 
 def gib(size: int) -> str:

@@ -22,6 +22,11 @@ def test_help_answers_without_loading_torch() -> None:
     assert done.stderr.strip() == "[]"
 
 
+def test_h_is_help_for_every_command(ragx: RunCommand) -> None:
+    for command in ([], ["ask"], ["index"], ["index", "build"]):
+        assert ragx(*command, "-h") == ragx(*command, "--help")
+
+
 def test_models_are_listed_with_their_sources(ragx: RunCommand) -> None:
     rows = {row["name"]: row for row in json.loads(ragx("models", "list", "--json").out)}
     assert set(rows) >= {

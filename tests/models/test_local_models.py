@@ -121,7 +121,8 @@ def test_code_in_a_local_folder_is_refused(bert: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("no-such-name", "unknown model 'no-such-name'"),
+        ("no-such-name", "unknown model 'no-such-name': use a folder, "),
+        ("smolm2-135m", "unknown model 'smolm2-135m'; did you mean smollm2-135m-instruct?"),
         ("./missing", "./missing does not exist"),
         ("/missing/too", "/missing/too does not exist"),
         ("a/b/c", "unknown model 'a/b/c'"),

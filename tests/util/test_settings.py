@@ -39,7 +39,10 @@ def test_values_from_options_are_not_parsed_as_yaml(tmp_path: Path) -> None:
     ("text", "overrides", "message"),
     [
         ("chunk: {}", [], "'chunk'"),
-        ("chunking: {sise: 3}", [], "chunking.sise"),
+        ("chunking: {sise: 3}", [], "'chunking.sise'; did you mean size[?]"),
+        ("shard_sise: 3", [], "'shard_sise'; did you mean shard_size[?]"),
+        ("chunking: {owl: 3}", [], "'chunking.owl'$"),
+        ("sources: [{dataset: x, colunm: y}]", [], "sources.0"),
         ("shard_size: many", [], "shard_size: "),
         ("shard_size: 0", [], "shard_size: "),
         ("chunking: {size: 5, overlap: 5}", [], "must be smaller"),
