@@ -147,7 +147,7 @@ def index_list(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(infos, indent=2))
     elif infos:
-        print("\n".join(map(render.index_line, infos)))
+        print(render.index_table(infos))
     else:
         notice(f"no index in {indexes_home()}: `ragx index build PATH --index NAME` builds one")
 

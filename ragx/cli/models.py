@@ -28,6 +28,7 @@ def list_known(as_json: Json = False) -> None:
             json.dumps([{**asdict(row), "folder": str(row.folder) if row.folder else None} for row in rows], indent=2)
         )
         return
+    print(f"{'model':<24} {'kind':<8} {'on disk':>8}  sources")
     for row in rows:
         size = f"{row.size / 1e6:,.0f} MB" if row.size else "-"
         print(f"{row.name:<24} {row.kind:<8} {size:>8}  {', '.join(row.sources)}")

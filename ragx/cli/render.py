@@ -125,12 +125,16 @@ def index_info(folder: Path, manifest: Manifest) -> dict[str, object]:
     }
 
 
-def index_line(info: Mapping[str, object]) -> str:
-    """A named index in one line."""
-    content = info.get("error") or ", ".join(
-        counted(int(str(info[key])), key[:-1]) for key in ("documents", "passages")
-    )
-    return f"{info['name']:<16} {plain(str(content))}  ({plain(str(info['folder']))})"
+def index_table(infos: Sequence[Mapping[str, Any]]) -> str:
+    """The named indexes, one line each, with a header."""
+    lines = [f"{'index':<16} {'documents':>9} {'passages':>10}  {'built':<10} folder"]
+    for info in infos:
+        if "error" in info:
+            lines.append(f"{info['name']:<16} {plain(info['error'])}")
+        else:
+            counts = f"{info['documents']:>9,} {info['passages']:>10,}"
+            lines.append(f"{info['name']:<16} {counts}  {info['created'][:10]} {plain(info['folder'])}")
+    return "\n".join(lines)
 
 
 def field_line(name: str, summary: Mapping[str, Any]) -> str:
