@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ragx.types import AttentionStrategy, BackendName, EncodingFormat, ReaderName, SearchMethod
+from ragx.types import AttentionStrategy, BackendName, Effort, EncodingFormat, ReaderName, SearchMethod
 from ragx.util.settings import PYTHON_ONLY, Settings
 
 
@@ -123,6 +123,9 @@ class SearchOptions(Settings):
     rerank: str = Field(default=RERANK, min_length=1)
     """What reorders the first hits: none, a cross-encoder (name, folder or Hub id), late or attention, which the reader
     computes, a rerank API's URL, or auto: the cross-encoder that goes with the index's embedder, if there is one."""
+    effort: Effort = "low"
+    """low: one search; medium: also for what the first hits name, for questions that need several passages; high: also
+    for the parts into which the model splits the question."""
     where: str | None = None
     """Only passages whose fields pass, such as 'year>=2020 and folder=="contracts"' (docs/filters.md)."""
 

@@ -24,12 +24,14 @@ from ragx.reader.examples import Example
 from ragx.reader.loading import open_readers
 from ragx.reader.reading import read
 from ragx.reader.reranking import open_reranker
+from ragx.reader.splitting import split_question
 from ragx.reader.task import ANSWER, DOCUMENT, PLAIN, Task
-from ragx.retrieval import CurrentIndex, Retriever, SearchResults, open_embedder
+from ragx.retrieval import CurrentIndex, Retriever, SearchResults, open_embedder, search_with_effort
 from ragx.retrieval.rerankers import Reranker, search_reranked
 from ragx.types import (
     Answer,
     AttentionStrategy,
+    Effort,
     Embedder,
     EncodingFormat,
     Freeable,
@@ -65,12 +67,13 @@ class RAG:
         method: SearchMethod = "hybrid",
         reranker: Reranker | None = None,
         where: str | None = None,
+        effort: Effort = "low",
         frugal: bool = False,
         notes: Sequence[str] = (),
     ) -> None:
         """Combine parts that are already open; most callers want `from_index` or `from_model`."""
         self._index, self.method = index, method
-        self.reranker, self.where, self.frugal = reranker, where, frugal
+        self.reranker, self.where, self.effort, self.frugal = reranker, where, effort, frugal
         self.readers = readers
         """By name; the first one is the default."""
         self.notes = list(notes)
@@ -83,6 +86,7 @@ class RAG:
         *,
         method: SearchMethod = "hybrid",
         rerank: str = RERANK,
+        effort: Effort = "low",
         where: str | None = None,
         model: str = DEFAULT_MODEL,
         attention_strategy: AttentionStrategy = "auto",
@@ -106,6 +110,8 @@ class RAG:
             rerank: what reorders the first hits: the name, folder or Hub id of a cross-encoder, `late` or `attention`,
                 which the reader computes, the URL of a rerank API, `none`, or `auto`: the cross-encoder that goes with
                 the index's embedder, if there is one.
+            effort: how much `ask` searches: `low`, once; `medium`, also for what the first hits name, for questions
+                that need several passages; `high`, also for the parts into which the model splits the question.
             where: the only passages to search, as an expression of their fields (`docs/filters.md`); None: all.
             model: decoder or CEPE reader: a registered name, a folder or a Hub id; behind an API, `openai:NAME` or
                 `ollama:NAME`, which reads as `full`.
@@ -132,14 +138,23 @@ class RAG:
         values = {name: value for name, value in locals().items() if name in ModelOptions.model_fields}
         values["dtype"] = "auto" if dtype is None else str(dtype).removeprefix("torch.")
         options = checked(ModelOptions, values)
-        checked(SearchOptions, {"method": method, "rerank": rerank, "where": where})
+        checked(SearchOptions, {"method": method, "rerank": rerank, "effort": effort, "where": where})
         opened = open_index(index, method=method, device=device, dtype=options.dtype)
         opened.retriever.select(where)  # report a mistake before the models load
         loaded = cache(lambda: open_readers(options))
         embedder = opened.retriever.index.manifest.embedder.name
         reranker = open_reranker(rerank, device, embedder, lambda: loaded()[0].get("cepe"))
         readers, notes = loaded()
-        return cls(opened, readers, method=method, reranker=reranker, where=where, frugal=frugal, notes=notes)
+        return cls(
+            opened,
+            readers,
+            method=method,
+            reranker=reranker,
+            where=where,
+            effort=effort,
+            frugal=frugal,
+            notes=notes,
+        )
 
     @classmethod
     def from_model(cls, options: ModelOptions | None = None) -> RAG:
@@ -172,6 +187,7 @@ class RAG:
         k: int = 60,
         method: SearchMethod | None = None,
         rerank: str | None = None,
+        effort: Effort | None = None,
         where: str | None = None,
         reader: ReaderName | None = None,
         prompt_passages: int = 5,
@@ -195,6 +211,7 @@ class RAG:
             k: passages to retrieve and read (K).
             method: `dense`, `bm25` or `hybrid`; None: as given to `from_index`.
             rerank: as for `from_index`; None: as given to it.
+            effort: as for `from_index`; None: as given to it.
             where: search only passages whose fields pass this too, besides the filter given to `from_index`.
             reader: how passages are read (`ReaderOptions`); None: `cepe`, or `full` without a trained CEPE reader.
             prompt_passages: how many passages, best first, also stand in the decoder's prompt.
@@ -220,7 +237,9 @@ class RAG:
         elif self._index is None:
             hits, task = SearchResults(), task or PLAIN
         else:
-            hits = self.retrieve(question, history=history, k=k, method=method, rerank=rerank, where=where)
+            hits = self.retrieve(
+                question, history=history, k=k, method=method, rerank=rerank, effort=effort, where=where
+            )
             task = task or ANSWER
         took = time.perf_counter() - start
         if self.frugal and self._index is not None:
@@ -250,11 +269,13 @@ class RAG:
         k: int = 60,
         method: SearchMethod | None = None,
         rerank: str | None = None,
+        effort: Effort | None = None,
         where: str | None = None,
     ) -> SearchResults[Hit]:
         """The k best passages for a question, best first; arguments and errors as `ask`."""
         given = {} if rerank is None else {"rerank": rerank}
-        options = checked(SearchOptions, {"k": k, "method": method or self.method, "where": where, **given})
+        values = {"k": k, "method": method or self.method, "effort": effort or self.effort, "where": where}
+        options = checked(SearchOptions, {**values, **given})
         retriever = self.retriever
         embedder = retriever.index.manifest.embedder.name
         reranker = self.reranker
@@ -262,9 +283,16 @@ class RAG:
             reranker = open_reranker(options.rerank, embedder=embedder, reader=lambda: self.readers.get("cepe"))
         selected = retriever.select(self.where, options.where)
         queries = search_queries(question_text(question), history)
-        hits = search_reranked(
-            lambda k: retriever.search_all(queries, k, options.method, selected), queries[0], options.k, reranker
+        search = partial(
+            search_with_effort,
+            retriever,
+            queries,
+            effort=options.effort,
+            method=options.method,
+            selected=selected,
+            split=partial(split_question, self.readers),
         )
+        hits = search_reranked(search, queries[0], options.k, reranker)
         number = len(retriever.index) if selected is None else int(selected.sum())
         if len(hits) < k and k > number:
             have = f"the index has {number} passages" if selected is None else f"{number} passages pass the filter"

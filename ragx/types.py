@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SearchMethod = Literal["dense", "bm25", "hybrid"]
 """How passages are retrieved: by vectors, by words, or by both, fused by reciprocal rank."""
+Effort = Literal["low", "medium", "high"]
+"""How much is searched for a question: once; then what the first hits name and lack; and parts of the question too."""
 ReaderName = Literal["cepe", "full", "replug", "streaming"]
 """How passages are read: encoded and attended to; all in the decoder's prompt; one a prompt, with their answers mixed;
 or all in a prompt of any length, while the decoder's cache keeps part of it. See `ragx.reader.registry`."""

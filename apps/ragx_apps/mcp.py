@@ -7,15 +7,15 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from ragx.cli.options import IndexFolder, Offline, Rerank, Where, with_settings
+from ragx.cli.options import IndexFolder, Offline, Rerank, SearchEffort, Where, with_settings
 from ragx.cli.setup import open_search
 from ragx.config import RERANK, ModelOptions, SearchOptions
 from ragx.errors import ConfigError, RagxError
-from ragx.types import Citation, Hit, ReaderName, SearchMethod
+from ragx.types import Citation, Effort, Hit, ReaderName, SearchMethod
 from ragx.util.settings import checked
 from ragx.util.terminal import notice
 
@@ -50,6 +50,7 @@ def mcp(
     index: IndexFolder = None,
     method: Annotated[SearchMethod, typer.Option(help="dense, bm25, or hybrid: both, fused.")] = "hybrid",
     rerank: Rerank = RERANK,
+    effort: SearchEffort = "low",
     where: Where = None,
     offline: Offline = False,
 ) -> None:
@@ -61,7 +62,7 @@ def mcp(
     from ragx.index import read_manifest
     from ragx.index.names import index_folder
 
-    checked(SearchOptions, {"method": method, "rerank": rerank, "where": where})
+    checked(SearchOptions, {"method": method, "rerank": rerank, "effort": effort, "where": where})
     read_manifest(index_folder(index))  # report a bad index now
     with ExitStack() as stack:
         loading = threading.RLock()
@@ -91,14 +92,15 @@ def mcp(
             from ragx.rag import RAG
 
             loaded, notes = readers()
-            return stack.enter_context(
-                RAG(current(), loaded, method=method, reranker=reranker(), where=where, notes=notes)
-            )
+            rag = RAG(current(), loaded, method=method, reranker=reranker(), where=where, effort=effort, notes=notes)
+            return stack.enter_context(rag)
 
         def searching() -> RAG:
             from ragx.rag import RAG
 
-            return RAG(current(), {}, method=method, reranker=reranker(), where=where)
+            if effort == "high":
+                return answering()  # the model splits questions
+            return RAG(current(), {}, effort=effort, method=method, reranker=reranker(), where=where)
 
         create_server(searching, answering).run("stdio")
 
@@ -139,21 +141,26 @@ def create_server(searching: Callable[[], RAG], answering: Callable[[], RAG]) ->
             raise ToolError(str(error)) from None
 
     @server.tool()
-    async def search(query: str, k: int = 10, where: str | None = None) -> list[Hit]:
+    async def search(
+        query: str, k: int = 10, where: str | None = None, effort: Literal["low", "medium"] | None = None
+    ) -> list[Hit]:
         """Find the k passages of the index that match a query best, best first.
 
         `where` restricts the search to passages whose fields pass, as in: year >= 2020 and folder == "contracts".
         Comparisons, `in`, `like` (globs), `and`, `or`, `not`; texts in quotes, dates as 2024-01-31. A wrong field is
-        answered with the fields there are.
+        answered with the fields there are. `effort` "medium" finds more for a query that needs several passages.
         """
-        return await in_thread(lambda: searching().retrieve(query, k=k, where=where))
+        return await in_thread(lambda: searching().retrieve(query, k=k, where=where, effort=effort))
 
     @server.tool()
-    async def ask(question: str, k: int = 60, where: str | None = None) -> AskResult:
-        """Answer a question from the k best passages of the index, citing verbatim spans; `where` as for `search`."""
+    async def ask(question: str, k: int = 60, where: str | None = None, effort: Effort | None = None) -> AskResult:
+        """Answer a question from the k best passages of the index, citing verbatim spans; `where` as for `search`.
+
+        `effort` "medium" or "high" finds more for a question that needs several passages; "high" takes longest.
+        """
         cancel = threading.Event()
         try:
-            answer = await in_thread(lambda: answering().ask(question, k=k, where=where, cancel=cancel))
+            answer = await in_thread(lambda: answering().ask(question, k=k, where=where, effort=effort, cancel=cancel))
         finally:
             cancel.set()  # also when the agent cancels the call
         return AskResult(answer.text, answer.citations, answer.notes)

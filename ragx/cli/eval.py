@@ -1,4 +1,4 @@
-"""`ragx eval lm|qa|rerank|needle|copy`: a table on stdout, progress on stderr.
+"""`ragx eval lm|qa|rerank|recall|needle|copy`: a table on stdout, progress on stderr.
 
 Heavy imports happen inside the commands.
 """
@@ -6,7 +6,7 @@ Heavy imports happen inside the commands.
 from __future__ import annotations
 
 import json
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,9 +14,10 @@ import typer
 
 from ragx.cli.options import Device, Dtype, Json, Rerank, with_settings
 from ragx.cli.paper import app as paper_app
-from ragx.config import LATE, RERANK, EncodingOptions, LoadOptions, reader_reranker
+from ragx.config import LATE, RERANK, EncodingOptions, LoadOptions, SearchOptions, reader_reranker
 from ragx.errors import ConfigError
-from ragx.types import ReaderName, SearchMethod
+from ragx.types import Effort, ReaderName, SearchMethod
+from ragx.util.settings import checked
 from ragx.util.terminal import notice, waiting
 
 if TYPE_CHECKING:
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from ragx.evaluation.tables import Table
     from ragx.reader.base import Reader
     from ragx.reader.cepe import CepeReader
-    from ragx.retrieval import Retriever
+    from ragx.retrieval import Retriever, SearchResults
     from ragx.retrieval.rerankers import Reranker
+    from ragx.types import Hit
 
 Out = Annotated[Path | None, typer.Option(help="File for raw results (JSON lines); an interrupted run continues it.")]
 Method = Annotated[SearchMethod, typer.Option(help="dense, bm25, or hybrid: both, fused by reciprocal rank.")]
@@ -181,6 +183,44 @@ def compare_rerankers(
     rerankers = [each for name in names if (each := open_reranker(name, device, embedder)) is not None]
     results = Results(out, {"task": "rerank", **run, "rerank": [_weights(each.name) for each in rerankers]})
     _print(evaluate(rows, lambda question, k: retriever.search(question, k, method), rerankers, results), as_json)
+
+
+@app.command("recall")
+@with_settings
+def full_recall(
+    questions: Annotated[list[Path], typer.Option(help="JSON lines with question and gold passages; can be repeated.")],
+    index: Annotated[Path, typer.Option(help="Index to search.")],
+    load: LoadOptions,
+    effort: Annotated[list[str], typer.Option(help="As in `ragx search`; can be repeated.")] = ["low", "medium"],  # noqa: B006
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="Passages to retrieve.")] = 60,
+    method: Method = "hybrid",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Maximum number of questions, spread over each file.")
+    ] = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Questions all of whose gold passages are found, by their number and by effort; high needs the model."""
+    from ragx.evaluation.full_recall import evaluate
+    from ragx.evaluation.questions import read_questions
+    from ragx.evaluation.reranking import spread
+    from ragx.evaluation.results import Results
+    from ragx.reader.conversation import question_text
+    from ragx.reader.splitting import split_question
+    from ragx.retrieval import search_with_effort
+
+    efforts = [checked(SearchOptions, {"effort": each}).effort for each in dict.fromkeys(effort)]
+    rows = [question for path in questions for question in spread(read_questions(path), limit)]
+    retriever, run = _open_index(index, method, load.device, load.dtype)
+    readers = _open_readers(load) if "high" in efforts else {}
+
+    def search(question: str, effort: Effort) -> SearchResults[Hit]:
+        split = partial(split_question, readers)
+        return search_with_effort(retriever, [question_text(question)], k, effort=effort, method=method, split=split)
+
+    searches = {each: partial(search, effort=each) for each in efforts}
+    results = Results(out, {"task": "recall", **run, "k": k, **({"model": load.model} if readers else {})})
+    _print(evaluate(rows, retriever.index, searches, results, k=k), as_json)
 
 
 @app.command()

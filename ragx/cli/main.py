@@ -11,6 +11,8 @@ import io
 import json
 import os
 import sys
+from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any
 
@@ -23,8 +25,9 @@ from ragx.cli.eval import app as eval_app
 from ragx.cli.index import app as index_app
 from ragx.cli.models import app as models_app
 from ragx.cli.options import Address, Device, Dtype, Engine, IndexFolder, Json, Offline, with_settings
-from ragx.config import SearchOptions
+from ragx.config import ModelOptions, SearchOptions
 from ragx.errors import ConfigError, RagxError
+from ragx.util.settings import checked
 from ragx.util.terminal import notice
 
 SHOWN = SearchOptions(k=10)
@@ -91,6 +94,10 @@ def search(
     question: Annotated[str, typer.Argument(help="The question.")],
     options: SearchOptions = SHOWN,
     index: IndexFolder = None,
+    model: Annotated[
+        str, typer.Option(help="With --effort high: what splits the question, as in `ragx ask`.")
+    ] = ModelOptions().model,
+    base_url: Annotated[str | None, typer.Option(help="Address of its API.")] = None,
     engine: Engine = "local",
     address: Address = None,
     device: Device = None,
@@ -100,21 +107,30 @@ def search(
 ) -> None:
     """Show the best passages for a question."""
     from ragx.cli import render
-    from ragx.cli.setup import connected, open_search
+    from ragx.cli.setup import connected, open_search, opened_model
     from ragx.reader.conversation import question_text
     from ragx.reader.reranking import open_reranker
+    from ragx.reader.splitting import split_question
+    from ragx.retrieval import search_with_effort
     from ragx.retrieval.rerankers import search_reranked
 
     text = question_text(question)
-    with connected(engine, address):
+    models = checked(ModelOptions, {"model": model, "base_url": base_url, "device": device, "dtype": dtype})
+    with connected(engine, address), ExitStack() as stack:
         retriever = open_search(index, device, dtype, method=options.method, engine=engine).retriever
         selected = retriever.select(options.where)
-        hits = search_reranked(
-            lambda k: retriever.search(text, k, options.method, selected),
-            text,
-            options.k,
-            open_reranker(options.rerank, device, retriever.index.manifest.embedder.name),
+        reranker = open_reranker(options.rerank, device, retriever.index.manifest.embedder.name)
+        readers = stack.enter_context(opened_model(models)).readers if options.effort == "high" else {}
+        search = partial(
+            search_with_effort,
+            retriever,
+            [text],
+            effort=options.effort,
+            method=options.method,
+            selected=selected,
+            split=partial(split_question, readers),
         )
+        hits = search_reranked(search, text, options.k, reranker)
     for note in hits.notes:
         notice(note)
     if as_json:

@@ -13,6 +13,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from ragx.config import SearchOptions
+from ragx.types import Effort
 from ragx.util.settings import Settings, checked, option_fields
 
 T = TypeVar("T")
@@ -62,6 +63,7 @@ Dtype = Annotated[
 Engine = Annotated[EngineName, typer.Option(help="local, or ray to use a Ray cluster (docs/ray.md).")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster: auto or HOST:PORT. Default: a new local one.")]
 Rerank = Annotated[str, typer.Option(help=SearchOptions.model_fields["rerank"].description)]
+SearchEffort = Annotated[Effort, typer.Option(help=SearchOptions.model_fields["effort"].description)]
 Where = Annotated[str | None, typer.Option(help=SearchOptions.model_fields["where"].description)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 

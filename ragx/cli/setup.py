@@ -107,6 +107,7 @@ def opened_rags(
                 loaded,
                 method=search.method,
                 where=search.where,
+                effort=search.effort,
                 reranker=reranker,
                 frugal=models.frugal,
                 notes=notes,

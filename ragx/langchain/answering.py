@@ -27,15 +27,16 @@ from ragx.reader.loading import open_readers
 from ragx.reader.reading import read
 from ragx.reader.registry import for_reader
 from ragx.reader.reranking import open_reranker
+from ragx.reader.splitting import split_question
 from ragx.retrieval import FUSION_DEPTH, SearchResults, fuse_results
 from ragx.retrieval.rerankers import Reranker, rerank
-from ragx.types import Answer, BackendName, Hit, Message, ReaderName
+from ragx.types import Answer, BackendName, Effort, Hit, Message, ReaderName
 from ragx.util.device import report_oom
 from ragx.util.settings import checked
 from ragx.util.terminal import notice
 
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
-PER_CALL = ("model", "k", "rerank", "prompt_passages", "reader", "max_tokens", *SAMPLING)
+PER_CALL = ("model", "k", "rerank", "effort", "prompt_passages", "reader", "max_tokens", *SAMPLING)
 """Settings that a call, or `.bind`, may override."""
 IGNORED = ("api_key", "max_retries")
 """LangChain's standard settings for remote models: accepted and ignored. Keys come from the environment."""
@@ -72,6 +73,8 @@ class Answering(BaseModel):
     """What reorders the first passages: `none`, a cross-encoder (name, folder or Hub id), `late` or `attention`, which
     the reader computes, or the URL of a rerank API.
     None: the default for passages of the index; those of a `retriever` keep their order."""
+    effort: Effort = "low"
+    """How much is searched in the index (`ragx.config.SearchOptions`)."""
     prompt_passages: int = 5
     """How many passages, best first, also stand in the decoder's prompt."""
     reader: ReaderName | None = None
@@ -140,7 +143,8 @@ class Answering(BaseModel):
         if "" in stops:
             raise ConfigError("stop strings must not be empty")
         values = {name: settings[name] for name in SAMPLING}
-        checked(SearchOptions, {"k": settings["k"], "rerank": self._rerank(options)})
+        search = {"k": settings["k"], "rerank": self._rerank(options), "effort": settings["effort"]}
+        checked(SearchOptions, search)
         checked(ReaderOptions, {name: settings[name] for name in ("reader", "prompt_passages")})
         most = NO_LIMIT if settings["max_tokens"] == -1 else settings["max_tokens"]
         try:
@@ -214,12 +218,15 @@ class Answering(BaseModel):
         search = checked(SearchOptions, {"rerank": self._rerank(options)})
 
         def cepe() -> Reader | None:
-            model, reader = options.get("model", self.model), options.get("reader", self.reader)
-            return open_cached_readers(self._model_options(model, reader))[0].get("cepe")
+            return self._readers(options).get("cepe")
 
         if self.retriever is not None:
             return open_reranker(search.rerank, self.device, reader=cepe)
         return self._retriever_over_index().open_reranker(search.rerank, cepe)
+
+    def _readers(self, options: dict[str, Any]) -> dict[ReaderName, Reader]:
+        model, reader = options.get("model", self.model), options.get("reader", self.reader)
+        return open_cached_readers(self._model_options(model, reader))[0]
 
     def _retrieval(
         self, queries: Sequence[str], options: dict[str, Any], reranker: Reranker | None
@@ -229,7 +236,12 @@ class Answering(BaseModel):
             return self.retriever, {}, None
         k = options.get("k", self.k)
         most = max(k, FUSION_DEPTH if len(queries) > 1 else 0, reranker.depth if reranker else 0)
-        return self._retriever_over_index(), {"k": most}, k
+        settings = {
+            "k": most,
+            "effort": options.get("effort", self.effort),
+            "split": lambda question: split_question(self._readers(options), question),
+        }
+        return self._retriever_over_index(), settings, k
 
     def _retriever_over_index(self) -> RagxRetriever:
         if self._index_retriever is None:

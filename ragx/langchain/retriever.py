@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -20,9 +21,10 @@ from ragx.langchain.embeddings import RagxEmbeddings
 from ragx.reader.base import Reader
 from ragx.reader.conversation import question_text
 from ragx.reader.reranking import open_reranker
-from ragx.retrieval import CurrentIndex, Retriever
+from ragx.retrieval import CurrentIndex, Retriever, search_with_effort
+from ragx.retrieval.effort import Split
 from ragx.retrieval.rerankers import Reranker, search_reranked
-from ragx.types import Embedder, SearchMethod
+from ragx.types import Effort, Embedder, SearchMethod
 from ragx.util.terminal import notice
 
 Folder = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
@@ -45,6 +47,11 @@ class RagxRetriever(BaseRetriever):
     rerank: Annotated[str, Field(min_length=1)] = RERANK
     """What reorders the first hits: `none`, a cross-encoder (name, folder or Hub id), `late`, `attention` or the
     URL of a rerank API."""
+    effort: Effort = "low"
+    """`medium` also searches for what the first hits name, for questions that need several passages; a call may
+    override it."""
+    split: Split | None = None
+    """For the effort `high`: the parts of a question, which are searched too; a call may override it."""
     where: str | None = None
     """Only documents whose fields pass, such as `year>=2020` (docs/filters.md); a call may override it."""
     device: str | None = None
@@ -61,17 +68,23 @@ class RagxRetriever(BaseRetriever):
         run_manager: CallbackManagerForRetrieverRun,
         k: int | None = None,
         where: str | None = None,
+        effort: Effort | None = None,
+        split: Split | None = None,
     ) -> list[Document]:
         k = self.k if k is None else k
         query = question_text(query)
         retriever = self._retriever()
         selected = retriever.select(self.where if where is None else where)
-        hits = search_reranked(
-            lambda k: retriever.search(query, k, self.method, selected),
-            query,
-            k,
-            self.open_reranker(self.rerank),
+        search = partial(
+            search_with_effort,
+            retriever,
+            [query],
+            effort=effort or self.effort,
+            method=self.method,
+            selected=selected,
+            split=split or self.split,
         )
+        hits = search_reranked(search, query, k, self.open_reranker(self.rerank))
         for note in hits.notes:
             notice(note)
         return [to_document(hit.passage) for hit in hits]
@@ -83,9 +96,18 @@ class RagxRetriever(BaseRetriever):
         run_manager: AsyncCallbackManagerForRetrieverRun,
         k: int | None = None,
         where: str | None = None,
+        effort: Effort | None = None,
+        split: Split | None = None,
     ) -> list[Document]:
         return await run_in_executor(
-            None, self._get_relevant_documents, query, run_manager=run_manager.get_sync(), k=k, where=where
+            None,
+            self._get_relevant_documents,
+            query,
+            run_manager=run_manager.get_sync(),
+            k=k,
+            where=where,
+            effort=effort,
+            split=split,
         )
 
     def open_reranker(self, name: str, reader: Callable[[], Reader | None] | None = None) -> Reranker | None:

@@ -7,6 +7,7 @@ compiling.py, bert.py    how they are compiled, and their graph
 loading.py               open_embedder: which of the two computes a model
 tokenizer.py             read control strings in a text as plain text
 retriever.py             Retriever: dense, BM25 or both, fused
+effort.py                search for questions that need several passages
 current.py               CurrentIndex: the newest generation, reopened when another is published
 tuning.py                search settings from measured recall and latency
 filters/                 which passages a search considers
@@ -15,6 +16,7 @@ rerankers/               hits in a better order
 """
 
 from ragx.retrieval.current import CurrentIndex
+from ragx.retrieval.effort import search_with_effort
 from ragx.retrieval.embedder import TextEmbedder
 from ragx.retrieval.loading import open_embedder
 from ragx.retrieval.retriever import FUSION_DEPTH, Retriever, SearchResults, fuse_results
@@ -28,5 +30,6 @@ __all__ = [
     "TextEmbedder",
     "fuse_results",
     "open_embedder",
+    "search_with_effort",
     "tune_index",
 ]

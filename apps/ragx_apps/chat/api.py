@@ -34,6 +34,7 @@ def ask_with(indexes: Indexes, queue: QuestionQueue) -> Callable[..., Iterator[d
         max_new_tokens: int = 256,
         temperature: float = 0.0,
         where: str | None = None,
+        effort: str | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Answer a question: {"answer": the text so far} as it grows, then the object that `ragx ask --json` prints.
 
@@ -45,6 +46,7 @@ def ask_with(indexes: Indexes, queue: QuestionQueue) -> Callable[..., Iterator[d
             "method": method,
             "reader": reader,
             "where": where,
+            "effort": effort,
         }
         text = ""
         try:

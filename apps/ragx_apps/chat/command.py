@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from ragx.cli.options import Offline, Rerank, Where, with_settings
+from ragx.cli.options import Offline, Rerank, SearchEffort, Where, with_settings
 from ragx.cli.setup import opened_rag
 from ragx.config import RERANK, ModelOptions, SearchOptions
 from ragx.errors import ConfigError
@@ -36,6 +36,7 @@ def chat(
         ),
     ] = None,
     rerank: Rerank = RERANK,
+    effort: SearchEffort = "low",
     where: Where = None,
     host: Annotated[str, typer.Option(help="The address to listen on; one that others reach needs --auth.")] = (
         "127.0.0.1"
@@ -67,8 +68,9 @@ def chat(
     from ragx_apps.chat.page import build_page
     from ragx_apps.queue import QuestionQueue
 
+    search = checked(SearchOptions, {"rerank": rerank, "effort": effort, "where": where})
     with (
-        opened_rag(index, models, checked(SearchOptions, {"rerank": rerank, "where": where})) as rag,
+        opened_rag(index, models, search) as rag,
         tempfile.TemporaryDirectory(prefix="ragx-chat-") as folder,
     ):
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploaded")

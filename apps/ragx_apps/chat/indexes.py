@@ -74,7 +74,13 @@ class Indexes:
                 _ = current.retriever  # errors are raised here
                 rag = self._rag
                 self._opened[folder] = RAG(
-                    current, rag.readers, method=rag.method, reranker=rag.reranker, where=where, notes=rag.notes
+                    current,
+                    rag.readers,
+                    method=rag.method,
+                    reranker=rag.reranker,
+                    where=where,
+                    effort=rag.effort,
+                    notes=rag.notes,
                 )
             return self._opened[folder]
 

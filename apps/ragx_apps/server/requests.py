@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic_core import PydanticCustomError
 
 from ragx.config import NO_LIMIT, SamplingParams
-from ragx.types import Message, ReaderName, SearchMethod
+from ragx.types import Effort, Message, ReaderName, SearchMethod
 
 MAX_MESSAGES = 200
 MAX_K = 200
@@ -81,6 +81,7 @@ class RagxOptions(BaseModel):
     prompt_passages: int | None = Field(default=None, ge=0, le=MAX_K)
     reader: ReaderName | None = None
     method: SearchMethod | None = None
+    effort: Effort | None = None
     where: Where | None = None
     refuse_below: float | None = Field(default=None, ge=0, le=1)
 
@@ -259,6 +260,7 @@ class SearchRequest(BaseModel):
     query: str
     k: int = Field(default=10, ge=1, le=MAX_K)
     method: SearchMethod | None = None
+    effort: Effort | None = None
     where: Where | None = None
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter
 
 from ragx.rag import RAG
-from ragx.retrieval import SearchResults
+from ragx.reader.splitting import split_question
+from ragx.retrieval import SearchResults, search_with_effort
 from ragx.retrieval.rerankers import search_reranked
 from ragx.types import Hit, SearchMethod
 from ragx_apps.server.errors import ApiError
@@ -26,16 +29,20 @@ def search_router(service: Service, models: ServedModels) -> APIRouter:
             raise ApiError(400, "the query is empty", param="query")
         rag = service.rag if body.model is None else models.index(body.model)
         check_method(rag, body.method)
-        method: SearchMethod = body.method or rag.method
 
-        def find() -> SearchResults[Hit]:
+        def find(k: int) -> SearchResults[Hit]:
             retriever = rag.retriever
-            selected = retriever.select(rag.where, body.where)
-            return search_reranked(
-                lambda k: retriever.search(body.query, k, method, selected), body.query, body.k, rag.reranker
+            return search_with_effort(
+                retriever,
+                [body.query],
+                k,
+                effort=body.effort or rag.effort,
+                method=body.method or rag.method,
+                selected=retriever.select(rag.where, body.where),
+                split=partial(split_question, rag.readers),
             )
 
-        hits = await service.run(find)
+        hits = await service.run(lambda: search_reranked(find, body.query, body.k, rag.reranker))
         service.metrics.searched(hits)
         return HitList(data=hits, notes=hits.notes)
 

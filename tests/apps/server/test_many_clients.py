@@ -25,6 +25,8 @@ from ragx.index import collect_garbage
 from ragx.indexing.delete import delete
 from ragx.rag import RAG, open_index
 from ragx.retrieval import Retriever
+from tests.helpers.articles import BRIDGE, build_articles
+from tests.helpers.articles import QUESTION as NEEDS_TWO
 from tests.helpers.served import LONG, MODEL, QUESTION, Server, serving
 from tests.helpers.tiny_cross_encoders import LengthReranker
 from tests.helpers.waiting import eventually
@@ -150,6 +152,17 @@ def test_searches_and_answers_are_filtered(server: Server) -> None:
         refused = server.client.post(path, json=request)
         assert refused.status_code == 400
         assert "no field 'year'" in refused.json()["error"]["message"]
+
+
+def test_clients_choose_the_effort(rag: RAG, tmp_path: Path) -> None:
+    index = open_index(build_articles(tmp_path / "articles"), method="bm25")
+    with serving(RAG(index, rag.readers, method="bm25")) as server:
+        for effort, is_found in (("low", False), ("medium", True)):
+            body = {"query": NEEDS_TWO, "k": 6, "effort": effort}
+            found = server.client.post("/v1/search", json=body).json()["data"]
+            assert (BRIDGE in [hit["passage"]["title"] for hit in found]) == is_found
+        refused = server.client.post("/v1/search", json={"query": QUESTION, "effort": "most"})
+        assert refused.status_code == 400
 
 
 def test_search_shows_passages(server: Server) -> None:

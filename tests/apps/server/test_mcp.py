@@ -19,6 +19,8 @@ from ragx.errors import ModelError
 from ragx.index import collect_garbage
 from ragx.indexing.delete import delete
 from ragx.rag import RAG, open_index
+from tests.helpers.articles import BRIDGE, build_articles
+from tests.helpers.articles import QUESTION as NEEDS_TWO
 from tests.helpers.served import QUESTION
 from tests.helpers.tiny_cross_encoders import LengthReranker
 
@@ -151,5 +153,20 @@ def test_a_wrong_argument_is_an_error_the_agent_can_read(rag: RAG, k: object) ->
         async with Client(create_server(lambda: rag, lambda: rag)) as client:
             wrong: Any = await client.call_tool("search", {"query": QUESTION, "k": k})
             assert wrong.is_error
+
+    anyio.run(talk)
+
+
+def test_tools_take_an_effort(rag: RAG, tmp_path: Path) -> None:
+    index = open_index(build_articles(tmp_path / "articles"), method="bm25")
+    searching = RAG(index, rag.readers, method="bm25")
+
+    async def talk() -> None:
+        async with Client(create_server(lambda: searching, lambda: searching)) as client:
+            for effort, is_found in ((None, False), ("medium", True)):
+                arguments = {"query": NEEDS_TWO, "k": 6, "effort": effort}
+                result: Any = await client.call_tool("search", arguments)
+                titles = [hit["passage"]["title"] for hit in result.structured_content["result"]]
+                assert (BRIDGE in titles) == is_found
 
     anyio.run(talk)
