@@ -1,4 +1,4 @@
-"""The command line: `ragx ask`, `summarise`, `search`, `index`, `models`, `eval`, `doctor`, and those of entry points.
+"""The command line: `ragx ask`, `summarise`, `search`, `watch`, `index` and more, and those of entry points.
 
 Answers go to stdout, progress and warnings to stderr. Exit codes: see `ragx.errors`. Heavy imports happen inside the
 commands, so that `ragx --help` answers at once.
@@ -25,6 +25,7 @@ from ragx.cli.eval import app as eval_app
 from ragx.cli.index import app as index_app
 from ragx.cli.models import app as models_app
 from ragx.cli.options import Address, Device, Dtype, Engine, IndexFolder, Json, Offline, with_settings
+from ragx.cli.watch import watch
 from ragx.config import ModelOptions, SearchOptions
 from ragx.errors import ConfigError, RagxError
 from ragx.util.settings import checked
@@ -86,6 +87,7 @@ def _options(
 app.command()(ask)
 app.command()(summarise)
 app.command("summarize", hidden=True)(summarise)
+app.command()(watch)
 
 
 @app.command()

@@ -65,6 +65,7 @@ Address = Annotated[str | None, typer.Option(help="Ray cluster: auto or HOST:POR
 Rerank = Annotated[str, typer.Option(help=SearchOptions.model_fields["rerank"].description)]
 SearchEffort = Annotated[Effort, typer.Option(help=SearchOptions.model_fields["effort"].description)]
 Where = Annotated[str | None, typer.Option(help=SearchOptions.model_fields["where"].description)]
+Watch = Annotated[bool, typer.Option("--watch", help="Keep the index up to date with what it was built from.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 _SHORT = {"k": "-k"}

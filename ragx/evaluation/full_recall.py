@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ragx.index import Index
     from ragx.types import Effort, Hit
 
-COLUMNS = {"needed": 0, "questions": 0, "effort": 0, "all found": 1, "found": 1, "ms": 0}
+COLUMNS = {"needed": 0, "questions": 0, "effort": 0, "all found (%)": 1, "found (%)": 1, "ms": 0}
 
 
 def evaluate(

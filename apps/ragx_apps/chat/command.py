@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from ragx.cli.options import Offline, Rerank, SearchEffort, Where, with_settings
+from ragx.cli.options import Offline, Rerank, SearchEffort, Watch, Where, with_settings
 from ragx.cli.setup import opened_rag
 from ragx.config import RERANK, ModelOptions, SearchOptions
 from ragx.errors import ConfigError
@@ -49,6 +49,7 @@ def chat(
         str | None,
         typer.Option(metavar="PATH|URL", help="Where a proxy serves the page: a path, or a URL of another host name."),
     ] = None,
+    watch: Watch = False,
     browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     offline: Offline = False,
 ) -> None:
@@ -64,6 +65,8 @@ def chat(
     return_freed_memory()
     visitors = check_address(host, auth)
     root = None if root_path is None else check_root_path(root_path)
+    from ragx.index.names import index_folder
+    from ragx.indexing.watch import watching
     from ragx_apps.chat.indexes import Indexes
     from ragx_apps.chat.page import build_page
     from ragx_apps.queue import QuestionQueue
@@ -74,7 +77,8 @@ def chat(
         tempfile.TemporaryDirectory(prefix="ragx-chat-") as folder,
     ):
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploaded")
-        with contextlib.closing(QuestionQueue(rag)) as queue:
+        follow = watching([index_folder(index)], device=models.device) if watch else contextlib.nullcontext()
+        with contextlib.closing(QuestionQueue(rag)) as queue, follow:
             blocks = build_page(Indexes(rag, index), queue, Path(folder) / "visitors")
             address = launch(blocks, host, port, visitors, root)
             notice(f"the page is at {address}; Ctrl-C stops")

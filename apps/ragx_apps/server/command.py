@@ -5,12 +5,13 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ragx.cli.options import Address, Engine, IndexFolders, Offline, with_settings
+from ragx.cli.options import Address, Engine, IndexFolders, Offline, Watch, with_settings
 from ragx.cli.setup import opened_rags
 from ragx.config import ModelOptions, ReaderOptions, SearchOptions
 from ragx.errors import ConfigError, RagxError
@@ -55,6 +56,7 @@ def serve(
     log_json: Annotated[
         bool, typer.Option("--log-json", help="Log every request and answer to stderr, each as a line of JSON.")
     ] = False,
+    watch: Watch = False,
     engine: Engine = "local",
     address: Address = None,
     offline: Offline = False,
@@ -75,6 +77,7 @@ def serve(
     origins = [check_origin(origin) for origin in allow_origin or ()]
     folders = _by_name(index or [default_index()])
     with opened_rags([*folders.values()], models, search, engine=engine, address=address) as rags:
+        from ragx.indexing.watch import watching
         from ragx_apps.server.app import create_app
         from ragx_apps.server.logs import log_as_json
         from ragx_apps.server.metrics import Metrics
@@ -94,6 +97,7 @@ def serve(
             time_limit=time_limit,
             append_sources=append_sources,
         )
+        follow = watching(list(folders.values()), device=models.device) if watch else nullcontext()
         try:
             app = create_app(
                 service,
@@ -105,7 +109,8 @@ def serve(
                 host=host,
                 origins=origins,
             )
-            listen(app, host, port, time_limit)
+            with follow:
+                listen(app, host, port, time_limit)
         finally:
             service.close()
 
