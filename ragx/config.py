@@ -135,7 +135,8 @@ class ReaderOptions(Settings):
 
     reader: ReaderName | None = None
     """cepe; full: the plain decoder with all passages in its prompt; replug: one prompt a passage, answers mixed;
-    streaming: as full, in a cache of constant size. Default: cepe, or full for a decoder without a CEPE reader."""
+    streaming: as full, in a cache of constant size; extensible: an embedding for every few tokens before the prompt.
+    Default: what the model was trained for, or full."""
     prompt_passages: int = Field(default=5, ge=0)
     """Passages, best first, that also stand in the decoder's prompt."""
     attention_shares: bool = False
@@ -192,6 +193,8 @@ class EncodingOptions(LoadOptions):
     """GB of passage encodings kept on disk; 0 keeps none."""
     encodings: EncodingFormat = "bfloat16"
     """Number format of passage encodings on disk; int8 takes half the space."""
+    ratio: int | None = Field(default=None, ge=1)
+    """extensible: tokens for each embedding. Default: the smallest number that it was trained with."""
 
 
 class ModelOptions(EncodingOptions):

@@ -92,6 +92,7 @@ class RAG:
         attention_strategy: AttentionStrategy = "auto",
         cache_size: float = 4.0,
         encodings: EncodingFormat = "bfloat16",
+        ratio: int | None = None,
         device: str | None = None,
         dtype: str | torch.dtype | None = None,
         backend: str = "auto",
@@ -118,6 +119,7 @@ class RAG:
             attention_strategy: `project`, `cached`, `latent`, or `auto` for the cheapest.
             cache_size: limit on the passage encodings kept on disk, in GB; 0 keeps none.
             encodings: their number format.
+            ratio: `extensible`: tokens for each embedding; None: the smallest number that it was trained with.
             device: a torch device, or `auto` to spread the decoder over all GPUs; None: a GPU if there is one. `cuda`
                 (all GPUs) and `cuda:N` also search shards there, where FAISS can.
             dtype: number format of the models; None: the fastest on the device.
@@ -213,7 +215,7 @@ class RAG:
             rerank: as for `from_index`; None: as given to it.
             effort: as for `from_index`; None: as given to it.
             where: search only passages whose fields pass this too, besides the filter given to `from_index`.
-            reader: how passages are read (`ReaderOptions`); None: `cepe`, or `full` without a trained CEPE reader.
+            reader: how passages are read (`ReaderOptions`); None: what the model was trained for, or `full`.
             prompt_passages: how many passages, best first, also stand in the decoder's prompt.
             attention_shares: report each passage's share of the attention in the answer.
             refuse_below: likelihood below which the answer says that no passage holds it (`ReaderOptions`); 0: never;

@@ -18,9 +18,10 @@ SearchMethod = Literal["dense", "bm25", "hybrid"]
 """How passages are retrieved: by vectors, by words, or by both, fused by reciprocal rank."""
 Effort = Literal["low", "medium", "high"]
 """How much is searched for a question: once; then what the first hits name and lack; and parts of the question too."""
-ReaderName = Literal["cepe", "full", "replug", "streaming"]
+ReaderName = Literal["cepe", "full", "replug", "streaming", "extensible"]
 """How passages are read: encoded and attended to; all in the decoder's prompt; one a prompt, with their answers mixed;
-or all in a prompt of any length, while the decoder's cache keeps part of it. See `ragx.reader.registry`."""
+all in a prompt of any length, while the decoder's cache keeps part of it; or as an embedding for every few tokens
+before the prompt. See `ragx.reader.registry`."""
 BackendName = Literal["auto", "torch", "cpu"]
 """What computes: torch, or compiled graphs on the CPU; auto: the CPU's graphs where there is no GPU."""
 AttentionStrategy = Literal["auto", "project", "cached", "latent"]

@@ -64,7 +64,7 @@ def save_reader(model: CepeModel, folder: Path, *, decoder: str, added: Mapping[
         values["trained_context_tokens"] = config.trained_context_tokens
     state = model.state_dict() if added is None else added
     tensors = {key: tensor.detach().contiguous() for key, tensor in state.items() if is_added(key, config)}
-    _write(folder, values, tensors)
+    write(folder, values, tensors)
 
 
 def quantize_reader(reader: Path, folder: Path, prompted_gain: float = 1.0, cross_attend: CrossAttend = "all") -> None:
@@ -85,17 +85,17 @@ def quantize_reader(reader: Path, folder: Path, prompted_gain: float = 1.0, cros
     """
     if not 0 <= prompted_gain < math.inf:
         raise ConfigError(f"prompted_gain must be at least 0, got {prompted_gain}")
-    values = _read_configuration(reader)
+    values = read_configuration(reader)
     if "decoder" not in values:
         raise ModelError(f"{reader} includes its decoder; only readers saved without it can be quantized")
     tensors = weights.read(reader, weights.shapes(reader).keys())
     if any(key.endswith(SCALE) for key in tensors):
         raise ModelError(f"{reader} is already in int8")
     added = {"prompted_gain": prompted_gain, "cross_attend": cross_attend}
-    _write(folder, values | added, _quantized(tensors))
+    write(folder, values | added, _quantized(tensors))
 
 
-def _write(folder: Path, values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+def write(folder: Path, values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Write or replace a reader. The weights file contains the configuration, so one rename replaces both.
 
     `config.json` is a copy for people and other programs, so a crash before it is written does no harm.
@@ -114,7 +114,7 @@ def _write(folder: Path, values: dict[str, Any], tensors: dict[str, Tensor]) -> 
         raise ModelError(f"cannot write the reader {folder}: {error}") from None
 
 
-def _read_configuration(folder: Path) -> dict[str, Any]:
+def read_configuration(folder: Path) -> dict[str, Any]:
     """The configuration in the weights file, or `config.json` for older readers, whose weights file has none."""
     values = models.read_config(folder)
     try:
@@ -138,10 +138,11 @@ def load_reader(folder: Path, placement: Placement, decoder: str | None = None) 
         ModelError: the decoder is not of the shape or vocabulary that the reader was trained with, or a key is missing
             or unexpected.
     """
-    values = _read_configuration(folder)
+    values = read_configuration(folder)
     try:
-        own, checksums = str(values["decoder"]["name"]), values["decoder"]["sha256"]
         encoder_values, layers = values["encoder_config"], list(values["cross_attention_layers"])
+        wanted = {"model_type": values.get("model_type"), "vocab_size": encoder_values.get("vocab_size")}
+        least_layers = max(layers, default=-1) + 1
         embeddings, shared_layers = bool(values["shared_embeddings"]), int(values["shared_encoder_layers"])
         trained, prompted_gain = int(values.get("trained_context_tokens", 0)), float(values.get("prompted_gain", 1))
         cross_attend = values.get("cross_attend", "all")
@@ -149,21 +150,10 @@ def load_reader(folder: Path, placement: Placement, decoder: str | None = None) 
             raise ValueError(f"cross_attend is {cross_attend!r}")
     except KeyError as error:
         raise ModelError(f"{folder / 'config.json'} has no {error}") from None
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise ModelError(f"{folder / 'config.json'} is damaged: {error}") from None
-    decoder = own if decoder is None else decoder
-    decoder_folder = models.resolve(decoder, "decoder")
+    decoder_folder, plugged_in = find_decoder(folder, values["decoder"], decoder, wanted, least_layers=least_layers)
     decoder_values = models.read_config(decoder_folder)
-    # a named model was checked against the registry; its files on the Hub and in a wheel may differ in layout
-    same = decoder == own and models.is_named(own)
-    plugged_in = None
-    if not same and (other := models.weight_checksums(decoder_folder)) != checksums:
-        _check_derivative(decoder, decoder_values, values)
-        notice(
-            f"{decoder} is not the decoder that the reader was trained with, but has its shape: answers may be worse"
-        )
-        pair = json.dumps([models.fingerprint(folder), other])
-        plugged_in = hashlib.sha256(pair.encode()).hexdigest()
     config = with_encoder(
         decoder_config(decoder_values),
         decoder_config(encoder_values),
@@ -185,17 +175,43 @@ def load_reader(folder: Path, placement: Placement, decoder: str | None = None) 
     return model
 
 
-def _check_derivative(decoder: str, values: dict[str, Any], reader: dict[str, Any]) -> None:
-    """Raise a `ModelError` unless the decoder's settings are those of the reader's; widths are checked with weights."""
-    trained = {
-        "model_type": reader.get("model_type"),
-        "vocab_size": reader["encoder_config"].get("vocab_size"),  # the encoder reads the decoder's tokens
-    }
-    for name, wanted in trained.items():
-        if wanted is not None and values.get(name) != wanted:
-            raise ModelError(f"the reader does not fit {decoder}: its {name} is {values.get(name)}, not {wanted}")
-    if values.get("num_hidden_layers", 0) <= max(reader["cross_attention_layers"]):
+def find_decoder(
+    reader: Path, trained: dict[str, Any], decoder: str | None, wanted: dict[str, Any], *, least_layers: int = 0
+) -> tuple[Path, str | None]:
+    """The folder of a reader's decoder, or of the derivative in its place, with one notice.
+
+    Args:
+        reader: folder of the reader.
+        trained: name and checksums of the decoder it was trained with.
+        decoder: the derivative; None: there is none, but the weights at the path of the decoder may be others.
+        wanted: settings that a derivative must share, if known; widths are checked with weights.
+        least_layers: layers that it must have.
+
+    Returns:
+        The folder, and what identifies reader and derivative; None for the decoder it was trained with.
+
+    Raises:
+        ModelError: the decoder is missing, or the derivative does not fit; or `trained` is damaged.
+    """
+    try:
+        own, checksums = str(trained["name"]), trained["sha256"]
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{reader / 'config.json'} does not name its decoder: {error}") from None
+    decoder = own if decoder is None else decoder
+    folder = models.resolve(decoder, "decoder")
+    # a named model was checked against the registry; its files on the Hub and in a wheel may differ in layout
+    same = decoder == own and models.is_named(own)
+    if same or (other := models.weight_checksums(folder)) == checksums:
+        return folder, None
+    values = models.read_config(folder)
+    for name, value in wanted.items():
+        if value is not None and values.get(name) != value:
+            raise ModelError(f"the reader does not fit {decoder}: its {name} is {values.get(name)}, not {value}")
+    if values.get("num_hidden_layers", 0) < least_layers:
         raise ModelError(f"the reader does not fit {decoder}, which has only {values.get('num_hidden_layers')} layers")
+    notice(f"{decoder} is not the decoder that the reader was trained with, but has its shape: answers may be worse")
+    pair = json.dumps([models.fingerprint(reader), other])
+    return folder, hashlib.sha256(pair.encode()).hexdigest()
 
 
 def _load_added(model: CepeModel, folder: Path) -> None:

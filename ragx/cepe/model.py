@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from ragx_kernels.cross_attention import Shape, choose, device_profile
@@ -25,6 +25,9 @@ from ragx.cepe.encodings import pack_rows, stored_context
 from ragx.cepe.store import Passages, PassageStore, Rows
 from ragx.types import AttentionStrategy, CrossAttend, EncodingFormat
 from ragx.util.device import free_memory
+
+if TYPE_CHECKING:
+    from ragx.extensible.embedder import ExtensibleEmbedder
 
 ENCODER_BATCH_TOKENS = 32_768
 """Tokens per encoder batch (or one longer passage), which limits the encoder's memory."""
@@ -58,6 +61,8 @@ class CepeModel(PreTrainedModel, GenerationMixin):
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
+        self.extensible: ExtensibleEmbedder | None = None
+        """Makes the embeddings that the decoder reads before its prompt, if it was loaded with one."""
         self.encoder = PassageEncoder(config.encoder_config, own_embeddings=not config.shared_embeddings)
         for index, layer in enumerate(self.model.layers):
             # Subclassing the layer's class keeps the names of its weights, and hooks that look for the class find it.
@@ -145,14 +150,14 @@ class CepeModel(PreTrainedModel, GenerationMixin):
         if self.config.shared_embeddings:
             weights["embed_tokens.weight"] = self.model.embed_tokens.weight
         for name, tensor in sorted(weights.items()):
-            _digest_tensor(digest, name, tensor)
+            digest_tensor(digest, name, tensor)
         return digest.hexdigest()
 
     def weights_digest(self) -> str:
         """The first 16 hex digits of a SHA-256 over every weight and its number format."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.state_dict().items()):
-            _digest_tensor(digest, name, tensor)
+            digest_tensor(digest, name, tensor)
         return digest.hexdigest()[:16]
 
     def encode(self, encoder_input_ids: Tensor, encoder_attention_mask: Tensor | None = None) -> Context:
@@ -300,7 +305,8 @@ class CepeModel(PreTrainedModel, GenerationMixin):
         return expanded
 
 
-def _digest_tensor(digest: Any, name: str, tensor: Tensor) -> None:
+def digest_tensor(digest: Any, name: str, tensor: Tensor) -> None:
+    """Add a tensor's name, number format, shape and values to a digest."""
     digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
     digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 

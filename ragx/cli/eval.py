@@ -51,6 +51,9 @@ def lm(
     encoder_tokens: Annotated[
         str | None, typer.Option(help="Earlier tokens in the encoder, one row each.", show_default=ENCODER_TOKENS)
     ] = None,
+    ratio: Annotated[
+        str | None, typer.Option(help="extensible: tokens for each embedding, rows. Default: those in its training.")
+    ] = None,
     k: Annotated[
         str | None, typer.Option("--k", "-k", help="With --index: passages to retrieve, one row each.", show_default=KS)
     ] = None,
@@ -66,8 +69,8 @@ def lm(
 
     if index is None and k is not None:
         raise ConfigError("--k requires --index")
-    if index is not None and encoder_tokens is not None:
-        raise ConfigError("--encoder-tokens cannot be used with --index: use --k")
+    if index is not None and (encoder_tokens is not None or ratio is not None):
+        raise ConfigError("--encoder-tokens and --ratio cannot be used with --index: use --k")
     if index is None:
         counts = _numbers("encoder-tokens", ENCODER_TOKENS if encoder_tokens is None else encoder_tokens)
         reader = _open_reader(load, scores=True)
@@ -77,6 +80,7 @@ def lm(
             _results(reader, load, out, task="lm, long documents"),
             decoder_tokens=decoder_tokens,
             encoder_tokens=counts,
+            ratios=() if ratio is None else _numbers("ratio", ratio),
             each=each,
             limit=limit,
         )
@@ -286,7 +290,7 @@ def _open_reader(load: LoadOptions, *, scores: bool = False) -> CepeReader:
     resolve(load.model)  # a download shows its own progress
     with waiting("loading models …"):
         reader = open_reader(EncodingOptions(**load.model_dump()))
-    if not reader.model.is_trained:
+    if not reader.model.is_trained and getattr(reader.model, "extensible", None) is None:
         notice(f"the reader around {load.model} is untrained: passages in its encoder change nothing")
     return reader
 

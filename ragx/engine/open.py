@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,14 +40,15 @@ def open_model(options: EncodingOptions) -> tuple[ReaderModel, Tokenizer]:
             if options.backend == "cpu":
                 raise
             uncompiled = error
-    from ragx import cepe
+    from ragx import cepe, extensible
 
-    model = cepe.load(
+    folder = models.resolve(options.model)
+    load = extensible.load if extensible.is_extensible(folder) else partial(cepe.load, plain=True)
+    model = load(
         options.model,
         device=options.device,
         dtype=options.dtype,
         bits=options.bits,
-        plain=True,
         rope_scaling=options.rope_scaling,
         decoder=options.decoder,
     )
@@ -102,6 +104,8 @@ def unsupported(folder: Path) -> str | None:
         ModelError: a configuration cannot be read.
     """
     values = models.read_config(folder)
+    if "extensible" in values:
+        return "it has an extensible embedder"
     decoder = values
     if "decoder" in values:
         decoder = models.read_config(models.resolve(str(values["decoder"]["name"]), "decoder"))

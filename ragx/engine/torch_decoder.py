@@ -13,6 +13,7 @@ from transformers import DynamicCache
 
 from ragx.engine.attention_sinks import AttentionSinks, Evicting
 from ragx.engine.kv_cache import BatchCache, layers_of
+from ragx.engine.prefix import Prefix
 
 if TYPE_CHECKING:
     from ragx.cepe.context import Context
@@ -26,6 +27,8 @@ class TorchSequence:
     context: Context | None
     evicting: Evicting | None = None
     """Drops tokens from the cache; None: it keeps all."""
+    prefix: Prefix | None = None
+    """What is read before the prompt, as long as it has not been read."""
     cache: DynamicCache = field(default_factory=DynamicCache)
 
     @property
@@ -48,8 +51,10 @@ class TorchDecoder:
         window = getattr(model.config, "sliding_window", None)
         self.batch_limit = 1 if window and window < model.config.max_position_embeddings else None
 
-    def sequence(self, context: Context | AttentionSinks | None, room: int) -> TorchSequence:
+    def sequence(self, context: Context | AttentionSinks | Prefix | None, room: int) -> TorchSequence:
         """A sequence; its cache grows as needed, whatever `room`, or keeps only what `AttentionSinks` says."""
+        if isinstance(context, Prefix):
+            return TorchSequence(None, prefix=context)
         if isinstance(context, AttentionSinks):
             return TorchSequence(None, Evicting(context, self.model))
         return TorchSequence(context)
@@ -62,6 +67,10 @@ class TorchDecoder:
     @torch.inference_mode()
     def read(self, sequence: TorchSequence, tokens: Sequence[int], *, keep: int) -> torch.Tensor:
         """Read the next tokens; the logits (keep, V) after each of the last ones."""
+        if sequence.prefix is not None:
+            embeddings = sequence.prefix.embeddings[None]  # (1, S, W)
+            self.model(inputs_embeds=embeddings, past_key_values=sequence.cache, use_cache=True, logits_to_keep=1)
+            sequence.prefix = None
         logits: list[torch.Tensor] = []
         rest = list(tokens)
         while rest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tqdm import tqdm
 
@@ -14,9 +14,11 @@ from ragx.evaluation.documents import Excerpt, chunks, sample_excerpts
 from ragx.evaluation.perplexity import SCORED, check_decoder_tokens, perplexity_cells
 from ragx.evaluation.scoring import score
 from ragx.evaluation.tables import Cell, Table
+from ragx.extensible.embedder import choose_ratio, embedder_of
 from ragx.util.device import report_oom
 
 if TYPE_CHECKING:
+    from ragx.cepe.model import CepeModel
     from ragx.evaluation.results import Results, Values
     from ragx.reader.cepe import CepeReader
 
@@ -29,7 +31,16 @@ class _Setting:
     decoder: int
     """Tokens in the decoder, the scored ones last."""
     encoder: int
-    """Tokens in the encoder, which precede those in the decoder."""
+    """Tokens in the encoder, or embeddings, which precede those in the decoder."""
+    ratio: int | None = None
+    """Tokens for each embedding; None: they are in the encoder."""
+
+    @property
+    def reader(self) -> str:
+        """Its name in the table."""
+        if not self.encoder:
+            return "plain decoder"
+        return "cepe" if self.ratio is None else f"extensible, k = {self.ratio}"
 
 
 @report_oom()
@@ -40,6 +51,7 @@ def evaluate(
     *,
     decoder_tokens: int,
     encoder_tokens: Sequence[int],
+    ratios: Sequence[int] = (),
     each: int,
     limit: int | None,
 ) -> Table:
@@ -52,6 +64,8 @@ def evaluate(
         decoder_tokens: tokens in the decoder, including the scored ones.
         encoder_tokens: for each row, earlier tokens in the encoder, in chunks of 256. For each, another row has these
             tokens in the plain decoder instead, if its window holds them.
+        ratios: instead of the encoder, an embedder reads the earlier tokens; for each, its own rows. Empty: those that
+            a model with an embedder was trained with.
         each: excerpts per document.
         limit: maximum number of documents.
 
@@ -63,9 +77,14 @@ def evaluate(
     if any(tokens < 0 for tokens in encoder_tokens):
         raise ConfigError(f"encoder_tokens must not be negative, got {min(encoder_tokens)}")
     counts = [tokens for tokens in encoder_tokens if tokens]
+    model, size = cast("CepeModel", reader.model), CHUNK
+    of_rows: Sequence[int | None] = (None,)
+    if model.extensible is not None or ratios:
+        size = embedder_of(model).settings.chunk
+        of_rows = [choose_ratio(model, ratio) for ratio in ratios or embedder_of(model).settings.ratios]
     settings = [
         _Setting(decoder_tokens, 0),
-        *(_Setting(decoder_tokens, tokens) for tokens in counts),
+        *(_Setting(decoder_tokens, tokens, ratio) for ratio in of_rows for tokens in counts),
         *(_Setting(decoder_tokens + tokens, 0) for tokens in counts),
     ]
     length = decoder_tokens + max(counts, default=0)
@@ -75,10 +94,11 @@ def evaluate(
     def measure(setting: _Setting, excerpt: Excerpt) -> Values:
         start = length - setting.decoder
         before, ids = excerpt.ids[start - setting.encoder : start], excerpt.ids[start:]
+        ratio = "" if setting.ratio is None else f" ratio {setting.ratio}"
         return results.measure(
-            f"decoder {setting.decoder} encoder {setting.encoder}",
+            f"decoder {setting.decoder} encoder {setting.encoder}{ratio}",
             f"{excerpt.key}+{length}",
-            lambda: score(reader.model, ids, chunks(before, CHUNK), last=SCORED),
+            lambda: score(model, ids, chunks(before, size), last=SCORED, ratio=setting.ratio),
         )
 
     values: dict[_Setting, list[Values]] = {setting: [] for setting in settings if setting.decoder <= window}
@@ -90,7 +110,7 @@ def evaluate(
         cells: Sequence[Cell] = (None, None)
         if setting in values:
             cells = perplexity_cells(excerpts, values[setting], values[settings[0]])
-        rows.append(["cepe" if setting.encoder else "plain decoder", setting.decoder, setting.encoder, *cells])
+        rows.append([setting.reader, setting.decoder, setting.encoder, *cells])
     notes = [
         f"Perplexity of the last {SCORED} tokens of {sample}; 95 % intervals over documents. cepe with nothing in the"
         f" encoder is the plain decoder; – exceeds the decoder's window of {window} tokens."

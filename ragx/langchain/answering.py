@@ -78,8 +78,7 @@ class Answering(BaseModel):
     prompt_passages: int = 5
     """How many passages, best first, also stand in the decoder's prompt."""
     reader: ReaderName | None = None
-    """How passages are read (`ragx.config.ReaderOptions`); None: `cepe`, or `full` for a decoder without a CEPE reader.
-    """
+    """How passages are read (`ragx.config.ReaderOptions`); None: what the model was trained for, or `full`."""
     temperature: float = 0.0
     """0 decodes greedily."""
     top_p: float = 1.0
@@ -101,6 +100,8 @@ class Answering(BaseModel):
     """Quantize the decoder to 4 or 8 bits (bitsandbytes)."""
     rope_scaling: str | None = None
     """`yarn:FACTOR` or `linear:FACTOR` stretches the decoder's positions over a longer window."""
+    ratio: int | None = None
+    """`extensible`: tokens for each embedding; None: the smallest number that it was trained with."""
 
     _default_index: str = PrivateAttr(default_factory=lambda: str(default_index()))
     _index_retriever: RagxRetriever | None = PrivateAttr(default=None)
@@ -121,7 +122,8 @@ class Answering(BaseModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        names = ("retriever", *PER_CALL, "base_url", "stop", "device", "dtype", "backend", "bits", "rope_scaling")
+        loading = ("device", "dtype", "backend", "bits", "rope_scaling", "ratio")
+        names = ("retriever", *PER_CALL, "base_url", "stop", *loading)
         index = self._folder if self.retriever is None else None
         return {"index": index, **{name: getattr(self, name) for name in names}}
 
@@ -186,6 +188,7 @@ class Answering(BaseModel):
             "backend": self.backend,
             "bits": self.bits,
             "rope_scaling": self.rope_scaling,
+            "ratio": self.ratio,
         }
         if model.startswith(REMOTE):
             values |= {"base_url": self.base_url, "timeout": self.timeout or ModelOptions().timeout}

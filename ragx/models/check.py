@@ -221,7 +221,7 @@ def _kind(config: dict[str, object], *, modules: int) -> Kind | None:
     architectures = config.get("architectures")
     names = [str(name) for name in architectures] if isinstance(architectures, list) else []
     model_type = str(config.get("model_type"))
-    if "encoder_config" in config or "LlamaForCausalContextLM" in names:
+    if "encoder_config" in config or "extensible" in config or "LlamaForCausalContextLM" in names:
         return "reader"
     if modules < 2 and any(name.endswith("ForSequenceClassification") for name in names):
         return "reranker"  # an embedder has a module for pooling

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ragx.engine.attention_sinks import AttentionSinks
     from ragx.engine.backend import ContextLike, ReaderModel
     from ragx.engine.mixture import Mixture
+    from ragx.engine.prefix import Prefix
     from ragx.util.tokenization import Tokenizer
 
 SHORTEST_ANSWER = 64
@@ -36,10 +37,17 @@ class PreparedPrompt:
     prompt: Prompt
     context: ContextLike | None
     notes: list[str] = field(default_factory=list)
-    layout: Mixture | AttentionSinks | None = None
-    """How the decoder reads the prompt, unless as one sequence whose keys and values are all kept."""
+    layout: Mixture | AttentionSinks | Prefix | None = None
+    """How the decoder reads the prompt, unless as one sequence whose keys and values are all kept; or what before."""
     first_encoded: int = 0
     """The passage with which the context begins; those before it are in the prompt alone."""
+
+    @property
+    def context_tokens(self) -> int:
+        """Passage tokens that the decoder attends to outside its prompt."""
+        if self.context is not None:
+            return self.context.tokens
+        return getattr(self.layout, "tokens", 0)
 
 
 class TextStream(Protocol):
@@ -208,7 +216,10 @@ def choose_reader(readers: Mapping[ReaderName, Reader], name: ReaderName | None)
         if name in (None, each):
             return reader
     names = " or ".join(readers)
-    needed = "the torch backend (--backend torch)" if "cepe" in readers else "a model on this machine"
+    if name == "extensible":
+        needed = "a model of `ragx train extensible`"
+    else:
+        needed = "the torch backend (--backend torch)" if "cepe" in readers else "a model on this machine"
     raise ConfigError(f"reader: this model reads as {names}; {name} needs {needed}")
 
 

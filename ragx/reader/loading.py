@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ragx.config import EncodingOptions, ModelOptions
-from ragx.errors import ModelError
+from ragx.errors import ConfigError, ModelError
 from ragx.reader.plug_in import plug_in_notes
 from ragx.reader.registry import readers_beside
 from ragx.types import ReaderName
 from ragx.util.folders import cache_home
 
 if TYPE_CHECKING:
+    from ragx.cepe.model import CepeModel
+    from ragx.cepe.store import PassageStore
     from ragx.reader.base import Reader
     from ragx.reader.cepe import CepeReader
+    from ragx.reader.extensible import ExtensibleReader
 
 
 def open_readers(options: ModelOptions) -> tuple[dict[ReaderName, Reader], list[str]]:
@@ -28,6 +31,8 @@ def open_readers(options: ModelOptions) -> tuple[dict[ReaderName, Reader], list[
         return {"full": open_chat_reader(options)}, []
     cepe = open_reader(options)
     others = readers_beside(cepe)
+    if (extensible := _extensible(options, cepe)) is not None:
+        return {"extensible": extensible, **others, "cepe": cepe}, []
     if cepe.model.is_trained:
         return {"cepe": cepe, **others}, plug_in_notes(cepe)
     return {**others, "cepe": cepe}, [f"{options.model} has no trained CEPE reader: it reads as full by default"]
@@ -53,18 +58,38 @@ def open_reader(options: EncodingOptions) -> CepeReader:
     Raises:
         ModelError, ConfigError: as `RAG.from_index`.
     """
-    from ragx.cepe.store import PassageStore
     from ragx.engine.open import open_model
     from ragx.reader.cepe import CepeReader
 
     model, tokenizer = open_model(options)
-    store = None
-    if model.is_trained:
-        store = PassageStore(
-            cache_home() / "encodings",
-            model.encoder_fingerprint(),
-            model.encoder_width,
-            format=options.encodings,
-            max_bytes=int(options.cache_size * 1e9),
-        )
+    store = _store(options, model.encoder_fingerprint(), model.encoder_width) if model.is_trained else None
     return CepeReader(model, tokenizer, store, name=options.model)
+
+
+def _extensible(options: EncodingOptions, cepe: CepeReader) -> ExtensibleReader | None:
+    """The extensible reader of a model that has an embedder; it shares the batch of `cepe`."""
+    model: CepeModel = cepe.model  # type: ignore[assignment]  # only torch has embedders
+    embedder = getattr(model, "extensible", None)
+    if embedder is None:
+        if options.ratio is not None:
+            raise ConfigError(f"ratio: {options.model} has no extensible embedder")
+        return None
+    from ragx.extensible.embedder import choose_ratio
+    from ragx.reader.extensible import ExtensibleReader
+
+    ratio = choose_ratio(model, options.ratio)
+    store = _store(options, embedder.fingerprint(model), model.config.hidden_size, ratio)
+    return ExtensibleReader(model, cepe.tokenizer, cepe.batch, ratio=ratio, store=store)
+
+
+def _store(options: EncodingOptions, fingerprint: str, width: int, tokens_a_row: int = 1) -> PassageStore:
+    from ragx.cepe.store import PassageStore
+
+    return PassageStore(
+        cache_home() / "encodings",
+        fingerprint,
+        width,
+        format=options.encodings,
+        max_bytes=int(options.cache_size * 1e9),
+        tokens_a_row=tokens_a_row,
+    )

@@ -102,7 +102,7 @@ def read(
         finish=stream.finish,
         prompt_tokens=len(prepared.prompt.ids) or stream.prompt_tokens or 0,
         answer_tokens=stream.tokens,
-        context_tokens=0 if prepared.context is None else prepared.context.tokens,
+        context_tokens=prepared.context_tokens,
         logprobs=stream.logprobs,
         likelihood=likelihood,
     )

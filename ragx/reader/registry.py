@@ -22,10 +22,10 @@ def reader_class(name: ReaderName) -> type[DecoderReader]:
 
 
 def readers_beside(cepe: CepeReader) -> dict[ReaderName, Reader]:
-    """All other readers of the same model that work on its backend; they share its batch."""
+    """The readers that any decoder can have, if they work on the model's backend; they share its batch."""
     from ragx.engine.cpu.model import CpuModel
 
-    others: list[ReaderName] = [name for name in get_args(ReaderName) if name != "cepe"]
+    others: list[ReaderName] = [name for name in get_args(ReaderName) if name not in ("cepe", "extensible")]
     return {
         name: reader_class(name)(cepe.model, cepe.tokenizer, cepe.batch)
         for name in others

@@ -115,7 +115,7 @@ def test_mistakes_are_one_line(evaluate: Callable[..., Run], documents: Path, qu
         (["lm", "--documents", documents, "-k", "0,8"], "--k requires --index"),
         (
             ["lm", "--documents", documents, "--index", index, "--encoder-tokens", "0,8"],
-            "--encoder-tokens cannot be used with --index",
+            "--encoder-tokens and --ratio cannot be used with --index",
         ),
         (["lm", "--documents", documents, "--encoder-tokens", ""], "--encoder-tokens must be whole numbers"),
         (["needle", "--documents", documents, "--plot", "x.jpg"], "--plot must be a .png file"),

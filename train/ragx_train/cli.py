@@ -23,6 +23,7 @@ RECIPES = {
     "cepe": ("CepeSettings", "Train a reader to use the text before its own as context."),
     "ceped": ("CepedSettings", "As cepe, and to match what the decoder predicts from the whole text."),
     "retdoc": ("RetdocSettings", "Train a reader to use retrieved passages as context."),
+    "extensible": ("ExtensibleSettings", "Train an embedder that makes one embedding of many tokens."),
     "qa": ("QaSettings", "Train a reader to answer questions from passages."),
     "reranker": ("RerankerSettings", "Train a model that orders the passages found for a question."),
     "late": ("LateSettings", ""),

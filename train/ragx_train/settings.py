@@ -33,13 +33,18 @@ class EncoderSettings(Settings):
         return self
 
 
-class ModelSettings(Settings):
-    """Which reader is trained, and which of its added weights; the decoder stays frozen."""
+class DecoderSettings(Settings):
+    """The frozen decoder, and what training starts from."""
 
     decoder: str
     """A Llama-family decoder: a name, a folder or a Hub id."""
     init_from: str | None = None
     """Reader to start from: the out folder of an earlier stage, a folder or a name; null: a fresh one."""
+
+
+class ModelSettings(DecoderSettings):
+    """Which reader is trained, and which of its added weights; the decoder stays frozen."""
+
     encoder_layers: Layers = Field(default=[])
     """Decoder layers that initialise the encoder's layers, in order."""
     encoder: EncoderSettings | None = None
@@ -152,11 +157,17 @@ FREE_TO_CHANGE = frozenset(
 """Settings that a resumed run may change, because they affect neither data nor optimisation."""
 
 
-class RecipeSettings(Settings):
-    """The settings of every recipe; each adds `data` and its own."""
+class TrainingSettings(Settings):
+    """What `ragx_train.engine.loop.train` needs."""
+
+    model: DecoderSettings
+    loop: LoopSettings
+
+
+class RecipeSettings(TrainingSettings):
+    """The settings of every recipe of a CEPE reader; each adds `data` and its own."""
 
     model: ModelSettings
-    loop: LoopSettings
 
 
 def parse_duration(text: str) -> float:

@@ -15,6 +15,7 @@ READERS: dict[ReaderName, str] = {
     "full": "Full prompt",
     "replug": "REPLUG",
     "streaming": "StreamingLLM",
+    "extensible": "Extensible Embedding",
 }
 WAITING = "Waiting for other answers to finish"
 SNIPPET = 100

@@ -32,6 +32,7 @@ READERS: dict[ReaderName, str] = {
     "full": "Full prompt",
     "replug": "REPLUG",
     "streaming": "StreamingLLM",
+    "extensible": "Extensible Embedding",
 }
 MAX_QUESTION = 4000
 """Characters."""

@@ -18,6 +18,8 @@ from ragx_kernels.cross_attention.matmul import times_transposed
 
 BLOCK_BYTES = 2 << 20
 """Scores computed at once."""
+WORTH_SKIPPING = 0.75
+"""Copying the columns that a block sees takes less time than computing all, if they are at most this share."""
 
 
 def attend_in_blocks(
@@ -54,8 +56,9 @@ class _Blocks(torch.autograd.Function):
         ctx.scale = scale
         output = torch.empty_like(query)
         for some, rows in _blocks(query, keys):
-            weights = _weights(query, keys, scale, mask, some, rows)
-            output[some, rows] = weights @ values[some]
+            seen, columns = _seen(mask, some, rows, len(query))
+            weights = _weights(query[some, rows], _part(keys[some], columns), scale, seen)
+            output[some, rows] = weights @ _part(values[some], columns)
         return output
 
     @staticmethod
@@ -65,13 +68,19 @@ class _Blocks(torch.autograd.Function):
         upstream = upstream.contiguous()
         at_query, at_keys, at_values = torch.empty_like(query), torch.zeros_like(keys), torch.zeros_like(values)
         for some, rows in _blocks(query, keys):
-            weights = _weights(query, keys, ctx.scale, mask, some, rows)  # (P, X, M)
+            seen, columns = _seen(mask, some, rows, len(query))
+            some_keys, some_values = _part(keys[some], columns), _part(values[some], columns)
+            weights = _weights(query[some, rows], some_keys, ctx.scale, seen)  # (P, X, M)
             given = upstream[some, rows]
-            at_values[some].baddbmm_(weights.transpose(1, 2), given)
-            at_weights = given @ values[some].transpose(1, 2)
+            at_weights = given @ some_values.transpose(1, 2)
             at_scores = torch.ops.aten._softmax_backward_data(at_weights, weights, -1, weights.dtype)
-            at_query[some, rows] = (at_scores @ keys[some]).mul_(ctx.scale)
-            at_keys[some].baddbmm_(at_scores.transpose(1, 2), query[some, rows], alpha=ctx.scale)
+            at_query[some, rows] = (at_scores @ some_keys).mul_(ctx.scale)
+            if columns is None:
+                at_values[some].baddbmm_(weights.transpose(1, 2), given)
+                at_keys[some].baddbmm_(at_scores.transpose(1, 2), query[some, rows], alpha=ctx.scale)
+            else:
+                at_values[some].index_add_(1, columns, weights.transpose(1, 2) @ given)
+                at_keys[some].index_add_(1, columns, at_scores.transpose(1, 2) @ query[some, rows], alpha=ctx.scale)
         return at_query, at_keys, at_values, None, None
 
 
@@ -89,12 +98,25 @@ def _blocks(query: Tensor, keys: Tensor) -> Iterator[tuple[slice, slice]]:
             yield slice(problem, problem + 1), slice(start, min(rows, start + step))
 
 
-def _weights(query: Tensor, keys: Tensor, scale: float, mask: Tensor | None, some: slice, rows: slice) -> Tensor:
+def _seen(mask: Tensor | None, some: slice, rows: slice, problems: int) -> tuple[Tensor | None, Tensor | None]:
+    """The mask of a block, (P, X, M), without the columns that none of its rows sees, and the others; None: all."""
+    if mask is None:
+        return None, None
+    of_problems = torch.arange(problems)[some] // (problems // len(mask))
+    of_rows = torch.arange(rows.start, rows.stop) % mask.shape[1]
+    seen = mask[of_problems[:, None], of_rows]
+    columns = seen.any(dim=0).any(dim=0).nonzero().squeeze(1)
+    return (seen, None) if len(columns) > WORTH_SKIPPING * mask.shape[2] else (seen[:, :, columns], columns)
+
+
+def _part(tensor: Tensor, columns: Tensor | None) -> Tensor:
+    """The columns of keys or values (P, M, C)."""
+    return tensor if columns is None else tensor.index_select(1, columns)
+
+
+def _weights(query: Tensor, keys: Tensor, scale: float, seen: Tensor | None) -> Tensor:
     """Softmax of the scores of a block, (P, X, M)."""
-    scores = times_transposed(query[some, rows], keys[some], scale)
-    if mask is not None:
-        groups = len(query) // len(mask)
-        of_problems = torch.arange(some.start, some.start + len(scores)) // groups
-        of_rows = torch.arange(rows.start, rows.stop) % mask.shape[1]
-        scores.masked_fill_(~mask[of_problems[:, None], of_rows], -torch.inf)  # (P, X, M)
+    scores = times_transposed(query, keys, scale)
+    if seen is not None:
+        scores.masked_fill_(~seen, -torch.inf)
     return torch.softmax(scores, dim=-1, out=scores)

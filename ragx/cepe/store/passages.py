@@ -52,7 +52,14 @@ class PassageStore:
     """
 
     def __init__(
-        self, folder: Path, fingerprint: str, width: int, *, format: EncodingFormat = "bfloat16", max_bytes: int
+        self,
+        folder: Path,
+        fingerprint: str,
+        width: int,
+        *,
+        format: EncodingFormat = "bfloat16",
+        max_bytes: int,
+        tokens_a_row: int = 1,
     ) -> None:
         """Open the store in `folder`, creating it if necessary.
 
@@ -62,10 +69,13 @@ class PassageStore:
             width: the encoder's E.
             format: number format of stored rows.
             max_bytes: maximum size of the database; the least recently used passages are evicted. 0 writes nothing.
+            tokens_a_row: a passage has a row for every so many tokens, and one for the tokens after those.
         """
         self.width = width
         self.format: EncodingFormat = format
-        self._name = hashlib.sha256(f"{fingerprint}\n{width}\n{format}".encode()).digest()
+        self._tokens_a_row = tokens_a_row
+        ratio = f"\n{tokens_a_row}" if tokens_a_row > 1 else ""
+        self._name = hashlib.sha256(f"{fingerprint}\n{width}\n{format}{ratio}".encode()).digest()
         self._records = RecordStore(folder, max_bytes)
         self._hits = self._misses = 0
 
@@ -85,7 +95,7 @@ class PassageStore:
         self._misses += missing
         self._hits += len(passages) - missing
         return [
-            None if payload is None else Rows.from_bytes(payload, len(passage), self.width, self.format)
+            None if payload is None else Rows.from_bytes(payload, self._rows(passage), self.width, self.format)
             for passage, payload in zip(passages, payloads, strict=True)
         ]
 
@@ -96,8 +106,8 @@ class PassageStore:
             ValueError: a shape or format does not match.
         """
         for passage, row in zip(passages, rows, strict=True):
-            if (row.values.shape, row.format) != ((len(passage), self.width), self.format):
-                expected = f"{(len(passage), self.width)} in {self.format}"
+            if (row.values.shape, row.format) != ((self._rows(passage), self.width), self.format):
+                expected = f"{(self._rows(passage), self.width)} in {self.format}"
                 raise ValueError(f"rows must be {expected}, got {row.values.shape} in {row.format}")
         self._records.write((self._key(passage), row.tobytes()) for passage, row in zip(passages, rows, strict=True))
 
@@ -106,7 +116,7 @@ class PassageStore:
         rows = {tuple(passage): stored for passage, stored in zip(passages, self.get(passages), strict=True)}
         missing = [passage for passage, stored in rows.items() if stored is None]
         if missing:
-            new = encode(missing).split([len(passage) for passage in missing])
+            new = encode(missing).split([self._rows(passage) for passage in missing])
             self.put(missing, new)
             rows.update(zip(missing, new, strict=True))
         pieces = [piece for passage in passages if (piece := rows[tuple(passage)]) is not None]  # none is missing now
@@ -134,7 +144,7 @@ class PassageStore:
         def missing() -> Iterator[Passages]:
             nonlocal present, size, complete
             for batch in _batches(passages, batch_tokens):
-                size += sum(record_bytes(len(passage) * row_bytes(self.width, self.format)) for passage in batch)
+                size += sum(record_bytes(self._rows(passage) * row_bytes(self.width, self.format)) for passage in batch)
                 # beyond this size, new passages would evict earlier ones
                 complete = self._records.writable and size <= self._records.protected_bytes
                 if not complete:
@@ -149,10 +159,13 @@ class PassageStore:
                     yield new
 
         for batch, rows in encode_batches(missing()):
-            self.put(batch, rows.split([len(passage) for passage in batch]))
+            self.put(batch, rows.split([self._rows(passage) for passage in batch]))
             encoded += len(batch)
             on_progress(len(batch))
         return FillResult(encoded, present, complete and self._records.writable)
+
+    def _rows(self, passage: Sequence[int]) -> int:
+        return -(-len(passage) // self._tokens_a_row)
 
     def _key(self, passage: Sequence[int]) -> bytes:
         return hashlib.sha256(self._name + np.asarray(passage, "<i8").tobytes()).digest()

@@ -104,9 +104,11 @@ class Contest:
 
     def readers_of(self, contestant: Contestant) -> list[ReaderName]:
         """The readers that the model can have."""
-        if "cepe" in self.readers and not contestant.model.is_trained:
-            notice(f"{contestant.name} has no trained CEPE reader: its rows of cepe are left out")
-        return [name for name in self.readers if name != "cepe" or contestant.model.is_trained]
+        trained = {"cepe": contestant.model.is_trained, "extensible": contestant.model.extensible is not None}
+        for name in self.readers:
+            if not trained.get(name, True):
+                notice(f"{contestant.name} has no trained {name} reader: its rows of {name} are left out")
+        return [name for name in self.readers if trained.get(name, True)]
 
 
 def data_name(path: Path) -> str:

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from ragx.types import Embedder
 
 
-def by_decoder(model: CepeModel, ids: Sequence[int], passages: Sequence[Sequence[int]], *, last: int) -> Values:
-    """`full`, or with passages in the encoder `cepe`: `nll` (nats), `tokens` scored and `read_tokens`."""
-    values = score(model, ids, passages, last=last)
+def by_decoder(
+    model: CepeModel, ids: Sequence[int], passages: Sequence[Sequence[int]], *, last: int, ratio: int | None = None
+) -> Values:
+    """`full`; with passages `cepe`, or with a ratio `extensible`: `nll` (nats), `tokens` scored and `read_tokens`."""
+    values = score(model, ids, passages, last=last, ratio=ratio)
     return {"nll": values["nll"], "tokens": last, "read_tokens": len(ids) + sum(map(len, passages))}
 
 

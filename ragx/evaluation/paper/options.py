@@ -51,7 +51,7 @@ class Table1Options(Settings):
     tokens: str = "4096,8192,32768"
     """Tokens of context, rows of each reader; the scored ones are the last of them."""
     decoder_tokens: int = 2048
-    """cepe: tokens in the decoder; those before them are in the encoder."""
+    """cepe, extensible: tokens in the decoder; those before them are in the encoder, or embeddings."""
     scored: int = Field(default=256, ge=1)
     """Last tokens of a window, which are scored."""
     stride: int = Field(default=256, ge=1)
@@ -68,6 +68,8 @@ class Table1Options(Settings):
     """replug: tokens after each passage; fewer for a small window."""
     replug_chunks: int = Field(default=16, ge=1)
     """replug: maximum number of passages, the nearest ones."""
+    ratio: str | None = None
+    """extensible: tokens for each embedding, rows. Default: those that it was trained with."""
 
 
 class Table2Options(Settings):

@@ -22,6 +22,7 @@ from ragx.evaluation.paper.likelihood import by_decoder, by_replug, by_streaming
 from ragx.evaluation.paper.options import Table1Options, numbers
 from ragx.evaluation.results import Values
 from ragx.evaluation.tables import Cell, Table
+from ragx.extensible.embedder import choose_ratio, embedder_of
 from ragx.types import ReaderName
 from ragx.util.device import report_oom
 
@@ -66,11 +67,18 @@ class Row:
     """What else its values depend on."""
     sinks: AttentionSinks | None = None
     """The cache of `streaming`."""
+    ratio: int | None = None
+    """Tokens for each embedding of `extensible`."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the table."""
+        return self.reader if self.ratio is None else f"{self.reader}, k = {self.ratio}"
 
     @property
     def key(self) -> str:
         """Its name in the raw results."""
-        return f"{self.reader} {self.tokens} {self.in_decoder} {self.settings} {self.sinks}"
+        return f"{self.name} {self.tokens} {self.in_decoder} {self.settings} {self.sinks}"
 
 
 def windows_of(source: Path, tokenizer: Tokenizer, options: Table1Options, limit: int | None) -> Iterator[Window]:
@@ -138,7 +146,7 @@ def evaluate(
             ]
             speed = speed_cells([values for _, values in pairs])
             stride = None if row.sinks is None else row.sinks.stride
-            lines.append([contestant.name, row.reader, row.tokens, row.in_decoder, stride, *figures, *speed])
+            lines.append([contestant.name, row.name, row.tokens, row.in_decoder, stride, *figures, *speed])
 
     contest.each(measure)
     named = ", ".join(f"{count:,} of {name}" for name, count in counts.items())
@@ -176,6 +184,11 @@ def _rows(
             yield Row(reader, tokens, tokens, last)
         elif reader == "cepe" and options.decoder_tokens < tokens:
             yield Row(reader, tokens, options.decoder_tokens, last)
+        elif reader == "extensible" and options.decoder_tokens < tokens:
+            for ratio in _ratios(contestant, options):
+                slots = -(-(tokens - options.decoder_tokens) // ratio)
+                if slots + options.decoder_tokens <= window or beyond_window:
+                    yield Row(reader, tokens, options.decoder_tokens, last, ratio=ratio)
         elif reader == "streaming":
             for stride in [None] if options.strides is None else numbers("strides", options.strides):
                 sinks = sinks_of(contestant.model, options.sinks, options.recent, stride)
@@ -195,11 +208,19 @@ def _nll(contestant: Contestant, options: Table1Options, embedder: Embedder | No
     before, ids = ids[: -row.in_decoder], ids[-row.in_decoder :]
     if row.reader == "cepe":
         return by_decoder(model, ids, chunks(before, CHUNK), last=last)
+    if row.reader == "extensible":
+        return by_decoder(model, ids, chunks(before, embedder_of(model).settings.chunk), last=last, ratio=row.ratio)
     decode = contestant.tokenizer.decode
     nearest = before[len(before) % CHUNK :][-CHUNK * options.replug_chunks :]
     passages = chunks(nearest, CHUNK)
     scores = replug_scores(embedder, decode(ids[:QUERY]), [decode(passage) for passage in passages])
     return by_replug(model, ids, passages, softmax_log_weights(scores), last=last)
+
+
+def _ratios(contestant: Contestant, options: Table1Options) -> list[int]:
+    if options.ratio is None:
+        return list(embedder_of(contestant.model).settings.ratios)
+    return [choose_ratio(contestant.model, ratio) for ratio in numbers("ratio", options.ratio)]
 
 
 def _tokens(options: Table1Options) -> list[int]:

@@ -143,6 +143,8 @@ def _rows(
     for k in numbers("k", options.k):
         if k < 0:
             raise ConfigError(f"k must not be negative, got {k}")
+        if reader not in ("cepe", "full", "replug"):
+            return
         fits = options.tokens + (k if reader == "full" else bool(reader == "replug")) * size <= window
         if (k or reader == "full") and (fits or contest.options.beyond_window):
             weighed = f" {getattr(embedder, 'fingerprint', None)}" if reader == "replug" else ""

@@ -141,7 +141,7 @@ def _rows(reader: ReaderName, ks: Sequence[int], options: Table7Options) -> Iter
         elif reader == "streaming":
             own = f"{options.sinks} {options.recent} {options.streaming_stride}"
             yield Row(reader, k, k, f"{shared} {own}")
-        elif reader == "full" or k <= MOST_REPLUG:
+        elif reader == "full" or (reader == "replug" and k <= MOST_REPLUG):
             yield Row(reader, k, k if reader == "full" else 1, shared)
 
 

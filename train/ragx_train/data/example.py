@@ -51,6 +51,8 @@ class Example:
     """(N,), 0 in the shared prefix, then 1, 2, … in its continuations; empty: one text. See `attention`."""
     gold: list[list[int]] = field(default_factory=list)
     """For each continuation the indices of the `passages` that hold its answer, if known."""
+    ratio: int = 1
+    """Tokens for each embedding, where passages are embedded."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ class Batch:
     """Decoder tokens without padding."""
     before: Tensor
     """(B, T), of the same length in every row."""
+    ratios: tuple[int, ...]
+    """See `Example`, one for each row."""
 
     @property
     def encoder_tokens(self) -> int:
@@ -178,6 +182,7 @@ def collate(examples: Sequence[Example]) -> Batch:
         origins=tuple(example.origin for example in examples),
         tokens=sum(len(example.ids) for example in examples),
         before=torch.tensor([example.before for example in examples], dtype=torch.long),
+        ratios=tuple(example.ratio for example in examples),
     )
 
 

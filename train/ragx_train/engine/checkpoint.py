@@ -27,7 +27,7 @@ from ragx.util.terminal import notice
 from ragx.util.text import first_line
 from ragx_train.engine.sharding import part_like, whole
 from ragx_train.errors import CheckpointError, OutputError
-from ragx_train.settings import FREE_TO_CHANGE, RecipeSettings
+from ragx_train.settings import FREE_TO_CHANGE, TrainingSettings
 
 VERSION = 2
 KEPT = 2
@@ -57,7 +57,7 @@ class Progress:
 def save(
     out: Path,
     progress: Progress,
-    settings: RecipeSettings,
+    settings: TrainingSettings,
     fingerprint: Mapping[str, str],
     weights: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
@@ -104,7 +104,7 @@ def save(
 
 def restore(
     out: Path,
-    settings: RecipeSettings,
+    settings: TrainingSettings,
     fingerprint: Mapping[str, str],
     weights: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,

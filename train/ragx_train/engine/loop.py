@@ -15,6 +15,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Protocol
 
 import torch
 import yaml
@@ -36,11 +37,17 @@ from ragx_train.engine.model import READER, fingerprints, trained
 from ragx_train.engine.sharding import shard, whole_state
 from ragx_train.engine.step import Loss, Objective, batches_of_steps, total, update, validate
 from ragx_train.errors import Interrupted, NotFiniteError, OutputError
-from ragx_train.settings import LoopSettings, RecipeSettings
+from ragx_train.settings import LoopSettings, TrainingSettings
 from ragx_train.signals import stop_on_signals
 
 Validation = Sequence[Example] | Mapping[str, Sequence[Example]]
 """Held-out examples, or those of several streams by name."""
+
+
+class Save(Protocol):
+    """Writes a trained model without its decoder."""
+
+    def __call__(self, model: CepeModel, folder: Path, *, decoder: str, added: Mapping[str, torch.Tensor]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -55,13 +62,14 @@ class Run:
 
 
 def train(
-    settings: RecipeSettings,
+    settings: TrainingSettings,
     run: Run,
     model: CepeModel,
     example: Callable[[int], Example],
     validation: Validation,
     fingerprint: Mapping[str, str],
     loss: Loss = next_token_loss,
+    save: Save = save_reader,
 ) -> None:
     """Train the weights of `model` that require gradients; write checkpoints, log, plot and reader to `run.out`.
 
@@ -76,6 +84,7 @@ def train(
             mean loss counts.
         fingerprint: digests of the data, by the setting that names them.
         loss: see `Loss`.
+        save: writes the trained weights.
 
     Raises:
         ConfigError: `run.out` has a run that is not being resumed, or was made with other settings, data or models;
@@ -87,18 +96,19 @@ def train(
     """
     accelerator = Accelerator(mixed_precision="no")  # `Objective` does autocast
     with writer_lock(run.out, OutputError) if accelerator.is_main_process else nullcontext():
-        _train(accelerator, settings, run, model, example, validation, fingerprint, loss)
+        _train(accelerator, settings, run, model, example, validation, fingerprint, loss, save)
 
 
 def _train(
     accelerator: Accelerator,
-    settings: RecipeSettings,
+    settings: TrainingSettings,
     run: Run,
     model: CepeModel,
     example: Callable[[int], Example],
     validation: Validation,
     fingerprint: Mapping[str, str],
     loss: Loss,
+    save: Save,
 ) -> None:
     loop = settings.loop
     if accelerator.device.type == "cpu":
@@ -129,7 +139,7 @@ def _train(
     longest_step = longest_save = 0.0
     main = accelerator.is_main_process
 
-    def save() -> None:
+    def save_checkpoint() -> None:
         nonlocal saved, longest_save
         began = run.clock()
         if progress.step > saved:
@@ -192,14 +202,14 @@ def _train(
                     progress.best_loss, progress.best_step = losses["loss"], progress.step
             longest_step = max(longest_step, run.clock() - began)
             if improved or progress.step % loop.checkpoint_every == 0:
-                save()
+                save_checkpoint()
             began = run.clock()
             reserve = longest_step + longest_save
             if not last and on_any_device(run.deadline is not None and began + reserve > run.deadline):
                 if main:
                     notice(f"time limit reached after step {progress.step} of {loop.steps}: continue with --resume")
                 break
-        save()
+        save_checkpoint()
         if on_any_device(stop.requested):
             raise Interrupted(f"stopped by a signal after step {progress.step}: continue with --resume")
     if progress.step == loop.steps and progress.best_step < progress.step and progress.best_loss is not None:
@@ -209,7 +219,7 @@ def _train(
     added = whole_state(model)
     if main:
         record.plot(run.out)
-        save_reader(model, run.out / READER, decoder=settings.model.decoder, added=added)
+        save(model, run.out / READER, decoder=settings.model.decoder, added=added)
     # Release all other references to the process group first: if DDP's reducer held the last one, it would wait for
     # gloo's threads while holding the GIL, which one of them may need.
     del objective
@@ -228,7 +238,7 @@ def learning_rate(step: int, loop: LoopSettings) -> float:
 
 def _open(
     run: Run,
-    settings: RecipeSettings,
+    settings: TrainingSettings,
     fingerprint: Mapping[str, str],
     weights: dict[str, torch.nn.Parameter],
     optimizer: torch.optim.Optimizer,

@@ -19,7 +19,7 @@ from ragx.models import fingerprint, list_models, read_config, resolve
 from ragx.util.tokenization import Tokenizer, load_tokenizer
 from ragx_train.engine.fusion import fuse
 from ragx_train.self_attention import BLOCK_ATTENTION
-from ragx_train.settings import EncoderSettings, LoopSettings, ModelSettings
+from ragx_train.settings import DecoderSettings, EncoderSettings, LoopSettings, ModelSettings
 
 READER = "reader"
 """The folder of the finished reader in an out folder."""
@@ -89,7 +89,7 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def fingerprints(settings: ModelSettings) -> dict[str, str]:
+def fingerprints(settings: DecoderSettings) -> dict[str, str]:
     """SHA-256 (hex) of the models that a run starts from, by the settings that name them.
 
     Raises:

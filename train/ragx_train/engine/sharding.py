@@ -8,6 +8,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ragx.cepe.fresh import is_added
 from ragx.cepe.model import CepeModel
+from ragx.extensible.saving import PREFIX
 
 
 def shard(objective: nn.Module, model: CepeModel) -> None:
@@ -19,7 +20,11 @@ def shard(objective: nn.Module, model: CepeModel) -> None:
 
 def whole_state(model: CepeModel) -> dict[str, Tensor]:
     """The state dict of the weights that a reader adds to its decoder; every process must call it."""
-    return {key: whole(tensor) for key, tensor in model.state_dict().items() if is_added(key, model.config)}
+    return {
+        key: whole(tensor)
+        for key, tensor in model.state_dict().items()
+        if is_added(key, model.config) or key.startswith(PREFIX)
+    }
 
 
 def whole(tensor: Tensor) -> Tensor:
