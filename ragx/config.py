@@ -193,8 +193,6 @@ class EncodingOptions(LoadOptions):
     """GB of passage encodings kept on disk; 0 keeps none."""
     encodings: EncodingFormat = "bfloat16"
     """Number format of passage encodings on disk; int8 takes half the space."""
-    ratio: int | None = Field(default=None, ge=1)
-    """extensible: tokens for each embedding. Default: the smallest number that it was trained with."""
 
 
 class ModelOptions(EncodingOptions):
@@ -202,6 +200,8 @@ class ModelOptions(EncodingOptions):
 
     attention_strategy: AttentionStrategy = "auto"
     """How decoding attends to passages; auto is the cheapest."""
+    ratio: int | None = Field(default=None, ge=1)
+    """extensible: tokens for each embedding. Default: the smallest number that it was trained with."""
 
 
 NO_LIMIT = 2**31

@@ -36,6 +36,11 @@ class _Setting:
     """Tokens for each embedding; None: they are in the encoder."""
 
     @property
+    def places(self) -> int:
+        """Of the decoder's window."""
+        return self.decoder + (0 if self.ratio is None else -(-self.encoder // self.ratio))
+
+    @property
     def reader(self) -> str:
         """Its name in the table."""
         if not self.encoder:
@@ -79,7 +84,7 @@ def evaluate(
     counts = [tokens for tokens in encoder_tokens if tokens]
     model, size = cast("CepeModel", reader.model), CHUNK
     of_rows: Sequence[int | None] = (None,)
-    if model.extensible is not None or ratios:
+    if ratios or getattr(model, "extensible", None) is not None:
         size = embedder_of(model).settings.chunk
         of_rows = [choose_ratio(model, ratio) for ratio in ratios or embedder_of(model).settings.ratios]
     settings = [
@@ -101,7 +106,7 @@ def evaluate(
             lambda: score(model, ids, chunks(before, size), last=SCORED, ratio=setting.ratio),
         )
 
-    values: dict[_Setting, list[Values]] = {setting: [] for setting in settings if setting.decoder <= window}
+    values: dict[_Setting, list[Values]] = {setting: [] for setting in settings if setting.places <= window}
     for excerpt in tqdm(excerpts, desc="scoring", unit=" excerpts"):
         for setting, scores in values.items():
             scores.append(measure(setting, excerpt))
@@ -112,8 +117,8 @@ def evaluate(
             cells = perplexity_cells(excerpts, values[setting], values[settings[0]])
         rows.append([setting.reader, setting.decoder, setting.encoder, *cells])
     notes = [
-        f"Perplexity of the last {SCORED} tokens of {sample}; 95 % intervals over documents. cepe with nothing in the"
-        f" encoder is the plain decoder; – exceeds the decoder's window of {window} tokens."
+        f"Perplexity of the last {SCORED} tokens of {sample}; 95 % intervals over documents. A reader with"
+        f" nothing in the encoder is the plain decoder; – exceeds the decoder's window of {window} tokens."
     ]
     columns = {"reader": 0, "in the decoder": 0, "in the encoder": 0, "perplexity": 2, "÷ first row": 3}
     return Table(columns, rows, notes)

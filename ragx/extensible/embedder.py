@@ -116,9 +116,10 @@ def embedder_of(model: CepeModel) -> ExtensibleEmbedder:
     Raises:
         ConfigError: it was loaded without one.
     """
-    if model.extensible is None:
+    embedder: ExtensibleEmbedder | None = getattr(model, "extensible", None)
+    if embedder is None:
         raise ConfigError("this model has no extensible embedder: train one with `ragx train extensible`")
-    return model.extensible
+    return embedder
 
 
 def choose_ratio(model: CepeModel, ratio: int | None) -> int:

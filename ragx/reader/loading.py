@@ -66,7 +66,7 @@ def open_reader(options: EncodingOptions) -> CepeReader:
     return CepeReader(model, tokenizer, store, name=options.model)
 
 
-def _extensible(options: EncodingOptions, cepe: CepeReader) -> ExtensibleReader | None:
+def _extensible(options: ModelOptions, cepe: CepeReader) -> ExtensibleReader | None:
     """The extensible reader of a model that has an embedder; it shares the batch of `cepe`."""
     model: CepeModel = cepe.model  # type: ignore[assignment]  # only torch has embedders
     embedder = getattr(model, "extensible", None)

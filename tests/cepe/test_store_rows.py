@@ -135,3 +135,14 @@ print(store.encode([[7], [7]], None).to_float32().shape, {{"torch", "transformer
 """
     process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (process.stdout, process.stderr) == ("(2, 4) set()\n", "")
+
+
+def test_a_store_keeps_a_row_for_several_tokens(tmp_path: Path) -> None:
+    passages = [[1, 2, 3, 4], [1, 2, 3, 4, 5], [6]]  # 2, 3 and 1 rows
+    rows = Rows.from_float32(np.arange(6 * WIDTH, dtype=np.float32).reshape(6, WIDTH), "bfloat16")
+    with_ratio = PassageStore(tmp_path, "encoder", WIDTH, max_bytes=10**7, tokens_a_row=2)
+    np.testing.assert_array_equal(with_ratio.encode(passages, lambda missing: rows).values, rows.values)
+    np.testing.assert_array_equal(with_ratio.encode(passages, lambda missing: 1 / 0).values, rows.values)  # type: ignore[arg-type, return-value]
+    assert PassageStore(tmp_path, "encoder", WIDTH, max_bytes=10**7).get(passages) == [None] * 3
+    with pytest.raises(ValueError, match=r"rows must be \(2, 8\)"):
+        with_ratio.put([[7, 8, 9]], rows.split([6]))

@@ -55,7 +55,7 @@ def test_each_table(
 def test_mistakes(run_command: RunCommand, reader_folder: Path, qa: Path) -> None:
     start = ("eval", "paper", "table7", "--model", reader_folder, "--questions", qa)
     for arguments, message in (
-        (("--reader", "cepe,other"), "--reader must be of cepe, full, replug, streaming, got 'other'"),
+        (("--reader", "cepe,other"), "--reader must be of cepe, full, replug, streaming, extensible, got 'other'"),
         (("--demonstrations", qa, "--demonstrations", qa), "as many --demonstrations as --questions"),
         (("-k", "0"), "k must be at least 1"),
         (("--encode", "none"), "encode"),

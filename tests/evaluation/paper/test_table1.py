@@ -129,7 +129,7 @@ def test_rows_that_do_not_fit_are_left_out(
     assert [row[1:3] for row in table.rows] == [
         ["full", 300], ["replug", 520], ["replug", 700], ["streaming", 300], ["streaming", 520], ["streaming", 700],
     ]  # fmt: skip
-    assert "no trained CEPE reader: its rows of cepe are left out" in capsys.readouterr().err
+    assert "no trained cepe reader: its rows of cepe are left out" in capsys.readouterr().err
 
 
 def test_strides_are_rows(contest: MakeContest, exact: Any, windows: list[list[int]], documents: Path) -> None:
