@@ -241,7 +241,7 @@ def needle(
 ) -> None:
     """Find one sentence in a long text that only the encoder reads (after appendix D)."""
     from ragx.evaluation.needle import evaluate, read_sentences
-    from ragx.evaluation.plot import check_plot, draw_grid
+    from ragx.evaluation.plot import FOUND, Grid, check_plot, draw_grids
 
     sizes, places = _numbers("lengths", lengths), _numbers("depths", depths)
     if plot is not None:
@@ -251,7 +251,7 @@ def needle(
     results = _results(reader, load, out, task="needle", haystack=hay.identity)
     table, grid = evaluate(reader, hay, results, lengths=sizes, depths=places, trials=limit)
     if plot is not None:
-        draw_grid(plot, sizes, places, grid)
+        draw_grids(plot, [Grid("needles found", sizes, places, grid)], FOUND)
     _print(table, as_json)
 
 

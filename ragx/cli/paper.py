@@ -10,8 +10,17 @@ import typer
 
 from ragx.cli.options import Json, with_settings
 from ragx.errors import ConfigError
-from ragx.evaluation.paper.options import ContestOptions, Table1Options, Table2Options, Table3Options, Table7Options
+from ragx.evaluation.paper.options import (
+    ContestOptions,
+    NeedleOptions,
+    Table1Options,
+    Table2Options,
+    Table3Options,
+    Table4Options,
+    Table7Options,
+)
 from ragx.types import SearchMethod
+from ragx.util.terminal import notice
 
 if TYPE_CHECKING:
     from ragx.evaluation.paper.contest import Contest
@@ -39,10 +48,15 @@ def table1(
     as_json: Json = False,
 ) -> None:
     """Perplexity of long documents by tokens of context."""
-    from ragx.evaluation.paper.table1 import evaluate
+    from ragx.evaluation.paper.table1 import curves, evaluate
+    from ragx.evaluation.plot import draw_curves
 
+    picture = _picture(options)
     contest = _contest("table1", model, options)
-    _print(evaluate(contest, documents, windows, _embedder(options)), options, as_json)
+    table = evaluate(contest, documents, windows, _embedder(options))
+    _print(table, options, as_json)
+    if picture is not None and table.rows:
+        draw_curves(picture, curves(table))
 
 
 @app.command()
@@ -64,6 +78,44 @@ def table3(
         raise ConfigError(f"give as many --train as --test, got {len(train)} and {len(test)}")
     contest = _contest("table3", model, options)
     _print(evaluate(contest, list(zip(train, test, strict=True)), prompts), options, as_json)
+
+
+@app.command()
+@with_settings
+def table4(
+    model: Models,
+    data: Annotated[
+        list[str],
+        typer.Option(help="TASK=FILE: JSON lines with input, question and answers (docs/paper.md). May be repeated."),
+    ],
+    texts: Table4Options,
+    options: ContestOptions = ContestOptions(reader="cepe,full", limit=500),  # noqa: B008  (immutable)
+    as_json: Json = False,
+) -> None:
+    """Questions and summaries of long texts (ZeroSCROLLS)."""
+    from ragx.evaluation.paper.table4 import evaluate
+
+    _print(evaluate(_contest("table4", model, options), data, texts), options, as_json)
+
+
+@app.command()
+@with_settings
+def needle(
+    model: Models,
+    documents: Annotated[Path, typer.Option(help="The haystack: a file, folder or recipe, such as essays.")],
+    haystacks: NeedleOptions,
+    options: ContestOptions = ContestOptions(reader="cepe,full"),  # noqa: B008  (immutable)
+    as_json: Json = False,
+) -> None:
+    """ROUGE-1 of a sentence found in a long text (Figure 4)."""
+    from ragx.evaluation.paper.needle import evaluate
+    from ragx.evaluation.plot import ROUGE, draw_grids
+
+    picture = _picture(options)
+    table, grids = evaluate(_contest("needle", model, options), documents, haystacks)
+    _print(table, options, as_json)
+    if picture is not None and grids:
+        draw_grids(picture, grids, ROUGE)
 
 
 @app.command()
@@ -159,6 +211,22 @@ def _embedder(options: ContestOptions) -> Embedder | None:
     if options.embedder == "none" or "replug" not in options.reader:
         return None
     return open_embedder(options.embedder, device=options.device)
+
+
+def _picture(options: ContestOptions) -> Path | None:
+    """Where `--save` draws the table; None, with a notice, if it cannot be drawn."""
+    from ragx.evaluation.plot import check_plot
+
+    if options.save is None:
+        return None
+    options.save.parent.mkdir(parents=True, exist_ok=True)
+    picture = options.save.with_name(options.save.name + ".png")
+    try:
+        check_plot(picture)
+    except ConfigError as error:
+        notice(f"{picture} is left out: {error}")
+        return None
+    return picture
 
 
 def _print(table: Table, options: ContestOptions, as_json: bool) -> None:

@@ -1,12 +1,38 @@
-"""The grid of the needle task as a picture (paper Figure 4)."""
+"""Pictures of tables: grids of the needle tasks (paper Figure 4), and perplexities over tokens of context."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ragx.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the values of a grid are."""
+
+    most: float
+    """The value of the greenest cell; 0 is red."""
+    values: str
+    lengths: str
+    format: str
+
+
+FOUND = Scale(1, "answers with the number", "haystack tokens in the encoder", ".0%")
+ROUGE = Scale(10, "ROUGE-1 × 10", "tokens", ".1f")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Values (lengths, depths) of one reader."""
+
+    title: str
+    lengths: Sequence[int]
+    depths: Sequence[float]
+    values: Sequence[Sequence[float]]
 
 
 def check_plot(path: Path) -> None:
@@ -14,25 +40,49 @@ def check_plot(path: Path) -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise ConfigError("--plot needs matplotlib: pip install 'ragx[plot]'") from None
+        raise ConfigError("pictures need matplotlib: pip install 'ragx[plot]'") from None
     if path.suffix != ".png" or not path.absolute().parent.is_dir():
         raise ConfigError(f"--plot must be a .png file in an existing folder, got {path}")
 
 
-def draw_grid(path: Path, lengths: Sequence[int], depths: Sequence[float], shares: Sequence[Sequence[float]]) -> None:
-    """Draw the shares of needles found, (lengths, depths), as a PNG: lengths from left to right, depths downwards."""
+def draw_grids(path: Path, grids: Sequence[Grid], scale: Scale) -> None:
+    """Draw grids as a PNG, one above the other: lengths from left to right, depths downwards."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(1.6 + 0.9 * len(lengths), 1.6 + 0.5 * len(depths)), layout="constrained")
-    axes: Any = figure.subplots()
-    columns = [list(column) for column in zip(*shares, strict=True)]  # (depths, lengths)
-    image = axes.imshow(columns, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths])
-    axes.set_yticks(range(len(depths)), [f"{depth:g}" for depth in depths])
-    axes.set_xlabel("haystack tokens in the encoder")
-    axes.set_ylabel("depth (%)")
-    for row, depth_shares in enumerate(columns):
-        for column, share in enumerate(depth_shares):
-            axes.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=8)
-    figure.colorbar(image, label="answers with the number")
+    width = 1.6 + 0.9 * max(len(grid.lengths) for grid in grids)
+    height = sum(1.6 + 0.5 * len(grid.depths) for grid in grids)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes: Any = figure.subplots(len(grids), squeeze=False)
+    for (plot,), grid in zip(axes, grids, strict=True):
+        columns = [list(column) for column in zip(*grid.values, strict=True)]  # (depths, lengths)
+        image = plot.imshow(columns, cmap="RdYlGn", vmin=0, vmax=scale.most, aspect="auto")
+        plot.set_title(grid.title, fontsize="medium")
+        plot.set_xticks(range(len(grid.lengths)), [f"{length:,}" for length in grid.lengths])
+        plot.set_yticks(range(len(grid.depths)), [f"{depth:.0f}" for depth in grid.depths])
+        plot.set_xlabel(scale.lengths)
+        plot.set_ylabel("depth (%)")
+        for row, depth_values in enumerate(columns):
+            for column, value in enumerate(depth_values):
+                plot.text(column, row, format(value, scale.format), ha="center", va="center", fontsize=8)
+        figure.colorbar(image, label=scale.values)
+    figure.savefig(path, dpi=150)
+
+
+def draw_curves(path: Path, sets: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]]) -> None:
+    """Draw perplexity over tokens of context as a PNG: data sets side by side, in each a curve a reader."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1 + 4 * len(sets), 3.6), layout="constrained")
+    axes: Any = figure.subplots(1, len(sets), squeeze=False)
+    for plot, (name, curves) in zip(axes[0], sets.items(), strict=True):
+        for label, points in curves.items():
+            plot.plot(*zip(*sorted(points), strict=True), marker="o", label=label)
+        ticks = sorted({tokens for points in curves.values() for tokens, _ in points})
+        plot.set_xscale("log", base=2)
+        plot.set_xticks(ticks, [f"{tokens:,}" for tokens in ticks])
+        plot.set_yscale("log")
+        plot.set_title(name, fontsize="medium")
+        plot.set_xlabel("tokens of context")
+        plot.set_ylabel("perplexity")
+        plot.legend(fontsize="small")
     figure.savefig(path, dpi=150)

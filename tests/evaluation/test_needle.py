@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ragx.errors import ConfigError, CorpusError
 from ragx.evaluation import needle
-from ragx.evaluation.plot import check_plot, draw_grid
+from ragx.evaluation.plot import FOUND, Grid, check_plot, draw_grids
 from ragx.evaluation.results import Results
 from ragx.reader.cepe import CepeReader
 
@@ -122,7 +122,7 @@ def test_bad_numbers(reader: CepeReader, hay: needle.Sentences, documents: Path)
 def test_the_picture(tmp_path: Path) -> None:
     path = tmp_path / "grid.png"
     check_plot(path)
-    draw_grid(path, [1024, 2048, 4096], [0, 100], [[1, 0.5], [0.25, 0], [0, 0]])
+    draw_grids(path, [Grid("found", [1024, 2048, 4096], [0, 100], [[1, 0.5], [0.25, 0], [0, 0]])], FOUND)
     assert path.read_bytes().startswith(b"\x89PNG")
     for bad in (tmp_path / "grid.jpg", tmp_path / "missing" / "grid.png"):
         with pytest.raises(ConfigError, match="--plot"):

@@ -31,7 +31,7 @@ class ContestOptions(Settings):
     out: Path | None = None
     """File for raw results (JSON lines); an interrupted run continues it."""
     save: Path | None = None
-    """Write the table as PREFIX.md, PREFIX.csv and PREFIX.tex."""
+    """Write the table as PREFIX.md, PREFIX.csv and PREFIX.tex, and table 1 and the needle also as PREFIX.png."""
 
 
 class StreamingOptions(Settings):
@@ -100,6 +100,34 @@ class Table3Options(Settings):
     """A demonstration."""
     score: Literal["length", "likelihood", "calibrated", "calibrated-length"] = "length"
     """A label's log-likelihood, per token of it (length), minus that after the start token alone (calibrated)."""
+
+
+class Table4Options(StreamingOptions):
+    """How much of a text each reader sees, and how answers are decoded."""
+
+    tokens: str = "2048,4096,32768"
+    """Tokens of text and answer, rows of each reader; all: the whole text, for cepe and streaming."""
+    decoder_tokens: int = Field(default=2048, ge=1)
+    """cepe: tokens in the decoder, the answer included; those before are in the encoder."""
+    answer_tokens: int = Field(default=50, ge=1)
+    """Maximum number of tokens of an answer to a question."""
+    summary_tokens: int = Field(default=1024, ge=1)
+    """Maximum number of tokens of a summary."""
+    seeds: str = "42,43,44"
+    """govreport: each samples a summary; figures are over all."""
+
+
+class NeedleOptions(StreamingOptions):
+    """How long haystacks are, and where the needle is."""
+
+    lengths: str = "1024,2048,4096,8192,16384,32768,65536,131072"
+    """Tokens of haystack, question and answer, rows of each reader."""
+    depths: int = Field(default=10, ge=2)
+    """Places of the needle, evenly from the beginning of a haystack to its end."""
+    decoder_tokens: int = Field(default=2048, ge=1)
+    """cepe: tokens in the decoder, the answer included; those before are in the encoder."""
+    max_new_tokens: int = Field(default=50, ge=1)
+    """Maximum number of tokens of an answer."""
 
 
 class Table7Options(StreamingOptions):

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ragx.engine.mixture import softmax_log_weights
 from ragx.errors import ConfigError
-from ragx.evaluation.bootstrap import perplexity
+from ragx.evaluation.bootstrap import Estimate, perplexity
 from ragx.evaluation.documents import chunks, read_texts
 from ragx.evaluation.paper.contest import SPEED, Contest, Contestant, data_name, nonempty, sinks_of, speed_cells
 from ragx.evaluation.paper.likelihood import by_decoder, by_replug, by_streaming, replug_scores
@@ -157,6 +157,20 @@ def evaluate(
     columns = {"model": 0, "reader": 0, "tokens": 0, "in the decoder": 0, "stride": 0}
     columns |= {data_name(each): 2 for each in sources} | SPEED
     return Table(columns, lines, notes)
+
+
+def curves(table: Table) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """Tokens and perplexity by data set and reader, to draw."""
+    names = list(table.columns)
+    found: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for place in range(names.index("stride") + 1, len(names) - len(SPEED)):
+        readers = found.setdefault(names[place], {})
+        for row in table.rows:
+            tokens, cell = row[2], row[place]
+            if isinstance(tokens, int) and isinstance(cell, Estimate):
+                stride = f", stride {row[4]}" if row[4] is not None else ""
+                readers.setdefault(f"{Path(str(row[0])).name}, {row[1]}{stride}", []).append((tokens, cell.value))
+    return found
 
 
 def _perplexity(measurements: Sequence[tuple[Window, Values]]) -> Cell:

@@ -31,11 +31,19 @@ def labelled(tmp_path: Path) -> Path:
 def test_each_table(
     run_command: RunCommand, reader_folder: Path, documents: Path, qa: Path, texts: Path, labelled: Path, tmp_path: Path
 ) -> None:
+    pytest.importorskip("rouge_score")
+    stories = write_rows(tmp_path / "s.jsonl", [{"input": text(0, 99), "question": "Why?", "answers": ["snow"]}])
     for table, arguments, rows in (
         ("table1", ["--documents", documents, "--tokens", 300, "--decoder-tokens", 270, "--each", 1], 3),
         ("table3", ["--train", labelled, "--test", labelled, "--decoder-shots", 1, "--encoder-shots", "1,2"], 3),
         ("table6", ["--documents", documents, "--tokens", 300, "--strides", "30,50", "--each", 1], 2),
         ("table2", ["--documents", texts, "--tokens", 150, "--query", 30, "-k", "0,1"], 4),
+        (
+            "table4",
+            ["--data", f"qasper={stories}", "--tokens", "90,all", "--decoder-tokens", 90, "--answer-tokens", 3],
+            2,
+        ),
+        ("needle", ["--documents", documents, "--lengths", "260,400", "--depths", 2, "--decoder-tokens", 300], 3),
         ("table7", ["--questions", qa, "--k", 1, "--max-new-tokens", 2, "--limit", 2], 4),
     ):
         out, save = tmp_path / f"{table}.jsonl", tmp_path / table
@@ -46,6 +54,7 @@ def test_each_table(
         assert run.code == 0, run.err
         lines = run.out.splitlines()
         assert [line.startswith("|") for line in lines] == [True] * (rows + 2) + [False] * 2, run.out
+        assert save.with_suffix(".png").exists() == (table in {"table1", "needle"})
         assert save.with_suffix(".tex").read_text().count("\\\\") == rows + 1
         first, *raw = map(json.loads, out.read_text().splitlines())
         assert first["run"]["task"] == f"paper, {'table1' if table == 'table6' else table}"

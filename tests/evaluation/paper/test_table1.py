@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from ragx.errors import ConfigError, CorpusError
 from ragx.evaluation.paper.options import Table1Options
-from ragx.evaluation.paper.table1 import evaluate
+from ragx.evaluation.paper.table1 import curves, evaluate
 from ragx.util.tokenization import Tokenizer
 from tests.evaluation.paper.conftest import MakeContest
 from tests.helpers.plain_llama import plain_logits
@@ -183,3 +183,16 @@ def test_settings_out_of_range(contest: MakeContest, documents: Path, changes: d
 def test_documents_that_are_too_short(contest: MakeContest, documents: Path) -> None:
     with pytest.raises(CorpusError, match="has 100,000 tokens"):
         evaluate(contest(), [documents], OPTIONS.model_copy(update={"tokens": "100000"}))
+
+
+def test_the_curves_are_the_table(contest: MakeContest, documents: Path, reader_folder: Path) -> None:
+    options = OPTIONS.model_copy(update={"tokens": "300,400", "strides": "60,80"})
+    table = evaluate(contest(reader="full,streaming", limit=1), [documents], options)
+    name, cell = reader_folder.name, lambda row: table.rows[row][5].value  # type: ignore[union-attr]
+    assert curves(table) == {
+        "documents": {
+            f"{name}, full": [(300, cell(0)), (400, cell(1))],
+            f"{name}, streaming, stride 60": [(300, cell(2)), (400, cell(4))],
+            f"{name}, streaming, stride 80": [(300, cell(3)), (400, cell(5))],
+        }
+    }
