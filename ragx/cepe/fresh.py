@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +19,11 @@ from ragx.cepe.placement import Placement
 from ragx.errors import ConfigError
 from ragx.models import read_config
 
+Init = Literal["induction", "paper", "released"]
+"""How cross-attention starts from the self-attention of its layer. `induction`: the norm before self-attention, which
+the encoder's output lacks, is folded into keys and values. `paper`: queries, keys and values as they are, output zero
+(A.2). `released`: as the authors' warm-up, the output too. The last two have the norm before the feed-forward network,
+which follows cross-attention, as in the authors' code; the paper does not name one."""
 ENCODER_LAYERS = 2
 """Decoder layers, from the first, that form a fresh encoder by default."""
 
@@ -31,11 +37,12 @@ def fresh(
     shared_encoder_layers: int = 0,
     cross_attention_layers: Sequence[int] | None = None,
     output_gain: float = 0.0,
+    init: Init = "induction",
 ) -> CepeModel:
     """A reader around the decoder in `folder`.
 
     The encoder consists of decoder layers made bidirectional, with the decoder's embeddings. Cross-attention starts
-    from the self-attention of its layer (paper A.2), with the norm before it folded into keys and values.
+    from the self-attention of its layer.
 
     Args:
         folder: the decoder.
@@ -48,7 +55,8 @@ def fresh(
         cross_attention_layers: decoder layers that get cross-attention; None: all.
         output_gain: scale of the output projection relative to its layer's self-attention. At 0 the reader answers
             exactly as its decoder; above 0, layers that continue repeated text (induction heads) attend to passages
-            from the first training step.
+            from the first training step. Only with the init `induction`.
+        init: how cross-attention starts.
 
     Raises:
         ModelError: the decoder is not of the Llama family, or does not fit into memory.
@@ -77,7 +85,8 @@ def fresh(
         shapes |= _encoder_shapes(encoder)
     model, missing = from_pretrained(folder, config, placement, shapes)
     refuse_missing({key for key in missing if not is_added(key)})
-    _initialize(model, folder, encoder_layers, output_gain)
+    fill_encoder(model, folder, encoder_layers)
+    _initialize(model, folder, output_gain, init)
     return model
 
 
@@ -116,21 +125,23 @@ def _encoder_shapes(config: PreTrainedConfig) -> weights.Shapes:
 
 
 @torch.no_grad()
-def _initialize(model: CepeModel, folder: Path, encoder_layers: Sequence[int], output_gain: float) -> None:
-    """Initialize the added weights from the decoder's files, because its weights in memory may be quantized."""
-    fill_encoder(model, folder, encoder_layers)
+def _initialize(model: CepeModel, folder: Path, output_gain: float, init: Init) -> None:
+    """Initialize cross-attention from the decoder's files, because its weights in memory may be quantized."""
     model.encoder.norm.weight.fill_(1.0)
     names = [f"self_attn.{name}_proj.weight" for name in "qkvo"]
+    before = "input_layernorm.weight" if init == "induction" else "post_attention_layernorm.weight"
+    gain = {"induction": output_gain, "paper": 0.0, "released": 1.0}[init]
     for layer in model.config.cross_attention_layers:
         cross = model.model.layers[layer].cross_attn
-        decoder = _layer_weights(folder, layer, [*names, "input_layernorm.weight"])
+        decoder = _layer_weights(folder, layer, [*names, before])
         query, key, value, output = (decoder[name] for name in names)
-        norm = decoder["input_layernorm.weight"]
+        norm = decoder[before]
+        folded = norm if init == "induction" else 1.0
         width = cross.k_proj.in_features  # if E < W, the paper keeps the first E input columns
         cross.q_proj.weight.copy_(query)
-        cross.k_proj.weight.copy_((key * norm)[:, :width])
-        cross.v_proj.weight.copy_((value * norm)[:, :width])
-        cross.o_proj.weight.copy_(output * output_gain)
+        cross.k_proj.weight.copy_((key * folded)[:, :width])
+        cross.v_proj.weight.copy_((value * folded)[:, :width])
+        cross.o_proj.weight.copy_(output * gain)
         cross.layernorm.weight.copy_(norm)
 
 

@@ -74,6 +74,27 @@ def test_activation_checkpointing_gives_the_same_gradients(decoder: Path) -> Non
         torch.testing.assert_close(plain, again)
 
 
+@pytest.mark.parametrize("init", ["paper", "released"])
+def test_cross_attention_starts_as_in_the_paper_or_its_code(init: str, decoder: Path) -> None:
+    plain = AutoModelForCausalLM.from_pretrained(decoder).state_dict()
+    encoder = {"layers": 1, "width": 16, "heads": 2, "intermediate_size": 24}
+    state = reader(decoder, encoder_layers=[], encoder=encoder, init=init).state_dict()
+    for layer, cross in enumerate(CROSS):
+        attention = f"model.layers.{layer}.self_attn."
+        assert torch.equal(state[f"{cross}q_proj.weight"], plain[f"{attention}q_proj.weight"])
+        for name in "kv":
+            assert torch.equal(state[f"{cross}{name}_proj.weight"], plain[f"{attention}{name}_proj.weight"][:, :16])
+        output = plain[f"{attention}o_proj.weight"]
+        assert torch.equal(state[f"{cross}o_proj.weight"], output if init == "released" else torch.zeros_like(output))
+        norm = plain[f"model.layers.{layer}.post_attention_layernorm.weight"]
+        assert torch.equal(state[f"{cross}layernorm.weight"], norm)
+
+
+def test_the_output_of_other_inits_is_not_scaled(decoder: Path) -> None:
+    with pytest.raises(ValueError, match="output_gain goes with init induction"):
+        reader(decoder, init="paper", output_gain=0.3)
+
+
 @pytest.fixture
 def earlier(decoder: Path, tmp_path: Path) -> Path:
     """The out folder of a short stage in bf16."""

@@ -115,3 +115,74 @@ def test_too_little_text_and_unknown_domains_are_named(decoder: Path) -> None:
     endless = Tokenizer(tokenizer.backend, {}, None)
     with pytest.raises(CorpusError, match="no end-of-text token"):
         Sequences(corpus_of([20]), DocumentSettings(sources=["x"], test=0), endless, length=5, split="train", seed=0)
+
+
+@settings(deadline=None)
+@given(LENGTHS, st.integers(1, 20), st.integers(1, 20), st.integers(0, 2))
+def test_sequences_of_a_document_can_overlap(lengths: list[int], size: int, stride: int, epoch: int) -> None:
+    part = Filter(corpus_of(lengths), all_documents(lengths), size, 0, stride)
+    starts: dict[int, list[int]] = {}
+    for place in range(part.size):
+        ids = part[epoch * part.size + place][0]
+        assert ids == list(range(ids[0], ids[0] + size))
+        starts.setdefault(ids[0] // 1000, []).append(ids[0] % 1000)
+    for number, length in enumerate(lengths, start=1):
+        found = sorted(starts.get(number, []))
+        assert all(after - before == stride for before, after in pairwise(found))
+        if found:
+            assert found[0] < stride
+            assert length - (found[-1] + size) < stride, "no further one fits"
+        else:
+            assert length < size
+
+
+@settings(deadline=None)
+@given(LENGTHS, st.integers(1, 20), st.integers(0, 99))
+def test_documents_can_be_joined_with_a_start_token(lengths: list[int], size: int, seed: int) -> None:
+    part = Cat(corpus_of(lengths), all_documents(lengths), size, seed, separator=SEPARATOR, start=5)
+    order, _, shift = part._join(0)
+    stream = [
+        token
+        for place in order.tolist()
+        for token in (5, *range(1000 * (place + 1), 1000 * (place + 1) + lengths[place]), SEPARATOR)
+    ]
+    expected = [stream[at : at + size] for at in range(shift, len(stream) - size + 1, size)][: part.size]
+    assert [part.sequence(0, number)[0] for number in range(part.size)] == expected
+    assert part.size == (sum(lengths) + 2 * len(lengths)) // size
+
+
+def test_domains_are_drawn_by_weight_and_not_mixed(decoder: Path) -> None:
+    corpus = corpus_of([50, 30, 400, 25, 60], ["arxiv", "book", "c4", "book", "arxiv"])
+    settings = DocumentSettings(
+        sources=["x"],
+        filter_weights={"arxiv": 0.5, "book": 0.5},
+        cat_weights={"c4": 0.75, "arxiv": 0.2, "book": 0.05},
+        separators="bos-eos",
+        test=0,
+    )
+    sequences = Sequences(corpus, settings, load_tokenizer(decoder), length=10, split="train", seed=3)
+    counts: Counter[tuple[str, str]] = Counter()
+    for position in range(300):
+        ids, origin = sequences[position]
+        assert len(ids) == 10
+        domains = {name.split()[0] for name in origin.split(", ")}
+        assert len(domains) == 1, "documents are joined within one domain"
+        counts["cat" if position % 3 == 1 else "filter", domains.pop()] += 1
+    assert counts == {
+        ("filter", "arxiv"): 100,
+        ("filter", "book"): 100,
+        ("cat", "c4"): 75,
+        ("cat", "arxiv"): 20,
+        ("cat", "book"): 5,
+    }
+    # filter has 5 sequences of book, and so 10 in turns with arxiv: with cat's, 15 before one is repeated
+    assert sequences.size == 15
+    with pytest.raises(CorpusError, match="one of its domains"):
+        Sequences(
+            corpus_of([400, 20], ["c4", "book"]),
+            DocumentSettings(sources=["x"], cat_weights={"c4": 0.5, "book": 0.5}, test=0),
+            load_tokenizer(decoder),
+            length=100,
+            split="train",
+            seed=0,
+        )

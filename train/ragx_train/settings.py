@@ -7,12 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from ragx.cepe.fresh import Init
 from ragx.config import DatasetSource
 from ragx.errors import ConfigError
 from ragx.util.settings import Settings
 
 Layers = list[Annotated[int, Field(ge=0)]]
 Share = Annotated[float, Field(ge=0, le=1)]
+Weights = dict[str, Annotated[float, Field(gt=0, le=1)]]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -51,8 +53,10 @@ class ModelSettings(DecoderSettings):
     """Instead of `encoder_layers`: an encoder that shares only the vocabulary with the decoder."""
     cross_attention_layers: Layers = Field(min_length=1)
     """Decoder layers that get cross-attention."""
+    init: Init = "induction"
+    """How fresh cross-attention starts: `induction` (ragx's), `paper` (A.2), or `released`: as the authors' warm-up."""
     output_gain: float = Field(default=0.0, ge=0)
-    """A fresh output projection is initialised with self-attention's times this; 0 in the paper (A.2)."""
+    """induction: a fresh output projection is initialised with self-attention's times this."""
     frozen_encoder_layers: int = Field(default=0, ge=0)
     """Number of first encoder layers that stay frozen."""
     frozen_encoder: bool = False
@@ -68,6 +72,8 @@ class ModelSettings(DecoderSettings):
             raise ValueError(f"frozen_encoder_layers must be at most {len(self.encoder_layers)}, the number of layers")
         if len(set(self.cross_attention_layers)) < len(self.cross_attention_layers):
             raise ValueError("cross_attention_layers repeats a layer")
+        if self.init != "induction" and self.output_gain:
+            raise ValueError(f"output_gain goes with init induction, not {self.init}, which sets the output itself")
         if self.random_encoder and self.init_from is not None:
             raise ValueError("random_encoder needs a fresh encoder: model.init_from must be null")
         return self
@@ -98,6 +104,14 @@ class DocumentSettings(Settings):
     mix: Mixture = Mixture()
     filter_domains: list[str] = Field(default=[])
     """Domains that `filter` takes documents from (paper 2.2: ArXiv and Books); empty: all."""
+    filter_weights: Weights = Field(default={})
+    """Shares of `filter`'s sequences by domain (released code: as many of ArXiv as of Books); empty: by their text."""
+    filter_stride: int | None = Field(default=None, ge=1)
+    """Tokens from one sequence of a document to the next (released code: 4,096); null: a sequence, without overlap."""
+    cat_weights: Weights = Field(default={})
+    """Shares of `cat`'s sequences by domain, each within one domain; empty: across domains, by their text."""
+    separators: Literal["eos", "bos-eos"] = "eos"
+    """What `cat` joins documents by: the end-of-text token, or also the start token before each (released code)."""
     test: Share = 0.01
     """Share of the documents reserved for validation, by the SHA-256 of their text."""
     retrieval: Share = 0.0
@@ -107,6 +121,8 @@ class DocumentSettings(Settings):
     def _documents_remain(self) -> DocumentSettings:
         if self.test + self.retrieval >= 1:
             raise ValueError("test and retrieval must add up to less than 1")
+        if self.filter_domains and self.filter_weights:
+            raise ValueError("give filter_domains or filter_weights, not both")
         return self
 
 

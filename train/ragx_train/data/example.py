@@ -33,6 +33,17 @@ def end_of_text(tokenizer: Tokenizer) -> int:
     return tokenizer.eos_token_id
 
 
+def start_of_text(tokenizer: Tokenizer) -> int:
+    """The token before the first of a text.
+
+    Raises:
+        CorpusError: the tokenizer has none.
+    """
+    if tokenizer.bos_token_id is None:
+        raise CorpusError("the decoder's tokenizer has no start token: set data.separators to eos")
+    return tokenizer.bos_token_id
+
+
 @dataclass(frozen=True)
 class Example:
     """What decoder and encoder read, and the labels."""

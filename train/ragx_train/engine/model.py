@@ -47,6 +47,7 @@ def reader_to_train(settings: ModelSettings, loop: LoopSettings) -> tuple[CepeMo
             shared_encoder_layers=0 if settings.random_encoder else settings.frozen_encoder_layers,
             cross_attention_layers=settings.cross_attention_layers,
             output_gain=settings.output_gain,
+            init=settings.init,
         )
     else:
         model = load(str(reader_folder(settings.init_from)), dtype=dtype, device="cpu")
@@ -61,6 +62,7 @@ def reader_to_train(settings: ModelSettings, loop: LoopSettings) -> tuple[CepeMo
                 encoder=config,
                 cross_attention_layers=settings.cross_attention_layers,
                 output_gain=settings.output_gain,
+                init=settings.init,
             )
             model.encoder.load_state_dict(encoder.state_dict())
         model.config.shared_encoder_layers = min(model.config.shared_encoder_layers, settings.frozen_encoder_layers)
