@@ -169,6 +169,8 @@ class LoadOptions(Settings):
     """Quantize the decoder to 4 or 8 bits (bitsandbytes)."""
     rope_scaling: str | None = Field(default=None, pattern=r"^(yarn|linear):([1-9]\d{0,3}(\.\d+)?)$")
     """yarn:FACTOR or linear:FACTOR stretches the decoder's positions over a longer window."""
+    sharpen_beyond: int | None = Field(default=None, ge=1)
+    """Sharpen the attention to passages of more tokens than this (CEPE paper D: 4096). Default: never."""
     decoder: str | None = None
     """A fine-tuned derivative of the reader's decoder, of equal shape and vocabulary, to take its place."""
     frugal: bool = Field(default=False, json_schema_extra=PYTHON_ONLY)

@@ -32,7 +32,7 @@ class Context:
     """(B, M), the factor of each row of int8 Φ."""
     strategy: AttentionStrategy = "cached"
     """How a decoding step attends; all three are exact. With `latent`, prefill re-projects keys and values."""
-    trained_tokens: int | None = None
+    sharpen_beyond: int | None = None
     """M in training: a longer context sharpens the scores (paper appendix D, after YaRN); None: never."""
     gain: float = 1.0
     """Factor of the attention's output; at 0 the decoder behaves as without passages."""
@@ -65,11 +65,11 @@ class Context:
         return self.phi.shape[1]
 
     def scale(self, head_dim: int) -> float:
-        """The factor of the scores: 1/√D, times (1 + ln(M / M_trained) / 10)² for a context longer than in training.
+        """The factor of the scores: 1/√D, times (1 + ln(M / `sharpen_beyond`) / 10)² for a longer context.
 
         M is the length of the longest row, so for such contexts a row's logits depend slightly on its padding.
         """
-        beyond = max(1.0, self.tokens / self.trained_tokens) if self.trained_tokens else 1.0
+        beyond = max(1.0, self.tokens / self.sharpen_beyond) if self.sharpen_beyond else 1.0
         return (1 + math.log(beyond) / 10) ** 2 / math.sqrt(head_dim)
 
     def keys_values(self, layer: int, project: Callable[[], KeysValues]) -> KeysValues:

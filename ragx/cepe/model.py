@@ -56,6 +56,8 @@ class CepeModel(PreTrainedModel, GenerationMixin):
     encoder: PassageEncoder
     attention_strategy: AttentionStrategy = "auto"
     """How decoding attends to passages; `auto` chooses by the device's speed and free memory."""
+    sharpen_beyond: int | None = None
+    """Of the contexts it makes."""
     plugged_in: str | None = None
     """Identifies the reader and its decoder, if that is not the one it was trained with."""
 
@@ -211,7 +213,7 @@ class CepeModel(PreTrainedModel, GenerationMixin):
 
     def ready(self, context: Context) -> Context:
         """Set the attention strategy of `context`: `attention_strategy`, or the cheapest on this device."""
-        context.trained_tokens = getattr(self.config, "trained_context_tokens", None)
+        context.sharpen_beyond = self.sharpen_beyond
         if self.attention_strategy != "auto":
             context.strategy = self.attention_strategy
             return context

@@ -63,6 +63,8 @@ class ReaderModel(Protocol):
 
     plugged_in: str | None
     """Identifies the reader and its decoder, if that is not the one it was trained with."""
+    sharpen_beyond: int | None
+    """Tokens of passages beyond which a context that it makes sharpens the scores; None: never."""
 
     @property
     def window(self) -> int:

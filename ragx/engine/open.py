@@ -35,7 +35,9 @@ def open_model(options: EncodingOptions) -> tuple[ReaderModel, Tokenizer]:
 
         try:
             folder = compiled(options.model)
-            return CpuModel(folder, frugal=options.frugal), Tokenizer.open(folder)
+            reader = CpuModel(folder, frugal=options.frugal)
+            reader.sharpen_beyond = options.sharpen_beyond
+            return reader, Tokenizer.open(folder)
         except ModelError as error:
             if options.backend == "cpu":
                 raise
@@ -53,6 +55,7 @@ def open_model(options: EncodingOptions) -> tuple[ReaderModel, Tokenizer]:
         decoder=options.decoder,
     )
     model.attention_strategy = _strategy(options)
+    model.sharpen_beyond = options.sharpen_beyond
     if uncompiled is not None:  # the model itself is sound, so its cache is not
         notice(f"{options.model} runs uncompiled: {uncompiled}")
     return model, load_tokenizer(Path(str(model.name_or_path)))

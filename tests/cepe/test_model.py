@@ -223,13 +223,14 @@ def test_passages_can_be_added_and_dropped_between_tokens(model: CepeModel) -> N
         four.drop(4)
 
 
-def test_only_contexts_beyond_the_trained_length_sharpen_scores(model: CepeModel) -> None:
-    context = model.encode(tokens(1, 4, 9))
-    assert context.scale(16) == pytest.approx(0.25)
-    context.trained_tokens = 100
-    assert context.scale(16) == pytest.approx(0.25)
-    context.trained_tokens = 9
-    assert context.scale(16) == pytest.approx(0.25 * (1 + math.log(4) / 10) ** 2)
+def test_scores_are_sharpened_only_if_asked_and_beyond_a_length(model: CepeModel) -> None:
+    model.config.trained_context_tokens = 9
+    try:
+        for beyond, factor in ((None, 1), (100, 1), (36, 1), (9, (1 + math.log(4) / 10) ** 2)):
+            model.sharpen_beyond = beyond
+            assert model.encode(tokens(1, 4, 9)).scale(16) == pytest.approx(0.25 * factor)
+    finally:
+        model.sharpen_beyond, model.config.trained_context_tokens = None, None
 
 
 def test_the_gain_scales_each_rows_cross_attention(model: CepeModel) -> None:

@@ -93,8 +93,8 @@ def test_the_paper_s_settings_read_redpajama_as_downloaded(recipe: str, decoder:
     data: Any = load_recipe(recipe, CONFIGS / recipe / "paper.yaml", [f"data.folder={tmp_path}"])
     corpus = open_corpus(data.data, load_tokenizer(decoder))
     assert corpus.domains == domains
-    chosen = corpus.of_domains(np.arange(len(corpus.lengths)), data.data.filter_domains)
-    assert len(chosen) == len(data.data.filter_domains)
+    chosen = corpus.of_domains(np.arange(len(corpus.lengths)), list(data.data.filter_weights))
+    assert len(chosen) == len(data.data.filter_weights)
 
 
 def test_control_tokens_in_a_text_are_text(decoder: Path, tmp_path: Path) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 
 import pytest
+import yaml
 from ragx_train.data.documents import open_corpus, text_key
+from ragx_train.data.retrieved import Retrieved
 from ragx_train.data.split import write_retrieval_split
 from ragx_train.engine import log as record
 from ragx_train.errors import OutputError
-from ragx_train.recipes.retdoc import RetdocSettings, examples, open_retriever, retrieve
+from ragx_train.recipes.retdoc import RetdocSettings, examples, open_retriever, retrieve, retrieve_all
 from ragx_train.settings import DocumentSettings
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
@@ -21,6 +24,7 @@ from ragx.config import Chunking, IndexSettings
 from ragx.errors import ConfigError, CorpusError, RagxError
 from ragx.indexing.build import build
 from ragx.util.tokenization import load_tokenizer
+from tests.helpers.command import RunCommand
 from tests.helpers.tiny_runs import run_recipe, text, tiny_settings, write_documents, write_rows
 
 
@@ -170,3 +174,63 @@ def test_invalid_settings_are_named(decoder: Path, tmp_path: Path) -> None:
         tiny_settings("retdoc", decoder, tmp_path, "method=magic")
     with pytest.raises(RagxError, match="nowhere"):
         run_recipe("retdoc", tmp_path / "out", tiny_settings("retdoc", decoder, tmp_path, "index=nowhere"))
+
+
+def test_passages_can_be_retrieved_before_training(
+    settings: RetdocSettings, decoder: Path, tmp_path: Path, run_command: RunCommand
+) -> None:
+    config = tmp_path / "retdoc.yaml"
+    config.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
+    out, few = tmp_path / "retrieved", "--loop.steps=2"
+    tokenizer = load_tokenizer(decoder)
+    corpus, short = open_corpus(settings.data, tokenizer), with_steps(settings, 2)
+    with pytest.raises(ConfigError, match="has no passages"):
+        Retrieved(out, short, corpus, tokenizer)
+    command = ("train", "retrieve", "--config", config, "--out", out)
+    run = run_command(*command, "--loop.steps=1")
+    assert run.code == 0, run.err
+    file = out / "tokens.bin"
+    whole = file.stat().st_size
+    record = settings.passages * (settings.passage_tokens + 1) * 2
+    assert whole == record * (settings.loop.validation_examples + settings.loop.batch_size)
+    with pytest.raises(ConfigError, match="lacks 8 positions"):
+        Retrieved(out, short, corpus, tokenizer)
+    with file.open("r+b") as tokens:
+        tokens.truncate(whole - record - 5)  # killed within a record
+    assert run_command(*command, few).code == 0
+    assert file.stat().st_size == whole + record * settings.loop.batch_size
+    retrieved, retriever = Retrieved(out, short, corpus, tokenizer), open_retriever(settings)
+    for source in (short, short.model_copy(update={"masking": settings.masking.model_copy(update={"chunk": 0.0})})):
+        stored, validation = examples(source, corpus, tokenizer, retrieved)
+        searched, expected = examples(source, corpus, tokenizer, retriever)
+        assert validation == expected
+        assert [stored(position) for position in range(16)] == [searched(position) for position in range(16)]
+    other = run_command(*command, few, "--query_tokens=8")
+    assert other.code == 2
+    assert "another query_tokens" in other.err
+    reseeded = short.model_copy(update={"loop": short.loop.model_copy(update={"seed": 5})})
+    with pytest.raises(ConfigError, match="another seed"):
+        Retrieved(out, reseeded, corpus, tokenizer)
+
+
+def test_a_run_on_retrieved_passages_needs_no_index_and_equals_one_that_searches(
+    settings: RetdocSettings, tmp_path: Path
+) -> None:
+    short = with_steps(settings.model_copy(update={"method": "bm25"}), 2)
+    run_recipe("retdoc", tmp_path / "searched", short)
+    assert retrieve_all(short, tmp_path / "retrieved")
+    shutil.rmtree(tmp_path / "index")
+    stored = short.model_copy(update={"retrieved": str(tmp_path / "retrieved")})
+    run_recipe("retdoc", tmp_path / "stored", stored)
+    losses = [[row["loss"] for row in record.read(tmp_path / name) if "loss" in row] for name in ("searched", "stored")]
+    assert losses[0] == losses[1]
+
+
+def with_steps(settings: RetdocSettings, steps: int) -> RetdocSettings:
+    return settings.model_copy(update={"loop": settings.loop.model_copy(update={"steps": steps})})
+
+
+def test_workers_need_retrieved_passages(decoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="without `retrieved`"):
+        tiny_settings("retdoc", decoder, tmp_path, "loop.workers=1")
+    tiny_settings("retdoc", decoder, tmp_path, "loop.workers=1", "retrieved=x")

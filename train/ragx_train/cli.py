@@ -43,6 +43,12 @@ TimeLimit = Annotated[
 ]
 
 
+Plan = Annotated[bool, typer.Option("--plan", help="Only print what the run takes, and whether its settings work.")]
+Gpus = Annotated[int, typer.Option(min=1, help="--plan: number of GPUs.")]
+GpuMemory = Annotated[float, typer.Option(min=1, help="--plan: GB of a GPU.")]
+Rate = Annotated[float | None, typer.Option(min=1, help="--plan: tokens a second of all GPUs, to print hours.")]
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the commands to ragx's."""
     commands = typer.Typer(no_args_is_help=True, help="Train readers and rerankers, and prepare training data.")
@@ -53,6 +59,7 @@ def add_to(app: typer.Typer) -> None:
         if description:
             commands.command(recipe, help=description, context_settings=settings)(command)
     commands.command(context_settings=settings)(split)
+    commands.command(context_settings=settings)(retrieve)
     commands.command(context_settings=settings)(answers)
     app.add_typer(commands, name="train")
 
@@ -64,8 +71,18 @@ def _training(recipe: str) -> Callable[..., None]:
         config: RecipeConfig = None,
         resume: Resume = False,
         time_limit: TimeLimit = None,
+        plan: Plan = False,
+        gpus: Gpus = 1,
+        gpu_memory: GpuMemory = 80,
+        rate: Rate = None,
     ) -> None:
-        _train(recipe, out, overrides, config, resume, time_limit)
+        if not plan:
+            _train(recipe, out, overrides, config, resume, time_limit)
+            return
+        from ragx_train.plan import Machine, describe
+
+        settings = load_recipe(recipe, _configuration(out, config, resume), overrides)
+        print(describe(recipe, settings, Machine(gpus, gpu_memory, rate)))
 
     return train
 
@@ -132,6 +149,21 @@ def split(config: Config, out: OutFile, overrides: Overrides = None) -> None:
     from ragx_train.data.split import write_retrieval_split
 
     notice(f"{write_retrieval_split(settings.data, out):,} documents in {out}")
+
+
+def retrieve(
+    config: Config,
+    out: Annotated[Path, typer.Option("--out", help="Folder of passages; retdoc reads it as `retrieved`.")],
+    overrides: Overrides = None,
+    time_limit: TimeLimit = None,
+) -> None:
+    """Search for the passages of a whole retdoc run before it; the same command continues an interrupted search."""
+    deadline = _deadline(time_limit)
+    settings = load_recipe("retdoc", config, overrides)
+    from ragx_train.recipes.retdoc import retrieve_all
+
+    if retrieve_all(settings, out, deadline):
+        notice(f"all passages are in {out}: train with --retrieved={out}")
 
 
 def answers(config: Config, out: OutFile, overrides: Overrides = None, time_limit: TimeLimit = None) -> None:

@@ -38,6 +38,7 @@ class CpuModel:
         self._frugal = frugal
         self.batch_limit: int | None = None
         self.plugged_in: str | None = None
+        self.sharpen_beyond: int | None = None
         self.folder, self.settings = folder, read_settings(folder)
         self._embeddings = np.load(folder / EMBEDDINGS, mmap_mode="r")
         own = folder / ENCODER_EMBEDDINGS
@@ -105,7 +106,7 @@ class CpuModel:
         else:
             phi = store.encode(passages, lambda missing: self.encode_rows(missing, store.format)).to_float32()
         offsets = [0, *accumulate(len(passage) for passage in passages)]
-        return CpuContext(phi, offsets, self.settings.trained_context_tokens)
+        return CpuContext(phi, offsets, self.sharpen_beyond)
 
     def encode_rows(self, passages: Passages, format: EncodingFormat) -> Rows:
         """Encode passages in one batch: their concatenated rows (M, E) in a stored format."""

@@ -20,7 +20,7 @@ class CpuContext:
     """(M, E) float32."""
     offsets: Sequence[int]
     """Token positions at which passages start, and the end of the last one."""
-    trained_tokens: int | None = None
+    sharpen_beyond: int | None = None
     """M in training: a longer context sharpens the scores (paper appendix D, after YaRN); None: never."""
     gain: float = 1.0
     """Factor of the attention's output."""
@@ -37,8 +37,8 @@ class CpuContext:
         return len(self.phi)
 
     def scale(self, head_dim: int) -> float:
-        """The factor of the scores: 1/√D, times (1 + ln(M / M_trained) / 10)² for a context longer than in training."""
-        beyond = max(1.0, self.tokens / self.trained_tokens) if self.trained_tokens else 1.0
+        """The factor of the scores: 1/√D, times (1 + ln(M / `sharpen_beyond`) / 10)² for a longer context."""
+        beyond = max(1.0, self.tokens / self.sharpen_beyond) if self.sharpen_beyond else 1.0
         return float((1 + math.log(beyond) / 10) ** 2 / math.sqrt(head_dim))
 
     def record(self, query: np.ndarray, keys: np.ndarray) -> None:

@@ -75,10 +75,12 @@ class Contest:
         from ragx.engine.open import open_model
 
         folder, _, scaling = name.partition("@")
-        values = {setting: getattr(self.options, setting) for setting in ("device", "dtype", "bits")}
+        values = {setting: getattr(self.options, setting) for setting in ("device", "dtype", "bits", "sharpen_beyond")}
         values |= {"model": folder, "backend": "torch", "rope_scaling": scaling or None}
         model, tokenizer = open_model(checked(EncodingOptions, values))
         digest = "" if self.options.out is None else model.weights_digest()
+        if self.options.sharpen_beyond is not None:
+            digest += f" sharpened beyond {self.options.sharpen_beyond}"
         return Contestant(name, model, tokenizer, digest)  # type: ignore[arg-type]  # the torch backend's
 
     def measure(

@@ -28,6 +28,8 @@ class ContestOptions(Settings):
     """Number format of the models; auto: the fastest on the device."""
     bits: Literal[4, 8] | None = None
     """Quantize the decoders to 4 or 8 bits (bitsandbytes)."""
+    sharpen_beyond: int | None = Field(default=None, ge=1)
+    """cepe: sharpen the attention to more tokens in the encoder than this: 4096 in the paper's needle. Default: off."""
     out: Path | None = None
     """File for raw results (JSON lines); an interrupted run continues it."""
     save: Path | None = None

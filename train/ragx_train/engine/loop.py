@@ -130,7 +130,6 @@ def _train(
         weights.values(), loop.learning_rate, loop.betas, loop.epsilon, loop.weight_decay, fused=True
     )
     earlier_context = getattr(model.config, "trained_context_tokens", None) or 0
-    model.config.trained_context_tokens = None  # no scores are sharpened in training
     streams = validation if isinstance(validation, Mapping) else {"": validation}
     held_out = {name: micro_batches(examples, loop.micro_batch) for name, examples in streams.items() if examples}
     fingerprint = {**fingerprints(settings.model), **fingerprint}

@@ -39,11 +39,12 @@ def reader_to_train(settings: ModelSettings, loop: LoopSettings) -> tuple[CepeMo
     dtype = torch.bfloat16 if loop.precision == "bf16" else torch.float32
     decoder = resolve(settings.decoder, "decoder")
     if settings.init_from is None:
+        plain = decoder_config(read_config(decoder))
         model = fresh(
             decoder,
             Placement(dtype, "cpu"),
             encoder_layers=settings.encoder_layers,
-            encoder=None if settings.encoder is None else _standalone(settings.encoder, decoder),
+            encoder=None if settings.encoder is None else standalone(settings.encoder, plain),
             shared_encoder_layers=0 if settings.random_encoder else settings.frozen_encoder_layers,
             cross_attention_layers=settings.cross_attention_layers,
             output_gain=settings.output_gain,
@@ -72,7 +73,7 @@ def reader_to_train(settings: ModelSettings, loop: LoopSettings) -> tuple[CepeMo
         model.encoder.apply(model._init_weights)
     model.requires_grad_(False)
     for name, parameter in model.named_parameters():
-        if _is_trained(name, settings):
+        if is_trained(name, settings):
             parameter.data = parameter.data.float()
             parameter.requires_grad_(True)
     if settings.init_from is not None:
@@ -104,7 +105,8 @@ def fingerprints(settings: DecoderSettings) -> dict[str, str]:
     return digests
 
 
-def _is_trained(name: str, settings: ModelSettings) -> bool:
+def is_trained(name: str, settings: ModelSettings) -> bool:
+    """Whether a weight is trained."""
     if ".cross_attn." in name:
         return True
     if not name.startswith("encoder.") or settings.frozen_encoder:
@@ -113,8 +115,9 @@ def _is_trained(name: str, settings: ModelSettings) -> bool:
     return not layer.isdecimal() or int(layer) >= settings.frozen_encoder_layers
 
 
-def _standalone(settings: EncoderSettings, decoder: Path) -> PreTrainedConfig:
-    config = encoder_config(decoder_config(read_config(decoder)), settings.layers)
+def standalone(settings: EncoderSettings, decoder: PreTrainedConfig) -> PreTrainedConfig:
+    """The configuration of a standalone encoder for a decoder."""
+    config = encoder_config(decoder, settings.layers)
     config.update(
         {
             "hidden_size": settings.width,
@@ -155,17 +158,17 @@ def _vocabulary(decoder: Path) -> dict[str, int]:
 
 def _check_fit(model: CepeModel, settings: ModelSettings, decoder: Path) -> None:
     encoder = model.config.encoder_config
-    standalone = None
+    own = None
     if not model.config.shared_embeddings:
-        standalone = EncoderSettings(
+        own = EncoderSettings(
             layers=encoder.num_hidden_layers,
             width=encoder.hidden_size,
             heads=encoder.num_attention_heads,
             intermediate_size=encoder.intermediate_size,
         )
     checks: list[tuple[str, object, object]] = [
-        ("encoder", settings.encoder, standalone),
-        ("number of encoder_layers", len(settings.encoder_layers), 0 if standalone else len(model.encoder.layers)),
+        ("encoder", settings.encoder, own),
+        ("number of encoder_layers", len(settings.encoder_layers), 0 if own else len(model.encoder.layers)),
     ]
     if not _takes_encoder_only(model, decoder):
         checks.insert(0, ("decoder", str(decoder), str(model.name_or_path)))
