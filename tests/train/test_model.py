@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from ragx_train.data.example import Example, collate
 from ragx_train.engine.losses import next_token_loss
 from ragx_train.engine.model import reader_to_train, trained
 from ragx_train.settings import LoopSettings, ModelSettings
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ragx import cepe
@@ -209,3 +211,44 @@ def test_compiled_layers_give_the_same_loss_and_gradients(decoder: Path) -> None
     for exact, compiled in zip(results[:2], results[2:], strict=True):
         for one, other in zip(exact, compiled, strict=True):
             torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def released(decoder: Path, tmp_path: Path) -> Path:
+    """A checkpoint in the authors' layout: decoder, encoder and cross-attention in one file."""
+    model = reader(decoder, encoder_layers=[], encoder=STANDALONE).float()
+    state = model.state_dict()
+    for name, weight in state.items():
+        if ".cross_attn." in name or name.startswith("encoder."):
+            state[name] = torch.randn_like(weight) / 8 + 1e-6
+    folder = tmp_path / "released"
+    folder.mkdir()
+    save_file(state, folder / "model.safetensors")
+    values = json.loads((decoder / "config.json").read_text())
+    values |= {"encoder_config": model.config.encoder_config.to_dict(), "num_cross_attn_layers": 2}
+    (folder / "config.json").write_text(json.dumps(values))
+    return folder
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_training_starts_from_a_released_checkpoint(
+    precision: str, released: Path, decoder: Path, tmp_path: Path
+) -> None:
+    loop = LOOP.model_copy(update={"precision": precision})
+    changes = {"encoder_layers": [], "encoder": STANDALONE}
+    model = reader(decoder, loop, init_from=str(released), **changes)
+    stored = load_file(released / "model.safetensors")
+    weights = trained(model)
+    assert {name for name in stored if name.startswith("encoder.") or ".cross_attn." in name} == weights.keys()
+    for name, weight in weights.items():
+        assert torch.equal(weight, stored[name]), "in fp32 as stored"
+    assert str(model.name_or_path) == str(decoder)
+    write_documents(tmp_path)
+    given = ["model.encoder_layers=[]", f"model.encoder={STANDALONE}", f"model.init_from={released}", "loop.steps=1"]
+    run_recipe("warmup", tmp_path / "out", tiny_settings("warmup", decoder, tmp_path, *given, "model.output_gain=0"))
+    assert cepe.load(str(tmp_path / "out" / "reader"), device="cpu").is_trained
+
+
+def test_a_released_checkpoint_has_one_decoder(released: Path, chat: Path) -> None:
+    with pytest.raises(ConfigError, match="the decoder in"):
+        reader(chat, init_from=str(released), encoder_layers=[], encoder=STANDALONE)

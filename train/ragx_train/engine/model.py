@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedConfig
 
-from ragx.cepe import load
-from ragx.cepe.fresh import encoder_config, fresh
+from ragx.cepe import load, weights
+from ragx.cepe.fresh import encoder_config, fresh, is_added
 from ragx.cepe.loading import decoder_config
 from ragx.cepe.model import CepeModel
 from ragx.cepe.placement import Placement
@@ -21,6 +20,8 @@ from ragx_train.engine.fusion import fuse
 from ragx_train.self_attention import BLOCK_ATTENTION
 from ragx_train.settings import DecoderSettings, EncoderSettings, LoopSettings, ModelSettings
 
+PROBES = {"model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight", "model.layers.1.mlp.up_proj.weight"}
+"""Weights that tell decoders apart, whatever their number format."""
 READER = "reader"
 """The folder of the finished reader in an out folder."""
 
@@ -51,7 +52,10 @@ def reader_to_train(settings: ModelSettings, loop: LoopSettings) -> tuple[CepeMo
             init=settings.init,
         )
     else:
-        model = load(str(reader_folder(settings.init_from)), dtype=dtype, device="cpu")
+        start = reader_folder(settings.init_from)
+        model = load(str(start), dtype=dtype, device="cpu")
+        if "decoder" not in read_config(start) and not model.config.shared_embeddings:
+            model = _around(decoder, model, settings.init_from, dtype)
         _check_fit(model, settings, decoder)
         encoder_only = _takes_encoder_only(model, decoder)
         if encoder_only:
@@ -184,10 +188,32 @@ def _check_fit(model: CepeModel, settings: ModelSettings, decoder: Path) -> None
             raise ConfigError(f"model.init_from: {name} is {actual} in {settings.init_from}, not {expected}")
 
 
+def _around(decoder: Path, released: CepeModel, start: str, dtype: torch.dtype) -> CepeModel:
+    """A checkpoint in the authors' layout, which holds its decoder too, around that decoder's own files.
+
+    Raises:
+        ConfigError: they are of another decoder.
+    """
+    config, own = released.config, released.state_dict()
+    for key, weight in weights.read(decoder, PROBES & weights.shapes(decoder).keys()).items():
+        if weight.shape != own[key].shape or not torch.allclose(weight.float(), own[key].float(), rtol=1e-2, atol=1e-3):
+            raise ConfigError(f"model.init_from: the decoder in {start} is not {decoder}: its {key} differs")
+    added = {key: weight for key, weight in own.items() if is_added(key)}
+    del released, own
+    model = fresh(
+        decoder,
+        Placement(dtype, "cpu"),
+        encoder=config.encoder_config,
+        cross_attention_layers=list(config.cross_attention_layers),
+    )
+    model.load_state_dict(added, strict=False)
+    return model
+
+
 @torch.no_grad()
 def _restore_precision(model: CepeModel, folder: Path, prefix: str) -> None:
     """Restore trained weights that were stored in fp32, without rounding, if their names begin with `prefix`."""
-    stored = load_file(folder / "model.safetensors")
-    for name, weight in trained(model).items():
-        if name.startswith(prefix) and name in stored and stored[name].dtype == torch.float32:
-            weight.copy_(stored[name])
+    names = {name for name in weights.shapes(folder) if name.startswith(prefix)}
+    for name, stored in weights.read(folder, names & trained(model).keys()).items():
+        if stored.dtype == torch.float32:
+            trained(model)[name].copy_(stored)
