@@ -206,8 +206,7 @@ def full_recall(
 ) -> None:
     """Questions all of whose gold passages are found, by their number and by effort; high needs the model."""
     from ragx.evaluation.full_recall import evaluate
-    from ragx.evaluation.questions import read_questions
-    from ragx.evaluation.reranking import spread
+    from ragx.evaluation.questions import read_questions, spread
     from ragx.evaluation.results import Results
     from ragx.reader.conversation import question_text
     from ragx.reader.splitting import split_question
