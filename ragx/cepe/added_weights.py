@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -141,9 +141,12 @@ def load_reader(folder: Path, placement: Placement, decoder: str | None = None) 
     values = read_configuration(folder)
     try:
         encoder_values, layers = values["encoder_config"], list(values["cross_attention_layers"])
-        wanted = {"model_type": values.get("model_type"), "vocab_size": encoder_values.get("vocab_size")}
-        least_layers = max(layers, default=-1) + 1
         embeddings, shared_layers = bool(values["shared_embeddings"]), int(values["shared_encoder_layers"])
+        vocabulary = encoder_values.get("vocab_size")
+        # the encoder reads the decoder's tokens; a table of its own may end with a mask token
+        vocabularies = [vocabulary] if embeddings or vocabulary is None else [vocabulary, vocabulary - 1]
+        wanted = {"model_type": [values.get("model_type")], "vocab_size": vocabularies}
+        least_layers = max(layers, default=-1) + 1
         trained, prompted_gain = int(values.get("trained_context_tokens", 0)), float(values.get("prompted_gain", 1))
         cross_attend = values.get("cross_attend", "all")
         if cross_attend not in get_args(CrossAttend):
@@ -176,7 +179,12 @@ def load_reader(folder: Path, placement: Placement, decoder: str | None = None) 
 
 
 def find_decoder(
-    reader: Path, trained: dict[str, Any], decoder: str | None, wanted: dict[str, Any], *, least_layers: int = 0
+    reader: Path,
+    trained: dict[str, Any],
+    decoder: str | None,
+    wanted: Mapping[str, Sequence[Any]],
+    *,
+    least_layers: int = 0,
 ) -> tuple[Path, str | None]:
     """The folder of a reader's decoder, or of the derivative in its place, with one notice.
 
@@ -184,7 +192,7 @@ def find_decoder(
         reader: folder of the reader.
         trained: name and checksums of the decoder it was trained with.
         decoder: the derivative; None: there is none, but the weights at the path of the decoder may be others.
-        wanted: settings that a derivative must share, if known; widths are checked with weights.
+        wanted: possible values of settings that a derivative must share, if known; widths are checked with weights.
         least_layers: layers that it must have.
 
     Returns:
@@ -204,9 +212,9 @@ def find_decoder(
     if same or (other := models.weight_checksums(folder)) == checksums:
         return folder, None
     values = models.read_config(folder)
-    for name, value in wanted.items():
-        if value is not None and values.get(name) != value:
-            raise ModelError(f"the reader does not fit {decoder}: its {name} is {values.get(name)}, not {value}")
+    for name, possible in wanted.items():
+        if possible[0] is not None and values.get(name) not in possible:
+            raise ModelError(f"the reader does not fit {decoder}: its {name} is {values.get(name)}, not {possible[0]}")
     if values.get("num_hidden_layers", 0) < least_layers:
         raise ModelError(f"the reader does not fit {decoder}, which has only {values.get('num_hidden_layers')} layers")
     notice(f"{decoder} is not the decoder that the reader was trained with, but has its shape: answers may be worse")

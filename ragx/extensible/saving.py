@@ -43,7 +43,7 @@ def save_embedder(model: CepeModel, folder: Path, *, decoder: str, added: Mappin
 def find_decoder_of(folder: Path, decoder: str | None) -> tuple[Path, str | None]:
     """The folder of the embedder's decoder; arguments, result and errors as `find_decoder`."""
     values = read_configuration(folder)
-    return find_decoder(folder, values.get("decoder", {}), decoder, {name: values.get(name) for name in SHARED})
+    return find_decoder(folder, values.get("decoder", {}), decoder, {name: [values.get(name)] for name in SHARED})
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from tests.helpers.tiny_runs import CONFIGS
 PAPER = sorted(path.parent.name for path in CONFIGS.glob("*/paper.yaml") if path.parent.name != "qa")
 LLAMA_2 = {"hidden_size": 4096, "intermediate_size": 11008, "num_attention_heads": 32, "num_hidden_layers": 32}
 DECODER = 32000 * 4096 * 2 + 32 * (4 * 4096**2 + 3 * 4096 * 11008 + 2 * 4096) + 4096
-ENCODER = 32000 * 1024 + 24 * (4 * 1024**2 + 3 * 1024 * 4096 + 2 * 1024) + 1024
+ENCODER = 32001 * 1024 + 24 * (4 * 1024**2 + 3 * 1024 * 4096 + 2 * 1024) + 1024
 CROSS = 32 * (2 * 4096**2 + 2 * 1024 * 4096 + 4096)
 
 

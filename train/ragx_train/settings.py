@@ -27,6 +27,12 @@ class EncoderSettings(Settings):
     heads: int = Field(ge=1)
     intermediate_size: int = Field(ge=1)
     """Inner width of the feed-forward network."""
+    window: int | None = Field(default=None, ge=1)
+    """Tokens of the longest passage; null: the decoder's window."""
+    norm_epsilon: float | None = Field(default=None, gt=0)
+    """Of the norms; null: the decoder's."""
+    mask_token: bool = False
+    """Append a mask token to the vocabulary, which `mlm` then uses (released code)."""
 
     @model_validator(mode="after")
     def _head_size_is_even(self) -> EncoderSettings:

@@ -130,6 +130,9 @@ def standalone(settings: EncoderSettings, decoder: PreTrainedConfig) -> PreTrain
             "num_key_value_heads": settings.heads,
             "head_dim": settings.width // settings.heads,
             "pad_token_id": None,  # its embedding would stay zero, and it may be the mask token
+            "vocab_size": decoder.vocab_size + settings.mask_token,
+            "max_position_embeddings": settings.window or decoder.max_position_embeddings,
+            "rms_norm_eps": settings.norm_epsilon or decoder.rms_norm_eps,
         }
     )
     return config
@@ -169,6 +172,9 @@ def _check_fit(model: CepeModel, settings: ModelSettings, decoder: Path) -> None
             width=encoder.hidden_size,
             heads=encoder.num_attention_heads,
             intermediate_size=encoder.intermediate_size,
+            window=encoder.max_position_embeddings if settings.encoder and settings.encoder.window else None,
+            norm_epsilon=encoder.rms_norm_eps if settings.encoder and settings.encoder.norm_epsilon else None,
+            mask_token=encoder.vocab_size > model.config.vocab_size,
         )
     checks: list[tuple[str, object, object]] = [
         ("encoder", settings.encoder, own),

@@ -1,12 +1,12 @@
 """Masked language modelling: pre-train the encoder alone, before the decoder attends to it (paper 2.3, A.1).
 
 30 % of the tokens of each sequence are replaced by the mask token, and the encoder predicts them. The output matrix is
-the decoder's, frozen, or the encoder's own embeddings if it has any.
+the decoder's, frozen, or the encoder's own embeddings if it has any; a head may precede it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -19,6 +19,7 @@ from ragx_train.data.sequences import train_and_test
 from ragx_train.engine.loop import Run, train
 from ragx_train.engine.losses import Losses, cross_entropy, encode
 from ragx_train.engine.model import reader_to_train
+from ragx_train.engine.prediction_head import PredictionHead
 from ragx_train.settings import DocumentSettings, RecipeSettings
 
 if TYPE_CHECKING:
@@ -33,11 +34,18 @@ class MlmSettings(RecipeSettings):
     """Tokens in a sequence, one passage of the encoder."""
     masked: float = Field(default=0.3, gt=0, lt=1)
     """Share of the tokens that are masked."""
+    masking: Literal["share", "bernoulli"] = "share"
+    """share: exactly this share of each sequence; bernoulli: each token with this probability (released code)."""
     mask_token: str | None = None
-    """Replacement for masked tokens; null: the tokenizer's mask token, or else its unknown or padding token."""
+    """Replacement for masked tokens; null: the encoder's own (`model.encoder.mask_token`), or else the tokenizer's
+    mask, unknown or padding token."""
+    head: bool = False
+    """Predict through a dense layer, SiLU and a norm, which the reader does not keep (released code)."""
 
     @model_validator(mode="after")
     def _encoder_is_trained(self) -> MlmSettings:
+        if self.mask_token is not None and self.model.encoder is not None and self.model.encoder.mask_token:
+            raise ValueError("give mask_token or model.encoder.mask_token, not both")
         if self.model.frozen_encoder:
             raise ValueError("mlm trains only the encoder: model.frozen_encoder must be false")
         return self
@@ -47,27 +55,34 @@ def run(settings: MlmSettings, run: Run) -> None:
     """Train the encoder of a reader; its cross-attention keeps its initial weights."""
     model, tokenizer = reader_to_train(settings.model, settings.loop)
     model.model.requires_grad_(False)
-    mask = mask_id(settings.mask_token, tokenizer)
+    encoder = model.config.encoder_config
+    added = encoder.vocab_size > model.config.vocab_size
+    mask = model.config.vocab_size if added else mask_id(settings.mask_token, tokenizer)
+    if settings.head:
+        model.prediction_head = PredictionHead(encoder.hidden_size, encoder.rms_norm_eps, settings.loop.seed)
     corpus = open_corpus(settings.data, tokenizer)
     seed = settings.loop.seed
     training, test = train_and_test(corpus, settings.data, settings.loop, tokenizer, length=settings.tokens)
 
     def example(position: int) -> Example:
-        return masked(training[position], settings.masked, mask, np.random.default_rng([seed, 0, position]))
+        return masked(training[position], settings, mask, np.random.default_rng([seed, 0, position]))
 
     validation = [
-        masked(sequence, settings.masked, mask, np.random.default_rng([seed, 1, number]))
+        masked(sequence, settings, mask, np.random.default_rng([seed, 1, number]))
         for number, sequence in enumerate(test)
     ]
     fingerprint = {"data.sources": corpus.fingerprint()}
     train(settings, run, model, example, validation, fingerprint, masked_token_loss)
 
 
-def masked(sequence: tuple[list[int], str], share: float, mask: int, random: np.random.Generator) -> Example:
-    """A sequence with a share of its tokens, at least one, replaced by `mask` and used as labels."""
+def masked(sequence: tuple[list[int], str], settings: MlmSettings, mask: int, random: np.random.Generator) -> Example:
+    """A sequence with some of its tokens, at least one, replaced by `mask` and used as labels."""
     ids, origin = sequence
     masked_ids, labels = list(ids), [IGNORE] * len(ids)
-    for place in random.choice(len(ids), max(1, round(share * len(ids))), replace=False):
+    count = max(1, round(settings.masked * len(ids)))
+    if settings.masking == "bernoulli":
+        count = max(1, int(random.binomial(len(ids), settings.masked)))
+    for place in random.choice(len(ids), count, replace=False):
         masked_ids[place], labels[place] = mask, ids[place]
     return Example(masked_ids, labels, [masked_ids], origin)
 
@@ -78,7 +93,9 @@ def masked_token_loss(model: CepeModel, batch: Batch) -> Losses:
     labels = batch.labels[:, : states.shape[1]]  # (B, L), without the padding of decoder rows
     labelled = labels != IGNORE
     output = model.encoder.embed_tokens or model.lm_head
-    return {"loss": cross_entropy(states[labelled], output.weight, labels[labelled])}
+    head = getattr(model, "prediction_head", None)
+    hidden = states[labelled] if head is None else head(states[labelled])
+    return {"loss": cross_entropy(hidden, output.weight, labels[labelled])}
 
 
 def mask_id(token: str | None, tokenizer: Tokenizer) -> int:
