@@ -81,13 +81,15 @@ def quantize_reader(reader: Path, folder: Path, prompted_gain: float = 1.0, cros
 
     Raises:
         ConfigError: `prompted_gain` is negative or not finite.
-        ModelError: `reader` includes its decoder or is already int8, or the copy cannot be written.
+        ModelError: `reader` includes its decoder, is no CEPE reader or already int8, or the copy cannot be written.
     """
     if not 0 <= prompted_gain < math.inf:
         raise ConfigError(f"prompted_gain must be at least 0, got {prompted_gain}")
     values = read_configuration(reader)
     if "decoder" not in values:
         raise ModelError(f"{reader} includes its decoder; only readers saved without it can be quantized")
+    if "encoder_config" not in values:
+        raise ModelError(f"{reader} is no CEPE reader; only these can be quantized")
     tensors = weights.read(reader, weights.shapes(reader).keys())
     if any(key.endswith(SCALE) for key in tensors):
         raise ModelError(f"{reader} is already in int8")

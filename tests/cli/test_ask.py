@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.command import QUESTION, RunCommand
+from tests.helpers.tiny_embedders import save_tiny_embedder
 
 
 def test_an_answer_with_its_sources(ragx: RunCommand, index: Path, notes: Path) -> None:
@@ -61,6 +62,18 @@ def test_every_reader_answers_over_every_retriever(
     run = ragx(
         *("ask", QUESTION, "--index", index, "--model", tiny_decoder, "--reader", reader, "--method", retriever),
         *("--max-new-tokens", 3, "-k", 2, "--prompt-passages", 1, "--json"),
+    )
+    assert run.code == 0, run.err
+    assert len(json.loads(run.out)["hits"]) == 2
+
+
+def test_an_embedder_reads_passages_as_embeddings(
+    ragx: RunCommand, index: Path, tiny_decoder: Path, tmp_path: Path
+) -> None:
+    model = save_tiny_embedder(tmp_path / "embedder", tiny_decoder)
+    run = ragx(
+        *("ask", QUESTION, "--index", index, "--model", model, "--reader", "extensible", "--ratio", 4),
+        *("--method", "bm25", "--max-new-tokens", 3, "-k", 2, "--prompt-passages", 1, "--json"),
     )
     assert run.code == 0, run.err
     assert len(json.loads(run.out)["hits"]) == 2

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ragx import extensible
+from ragx.cepe.added_weights import quantize_reader
 from ragx.cepe.model import CepeModel
 from ragx.errors import ConfigError, ModelError
 from ragx.extensible.embedder import EmbedderSettings, choose_ratio, embed, places
@@ -137,6 +138,11 @@ def test_a_damaged_folder_is_refused(folder: Path, change: dict[str, Any] | None
     (tmp_path / "config.json").write_text(json.dumps(values))
     with pytest.raises(ModelError, match=message):
         load(tmp_path)
+
+
+def test_it_is_not_quantized(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is no CEPE reader"):
+        quantize_reader(folder, tmp_path / "int8")
 
 
 def test_ratios_divide_a_chunk(folder: Path, decoder: Path) -> None:

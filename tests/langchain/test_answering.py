@@ -30,6 +30,7 @@ from ragx.reader.conversation import search_queries
 from ragx.reader.full import FullReader
 from ragx.types import Message
 from tests.helpers.chains import EITHER, chain
+from tests.helpers.tiny_embedders import save_tiny_embedder
 
 QUESTION = "How much sunlight does fresh snow reflect?"
 
@@ -328,3 +329,11 @@ def test_every_reader_answers(tiny: dict[str, Any], facts: list[Document], reade
     answer = ChatRagx(**tiny, reader=reader).invoke("Why?", documents=facts)
     assert answer.content
     assert answer.response_metadata["context_tokens"] == 0
+
+
+def test_an_embedder_reads_documents_as_embeddings(
+    tiny: dict[str, Any], facts: list[Document], tiny_decoder: Path, tmp_path: Path
+) -> None:
+    model = str(save_tiny_embedder(tmp_path / "embedder", tiny_decoder))
+    chat = ChatRagx(**{**tiny, "model": model, "prompt_passages": 0}, reader="extensible", ratio=4)
+    assert chat.invoke("Why?", documents=facts).response_metadata["context_tokens"] > 0
