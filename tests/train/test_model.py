@@ -252,3 +252,28 @@ def test_training_starts_from_a_released_checkpoint(
 def test_a_released_checkpoint_has_one_decoder(released: Path, chat: Path) -> None:
     with pytest.raises(ConfigError, match="the decoder in"):
         reader(chat, init_from=str(released), encoder_layers=[], encoder=STANDALONE)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_training_starts_from_the_released_encoder(precision: str, decoder: Path, tmp_path: Path) -> None:
+    """As the authors' masked language model is saved: a stack named `model`, tied output, a head."""
+    standalone = {**STANDALONE, "window": 40, "norm_epsilon": 1e-6, "mask_token": True}
+    source = reader(decoder, encoder_layers=[], encoder=standalone)
+    stack = {f"model.{name}": torch.randn_like(weight) for name, weight in source.encoder.state_dict().items()}
+    head = {"head.dense.weight": torch.ones(16, 16), "lm_head.bias": torch.ones(3)}
+    save_file({**stack, **head}, tmp_path / "model.safetensors")
+    values = source.config.encoder_config.to_dict() | {"architectures": ["LlamaForMLM"], "tie_word_embeddings": True}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    loop = LOOP.model_copy(update={"precision": precision})
+    changes: dict[str, object] = {"encoder_layers": [], "encoder": standalone, "init": "released"}
+    model = reader(decoder, loop, init_from=str(tmp_path), **changes)
+    fresh = reader(decoder, loop, **changes).state_dict()
+    for name, weight in trained(model).items():
+        expected = stack[name.replace("encoder.", "model.", 1)] if name.startswith("encoder.") else fresh[name]
+        assert torch.equal(weight, expected), name
+    with pytest.raises(ConfigError, match="encoder is"):
+        reader(decoder, init_from=str(tmp_path), **{**changes, "encoder": STANDALONE})
+    del stack["model.norm.weight"]
+    save_file(stack, tmp_path / "model.safetensors")
+    with pytest.raises(ConfigError, match=r"has no model\.norm\.weight"):
+        reader(decoder, init_from=str(tmp_path), **changes)

@@ -47,7 +47,8 @@ class DecoderSettings(Settings):
     decoder: str
     """A Llama-family decoder: a name, a folder or a Hub id."""
     init_from: str | None = None
-    """Reader to start from: the out folder of an earlier stage, a folder or a name; null: a fresh one."""
+    """Reader to start from: the out folder of an earlier stage, a folder or a name, the authors' checkpoints and the
+    folder of their encoder (LlamaForMLM) included; null: a fresh one."""
 
 
 class ModelSettings(DecoderSettings):

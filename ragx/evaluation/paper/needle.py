@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -165,10 +166,11 @@ def _rows(
     if min(*lengths, options.decoder_tokens) < fixed:
         raise ConfigError(f"lengths and decoder-tokens must be at least {fixed}: needle, question and answer")
     settings = f"new {options.max_new_tokens}"
+    longest = math.inf if beyond_window else contestant.model.window
     for tokens in lengths:
-        if reader == "cepe" and tokens > options.decoder_tokens:
+        if reader == "cepe" and longest >= options.decoder_tokens < tokens:
             yield Row(reader, tokens, options.decoder_tokens, settings)
-        elif reader == "full" and (tokens <= contestant.model.window or beyond_window):
+        elif reader == "full" and tokens <= longest:
             yield Row(reader, tokens, tokens, settings)
         elif reader == "streaming":
             sinks = sinks_of(contestant.model, options.sinks, options.recent, options.streaming_stride)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -158,10 +159,11 @@ def _answer_tokens(task: str, options: Table4Options) -> int:
 def _rows(contestant: Contestant, reader: ReaderName, options: Table4Options, beyond_window: bool) -> Iterator[Row]:
     """The rows of a reader that are measured: others have too few tokens, or too many for the decoder's window."""
     settings = f"answers {options.answer_tokens} {options.summary_tokens}"
+    longest = math.inf if beyond_window else contestant.model.window
     for tokens in _sizes(options):
-        if reader == "cepe" and (tokens is None or tokens > options.decoder_tokens):
+        if reader == "cepe" and options.decoder_tokens <= longest and (tokens or math.inf) > options.decoder_tokens:
             yield Row(reader, tokens, options.decoder_tokens, settings)
-        elif reader == "full" and tokens is not None and (tokens <= contestant.model.window or beyond_window):
+        elif reader == "full" and tokens is not None and tokens <= longest:
             yield Row(reader, tokens, tokens, settings)
         elif reader == "streaming":
             sinks = sinks_of(contestant.model, options.sinks, options.recent, options.streaming_stride)

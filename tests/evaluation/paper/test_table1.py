@@ -196,3 +196,20 @@ def test_the_curves_are_the_table(contest: MakeContest, documents: Path, reader_
             f"{name}, streaming, stride 80": [(300, cell(3)), (400, cell(5))],
         }
     }
+
+
+def test_attention_is_sharpened_only_if_asked(
+    contest: MakeContest, exact: Any, windows: list[list[int]], documents: Path
+) -> None:
+    options = OPTIONS.model_copy(update={"tokens": "300", "each": 1})
+    ids = windows[0][:300]
+    figures = {}
+    for beyond in (None, 30):
+        (row,) = evaluate(contest(reader="cepe", limit=1, sharpen_beyond=beyond), [documents], options).rows
+        exact.sharpen_beyond = beyond
+        try:
+            figures[beyond] = math.exp(attended(exact, ids) / LAST)
+        finally:
+            exact.sharpen_beyond = None
+        assert row[5].value == pytest.approx(figures[beyond], rel=1e-4)  # type: ignore[union-attr]
+    assert figures[30] != pytest.approx(figures[None], rel=1e-3)

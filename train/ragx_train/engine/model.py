@@ -53,9 +53,12 @@ def reader_to_train(settings: ModelSettings, loop: LoopSettings) -> tuple[CepeMo
         )
     else:
         start = reader_folder(settings.init_from)
-        model = load(str(start), dtype=dtype, device="cpu")
-        if "decoder" not in read_config(start) and not model.config.shared_embeddings:
-            model = _around(decoder, model, settings.init_from, dtype)
+        if _is_encoder(start):
+            model = _with_encoder(start, decoder, settings, dtype)
+        else:
+            model = load(str(start), dtype=dtype, device="cpu")
+            if "decoder" not in read_config(start) and not model.config.shared_embeddings:
+                model = _around(decoder, model, settings.init_from, dtype)
         _check_fit(model, settings, decoder)
         encoder_only = _takes_encoder_only(model, decoder)
         if encoder_only:
@@ -194,6 +197,33 @@ def _check_fit(model: CepeModel, settings: ModelSettings, decoder: Path) -> None
             raise ConfigError(f"model.init_from: {name} is {actual} in {settings.init_from}, not {expected}")
 
 
+def _is_encoder(folder: Path) -> bool:
+    """Whether a folder holds the authors' encoder alone, as masked language modelling leaves it."""
+    return read_config(folder).get("architectures") == ["LlamaForMLM"]
+
+
+def _with_encoder(folder: Path, decoder: Path, settings: ModelSettings, dtype: torch.dtype) -> CepeModel:
+    """A fresh reader around a decoder, with the authors' encoder; its prediction head is left out.
+
+    Raises:
+        ConfigError: a weight of the encoder is missing.
+    """
+    model = fresh(
+        decoder,
+        Placement(dtype, "cpu"),
+        encoder=decoder_config(read_config(folder)),
+        cross_attention_layers=settings.cross_attention_layers,
+        output_gain=settings.output_gain,
+        init=settings.init,
+    )
+    names = {f"model.{name}" for name in model.encoder.state_dict()}
+    stored = weights.read(folder, names)
+    if missing := sorted(names - stored.keys()):
+        raise ConfigError(f"model.init_from: {folder} has no {missing[0]}")
+    model.encoder.load_state_dict({name.removeprefix("model."): weight for name, weight in stored.items()})
+    return model
+
+
 def _around(decoder: Path, released: CepeModel, start: str, dtype: torch.dtype) -> CepeModel:
     """A checkpoint in the authors' layout, which holds its decoder too, around that decoder's own files.
 
@@ -219,7 +249,10 @@ def _around(decoder: Path, released: CepeModel, start: str, dtype: torch.dtype) 
 @torch.no_grad()
 def _restore_precision(model: CepeModel, folder: Path, prefix: str) -> None:
     """Restore trained weights that were stored in fp32, without rounding, if their names begin with `prefix`."""
-    names = {name for name in weights.shapes(folder) if name.startswith(prefix)}
-    for name, stored in weights.read(folder, names & trained(model).keys()).items():
+    parameters = {name: weight for name, weight in trained(model).items() if name.startswith(prefix)}
+    if _is_encoder(folder):
+        parameters = {name.replace("encoder.", "model.", 1): weight for name, weight in parameters.items()}
+        parameters = {name: weight for name, weight in parameters.items() if ".cross_attn." not in name}
+    for name, stored in weights.read(folder, parameters).items():
         if stored.dtype == torch.float32:
-            trained(model)[name].copy_(stored)
+            parameters[name].copy_(stored)
