@@ -1,36 +1,40 @@
-"""`ragx eval lm|qa|rerank|recall|needle|copy`: a table on stdout, progress on stderr.
+"""`ragx eval lm|qa|rerank|retrieval|recall|needle|copy`: a table on stdout, progress on stderr.
 
 Heavy imports happen inside the commands.
 """
 
 from __future__ import annotations
 
-import json
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ragx.cli.options import Device, Dtype, Json, Rerank, with_settings
+from ragx.cli.eval_search import (
+    Method,
+    Out,
+    compare_rerankers,
+    full_recall,
+    judged_retrieval,
+    open_searched,
+    show,
+    weights,
+)
+from ragx.cli.options import Json, Rerank, with_settings
 from ragx.cli.paper import app as paper_app
-from ragx.config import LATE, RERANK, EncodingOptions, LoadOptions, SearchOptions, reader_reranker
+from ragx.config import RERANK, EncodingOptions, LoadOptions
 from ragx.errors import ConfigError
-from ragx.types import Effort, ReaderName, SearchMethod
-from ragx.util.settings import checked
+from ragx.types import ReaderName, SearchMethod
 from ragx.util.terminal import notice, waiting
 
 if TYPE_CHECKING:
     from ragx.evaluation.results import Results
-    from ragx.evaluation.tables import Table
     from ragx.reader.base import Reader
     from ragx.reader.cepe import CepeReader
-    from ragx.retrieval import Retriever, SearchResults
+    from ragx.retrieval import Retriever
     from ragx.retrieval.rerankers import Reranker
-    from ragx.types import Hit
 
-Out = Annotated[Path | None, typer.Option(help="File for raw results (JSON lines); an interrupted run continues it.")]
-Method = Annotated[SearchMethod, typer.Option(help="dense, bm25, or hybrid: both, fused by reciprocal rank.")]
 Documents = Annotated[Path, typer.Option(help="A file or folder of any known format, or an index recipe (.yaml).")]
 Each = Annotated[int, typer.Option(min=1, help="Excerpts per document.")]
 MaxDocuments = Annotated[int | None, typer.Option("--limit", min=1, help="Maximum number of documents.")]
@@ -39,6 +43,9 @@ ENCODER_TOKENS, KS = "0,2048,6144,30720", "0,8,20,50"
 
 app = typer.Typer(no_args_is_help=True, help="Measure a reader on tasks after the paper's, and the paper's tables.")
 app.add_typer(paper_app, name="paper")
+app.command("rerank")(compare_rerankers)
+app.command("retrieval")(judged_retrieval)
+app.command("recall")(full_recall)
 
 
 @app.command()
@@ -100,7 +107,7 @@ def lm(
             limit=limit,
             reranker=reranker,
         )
-    _print(table, as_json)
+    show(table, as_json)
 
 
 @app.command()
@@ -159,71 +166,7 @@ def qa(
             prompt_passages=in_prompt,
             reranker=reranker,
         )
-    _print(table, as_json)
-
-
-@app.command("rerank")
-def compare_rerankers(
-    questions: Annotated[Path, typer.Option(help="JSON lines with question and answers, compressed or not.")],
-    index: Annotated[Path, typer.Option(help="Index to search.")],
-    rerank: Annotated[list[str], typer.Option(help="A reranker, as in `ragx search`; can be repeated.")],
-    method: Method = "hybrid",
-    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of questions, spread over the file.")] = None,
-    out: Out = None,
-    as_json: Json = False,
-    device: Device = None,
-    dtype: Dtype = "auto",
-) -> None:
-    """Answer in the first 1, 3, 5 and 10 passages, and the time added, without and with rerankers."""
-    from ragx.evaluation.questions import read_questions, spread
-    from ragx.evaluation.reranking import evaluate
-    from ragx.evaluation.results import Results
-    from ragx.reader.reranking import open_reranker
-
-    rows = spread(read_questions(questions), limit)
-    retriever, run = _open_index(index, method, device, dtype)
-    names = [name for name in dict.fromkeys(rerank) if name != "none"]
-    embedder = retriever.index.manifest.embedder.name
-    rerankers = [each for name in names if (each := open_reranker(name, device, embedder)) is not None]
-    results = Results(out, {"task": "rerank", **run, "rerank": [_weights(each.name) for each in rerankers]})
-    _print(evaluate(rows, lambda question, k: retriever.search(question, k, method), rerankers, results), as_json)
-
-
-@app.command("recall")
-@with_settings
-def full_recall(
-    questions: Annotated[list[Path], typer.Option(help="JSON lines with question and gold passages; can be repeated.")],
-    index: Annotated[Path, typer.Option(help="Index to search.")],
-    load: LoadOptions,
-    effort: Annotated[list[str], typer.Option(help="As in `ragx search`; can be repeated.")] = ["low", "medium"],  # noqa: B006
-    k: Annotated[int, typer.Option("--k", "-k", min=1, help="Passages to retrieve.")] = 60,
-    method: Method = "hybrid",
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Maximum number of questions, spread over each file.")
-    ] = None,
-    out: Out = None,
-    as_json: Json = False,
-) -> None:
-    """Questions all of whose gold passages are found, by their number and by effort; high needs the model."""
-    from ragx.evaluation.full_recall import evaluate
-    from ragx.evaluation.questions import read_questions, spread
-    from ragx.evaluation.results import Results
-    from ragx.reader.conversation import question_text
-    from ragx.reader.splitting import split_question
-    from ragx.retrieval import search_with_effort
-
-    efforts = [checked(SearchOptions, {"effort": each}).effort for each in dict.fromkeys(effort)]
-    rows = [question for path in questions for question in spread(read_questions(path), limit)]
-    retriever, run = _open_index(index, method, load.device, load.dtype)
-    readers = _open_readers(load) if "high" in efforts else {}
-
-    def search(question: str, effort: Effort) -> SearchResults[Hit]:
-        split = partial(split_question, readers)
-        return search_with_effort(retriever, [question_text(question)], k, effort=effort, method=method, split=split)
-
-    searches = {each: partial(search, effort=each) for each in efforts}
-    results = Results(out, {"task": "recall", **run, "k": k, **({"model": load.model} if readers else {})})
-    _print(evaluate(rows, retriever.index, searches, results, k=k), as_json)
+    show(table, as_json)
 
 
 @app.command()
@@ -251,7 +194,7 @@ def needle(
     table, grid = evaluate(reader, hay, results, lengths=sizes, depths=places, trials=limit)
     if plot is not None:
         draw_grids(plot, [Grid("needles found", sizes, places, grid)], FOUND)
-    _print(table, as_json)
+    show(table, as_json)
 
 
 @app.command()
@@ -268,7 +211,7 @@ def copy(
     from ragx.evaluation.copying import evaluate
 
     reader = _open_reader(load, scores=True)
-    _print(evaluate(reader, documents, _results(reader, load, out, task="copy"), each=each, limit=limit), as_json)
+    show(evaluate(reader, documents, _results(reader, load, out, task="copy"), each=each, limit=limit), as_json)
 
 
 def _numbers(option: str, text: str) -> list[int]:
@@ -317,34 +260,9 @@ def _open_retriever(
     """The retriever, the reranker, and what tells their results from those of another index, method or reranker."""
     from ragx.reader.reranking import open_reranker
 
-    retriever, identity = _open_index(index, method, load.device, load.dtype)
+    retriever, identity = open_searched(index, method, load.device, load.dtype)
     embedder = retriever.index.manifest.embedder.name
     reranker = open_reranker(rerank, load.device, embedder, lambda: None if load.is_remote else _open_reader(load))
     if reranker is not None:  # results of earlier runs name none
-        identity["rerank"] = _weights(reranker.name, load)
+        identity["rerank"] = weights(reranker.name, load)
     return retriever, reranker, identity
-
-
-def _open_index(index: Path, method: SearchMethod, device: str | None, dtype: str) -> tuple[Retriever, dict[str, str]]:
-    from ragx.rag import open_index
-
-    retriever = open_index(index, method=method, device=device, dtype=dtype).retriever
-    total = f"{len(retriever.index)} passages indexed at {retriever.index.manifest.created}"
-    return retriever, {"index": total, "method": method}
-
-
-def _weights(rerank: str, load: LoadOptions | None = None) -> str:
-    """What tells a reranker from another one; `load`: the reader in use."""
-    from ragx import models
-    from ragx.models.check import PROJECTION
-    from ragx.util.files import sha256
-
-    if (found := reader_reranker(rerank)) is not None:
-        reader = models.resolve(found[1] or (LoadOptions() if load is None or load.is_remote else load).model)
-        projection = [sha256(reader / PROJECTION)] if found[0] == LATE else []
-        return " ".join([found[0], models.fingerprint(reader), *projection])
-    return rerank if "://" in rerank else models.fingerprint(models.resolve(rerank, "reranker"))
-
-
-def _print(table: Table, as_json: bool) -> None:
-    print(json.dumps(table.values(), indent=2) if as_json else table.markdown())
