@@ -27,6 +27,16 @@ def test_h_is_help_for_every_command(ragx: RunCommand) -> None:
         assert ragx(*command, "-h") == ragx(*command, "--help")
 
 
+@pytest.mark.parametrize(
+    ("typed", "offered"), [("ragx summ", ["summarise"]), ("ragx ask --eff", ["--effort"]), ("ragx index inf", ["info"])]
+)
+def test_the_shell_completes_commands_and_options(typed: str, offered: list[str]) -> None:
+    probe = "import sys; from ragx.cli.main import main; sys.argv = ['ragx']; main()"
+    words = {"_RAGX_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, env={**os.environ, **words})
+    assert done.stdout.split() == offered
+
+
 def test_models_are_listed_with_their_sources(ragx: RunCommand) -> None:
     rows = {row["name"]: row for row in json.loads(ragx("models", "list", "--json").out)}
     assert set(rows) >= {
