@@ -30,9 +30,10 @@ from ragx.engine.open import open_model
 from ragx.evaluation.bootstrap import percent
 from ragx.evaluation.metrics import contains
 from ragx.evaluation.questions import distractors, normalised_passages, read_questions
-from ragx.rag import DEFAULT_MODEL, open_index
+from ragx.rag import DEFAULT_MODEL
 from ragx.reader.loading import open_reader
 from ragx.reader.prompt import build_prompt, passage_text
+from ragx.retrieval import open_index
 from ragx.types import Passage
 
 K, IN_PROMPT, TOKENS = 60, 10, 100

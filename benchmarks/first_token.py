@@ -15,8 +15,9 @@ from benchmarks import sample
 from benchmarks.tables import markdown
 from ragx.config import RERANK, ReaderOptions
 from ragx.models import resolve
-from ragx.rag import RAG, open_index
+from ragx.rag import RAG
 from ragx.reader.prompt import build_prompt
+from ragx.retrieval import open_index
 from ragx.retrieval.rerankers import open_reranker
 from ragx.util.device import default_device, default_dtype
 from ragx.util.tokenization import load_tokenizer

@@ -20,8 +20,7 @@ from ragx.corpus.document import normalise
 from ragx.corpus.questions import Question, parse_questions
 from ragx.evaluation.metrics import contains
 from ragx.evaluation.questions import spread
-from ragx.rag import open_index
-from ragx.retrieval import Retriever
+from ragx.retrieval import Retriever, open_index
 from ragx.retrieval.rerankers import Reranker, open_reranker
 from ragx.retrieval.rerankers.calibration import Calibration, fit
 from ragx.types import Hit

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 from ragx.config import RERANK, ModelOptions, ReaderOptions, SamplingParams, SearchOptions
 from ragx.corpus import Document
 from ragx.errors import ConfigError
-from ragx.index import Index
-from ragx.index.names import index_folder
 from ragx.reader.base import choose_reader
 from ragx.reader.conversation import question_text, search_queries
 from ragx.reader.documents import document_hits
@@ -26,13 +24,12 @@ from ragx.reader.reading import read
 from ragx.reader.reranking import open_reranker
 from ragx.reader.splitting import split_question
 from ragx.reader.task import ANSWER, DOCUMENT, PLAIN, Task
-from ragx.retrieval import CurrentIndex, Retriever, SearchResults, open_embedder, search_with_effort
+from ragx.retrieval import CurrentIndex, Retriever, SearchResults, open_index, search_with_effort
 from ragx.retrieval.rerankers import Reranker, search_reranked
 from ragx.types import (
     Answer,
     AttentionStrategy,
     Effort,
-    Embedder,
     EncodingFormat,
     Freeable,
     Hit,
@@ -40,7 +37,7 @@ from ragx.types import (
     ReaderName,
     SearchMethod,
 )
-from ragx.util.device import parse_dtype, report_oom, trim_memory, usable_device
+from ragx.util.device import report_oom, trim_memory
 from ragx.util.settings import checked
 
 if TYPE_CHECKING:
@@ -347,33 +344,3 @@ class RAG:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
-
-
-def open_index(
-    index: str | Path | None = None,
-    *,
-    method: SearchMethod = "hybrid",
-    device: str | None = None,
-    dtype: str | torch.dtype | None = None,
-    retriever: Callable[..., Retriever] = Retriever,
-    embedder: Callable[[str], Embedder] | None = None,
-) -> CurrentIndex:
-    """Open the newest generation of an index with the embedder it was built with; `bm25` needs no embedder.
-
-    `retriever` makes the retriever from an `Index` and the embedder, which `embedder` opens by its name.
-
-    Raises:
-        IndexFolderError, ModelError, ConfigError: as `RAG.from_index`.
-    """
-    if method == "bm25" and (device is not None or dtype not in (None, "auto")):  # otherwise torch is not imported
-        parse_dtype(dtype, usable_device(device))
-    opened = cache(embedder or partial(open_embedder, device=device, dtype=dtype))
-
-    def open_generation(index: Index) -> Retriever:
-        if method == "bm25":
-            return retriever(index)
-        return retriever(index, opened(index.manifest.embedder.name), device=device)
-
-    current = CurrentIndex(index_folder(index), open_generation)
-    _ = current.retriever  # report a bad index now
-    return current

@@ -11,9 +11,8 @@ from ragx import RAG, Message, SamplingParams
 from ragx.config import IndexSettings, ModelOptions, ReaderOptions
 from ragx.errors import ConfigError, IndexFolderError
 from ragx.index import Index, build_index, collect_garbage, remove, update_index
-from ragx.rag import open_index
 from ragx.reader.loading import open_readers
-from ragx.retrieval import CurrentIndex, Retriever
+from ragx.retrieval import CurrentIndex, Retriever, open_index
 from tests.helpers.tiny_cross_encoders import FailingReranker, LengthReranker, save_cross_encoder
 from tests.helpers.toy_embedders import WordEmbedder, passages
 

@@ -133,7 +133,7 @@ def open_searched(
     index: Path, method: SearchMethod, device: str | None, dtype: str
 ) -> tuple[Retriever, dict[str, str]]:
     """The retriever, and what tells its results from those of another index or method."""
-    from ragx.rag import open_index
+    from ragx.retrieval import open_index
 
     retriever = open_index(index, method=method, device=device, dtype=dtype).retriever
     total = f"{len(retriever.index)} passages indexed at {retriever.index.manifest.created}"

@@ -189,7 +189,7 @@ def table7(
 
 def _retriever(index: Path, method: SearchMethod, options: ContestOptions) -> tuple[Retriever, dict[str, str]]:
     """The retriever, and what tells its results from those of another index or method."""
-    from ragx.rag import open_index
+    from ragx.retrieval import open_index
 
     retriever = open_index(index, method=method, device=options.device).retriever
     manifest = retriever.index.manifest

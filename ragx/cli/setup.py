@@ -128,7 +128,7 @@ def open_search(
     embedder: Callable[[str], Embedder] | None = None,
 ) -> CurrentIndex:
     """Open an index to search it here, or with the Ray cluster that `connected` connected to."""
-    from ragx.rag import open_index
+    from ragx.retrieval import open_index
 
     if engine == "local":
         return open_index(index, method=method, device=device, dtype=dtype, embedder=embedder)

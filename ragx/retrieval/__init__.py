@@ -8,14 +8,14 @@ loading.py               open_embedder: which of the two computes a model
 tokenizer.py             read control strings in a text as plain text
 retriever.py             Retriever: dense, BM25 or both, fused
 effort.py                search for questions that need several passages
-current.py               CurrentIndex: the newest generation, reopened when another is published
+current.py               open_index, CurrentIndex: the newest generation, reopened when another is published
 tuning.py                search settings from measured recall and latency
 filters/                 which passages a search considers
 repeats.py               passages about a text that are not copies of it
 rerankers/               hits in a better order
 """
 
-from ragx.retrieval.current import CurrentIndex
+from ragx.retrieval.current import CurrentIndex, open_index
 from ragx.retrieval.effort import search_with_effort
 from ragx.retrieval.embedder import TextEmbedder
 from ragx.retrieval.loading import open_embedder
@@ -30,6 +30,7 @@ __all__ = [
     "TextEmbedder",
     "fuse_results",
     "open_embedder",
+    "open_index",
     "search_with_effort",
     "tune_index",
 ]

@@ -20,7 +20,8 @@ HEAVY = {"torch", "transformers", "sentence_transformers", "sklearn", "scipy", "
 SCRIPT = """
 import json, sys, time
 from ragx.config import ModelOptions
-from ragx.rag import RAG, open_index
+from ragx.rag import RAG
+from ragx.retrieval import open_index
 from ragx.reader.loading import open_readers
 with RAG(open_index(sys.argv[1], device="cpu"), open_readers(ModelOptions(device="cpu"))[0]) as rag:
     ready = time.process_time()

@@ -20,7 +20,8 @@ from ragx.index import Index
 from ragx.indexing import watch as indexing_watch
 from ragx.indexing.build import build
 from ragx.indexing.watch import watch, watching
-from ragx.rag import RAG, open_index
+from ragx.rag import RAG
+from ragx.retrieval import open_index
 from ragx.util.files import writer_lock
 from tests.helpers.notes import write
 from tests.helpers.waiting import eventually

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from ragx import RAG, SamplingParams
 from ragx.langchain import ChatModelReader
-from ragx.rag import open_index
+from ragx.retrieval import open_index
 from ragx.types import Message
 
 QUESTION = "How much sunlight does fresh snow reflect?"

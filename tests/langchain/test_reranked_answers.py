@@ -14,7 +14,7 @@ from ragx import RAG
 from ragx.config import SamplingParams
 from ragx.errors import ConfigError
 from ragx.langchain import ChatRagx, RagxRetriever
-from ragx.rag import open_index
+from ragx.retrieval import open_index
 from ragx.retrieval.rerankers import open_reranker
 from tests.helpers.chains import EITHER
 from tests.helpers.tiny import save_projection_of, save_tiny_reader

@@ -186,7 +186,7 @@ def test_a_search_imports_neither_torch_nor_what_trains_with_it(tmp_path: Path) 
     build_index(passages(["Fresh snow reflects light.", "Soil absorbs it."]), tmp_path / "i", embedder, IndexSettings())
     program = """
 import sys
-from ragx.rag import open_index
+from ragx.retrieval import open_index
 hits = open_index(sys.argv[1], device="cpu").retriever.search("What reflects light?", 2)
 banned = {"torch", "transformers", "sentence_transformers", "sklearn", "scipy", "pandas", "onnx"}
 print(hits[0].passage.text, sorted(banned & set(sys.modules)))

@@ -27,7 +27,8 @@ from ragx.engine.batching import BatchDecoder
 from ragx.errors import ConfigError
 from ragx.index import collect_garbage
 from ragx.indexing.delete import delete
-from ragx.rag import RAG, open_index
+from ragx.rag import RAG
+from ragx.retrieval import open_index
 from ragx.types import Answer
 from tests.helpers.chat_page import SENTENCE
 from tests.helpers.tiny import with_config

@@ -14,7 +14,8 @@ from ragx_apps.server.front_ends import is_task
 
 from ragx.config import SamplingParams
 from ragx.langchain import ChatModelReader
-from ragx.rag import RAG, open_index
+from ragx.rag import RAG
+from ragx.retrieval import open_index
 from tests.helpers.served import MODEL, QUESTION, Server, serving
 
 HISTORY = f"<chat_history>\nUSER: {QUESTION}\nASSISTANT: Up to 90 percent.\n</chat_history>"

@@ -23,8 +23,8 @@ from ragx_apps.server.protection import MAX_BODY
 from ragx.config import SamplingParams
 from ragx.index import collect_garbage
 from ragx.indexing.delete import delete
-from ragx.rag import RAG, open_index
-from ragx.retrieval import Retriever
+from ragx.rag import RAG
+from ragx.retrieval import Retriever, open_index
 from tests.helpers.articles import BRIDGE, build_articles
 from tests.helpers.articles import QUESTION as NEEDS_TWO
 from tests.helpers.served import LONG, MODEL, QUESTION, Server, serving

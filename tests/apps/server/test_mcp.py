@@ -18,7 +18,8 @@ from ragx_apps.mcp import create_server, once
 from ragx.errors import ModelError
 from ragx.index import collect_garbage
 from ragx.indexing.delete import delete
-from ragx.rag import RAG, open_index
+from ragx.rag import RAG
+from ragx.retrieval import open_index
 from tests.helpers.articles import BRIDGE, build_articles
 from tests.helpers.articles import QUESTION as NEEDS_TWO
 from tests.helpers.served import QUESTION

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from ragx.config import IndexSettings, SamplingParams
 from ragx.errors import ConfigError
 from ragx.indexing.build import build
-from ragx.rag import RAG, open_index
+from ragx.rag import RAG
+from ragx.retrieval import open_index
 from tests.helpers.served import MODEL, QUESTION, Server, serving
 from tests.helpers.waiting import eventually
 
