@@ -50,7 +50,6 @@ def compile_reader(model: CepeModel, folder: Path) -> None:
         end_tokens=tuple(sorted(model.end_tokens)),
         encoder_window=model.encoder_window,
         encoder_fingerprint=model.encoder_fingerprint(),
-        trained_context_tokens=getattr(config, "trained_context_tokens", None),
         prompted_gain=model.prompted_gain,
         cross_attend=model.cross_attend,
     )

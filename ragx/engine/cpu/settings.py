@@ -27,7 +27,6 @@ class CompiledSettings(Settings):
     """The decoder's own tokens that end an answer."""
     encoder_window: int
     encoder_fingerprint: str
-    trained_context_tokens: int | None
     prompted_gain: float
     cross_attend: CrossAttend
     """Which tokens of a prompt attend to the passages."""
