@@ -39,6 +39,7 @@ from ragx.types import (
 )
 from ragx.util.device import report_oom, trim_memory
 from ragx.util.settings import checked
+from ragx.util.tracing import span
 
 if TYPE_CHECKING:
     import torch
@@ -176,6 +177,7 @@ class RAG:
             raise ConfigError("there is no index: open one with RAG.from_index")
         return self._index.retriever if isinstance(self._index, CurrentIndex) else self._index
 
+    @span("ragx.ask")
     def ask(
         self,
         question: str,
@@ -260,6 +262,7 @@ class RAG:
         timings = replace(times, retrieve=took, first_token=took + times.first_token, total=took + times.total)
         return replace(answer, timings=timings, notes=hits.notes + answer.notes)
 
+    @span("ragx.retrieve")
     def retrieve(
         self,
         question: str,

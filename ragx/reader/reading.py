@@ -14,6 +14,7 @@ from ragx.reader.citations import cite
 from ragx.reader.prompt import REFUSAL
 from ragx.reader.task import ANSWER, Task
 from ragx.types import Answer, Hit, Message, Timings
+from ragx.util.tracing import record
 
 NO_HITS = "no passage of the index matches the question; the answer comes from the decoder alone"
 
@@ -82,6 +83,10 @@ def read(
             yield piece
     citations = cite(text, question, hits)
     end = time.perf_counter()
+    first = times[0] if times else end
+    record("ragx.encode", start, encoded, passages=len(hits), context_tokens=prepared.context_tokens)
+    record("ragx.prefill", encoded, first, prompt_tokens=len(prepared.prompt.ids))
+    record("ragx.decode", first, end, answer_tokens=stream.tokens, finish=stream.finish)
     notes = [NO_HITS] if task.instruction and not hits else []
     notes += prepared.notes
     if not text and stream.finish == "length":
@@ -93,7 +98,7 @@ def read(
         Timings(
             retrieve=0.0,
             encode=encoded - start,
-            first_token=(times[0] if times else end) - start,
+            first_token=first - start,
             total=end - start,
             tokens_per_second=(len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0,
         ),

@@ -13,6 +13,7 @@ from ragx.retrieval.rerankers.calibration import Calibration
 from ragx.retrieval.retriever import SearchResults
 from ragx.types import Hit, Passage
 from ragx.util.text import first_line
+from ragx.util.tracing import span
 
 DEPTH = 20
 """First hits that the rerankers of ragx rescore."""
@@ -73,7 +74,8 @@ def rerank(hits: SearchResults[Hit], reranker: Reranker, question: str) -> None:
     if not first:
         return
     try:
-        scores = scores_in_order(reranker, question, [hit.passage for hit in first])
+        with span("ragx.rerank", reranker=reranker.name, passages=len(first)):
+            scores = scores_in_order(reranker, question, [hit.passage for hit in first])
         if scores.shape != (len(first),) or not np.isfinite(scores).all():
             raise ValueError(f"it gave no score for some of {len(first)} passages")
     except Exception as error:  # a model, library or server can raise anything, and the hits are good without it
