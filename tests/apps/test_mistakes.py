@@ -18,6 +18,7 @@ from tests.helpers.command import RunCommand
         (["serve", "--method", "magic"], "method: 'magic' is not one of"),
         (["serve", "--allow-origin", "*"], "--allow-origin must be the origin of a page"),
         (["serve", "--allow-origin", "http://localhost:3000/v1"], "--allow-origin must be the origin of a page"),
+        (["serve", "--host", "0.0.0.0"], "other machines can reach 0.0.0.0"),  # noqa: S104
         (["mcp", "--method", "magic"], "method: 'magic' is not one of"),
         (["serve", "--engine", "spark"], "engine: 'spark' is not one of"),
         (["serve", "--address", "auto"], "--address"),

@@ -73,6 +73,8 @@ def serve(
     from ragx.index.names import default_index
     from ragx_apps.server.protection import check_origin, is_loopback
 
+    if token is None and not is_loopback(host):
+        raise ConfigError(f"other machines can reach {host}: require a token with --token or RAGX_TOKEN")
     return_freed_memory()
     origins = [check_origin(origin) for origin in allow_origin or ()]
     folders = _by_name(index or [default_index()])
@@ -83,8 +85,6 @@ def serve(
         from ragx_apps.server.metrics import Metrics
         from ragx_apps.server.service import Service
 
-        if token is None and not is_loopback(host):
-            notice(f"anyone who can reach {host} can use this server: require a token with --token or RAGX_TOKEN")
         if log_json:
             log_as_json()
         indexes = dict(zip(folders, rags, strict=True))
