@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,8 +18,15 @@ from ragx.util.terminal import notice, plain, waiting
 if TYPE_CHECKING:
     from ragx.corpus import Skipped
     from ragx.rag import RAG
-    from ragx.types import Passage
+    from ragx.types import Answer, Message, Passage
 
+Question = Annotated[
+    str | None,
+    typer.Argument(
+        help="The question; `-` reads it from standard input. Without one, a conversation begins on a terminal.",
+        show_default=False,
+    ),
+]
 Documents = Annotated[
     list[Path] | None,
     typer.Option("--document", metavar="FILE", help="Read this whole file, not an index; may be repeated."),
@@ -33,11 +40,11 @@ NoIndex = Annotated[bool, typer.Option("--no-index", help="Answer without passag
 
 @with_settings
 def ask(
-    question: Annotated[str, typer.Argument(help="The question.")],
     search: SearchOptions,
     reader_options: ReaderOptions,
     sampling: SamplingParams,
     models: ModelOptions,
+    question: Question = None,
     document: Documents = None,
     examples: Examples = None,
     index: IndexFolder = None,
@@ -47,27 +54,45 @@ def ask(
     as_json: Json = False,
     offline: Offline = False,
 ) -> None:
-    """Answer a question from an index or whole documents, with citations."""
+    """Answer a question, or hold a conversation, from an index or whole documents, with citations."""
+    from ragx.cli.conversation import converse
     from ragx.cli.setup import opened_model, opened_rag
     from ragx.reader.conversation import question_text
     from ragx.reader.documents import read_files
     from ragx.reader.examples import read_examples
     from ragx.reader.registry import for_reader
 
-    question_text(question)  # mistakes are reported before the models load
+    if question == "-":
+        question = sys.stdin.read().strip() if sys.stdin else ""
+    if question is not None:
+        question_text(question)  # mistakes are reported before the models load
+    elif not _on_terminal():
+        raise ConfigError("the question is missing; `ragx ask -` reads it from standard input")
+    elif as_json:
+        raise ConfigError("json: a conversation is not printed as JSON; give the question, or `-` to read it")
     without_index = bool(document) or no_index
     if without_index and (index is not None or engine != "local" or search != SearchOptions()):
         option = "document" if document else "no_index"
         raise ConfigError(f"{option}: no index is searched, so leave out its name and the options of its search")
     documents, left_out = read_files(document) if document else ([], [])
     shown = read_examples(examples) if examples else []
-    models = for_reader(models, reader_options.reader).model_copy(update={"frugal": True})
+    if question is None:
+        _notice_left_out(left_out)
+    models = for_reader(models, reader_options.reader).model_copy(update={"frugal": question is not None})
     opened = (
         opened_model(models) if without_index else opened_rag(index, models, search, engine=engine, address=address)
     )
     with opened as rag:
-        fields = None if without_index else partial(rag.retriever.named_fields, where=search.where)
+        fields = None if without_index else lambda passage: rag.retriever.named_fields(passage, search.where)
         settings = {"documents": documents, "examples": shown, "k": search.k}
+        if question is None:
+
+            def reply(asked: str, history: Sequence[Message], cancel: threading.Event) -> Answer:
+                turn = {**settings, "history": history, "cancel": cancel}
+                return _answer(rag, asked, reader_options, sampling, turn, as_json=False, fields=fields)
+
+            converse(reply)
+            return
         _answer(rag, question, reader_options, sampling, settings, as_json=as_json, fields=fields)
     _report(left_out)
 
@@ -103,7 +128,7 @@ def _answer(
     *,
     as_json: bool,
     fields: Callable[[Passage], Mapping[str, object]] | None = None,
-) -> None:
+) -> Answer:
     """Ask, and print the answer as it is decoded, then its sources with their `fields`, and the notes."""
     from ragx.cli import render
 
@@ -119,19 +144,29 @@ def _answer(
     if as_json:
         print(render.answer_json(question, answer))
     else:
-        print(f"\n\n{render.sources(answer, fields)}" if answer.hits else "")
+        stopped = answer.finish == "cancelled"
+        print(f"\n\n{render.sources(answer, fields)}" if answer.citations or (answer.hits and not stopped) else "")
         if reader_options.attention_shares:
             print(f"\n{render.attention_shares(answer)}")
     for note in answer.notes:
         notice(note)
     notice(render.timings(answer))
+    return answer
 
 
-def _report(left_out: Sequence[Skipped]) -> None:
-    """Say what was left out of documents; the command then ends as an index build does."""
+def _on_terminal() -> bool:
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+
+
+def _notice_left_out(left_out: Sequence[Skipped]) -> None:
     from ragx.reader.documents import left_out_note
 
     for note in left_out_note(left_out):
         notice(note)
+
+
+def _report(left_out: Sequence[Skipped]) -> None:
+    """Say what was left out of documents; the command then ends as an index build does."""
+    _notice_left_out(left_out)
     if left_out:
         raise typer.Exit(3)

@@ -178,9 +178,10 @@ def main() -> None:
     """Run the CLI; a user's mistake is one line on stderr and an exit code, never a traceback."""
     for command in entry_points(group="ragx.commands"):
         _add(command)
-    # Python's own choices; "surrogateescape" in the C locale
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
-        sys.stdout.reconfigure(errors="replace")  # unencodable characters become ?; stderr escapes them already
+    for stream in (sys.stdin, sys.stdout):
+        # Python's own choices; "surrogateescape" in the C locale
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="replace")  # unencodable characters become ?; stderr escapes them already
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()

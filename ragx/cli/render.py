@@ -39,6 +39,13 @@ def sources(answer: Answer, fields: Callable[[Passage], Mapping[str, object]] | 
     return "\n".join(["Sources:", *(_source(citation, shown) for citation, shown in cited)])
 
 
+def whole_passage(passage: Passage) -> str:
+    """A passage in full: its title, where it stands, and its text, in which a blank line ends a page."""
+    heading = f"{plain(passage.title or passage.document)}\n{plain(passage.source)}, {place(passage)}"
+    text = passage.text.replace("\f", "\n\n")
+    return f"{heading}\n\n{plain(text)}"
+
+
 def attention_shares(answer: Answer) -> str:
     """The hits by their share of the attention, largest first."""
     if answer.attention_shares is None:
