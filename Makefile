@@ -8,6 +8,7 @@ INSTALLED := .venv/.installed
 INDEX := .cache/wikipedia-sample
 DATA ?= data
 Q ?= Where was Andre Agassi born?
+JOBS ?= 2
 
 .PHONY: help install ask test test-all test-avx2 lint bench bench-reader bench-serve bench-index bench-ray gpu memory torture screenshots clean
 
@@ -34,8 +35,9 @@ ask: $(RUNTIME) $(INDEX)/CURRENT ## Answer Q="…" from 106 Wikipedia articles, 
 	@$(BIN)/ragx ask "$$Q" --index $(INDEX)
 ask: export Q := $(Q)
 
-test: $(INSTALLED) ## Run the tests, but for the slow ones.
-	$(BIN)/python -m pytest -m "not slow"
+test: export OMP_NUM_THREADS ?= 1
+test: $(INSTALLED) ## Run the tests, but for the slow ones, in JOBS=2 processes.
+	$(BIN)/python -m pytest -m "not slow" --numprocesses $(JOBS) --dist loadfile
 
 test-all: $(INSTALLED) ## Run the slow tests too: torture, hostile files, Ray, browsers, real weights.
 	$(BIN)/python -m pytest

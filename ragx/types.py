@@ -26,6 +26,11 @@ BackendName = Literal["auto", "torch", "cpu"]
 """What computes: torch, or compiled graphs on the CPU; auto: the CPU's graphs where there is no GPU."""
 AttentionStrategy = Literal["auto", "project", "cached", "latent"]
 """How decoding attends to encoded passages: the cheapest, or one of three exact ways (`ragx_kernels`)."""
+Init = Literal["induction", "paper", "released"]
+"""How cross-attention starts from the self-attention of its layer. `induction`: the norm before self-attention, which
+the encoder's output lacks, is folded into keys and values. `paper`: queries, keys and values as they are, output zero
+(A.2). `released`: as the authors' warm-up, the output too. The last two have the norm before the feed-forward network,
+which follows cross-attention, as in the authors' code; the paper does not name one."""
 CrossAttend = Literal["all", "question"]
 EncodingFormat = Literal["bfloat16", "int8"]
 """Number format of passage encodings on disk."""

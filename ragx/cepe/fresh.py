@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,12 +17,8 @@ from ragx.cepe.model import CepeModel
 from ragx.cepe.placement import Placement
 from ragx.errors import ConfigError
 from ragx.models import read_config
+from ragx.types import Init
 
-Init = Literal["induction", "paper", "released"]
-"""How cross-attention starts from the self-attention of its layer. `induction`: the norm before self-attention, which
-the encoder's output lacks, is folded into keys and values. `paper`: queries, keys and values as they are, output zero
-(A.2). `released`: as the authors' warm-up, the output too. The last two have the norm before the feed-forward network,
-which follows cross-attention, as in the authors' code; the paper does not name one."""
 ENCODER_LAYERS = 2
 """Decoder layers, from the first, that form a fresh encoder by default."""
 

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ragx.cepe.fresh import Init
 from ragx.config import DatasetSource
 from ragx.errors import ConfigError
+from ragx.types import Init
 from ragx.util.settings import Settings
 
 Layers = list[Annotated[int, Field(ge=0)]]
