@@ -74,14 +74,16 @@ def opened_rags(
     from ragx.rag import RAG
     from ragx.reader.loading import open_readers
     from ragx.reader.reranking import open_reranker
-    from ragx.retrieval import open_embedder
+    from ragx.retrieval import open_embedder, open_index
     from ragx.retrieval.filters.grammar import parse_filter
 
     with connected(engine, address):
         if search.where is not None:
             parse_filter(search.where)
-        for index in indexes:
-            current_generation(index_folder(index))  # report these mistakes before anything is downloaded or loaded
+        for index in indexes:  # report mistakes before anything is downloaded or loaded
+            current_generation(index_folder(index))
+            if search.where is not None:
+                open_index(index, method="bm25").retriever.select(search.where)
         if not models.is_remote:
             resolve(models.model)  # a download shows its own progress
         with waiting("loading models …"), ThreadPoolExecutor(1) as opening:
@@ -95,7 +97,6 @@ def opened_rags(
             ]
             rerankers = []
             for each in opened:
-                each.retriever.select(search.where)  # report a mistake before the models load
                 name = each.retriever.index.manifest.embedder.name
                 rerankers.append(open_reranker(search.rerank, models.device, name, lambda: readers()[0].get("cepe")))
             loaded, notes = readers()

@@ -47,7 +47,8 @@ def test_fields_are_listed_with_examples(ragx: RunCommand, index: Path) -> None:
 )
 @pytest.mark.parametrize("command", ["search", "ask"])
 def test_a_mistaken_filter_is_one_line(ragx: RunCommand, index: Path, command: str, where: str, message: str) -> None:
-    run = ragx(command, "sunlight", "--index", str(index), "--method", "bm25", "--where", where)
+    model = ["--model", "no-such-model"] if command == "ask" else []  # it is not looked for before
+    run = ragx(command, "sunlight", "--index", str(index), "--method", "bm25", "--where", where, *model)
     assert run.code == 2
     assert message in run.err
     assert run.err.count("\n") == 1

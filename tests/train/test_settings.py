@@ -67,7 +67,9 @@ def test_documented_commands_have_valid_settings(path: Path) -> None:
     for line in re.findall(r"^ragx train .*--config .*$", text, re.MULTILINE):
         _, _, recipe, *arguments = shlex.split(line, comments=True)
         options = dict(pairwise(arguments))
-        settings = {"split": "retdoc", "answers": "qa"}.get(recipe, KINDS.get(options.get("--kind", ""), recipe))
+        settings = {"split": "retdoc", "retrieve": "retdoc", "answers": "qa"}.get(
+            recipe, KINDS.get(options.get("--kind", ""), recipe)
+        )
         overrides = [each for each in arguments if each.startswith("--") and "=" in each]
         model = load_recipe(settings, ROOT / options["--config"], overrides).model
         start = getattr(model, "init_from", None)
