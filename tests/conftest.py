@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -17,6 +18,24 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 from ragx.cli import main as cli
 from tests.helpers.command import Run, RunCommand
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Download and compile the default models once for all processes: commands print a line the first time."""
+    if hasattr(session.config, "workerinput"):  # a process of pytest-xdist
+        return
+    from ragx.config import IndexSettings, ModelOptions
+    from ragx.engine.cpu.cache import compiled
+    from ragx.errors import RagxError
+    from ragx.reader.reranking import open_reranker
+    from ragx.retrieval import open_embedder
+
+    embedder = IndexSettings().embedder
+    with contextlib.suppress(RagxError):  # the tests that need one say why there is none
+        compiled(ModelOptions().model)
+        open_embedder(embedder)
+        open_reranker("auto", embedder=embedder)
+
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 ADDED = ["<tool_call>", "</tool_call>"]
