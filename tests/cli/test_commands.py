@@ -132,7 +132,8 @@ def test_output_that_cannot_be_written_is_no_traceback(index: Path) -> None:
 
 
 def test_characters_that_the_terminal_lacks_become_question_marks(index: Path) -> None:
-    command = [sys.executable, "-m", "ragx", "search", "open sea", "--method", "bm25", "--index", index]
+    search = ["search", "open sea", "--method", "bm25", "--rerank", "none", "--index", index]
+    command = [sys.executable, "-m", "ragx", *search]
     done = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "latin-1"}, capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"     ?Sea === The open sea looks blue" in done.stdout
