@@ -1,4 +1,4 @@
-"""Articles of which a question names only the first that it needs."""
+"""A question that needs three articles but names only the first."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Sequence = tuple[list[int], str]
 """T token ids, and the names of their documents, for messages."""
 WEIGHT_STEPS = 1000
-"""Shares of domains are multiples of 1 in so many."""
+"""Weights of domains are rounded to multiples of 1 / WEIGHT_STEPS."""
 SPLITS: tuple[Split, Split] = ("train", "test")
 
 
