@@ -33,6 +33,9 @@ class DecoderModel(Protocol):
     def sequence(self, context: Any, room: int) -> Any:
         """A sequence of up to `room` tokens that attends to `context`; None: to no passages."""
 
+    def reuse(self, sequence: Any, prompt: Sequence[int]) -> int:
+        """Give a new sequence the beginning that its prompt shares with an earlier one; the tokens it has now."""
+
     def prefill(self, sequence: Any, tokens: Sequence[int], *, is_last: bool) -> np.ndarray:
         """Read the next tokens of a prompt; the logits (V,) float32 after the last of them."""
 

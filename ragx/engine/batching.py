@@ -155,6 +155,7 @@ class BatchDecoder:
             if request.sequence is None:
                 room = len(request.prompt) + request.sampling.max_new_tokens
                 request.sequence = self.decoder.sequence(request.context, room)
+                request.prefilled = self.decoder.reuse(request.sequence, request.prompt)
             size = self.prompt_piece if self._running else max(self.prompt_piece, LONG_PIECE)
             piece = request.prompt[request.prefilled : request.prefilled + size]
             request.prefilled += len(piece)

@@ -79,6 +79,10 @@ class MixtureDecoder:
         parts = [self.decoder.sequence(None, length + answer) for length in context.lengths]
         return MixtureSequence(parts, list(accumulate(context.lengths)), context, [])
 
+    def reuse(self, sequence: MixtureSequence, prompt: Sequence[int]) -> int:
+        """As the wrapped decoder; a mixture is read whole."""
+        return self.decoder.reuse(sequence.parts[0], prompt) if sequence.mixture is None else 0
+
     def prefill(self, sequence: MixtureSequence, tokens: Sequence[int], *, is_last: bool) -> np.ndarray:
         """Read the next tokens of a prompt, which may belong to several sequences; the logits (V,) after the last."""
         if sequence.mixture is None:

@@ -14,6 +14,8 @@ from transformers import DynamicCache
 from ragx.engine.attention_sinks import AttentionSinks, Evicting
 from ragx.engine.kv_cache import BatchCache, layers_of
 from ragx.engine.prefix import Prefix
+from ragx.engine.prefix_cache import CPU_LIMIT, SHARE, PrefixCache
+from ragx.util.device import free_memory
 
 if TYPE_CHECKING:
     from ragx.cepe.context import Context
@@ -30,6 +32,13 @@ class TorchSequence:
     prefix: Prefix | None = None
     """What is read before the prompt, as long as it has not been read."""
     cache: DynamicCache = field(default_factory=DynamicCache)
+    tokens: list[int] = field(default_factory=list)
+    reusable: bool = False
+    """Whether its beginning may be shared with other sequences."""
+
+    def shareable(self, prompt: Sequence[int]) -> Sequence[int]:
+        """The first tokens of a prompt, whose keys and values do not depend on passages; the last token may attend."""
+        return prompt[:-1] if self.context is None else prompt[:-1][: self.context.attend_from]
 
     @property
     def room(self) -> int | None:
@@ -50,6 +59,8 @@ class TorchDecoder:
         self.model = model
         window = getattr(model.config, "sliding_window", None)
         self.batch_limit = 1 if window and window < model.config.max_position_embeddings else None
+        free = free_memory(model.device) // SHARE
+        self._prefixes = PrefixCache(free if model.device.type == "cuda" else min(free, CPU_LIMIT))
 
     def sequence(self, context: Context | AttentionSinks | Prefix | None, room: int) -> TorchSequence:
         """A sequence; its cache grows as needed, whatever `room`, or keeps only what `AttentionSinks` says."""
@@ -57,12 +68,27 @@ class TorchDecoder:
             return TorchSequence(None, prefix=context)
         if isinstance(context, AttentionSinks):
             return TorchSequence(None, Evicting(context, self.model))
-        return TorchSequence(context)
+        return TorchSequence(context, reusable=self.batch_limit is None)
+
+    def reuse(self, sequence: TorchSequence, prompt: Sequence[int]) -> int:
+        """Give a new sequence the beginning that its prompt shares with an earlier one; the tokens it has now."""
+        if not sequence.reusable:
+            return 0
+        known = self._prefixes.longest(sequence.shareable(prompt))
+        for number in range(0, len(known), 2):
+            sequence.cache.update(known[number], known[number + 1], number // 2)
+        sequence.tokens = list(prompt[: known[0].shape[2]]) if known else []
+        return len(sequence.tokens)
 
     def prefill(self, sequence: TorchSequence, tokens: Sequence[int], *, is_last: bool) -> np.ndarray:
         """Read the next tokens of a prompt; the logits (V,) after the last of them."""
         with _shares_paused(None if is_last else sequence.context):
-            return _array(self.read(sequence, tokens, keep=1)[-1])
+            logits = _array(self.read(sequence, tokens, keep=1)[-1])
+        sequence.tokens += tokens
+        if is_last and sequence.reusable:
+            layers = [array for pair in layers_of(sequence.cache) for array in pair]
+            self._prefixes.add(sequence.shareable(sequence.tokens), layers)
+        return logits
 
     @torch.inference_mode()
     def read(self, sequence: TorchSequence, tokens: Sequence[int], *, keep: int) -> torch.Tensor:

@@ -16,6 +16,7 @@ from ragx.cepe.store import Passages, PassageStore, Rows
 from ragx.engine.cpu.batch import CpuBatch
 from ragx.engine.cpu.passages import CpuContext, CpuSequence
 from ragx.engine.cpu.settings import EMBEDDINGS, ENCODER_EMBEDDINGS, read_settings
+from ragx.engine.prefix_cache import CPU_LIMIT, SHARE, PrefixCache
 from ragx.onnx.batches import batches_of_similar_length
 from ragx.onnx.graph import WEIGHTS
 from ragx.onnx.session import Call, open_session
@@ -151,6 +152,16 @@ class CpuModel:
             context = None
         return CpuSequence(context, list(np.zeros(shape, np.float32)))
 
+    def reuse(self, sequence: CpuSequence, prompt: Sequence[int]) -> int:
+        """Give a new sequence the beginning that its prompt shares with an earlier one; the tokens it has now."""
+        if self._frugal:
+            return 0
+        known = self._prefixes.longest(sequence.shareable(prompt))
+        for array, part in zip(sequence.cache, known, strict=bool(known)):
+            array[:, :, : part.shape[2]] = part
+        sequence.tokens = list(prompt[: known[0].shape[2]]) if known else []
+        return sequence.length
+
     def prefill(self, sequence: CpuSequence, tokens: Sequence[int], *, is_last: bool) -> np.ndarray:
         """Read the next tokens of a prompt; the logits (V,) after the last of them."""
         call = Call(self._prompt)
@@ -170,7 +181,9 @@ class CpuModel:
         call.bind_output("logits", logits)
         queries = self.bind_queries(call, 1)
         call.run()
-        sequence.length = end
+        sequence.tokens += tokens
+        if is_last and not self._frugal:
+            self._prefixes.add(sequence.shareable(sequence.tokens), sequence.cache)
         if context is not None and is_last:
             if context.record_attention:
                 self.record(context, queries, "key")
@@ -236,6 +249,10 @@ class CpuModel:
             heads = np.repeat(groups, sizes.heads // sizes.kv_heads, axis=1)
             scales.append((heads * np.float32(factor)).reshape(1, 1, -1))
         return scales[0], scales[1]
+
+    @cached_property
+    def _prefixes(self) -> PrefixCache:
+        return PrefixCache(min(CPU_LIMIT, free_memory("cpu") // SHARE))
 
     @cached_property
     def _prompt(self) -> InferenceSession:

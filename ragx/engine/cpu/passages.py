@@ -67,4 +67,13 @@ class CpuSequence:
     context: CpuContext | None
     cache: list[np.ndarray]
     """Keys and values of each layer in turn, (1, G, S, D)."""
-    length: int = 0
+    tokens: list[int] = field(default_factory=list)
+
+    @property
+    def length(self) -> int:
+        """Number of tokens."""
+        return len(self.tokens)
+
+    def shareable(self, prompt: Sequence[int]) -> Sequence[int]:
+        """The first tokens of a prompt, whose keys and values do not depend on passages; the last token may attend."""
+        return prompt[:-1] if self.context is None else prompt[:-1][: self.context.attend_from]
