@@ -122,7 +122,6 @@ QUESTIONS: dict[str, Any] = {
     "passages": (1, 61),
     "prompt_passages": (0, 5),
     "max_answer_tokens": 32,
-    "unanswerable": 0.1,
 }
 """How questions are used that have no settings: those found in a folder, and those about an index."""
 
