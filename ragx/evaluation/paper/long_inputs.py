@@ -108,27 +108,36 @@ def parse_source(source: str) -> tuple[str, Path]:
 
 
 def read_inputs(task: str, path: Path, limit: int | None) -> list[LongInput]:
-    """The first rows with `input` (or `ctxs`, as in Table 7), `question` and `answers`; or rows as SCROLLS has them.
+    """The first of the rows with `input` (or `ctxs`, as in Table 7), `question` and `answers`.
 
-    SCROLLS' rows have `id`, `output` and an `input` that begins with the question; rows with the same id are the
-    answers to one question.
+    Also rows as SCROLLS has them, with `id`, `output` and an `input` that begins with the question, where rows with
+    the same id are the answers to one question; and those of QMSum, a meeting each with its queries.
 
     Raises:
         CorpusError: the file cannot be read, has no row, or a row lacks something.
     """
     found: dict[str, LongInput] = {}
     for where, row in load_objects(path):
-        item = _scrolls(task, row) if "output" in row else _plain(task, row)
-        if item is None:
+        items = _items(task, row)
+        if not items:
             raise CorpusError(f"{where} is not an `input` with its `question` and `answers`")
-        key = str(row.get("id") or where) if "output" in row else where
-        if key in found:
-            found[key].answers.extend(item.answers)
-        else:
-            found[key] = item
+        for number, item in enumerate(items):
+            key = str(row["id"]) if "output" in row and row.get("id") else f"{where} {number}"
+            if key in found:
+                found[key].answers.extend(item.answers)
+            else:
+                found[key] = item
     if not found:
         raise CorpusError(f"{path} has no text")
     return list(found.values())[:limit]
+
+
+def _items(task: str, row: dict[str, Any]) -> list[LongInput]:
+    """What a row asks; empty: it has an unknown form."""
+    if task == "qmsum" and ("queries" in row or "meeting_transcripts" in row):
+        return _meeting(task, row)
+    item = _scrolls(task, row) if "output" in row else _plain(task, row)
+    return [] if item is None else [item]
 
 
 def _plain(task: str, row: dict[str, Any]) -> LongInput | None:
@@ -143,6 +152,22 @@ def _plain(task: str, row: dict[str, Any]) -> LongInput | None:
     if not isinstance(answers, list) or not answers or not all(isinstance(each, str) for each in answers):
         return None
     return LongInput(task, text, question, list(answers))
+
+
+def _meeting(task: str, row: dict[str, Any]) -> list[LongInput]:
+    """A meeting as QMSum has it, with its general queries first, or with `text` and `queries`."""
+    try:
+        turns = row.get("meeting_transcripts", [])
+        text = row.get("text") or "\n".join(f"{turn['speaker']}: {turn['content']}" for turn in turns)
+        queries = row.get("queries") or [*row.get("general_query_list", []), *row.get("specific_query_list", [])]
+        asked = [(str(query["query"]), str(query["answer"])) for query in queries]
+    except (KeyError, TypeError):
+        return []
+    return (
+        [LongInput(task, text, question, [answer]) for question, answer in asked]
+        if text and isinstance(text, str)
+        else []
+    )
 
 
 def _scrolls(task: str, row: dict[str, Any]) -> LongInput | None:

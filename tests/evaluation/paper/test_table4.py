@@ -184,6 +184,20 @@ def test_rows_of_scrolls(tmp_path: Path) -> None:
     assert report.text == "When?\n\nOnce."
 
 
+def test_meetings_of_qmsum(tmp_path: Path) -> None:
+    turns = [{"speaker": "Ann", "content": "Hello ."}, {"speaker": "Bo", "content": "Hi ."}]
+    one, other = {"query": "Summarise.", "answer": "A talk."}, {"query": "Who came?", "answer": "Ann and Bo."}
+    text = "Ann: Hello .\nBo: Hi ."
+    released = {"meeting_transcripts": turns, "general_query_list": [one], "specific_query_list": [other]}
+    for row in (released, {"text": text, "queries": [one, other]}):
+        first, second = read_inputs("qmsum", write_rows(tmp_path / "meetings.jsonl", [row, row]), 2)
+        assert (first.text, first.question, first.answers) == (text, "Summarise.", ["A talk."])
+        assert (second.question, second.answers) == ("Who came?", ["Ann and Bo."])
+    for row in ({"meeting_transcripts": turns}, {"queries": [one]}, {"text": text, "queries": [{"query": "Who?"}]}):
+        with pytest.raises(CorpusError, match="is not an"):
+            read_inputs("qmsum", write_rows(tmp_path / "bad.jsonl", [row]), None)
+
+
 def test_other_rows(tmp_path: Path) -> None:
     rows = [
         {"ctxs": [{"title": "T", "text": "t"}, {"text": "u"}], "question": "Who?", "answer": "x"},
