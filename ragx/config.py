@@ -130,6 +130,10 @@ class SearchOptions(Settings):
     """Only passages whose fields pass, such as 'year>=2020 and folder=="contracts"' (docs/filters.md)."""
 
 
+PROMPT_PASSAGES = 3
+"""The default of `ReaderOptions.prompt_passages`; docs/results.md says why."""
+
+
 class ReaderOptions(Settings):
     """How retrieved passages are read."""
 
@@ -137,7 +141,7 @@ class ReaderOptions(Settings):
     """cepe; full: the plain decoder with all passages in its prompt; replug: one prompt a passage, answers mixed;
     streaming: as full, in a cache of constant size; extensible: an embedding for every few tokens before the prompt.
     Default: what the model was trained for, or full."""
-    prompt_passages: int = Field(default=5, ge=0)
+    prompt_passages: int = Field(default=PROMPT_PASSAGES, ge=0)
     """Passages, best first, that also stand in the decoder's prompt."""
     attention_shares: bool = False
     """Report each passage's share of the attention."""

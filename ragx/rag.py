@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ragx.config import RERANK, ModelOptions, ReaderOptions, SamplingParams, SearchOptions
+from ragx.config import PROMPT_PASSAGES, RERANK, ModelOptions, ReaderOptions, SamplingParams, SearchOptions
 from ragx.corpus import Document
 from ragx.errors import ConfigError
 from ragx.reader.base import choose_reader
@@ -191,7 +191,7 @@ class RAG:
         effort: Effort | None = None,
         where: str | None = None,
         reader: ReaderName | None = None,
-        prompt_passages: int = 5,
+        prompt_passages: int = PROMPT_PASSAGES,
         attention_shares: bool = False,
         refuse_below: float | None = None,
         sampling: SamplingParams | None = None,

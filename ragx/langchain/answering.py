@@ -16,7 +16,16 @@ from langchain_core.documents import Document
 from langchain_core.runnables import Runnable, run_in_executor
 from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
-from ragx.config import NO_LIMIT, REMOTE, RERANK, ModelOptions, ReaderOptions, SamplingParams, SearchOptions
+from ragx.config import (
+    NO_LIMIT,
+    PROMPT_PASSAGES,
+    REMOTE,
+    RERANK,
+    ModelOptions,
+    ReaderOptions,
+    SamplingParams,
+    SearchOptions,
+)
 from ragx.errors import ConfigError
 from ragx.index.names import default_index
 from ragx.langchain.documents import to_passage
@@ -75,7 +84,7 @@ class Answering(BaseModel):
     None: the default for passages of the index; those of a `retriever` keep their order."""
     effort: Effort = "low"
     """How much is searched in the index (`ragx.config.SearchOptions`)."""
-    prompt_passages: int = 5
+    prompt_passages: int = PROMPT_PASSAGES
     """How many passages, best first, also stand in the decoder's prompt."""
     reader: ReaderName | None = None
     """How passages are read (`ragx.config.ReaderOptions`); None: what the model was trained for, or `full`."""

@@ -12,7 +12,7 @@ import gradio as gr
 from pydantic import TypeAdapter, ValidationError
 
 from ragx.cli.render import answer_json
-from ragx.config import SamplingParams
+from ragx.config import PROMPT_PASSAGES, SamplingParams
 from ragx.errors import ConfigError, RagxError
 from ragx.types import Answer, Message
 from ragx.util.settings import checked
@@ -28,7 +28,7 @@ def ask_with(indexes: Indexes, queue: QuestionQueue) -> Callable[..., Iterator[d
         index: str | None = None,
         history: list[dict[str, str]] | None = None,
         k: int = 60,
-        prompt_passages: int = 5,
+        prompt_passages: int = PROMPT_PASSAGES,
         method: str = "hybrid",
         reader: str | None = None,
         max_new_tokens: int = 256,

@@ -14,7 +14,7 @@ import gradio as gr
 from gradio.events import api as offer
 from pydantic.dataclasses import dataclass
 
-from ragx.config import SamplingParams
+from ragx.config import PROMPT_PASSAGES, SamplingParams
 from ragx.errors import RagxError
 from ragx.types import Answer, ReaderName, SearchMethod
 from ragx_apps.chat import api, markup
@@ -222,7 +222,7 @@ def build_page(indexes: Indexes, queue: QuestionQueue, uploads: Path) -> gr.Bloc
             )
             method = gr.Dropdown([*get_args(SearchMethod)], value="hybrid", label="Search")
             k = gr.Slider(1, 200, 60, step=1, label="Passages read")
-            prompt_passages = gr.Slider(0, 20, 5, step=1, label="In the prompt")
+            prompt_passages = gr.Slider(0, 20, PROMPT_PASSAGES, step=1, label="In the prompt")
             length = gr.Slider(16, 1024, 256, step=16, label="Longest answer, in tokens")
             temperature = gr.Slider(0, 2, 0, step=0.1, label="Temperature", info="0 takes the most likely token.")
         with gr.Row(elem_id="head"):

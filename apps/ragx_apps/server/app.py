@@ -13,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.middleware.cors import CORSMiddleware
 
 from ragx import __version__
-from ragx.config import ReaderOptions
+from ragx.config import PROMPT_PASSAGES, ReaderOptions
 from ragx_apps.server.completions import completions_router
 from ragx_apps.server.embeddings import embeddings_router
 from ragx_apps.server.errors import ErrorBody, add_handlers
@@ -38,7 +38,7 @@ def create_app(
     model: str,
     *,
     k: int = 60,
-    prompt_passages: int = 5,
+    prompt_passages: int = PROMPT_PASSAGES,
     refuse_below: float = ReaderOptions().refuse_below,
     token: str | None = None,
     host: str = "127.0.0.1",
