@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from ragx_train.data.own_answers import answer_sentence, write_own_answers
-from ragx_train.data.written import Writer
+from ragx_train.data.written import answers, open_writer
 from ragx_train.errors import Interrupted, OutputError
 from ragx_train.recipes.qa import QaSettings
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -139,24 +139,24 @@ def test_the_sentence_with_an_answer(text: str, answers: list[str], expected: st
 
 
 def test_a_prompt_without_room_for_an_answer_in_the_window_has_none(reciting: Path) -> None:
-    writer = Writer(reciting)
+    writer = open_writer(reciting)
     window = AutoConfig.from_pretrained(reciting).max_position_embeddings
     start = writer.tokenizer.plain_ids(["\n"])[0]
     lengths = [len(start), window, window + 9]
-    answers = writer.answers([start * (length // len(start)) for length in lengths], 24)
-    assert answers == [SAID.strip(), None, None]
+    prompts = [start * (length // len(start)) for length in lengths]
+    assert answers(writer, prompts, 24) == [SAID.strip(), None, None]
 
 
 @pytest.mark.slow
 def test_questions_answered_in_a_batch_are_answered_as_if_alone() -> None:
-    writer = Writer(resolve("smollm2-135m-instruct", "decoder"))
+    writer = open_writer(resolve("smollm2-135m-instruct", "decoder"))
     row = {"question": "Where?", "answers": [], "title": "Angola", "context": "The capital of Angola is Luanda."}
     passages = parse_question(row).gold
     prompts = [
         build_prompt(writer.tokenizer, question, passages[:count], max_tokens=512).ids
         for question, count in (("What is the capital of Angola?", 1), ("What is the capital of France?", 0))
     ]
-    together = writer.answers(prompts, 24)
-    assert together == [writer.answers([prompt], 24)[0] for prompt in prompts]
+    together = answers(writer, prompts, 24)
+    assert together == [answers(writer, [prompt], 24)[0] for prompt in prompts]
     assert together[0] is not None
     assert "Luanda" in together[0]

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from ragx_train.cli import load_recipe
-from ragx_train.data.own_questions import documents
 from ragx_train.data.written import Row, journal_seconds, write_journalled
 from ragx_train.engine.loop import Run
 from ragx_train.errors import Interrupted
 from ragx_train.recipes.reader import ReaderSettings, run
+from ragx_train.recipes.reader.files import documents
 from ragx_train.recipes.reader.writing import write_own
 
 from ragx.index import Index

@@ -25,11 +25,12 @@ from ragx.util.files import durable_file
 from ragx.util.jsonlines import load_objects
 from ragx.util.sentences import sentence_spans
 from ragx.util.terminal import notice
-from ragx_train.data.written import BATCH, Row, Writer
+from ragx_train.data.written import BATCH, Row, answers, open_writer
 from ragx_train.errors import Interrupted, OutputError, check_new
 from ragx_train.signals import stop_on_signals
 
 if TYPE_CHECKING:
+    from ragx.reader.full import FullReader
     from ragx.util.tokenization import Tokenizer
     from ragx_train.data.questions import QuestionSettings
     from ragx_train.recipes.qa import QaSettings
@@ -74,7 +75,7 @@ def write_own_answers(
         Interrupted: SIGINT or SIGTERM was received; the correct answers so far have been written.
     """
     check_new(out)
-    writer = Writer(resolve(settings.model.decoder, "decoder"))
+    writer = open_writer(resolve(settings.model.decoder, "decoder"))
     rows = answerable(settings.data, writer.tokenizer, settings.loop.seed)
     done = written = 0
     progress = tqdm(desc=f"writing {out.name}", total=len(rows), unit=" questions")
@@ -96,14 +97,14 @@ def write_own_answers(
     return written, done
 
 
-def correct_answers(rows: Sequence[Answerable], writer: Writer, settings: QuestionSettings) -> list[Row]:
+def correct_answers(rows: Sequence[Answerable], writer: FullReader, settings: QuestionSettings) -> list[Row]:
     """The rows that the decoder answers correctly, with its answer instead of theirs."""
     questions = [row.question for row in rows]
     prompts = [
         build_prompt(writer.tokenizer, each.text, each.gold, max_tokens=settings.max_prompt_tokens).ids
         for each in questions
     ]
-    texts = writer.answers(prompts, settings.max_answer_tokens)
+    texts = answers(writer, prompts, settings.max_answer_tokens)
     return [
         {**row.content, "answers": [text]}
         for row, text in zip(rows, texts, strict=True)

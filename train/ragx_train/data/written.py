@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +12,12 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from ragx.config import ModelOptions, SamplingParams
-from ragx.engine.backend import decoder_of
-from ragx.engine.batching import BatchDecoder
 from ragx.engine.open import open_model
+from ragx.evaluation.writing import whole_answer
+from ragx.reader.base import PreparedPrompt
+from ragx.reader.full import FullReader
+from ragx.reader.prompt import Prompt
 from ragx.util.files import durable_file
-from ragx_train.data.example import end_of_text
 from ragx_train.errors import Interrupted, OutputError
 from ragx_train.signals import stop_on_signals
 
@@ -27,27 +27,23 @@ Item = TypeVar("Item")
 Row = dict[str, Any]
 
 
-class Writer:
-    """A decoder that answers prompts greedily, on the fastest backend."""
+def open_writer(decoder: Path) -> FullReader:
+    """The decoder in a folder, on the fastest backend; it answers `BATCH` prompts at once."""
+    writer = FullReader(*open_model(ModelOptions(model=str(decoder))))
+    writer.reserve(BATCH)
+    return writer
 
-    def __init__(self, decoder: Path) -> None:
-        """`decoder` is the folder of a plain decoder."""
-        model, self.tokenizer = open_model(ModelOptions(model=str(decoder)))
-        self._window, self._end = model.window, end_of_text(self.tokenizer)
-        self._batch = BatchDecoder(decoder_of(model), {self._end}, BATCH)
 
-    def answers(self, prompts: Sequence[list[int]], max_tokens: int) -> list[str | None]:
-        """The answer to each prompt; None if it does not end within `max_tokens` or the decoder's window."""
-        with ThreadPoolExecutor(len(prompts)) as waiting:
-            return list(waiting.map(lambda prompt: self._answer(prompt, max_tokens), prompts))
+def answers(writer: FullReader, prompts: Sequence[list[int]], max_tokens: int) -> list[str | None]:
+    """The greedy answer to each prompt; None if it does not end within `max_tokens` or the decoder's window."""
+    sampling = SamplingParams(max_new_tokens=max_tokens)
 
-    def _answer(self, prompt: list[int], max_tokens: int) -> str | None:
-        room = min(max_tokens, self._window - len(prompt))
-        if room < 1:
-            return None
-        sampling = SamplingParams(max_new_tokens=room)
-        *ids, last = self._batch.generate(prompt, None, sampling, threading.Event())
-        return self.tokenizer.decode(ids).strip() if last == self._end else None
+    def answer(prompt: list[int]) -> str | None:
+        prepared = PreparedPrompt(Prompt(prompt, passages=0, question_start=0), None)
+        return whole_answer(writer, prepared, sampling) if writer.room(prepared) > 0 else None
+
+    with ThreadPoolExecutor(len(prompts)) as waiting:
+        return list(waiting.map(answer, prompts))
 
 
 def write_journalled(

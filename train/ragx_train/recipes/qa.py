@@ -19,9 +19,9 @@ import torch
 from pydantic import Field, model_validator
 
 from ragx.cepe.model import CepeModel
+from ragx.evaluation.content_words import supports
 from ragx.reader.prompt import REFUSAL, build_prompt, count_question_tokens, passage_text
 from ragx.types import Passage
-from ragx_train.data.content_words import supports
 from ragx_train.data.example import Batch, Example, end_of_text, side_by_side
 from ragx_train.data.mixing import pick
 from ragx_train.data.questions import QuestionSettings, TrainingQuestion, load_questions, questions_fingerprint

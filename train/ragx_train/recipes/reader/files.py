@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from ragx.errors import ConfigError
 from ragx.index import Index
+from ragx.reader.prompt import passage_text
 from ragx.util.files import durable_file
 from ragx.util.jsonlines import load_objects
-from ragx_train.data.own_questions import documents
 from ragx_train.data.questions import QuestionFile, QuestionSettings
 from ragx_train.data.sources import READABLE, ROWS
 from ragx_train.errors import OutputError
@@ -72,3 +74,9 @@ def _write_documents(index: Path, out: Path) -> Path:
             for row in documents(Index.open(index)):
                 file.write(json.dumps(row).encode() + b"\n")
     return out
+
+
+def documents(index: Index) -> Iterator[dict[str, str]]:
+    """The text of each document of an index as a row of documents."""
+    for name, passages in groupby(index.live_passages(), lambda passage: passage.document):
+        yield {"text": "\n".join(passage_text(passage) for passage in passages), "domain": "index", "title": name}

@@ -5,13 +5,16 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
+from ragx.evaluation.writing import write_questions
 from ragx.index import Index
 from ragx.models import resolve
+from ragx.types import Passage
 from ragx.util.tokenization import load_tokenizer
 from ragx_train.data.own_answers import answerable, correct_answers, quoted_answers
-from ragx_train.data.own_questions import passages_to_ask, write_questions
 from ragx_train.data.questions import QuestionFile, QuestionSettings
-from ragx_train.data.written import Writer, journal_seconds, write_journalled
+from ragx_train.data.written import journal_seconds, open_writer, write_journalled
 from ragx_train.engine.loop import Run
 from ragx_train.recipes.reader.options import QUESTIONS, ReaderData, ReaderSettings
 
@@ -34,7 +37,7 @@ def write_own(settings: ReaderSettings, run: Run, seconds: float | None) -> Read
     """
     data = settings.data
     decoder = resolve(settings.model.decoder, "decoder")
-    tokenizer, writer = load_tokenizer(decoder), cache(lambda: Writer(decoder))
+    tokenizer, writer = load_tokenizer(decoder), cache(lambda: open_writer(decoder))
     questions = data.questions or QuestionSettings(files=[QuestionFile(path=INDEX)], **QUESTIONS)
     from_files = data.questions is not None and data.own_answers
     if seconds is not None and from_files and data.index is not None:
@@ -61,8 +64,8 @@ def write_own(settings: ReaderSettings, run: Run, seconds: float | None) -> Read
         index = Index.open(Path(data.index).expanduser())
         write_journalled(
             path := run.out / FOLDER / INDEX,
-            lambda: passages_to_ask(index, settings.loop.seed),
-            lambda passages: write_questions(passages, writer(), questions),
+            lambda: _in_random_order(index, settings.loop.seed),
+            lambda passages: write_questions(passages, writer(), max_tokens=questions.max_answer_tokens),
             seconds=seconds,
             clock=run.clock,
         )
@@ -73,6 +76,12 @@ def write_own(settings: ReaderSettings, run: Run, seconds: float | None) -> Read
 def seconds_written(out: Path) -> float:
     """Time spent on writing so far."""
     return sum(journal_seconds(out / FOLDER / name) for name in (ANSWERS, INDEX))
+
+
+def _in_random_order(index: Index, seed: int) -> list[Passage]:
+    """The passages of an index that have text."""
+    passages = [passage for passage in index.live_passages() if passage.text.strip()]
+    return [passages[place] for place in np.random.default_rng(seed).permutation(len(passages))]
 
 
 def _weighted(path: Path) -> list[QuestionFile]:
