@@ -1,4 +1,4 @@
-"""`ragx eval lm|qa|rerank|retrieval|recall|needle|copy`: a table on stdout, progress on stderr.
+"""`ragx eval mine|lm|qa|rerank|retrieval|recall|needle|copy`: a table on stdout, progress on stderr.
 
 Heavy imports happen inside the commands.
 """
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ragx.cli.eval_mine import mine
 from ragx.cli.eval_search import (
     Method,
     Out,
@@ -41,8 +42,11 @@ MaxDocuments = Annotated[int | None, typer.Option("--limit", min=1, help="Maximu
 ENCODER_TOKENS, KS = "0,2048,6144,30720", "0,8,20,50"
 """Defaults of `lm`."""
 
-app = typer.Typer(no_args_is_help=True, help="Measure a reader on tasks after the paper's, and the paper's tables.")
+app = typer.Typer(
+    no_args_is_help=True, help="Measure on your own passages, on tasks after the paper's, and the paper's tables."
+)
 app.add_typer(paper_app, name="paper")
+app.command()(mine)
 app.command("rerank")(compare_rerankers)
 app.command("retrieval")(judged_retrieval)
 app.command("recall")(full_recall)

@@ -42,10 +42,21 @@ def ratio(sums: Sequence[float], weights: Sequence[float]) -> Estimate:
         raise ValueError("an estimate needs at least one example")
     pairs = (np.asarray(sums, np.float64), np.asarray(weights, np.float64))  # (examples,) each
     value = float(_quotient(*pairs))
-    if len(sums) == 1:  # every resample would be this example
+    return _resampled(value, pairs, _quotient)
+
+
+def median(values: Sequence[float]) -> Estimate:
+    """The median over examples; at least one."""
+    data = np.asarray(values, np.float64)  # (examples,)
+    return _resampled(float(np.median(data)), (data,), np.median)
+
+
+def _resampled(value: float, data: tuple[np.ndarray, ...], statistic: Callable[..., np.ndarray]) -> Estimate:
+    """A figure with the interval of `statistic` over resampled examples; each array is (examples,)."""
+    if len(data[0]) == 1:  # every resample would be this example
         return Estimate(value, value, value)
     interval = bootstrap(
-        pairs, _quotient, paired=True, method="percentile", n_resamples=RESAMPLES, batch=BATCH, rng=SEED
+        data, statistic, paired=True, method="percentile", n_resamples=RESAMPLES, batch=BATCH, rng=SEED
     ).confidence_interval
     return Estimate(value, float(interval.low), float(interval.high))
 

@@ -1,4 +1,4 @@
-"""Pictures of tables: grids of the needle tasks (paper Figure 4), and perplexities over tokens of context."""
+"""Pictures of tables: grids of the needle tasks (paper Figure 4), perplexities over tokens of context, and shares."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ragx.errors import ConfigError
+from ragx.evaluation.bootstrap import Estimate
+from ragx.evaluation.tables import Cell
 
 
 @dataclass(frozen=True)
@@ -84,5 +86,27 @@ def draw_curves(path: Path, sets: Mapping[str, Mapping[str, Sequence[tuple[int, 
         plot.set_title(name, fontsize="medium")
         plot.set_xlabel("tokens of context")
         plot.set_ylabel("perplexity")
+        plot.legend(fontsize="small")
+    figure.savefig(path, dpi=150)
+
+
+def draw_bars(path: Path, labels: Sequence[str], runs: Mapping[str, Sequence[Cell]]) -> None:
+    """Draw shares in percent with their intervals as a PNG: a group of bars for each label, in it one for each run."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 0.8 + 0.45 * len(labels)), layout="constrained")
+    plot: Any = figure.subplots()
+    height = 0.8 / len(runs)
+    for number, (name, estimates) in enumerate(runs.items()):
+        drawn = [(place, each) for place, each in enumerate(estimates) if isinstance(each, Estimate)]
+        values = [each.value for _, each in drawn]
+        errors = [[each.value - each.low for _, each in drawn], [each.high - each.value for _, each in drawn]]
+        places = [place + height * (number - (len(runs) - 1) / 2) for place, _ in drawn]
+        plot.barh(places, values, height, xerr=errors, label=name, capsize=2)
+    plot.set_yticks(range(len(labels)), labels)
+    plot.invert_yaxis()
+    plot.set_xlim(0, 100)
+    plot.set_xlabel("with 95 % intervals")
+    if len(runs) > 1:
         plot.legend(fontsize="small")
     figure.savefig(path, dpi=150)

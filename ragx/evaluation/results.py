@@ -39,7 +39,7 @@ class Results:
             whole = data[: data.rfind(b"\n") + 1]  # an interrupted run may leave an incomplete last line
             if not whole and first.startswith(data):
                 whole = first
-            self._values = _read_rows(path, whole, run)
+            self._values = _checked(path, whole, run)
             with path.open("ab") as file:  # never rewritten: a kill in between would lose every result
                 file.truncate(min(len(data), len(whole)))
                 file.write(whole[len(data) :])
@@ -58,13 +58,30 @@ class Results:
         return self._values[key]
 
 
-def _read_rows(path: Path, data: bytes, run: Values) -> dict[tuple[str, str], Values]:
+def read_results(path: Path) -> tuple[Values, dict[tuple[str, str], Values]]:
+    """What the results of a run have in common, and its measurements by setting and example.
+
+    Raises:
+        ConfigError: the file cannot be read, or does not hold results.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    return _parsed(path, data[: data.rfind(b"\n") + 1])
+
+
+def _parsed(path: Path, data: bytes) -> tuple[Values, dict[tuple[str, str], Values]]:
     try:
         first, *rows = map(json.loads, data.splitlines())
-        file_run = dict(first["run"])
-        values = {(row["setting"], row["example"]): dict(row["values"]) for row in rows}
+        return dict(first["run"]), {(row["setting"], row["example"]): dict(row["values"]) for row in rows}
     except (ValueError, KeyError, TypeError):
-        raise ConfigError(f"{path} does not hold results of `ragx eval`: choose another --out") from None
+        raise ConfigError(f"{path} does not hold results of `ragx eval`: choose another file") from None
+
+
+def _checked(path: Path, data: bytes, run: Values) -> dict[tuple[str, str], Values]:
+    """The measurements in a file of this run."""
+    file_run, values = _parsed(path, data)
     for name in sorted({*file_run, *run}):
         if file_run.get(name) != run.get(name):
             before, now = file_run.get(name), run.get(name)

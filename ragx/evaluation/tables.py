@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -27,14 +27,15 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     notes: Sequence[str] = field(default_factory=list)
     """What was measured on how many examples, one line each."""
+    row_decimals: Sequence[int] = ()
+    """Numbers of decimals of the rows, where these differ and not the columns."""
 
     def markdown(self) -> str:
         """A Markdown table; an estimate reads `value (low–high)`."""
-        digits = list(self.columns.values())
         lines = [
             list(self.columns),
-            ["---" if number == 0 else "---:" for number in range(len(digits))],
-            *([_cell_text(cell, places) for cell, places in zip(row, digits, strict=True)] for row in self.rows),
+            ["---" if number == 0 else "---:" for number in range(len(self.columns))],
+            *self._lines(_cell_text),
         ]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return "\n\n".join([table, *(plain(note) for note in self.notes)])
@@ -58,14 +59,16 @@ class Table:
 
     def latex(self) -> str:
         """A LaTeX tabular for the package booktabs, without intervals."""
-        digits = list(self.columns.values())
-        lines = [
-            [_latex_text(name) for name in self.columns],
-            *([_latex_cell(cell, places) for cell, places in zip(row, digits, strict=True)] for row in self.rows),
-        ]
+        lines = [[_latex_text(name) for name in self.columns], *self._lines(_latex_cell)]
         head, *body = [f"{' & '.join(line)} \\\\" for line in lines]
         first = rf"\begin{{tabular}}{{l{'r' * (len(self.columns) - 1)}}}"
         return "\n".join([first, r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}", ""])
+
+    def _lines(self, text: Callable[[Cell, int], str]) -> Iterator[list[str]]:
+        """The cells of each row as text."""
+        for number, row in enumerate(self.rows):
+            decimals = [self.row_decimals[number]] * len(row) if self.row_decimals else self.columns.values()
+            yield [text(cell, places) for cell, places in zip(row, decimals, strict=True)]
 
     def save(self, prefix: Path) -> None:
         """Write `PREFIX.md`, `PREFIX.csv` and `PREFIX.tex`, each atomically.
