@@ -39,7 +39,7 @@ def mine(
     as_json: Json = False,
     offline: Offline = False,
 ) -> None:
-    """Search, citations, answers, refusals and time on questions about your own passages, as `ragx ask` has them."""
+    """Search, citations, answers, refusals and time on questions about your own passages, with the options of `ask`."""
     from ragx.cli.setup import opened_rag
     from ragx.evaluation.own_passages import DRAWN, draw, draw_questions, evaluate, read_run, table
     from ragx.evaluation.plot import check_plot

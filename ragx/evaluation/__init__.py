@@ -1,4 +1,4 @@
-"""The paper's tasks and their metrics: `ragx eval lm|qa|needle|copy`.
+"""`ragx eval`: one's own passages, tasks after the paper's, and their metrics.
 
 One file per task. All rows of a task's table are measured with the same weights on the same examples.
 """

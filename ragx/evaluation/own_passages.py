@@ -76,9 +76,9 @@ def draw_questions(rag: RAG, where: str | None, path: Path | None, *, count: int
             written += new
             bar.update(len(new))
     if not written:
-        tried = counted(len(drawn), "passage")
         raise ConfigError(
-            f"none of the model's questions about {tried} is answered there: use a larger --model, or your own --questions"
+            f"none of the model's questions about {counted(len(drawn), 'passage')} is answered there: use a larger"
+            " --model, or your own --questions"
         )
     if path is not None:
         with durable_file(path, ConfigError) as file:

@@ -102,11 +102,11 @@ def draw_bars(path: Path, labels: Sequence[str], runs: Mapping[str, Sequence[Cel
         values = [each.value for _, each in drawn]
         errors = [[each.value - each.low for _, each in drawn], [each.high - each.value for _, each in drawn]]
         places = [place + height * (number - (len(runs) - 1) / 2) for place, _ in drawn]
-        plot.barh(places, values, height, xerr=errors, label=name, capsize=2)
+        plot.barh(places, values, height, xerr=errors, label=name, ecolor="0.35", error_kw={"elinewidth": 1})
     plot.set_yticks(range(len(labels)), labels)
     plot.invert_yaxis()
     plot.set_xlim(0, 100)
     plot.set_xlabel("with 95 % intervals")
     if len(runs) > 1:
-        plot.legend(fontsize="small")
+        figure.legend(fontsize="small", loc="outside upper right", ncols=len(runs))
     figure.savefig(path, dpi=150)

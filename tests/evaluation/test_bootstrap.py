@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragx.evaluation.bootstrap import Estimate, mean, percent, perplexity, ratio
+from ragx.evaluation.bootstrap import Estimate, mean, median, percent, perplexity, ratio
 
 VALUES = st.lists(st.floats(0, 100), min_size=1, max_size=30)
 
@@ -47,6 +47,13 @@ def test_the_interval_of_shares_is_the_binomial_one() -> None:
     error = 1.96 * math.sqrt(0.3 * 0.7 / 100)
     assert estimate.low == pytest.approx(0.3 - error, abs=0.015)
     assert estimate.high == pytest.approx(0.3 + error, abs=0.015)
+
+
+def test_a_median_within_the_values() -> None:
+    estimate = median([5.0, 1.0, 9.0, 2.0])
+    assert estimate.value == 3.5
+    assert 1 <= estimate.low < 3.5 < estimate.high <= 9
+    assert median([2.0]) == Estimate(2, 2, 2)
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:

@@ -14,6 +14,13 @@ def test_markdown() -> None:
     )
 
 
+def test_decimals_of_rows() -> None:
+    rows = [["EM", Estimate(1.26, 0.5, 2)], ["seconds", Estimate(0.126, 0, 1)]]
+    table = Table({"measure": 0, "value": 0}, rows, row_decimals=[1, 2])
+    assert table.markdown().splitlines()[2:] == ["| EM | 1.3 (0.5–2.0) |", "| seconds | 0.13 (0.00–1.00) |"]
+    assert "seconds & 0.13" in table.latex()
+
+
 def test_plain_values() -> None:
     assert TABLE.values() == {
         "rows": [
