@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from ragx.types import AttentionStrategy, BackendName, Effort, EncodingFormat, ReaderName, SearchMethod
 from ragx.util.settings import PYTHON_ONLY, Settings
@@ -116,6 +116,8 @@ def reader_reranker(name: str) -> tuple[str, str | None] | None:
 class SearchOptions(Settings):
     """How passages are retrieved."""
 
+    model_config = ConfigDict(title="Search")
+
     k: int = Field(default=60, ge=1)
     """Passages to retrieve."""
     method: SearchMethod = "hybrid"
@@ -137,6 +139,8 @@ PROMPT_PASSAGES = 3
 class ReaderOptions(Settings):
     """How retrieved passages are read."""
 
+    model_config = ConfigDict(title="Reader")
+
     reader: ReaderName | None = None
     """cepe; full: the plain decoder with all passages in its prompt; replug: one prompt a passage, answers mixed;
     streaming: as full, in a cache of constant size; extensible: an embedding for every few tokens before the prompt.
@@ -156,6 +160,8 @@ REMOTE = ("openai:", "ollama:")
 
 class LoadOptions(Settings):
     """Which model to load, on which device and with which precision."""
+
+    model_config = ConfigDict(title="Model")
 
     model: str = "ceped-smollm2-135m"
     """Decoder or CEPE reader: a registered name, a folder or a Hub id; behind an API: openai:NAME or ollama:NAME."""
@@ -195,6 +201,8 @@ class LoadOptions(Settings):
 class EncodingOptions(LoadOptions):
     """Which model encodes passages, and how encodings are stored."""
 
+    model_config = ConfigDict(title="Passage encodings")
+
     cache_size: float = Field(default=4.0, ge=0, allow_inf_nan=False)
     """GB of passage encodings kept on disk; 0 keeps none."""
     encodings: EncodingFormat = "bfloat16"
@@ -216,6 +224,8 @@ NO_LIMIT = 2**31
 
 class SamplingParams(Settings):
     """How the answer is decoded. Sampling settings matter only where `temperature` is above 0."""
+
+    model_config = ConfigDict(title="Decoding")
 
     max_new_tokens: int = Field(default=256, ge=1)
     """Maximum number of new tokens; cut to what fits into the decoder's window."""

@@ -5,7 +5,7 @@ Heavy imports happen inside the commands.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 Documents = Annotated[Path, typer.Option(help="A file or folder of any known format, or an index recipe (.yaml).")]
 Each = Annotated[int, typer.Option(min=1, help="Excerpts per document.")]
 MaxDocuments = Annotated[int | None, typer.Option("--limit", min=1, help="Maximum number of documents.")]
+_row_option = partial(typer.Option, rich_help_panel="Rows of the table")
 ENCODER_TOKENS, KS = "0,2048,6144,30720", "0,8,20,50"
 """Defaults of `lm`."""
 
@@ -121,12 +122,12 @@ def qa(
     load: LoadOptions,
     index: Annotated[Path | None, typer.Option(help="Index to retrieve passages from.")] = None,
     gold_only: Annotated[bool, typer.Option("--gold-only", help="Gold passages in the encoder; no index.")] = False,
-    cepe_k: Annotated[str, typer.Option(help="Passages that cepe reads, one row each.")] = "10,20,30,60",
-    full_k: Annotated[str, typer.Option(help="Passages in the plain decoder's prompt, one row each.")] = "5,10,20",
+    cepe_k: Annotated[str, _row_option(help="Passages that cepe reads, one row each.")] = "10,20,30,60",
+    full_k: Annotated[str, _row_option(help="Passages in the plain decoder's prompt, one row each.")] = "5,10,20",
     prompt_passages: Annotated[
-        str, typer.Option(help="cepe's passages that also stand in its prompt, one row each.")
+        str, _row_option(help="cepe's passages that also stand in its prompt, one row each.")
     ] = "10",
-    distractors: Annotated[str, typer.Option(help="With --gold-only: random passages added, one row each.")] = "0,9",
+    distractors: Annotated[str, _row_option(help="With --gold-only: random passages added, one row each.")] = "0,9",
     method: Method = "hybrid",
     rerank: Rerank = RERANK,
     limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of questions, spread over the file.")] = None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ragx.cli.options import Device, Dtype, Json, with_settings
+from ragx.cli.options import Device, Dtype, Json, setting, with_settings
 from ragx.config import LATE, RERANK, LoadOptions, ModelOptions, SearchOptions, reader_reranker
 from ragx.types import Effort, SearchMethod
 from ragx.util.settings import checked
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ragx.types import Hit
 
 Out = Annotated[Path | None, typer.Option(help="File for raw results (JSON lines); an interrupted run continues it.")]
-Method = Annotated[SearchMethod, typer.Option(help="dense, bm25, or hybrid: both, fused by reciprocal rank.")]
+Method = Annotated[SearchMethod, setting(SearchOptions, "method")]
 
 
 def compare_rerankers(

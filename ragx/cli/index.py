@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from ragx.indexing.report import BuildReport
     from ragx.reader.cepe import CepeReader
 
+_file_option = partial(typer.Option, rich_help_panel="Files")
+_indexing_option = partial(typer.Option, rich_help_panel="Indexing")
+
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")]
 
 app = typer.Typer(no_args_is_help=True, help="Build, update and maintain indexes.")
@@ -32,29 +36,32 @@ app.add_typer(maintain)
 @with_settings
 def index_build(
     context: typer.Context,
-    encoding: EncodingOptions,
     paths: Annotated[
         list[str] | None, typer.Argument(help="Files and folders, and settings such as --chunking.size=50.")
     ] = None,
     index: IndexFolder = None,
     recipe: Annotated[Path | None, typer.Option(help="YAML file of settings and, optionally, sources.")] = None,
-    embedder: Annotated[str | None, typer.Option(help="Embedder: a registered name, a folder or a Hub id.")] = None,
+    embedder: Annotated[str | None, _indexing_option(help="Embedder: a registered name, a folder or a Hub id.")] = None,
     language: Annotated[
-        str | None, typer.Option(help="Language of the texts, for stems and stop words of lexical search, or none.")
+        str | None,
+        _indexing_option(help="Language of the texts, for stems and stop words of lexical search, or none."),
     ] = None,
-    faiss: Annotated[str | None, typer.Option(help="flat, hnsw, ivfpq, or any FAISS factory string.")] = None,
+    faiss: Annotated[str | None, _indexing_option(help="flat, hnsw, ivfpq, or any FAISS factory string.")] = None,
     vectors: Annotated[
-        str | None, typer.Option(help="Number format of stored vectors: float32, float16 or int8.")
+        str | None,
+        _indexing_option(help="Number format of stored vectors: float32, float16 or int8."),
     ] = None,
-    shard_size: Annotated[int | None, typer.Option(min=1, help="Passages per shard.")] = None,
-    include: Annotated[list[str] | None, typer.Option(help="Glob of files to read in folders; repeatable.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Glob of files to exclude; repeatable.")] = None,
-    archives: Annotated[bool, typer.Option("--archives", help="Also read the files in .zip archives.")] = False,
-    comments: Annotated[bool, typer.Option("--comments", help="Also read the comments in office files.")] = False,
+    shard_size: Annotated[int | None, _indexing_option(min=1, help="Passages per shard.")] = None,
+    include: Annotated[list[str] | None, _file_option(help="Glob of files to read in folders; repeatable.")] = None,
+    exclude: Annotated[list[str] | None, _file_option(help="Glob of files to exclude; repeatable.")] = None,
+    archives: Annotated[bool, _file_option("--archives", help="Also read the files in .zip archives.")] = False,
+    comments: Annotated[bool, _file_option("--comments", help="Also read the comments in office files.")] = False,
     ocr_pages: Annotated[
         int | None,
-        typer.Option(min=0, help="Scanned pages to recognise in each PDF file, with ragx[ocr]. Default: 100."),
+        _file_option(min=0, help="Scanned pages to recognise in each PDF file, with ragx[ocr]. Default: 100."),
     ] = None,
+    *,
+    encoding: EncodingOptions,
     strict: Strict = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an index of other files without asking.")] = False,
     engine: Engine = "local",

@@ -24,7 +24,7 @@ from ragx.cli.ask import ask, summarise
 from ragx.cli.eval import app as eval_app
 from ragx.cli.index import app as index_app
 from ragx.cli.models import app as models_app
-from ragx.cli.options import Address, Device, Dtype, Engine, IndexFolder, Json, Offline, with_settings
+from ragx.cli.options import MODEL, Address, Device, Dtype, Engine, IndexFolder, Json, Offline, with_settings
 from ragx.cli.watch import watch
 from ragx.config import ModelOptions, SearchOptions
 from ragx.errors import ConfigError, RagxError
@@ -96,9 +96,9 @@ def search(
     options: SearchOptions = SHOWN,
     index: IndexFolder = None,
     model: Annotated[
-        str, typer.Option(help="With --effort high: what splits the question, as in `ragx ask`.")
+        str, typer.Option(help="With --effort high: what splits the question, as in `ragx ask`.", rich_help_panel=MODEL)
     ] = ModelOptions().model,
-    base_url: Annotated[str | None, typer.Option(help="Address of its API.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="Address of its API.", rich_help_panel=MODEL)] = None,
     engine: Engine = "local",
     address: Address = None,
     device: Device = None,

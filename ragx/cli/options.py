@@ -5,18 +5,29 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
-from pydantic.fields import FieldInfo
 
-from ragx.config import SearchOptions
+from ragx.config import LoadOptions, SearchOptions
 from ragx.types import Effort
-from ragx.util.settings import Settings, checked, option_fields
+from ragx.util.settings import Settings, checked, option_fields, option_group
 
 T = TypeVar("T")
+
+MODEL = LoadOptions.model_config["title"]
+"""The group, in `--help`, of options about models."""
+server_option = partial(typer.Option, rich_help_panel="Server")
+_ray_option = partial(typer.Option, rich_help_panel="Ray cluster")
+
+
+def setting(model: type[Settings], field: str, *flags: str, **limits: Any) -> Any:
+    """A `typer.Option` for a field of a model, with the field's help text, in the model's group."""
+    return typer.Option(
+        *flags, help=model.model_fields[field].description, rich_help_panel=option_group(model, field), **limits
+    )
 
 
 def _go_offline(value: bool) -> bool:
@@ -55,16 +66,19 @@ IndexFolders = Annotated[
         help="Name or folder of an index; may be repeated. Default: RAGX_INDEX, or the index named default.",
     ),
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, or cuda:1. Default: a GPU if there is one.")]
+Device = Annotated[
+    str | None,
+    typer.Option(help="cpu, cuda, or cuda:1. Default: a GPU if there is one.", rich_help_panel=MODEL),
+]
 Dtype = Annotated[
     Literal["auto", "bfloat16", "float16", "float32"],
-    typer.Option(help="Number format; auto: the fastest on the device."),
+    typer.Option(help="Number format; auto: the fastest on the device.", rich_help_panel=MODEL),
 ]
-Engine = Annotated[EngineName, typer.Option(help="local, or ray to use a Ray cluster (docs/ray.md).")]
-Address = Annotated[str | None, typer.Option(help="Ray cluster: auto or HOST:PORT. Default: a new local one.")]
-Rerank = Annotated[str, typer.Option(help=SearchOptions.model_fields["rerank"].description)]
-SearchEffort = Annotated[Effort, typer.Option(help=SearchOptions.model_fields["effort"].description)]
-Where = Annotated[str | None, typer.Option(help=SearchOptions.model_fields["where"].description)]
+Engine = Annotated[EngineName, _ray_option(help="local, or ray to use a Ray cluster (docs/ray.md).")]
+Address = Annotated[str | None, _ray_option(help="Ray cluster: auto or HOST:PORT. Default: a new local one.")]
+Rerank = Annotated[str, setting(SearchOptions, "rerank")]
+SearchEffort = Annotated[Effort, setting(SearchOptions, "effort")]
+Where = Annotated[str | None, setting(SearchOptions, "where")]
 Watch = Annotated[bool, typer.Option("--watch", help="Keep the index up to date with what it was built from.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -88,9 +102,7 @@ def with_settings(command: Callable[..., T]) -> Callable[..., T]:
         if isinstance(model, type) and issubclass(model, Settings):
             models[name] = model
             defaults = model() if parameter.default is parameter.empty else parameter.default
-            parameters += [
-                _option(field, info, getattr(defaults, field)) for field, info in option_fields(model).items()
-            ]
+            parameters += [_option(model, field, getattr(defaults, field)) for field in option_fields(model)]
         else:
             parameters.append(parameter.replace(annotation=model))
 
@@ -110,12 +122,12 @@ def with_settings(command: Callable[..., T]) -> Callable[..., T]:
     return run
 
 
-def _option(name: str, field: FieldInfo, default: Any) -> inspect.Parameter:
+def _option(model: type[Settings], name: str, default: Any) -> inspect.Parameter:
     flags = [f"--{name.replace('_', '-')}", *([_SHORT[name]] if name in _SHORT else [])]
-    annotation: Any = list[str] | None if isinstance(default, tuple) else field.annotation
+    annotation: Any = list[str] | None if isinstance(default, tuple) else model.model_fields[name].annotation
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
         default=default or None if isinstance(default, tuple) else default,
-        annotation=Annotated[annotation, typer.Option(*flags, help=field.description)],
+        annotation=Annotated[annotation, setting(model, name, *flags)],
     )

@@ -21,7 +21,10 @@ _MAX_BYTES = 1 << 20
 
 
 class Settings(BaseModel):
-    """Base of every settings model: frozen, an unknown key is an error, and a docstring is its field's help text."""
+    """Base of every settings model: frozen, an unknown key is an error, and a docstring is its field's help text.
+
+    A model's `title` is the group of its fields' options in `--help`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -33,6 +36,12 @@ PYTHON_ONLY: dict[str, Any] = {"option": False}
 def option_fields(model: type[Settings]) -> dict[str, FieldInfo]:
     """The fields that commands have options for."""
     return {name: field for name, field in model.model_fields.items() if field.json_schema_extra != PYTHON_ONLY}
+
+
+def option_group(model: type[Settings], field: str) -> str | None:
+    """The title of the model that declares a field: `model` or one of its bases."""
+    bases = (base for base in reversed(model.__mro__) if issubclass(base, Settings))
+    return next(base.model_config.get("title") for base in bases if field in base.model_fields)
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)

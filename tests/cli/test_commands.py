@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,26 @@ def test_help_answers_without_loading_torch() -> None:
 def test_h_is_help_for_every_command(ragx: RunCommand) -> None:
     for command in ([], ["ask"], ["index"], ["index", "build"]):
         assert ragx(*command, "-h") == ragx(*command, "--help")
+
+
+@pytest.mark.parametrize(
+    ("command", "groups"),
+    [
+        (["ask"], ["Options", "Search", "Reader", "Decoding", "Model", "Passage encodings", "Ray cluster"]),
+        (["chat"], ["Options", "Model", "Passage encodings", "Search", "Server"]),
+        (["eval", "qa"], ["Options", "Model", "Rows of the table", "Search"]),
+        (["index", "build"], ["Options", "Indexing", "Files", "Model", "Passage encodings", "Ray cluster"]),
+        (["search"], ["Options", "Search", "Model", "Ray cluster"]),
+        (["serve"], ["Options", "Search", "Model", "Passage encodings", "Server", "Reader", "Ray cluster"]),
+    ],
+)
+def test_options_are_listed_in_groups(
+    ragx: RunCommand, monkeypatch: pytest.MonkeyPatch, command: list[str], groups: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    help_text = ragx(*command, "--help").out
+    assert [group for group in re.findall(r"^╭─ (.+?) ─", help_text, re.MULTILINE) if group != "Arguments"] == groups
+    assert max(map(len, help_text.splitlines())) == 80
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from ragx.cli.options import Offline, Rerank, SearchEffort, Watch, Where, with_settings
+from ragx.cli.options import Offline, Rerank, SearchEffort, Watch, Where, server_option, with_settings
 from ragx.cli.setup import opened_rag
 from ragx.config import RERANK, ModelOptions, SearchOptions
 from ragx.errors import ConfigError
@@ -38,16 +38,17 @@ def chat(
     rerank: Rerank = RERANK,
     effort: SearchEffort = "low",
     where: Where = None,
-    host: Annotated[str, typer.Option(help="The address to listen on; one that others reach needs --auth.")] = (
+    host: Annotated[str, server_option(help="The address to listen on; one that others reach needs --auth.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option(min=1, max=65535, help="The port.")] = 7860,
+    port: Annotated[int, server_option(min=1, max=65535, help="The port.")] = 7860,
     auth: Annotated[
-        str | None, typer.Option(envvar="RAGX_CHAT_AUTH", help="USER:PASSWORD that visitors must give.")
+        str | None,
+        server_option(envvar="RAGX_CHAT_AUTH", help="USER:PASSWORD that visitors must give."),
     ] = None,
     root_path: Annotated[
         str | None,
-        typer.Option(metavar="PATH|URL", help="Where a proxy serves the page: a path, or a URL of another host name."),
+        server_option(metavar="PATH|URL", help="Where a proxy serves the page: a path, or a URL of another host name."),
     ] = None,
     watch: Watch = False,
     browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,

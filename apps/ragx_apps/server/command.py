@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ragx.cli.options import Address, Engine, IndexFolders, Offline, Watch, with_settings
+from ragx.cli.options import Address, Engine, IndexFolders, Offline, Watch, server_option, setting, with_settings
 from ragx.cli.setup import opened_rags
 from ragx.config import ModelOptions, ReaderOptions, SearchOptions
 from ragx.errors import ConfigError, RagxError
@@ -32,29 +32,27 @@ def serve(
     search: SearchOptions,
     models: ModelOptions,
     index: IndexFolders = None,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 8000,
+    host: Annotated[str, server_option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, server_option(min=0, max=65535, help="0: any free port.")] = 8000,
     token: Annotated[
-        str | None, typer.Option(envvar="RAGX_TOKEN", help="The bearer token that clients must send.")
+        str | None,
+        server_option(envvar="RAGX_TOKEN", help="The bearer token that clients must send."),
     ] = None,
     allow_origin: Annotated[
         list[str] | None,
-        typer.Option(metavar="URL", help="Origin of a web page whose scripts may use the server; may be repeated."),
+        server_option(metavar="URL", help="Origin of a web page whose scripts may use the server; may be repeated."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Answers decoded at once.")] = 8,
-    queue: Annotated[int, typer.Option(min=0, help="Requests that may wait; further ones get 429.")] = 32,
-    time_limit: Annotated[float, typer.Option(min=1, help="Seconds from a request to its whole answer.")] = 300,
-    prompt_passages: Annotated[
-        int, typer.Option(min=0, help="Passages, best first, that also stand in the decoder's prompt.")
-    ] = ReaderOptions().prompt_passages,
-    refuse_below: Annotated[
-        float, typer.Option(min=0, max=1, help="Likelihood below which the answer is that no passage holds it.")
-    ] = ReaderOptions().refuse_below,
+    batch: Annotated[int, server_option(min=1, help="Answers decoded at once.")] = 8,
+    queue: Annotated[int, server_option(min=0, help="Requests that may wait; further ones get 429.")] = 32,
+    time_limit: Annotated[float, server_option(min=1, help="Seconds from a request to its whole answer.")] = 300,
+    prompt_passages: Annotated[int, setting(ReaderOptions, "prompt_passages", min=0)] = ReaderOptions().prompt_passages,
+    refuse_below: Annotated[float, setting(ReaderOptions, "refuse_below", min=0, max=1)] = ReaderOptions().refuse_below,
     append_sources: Annotated[
         bool, typer.Option("--append-sources", help="End each answer's text with a list of its sources.")
     ] = False,
     log_json: Annotated[
-        bool, typer.Option("--log-json", help="Log every request and answer to stderr, each as a line of JSON.")
+        bool,
+        server_option("--log-json", help="Log every request and answer to stderr, each as a line of JSON."),
     ] = False,
     watch: Watch = False,
     engine: Engine = "local",
