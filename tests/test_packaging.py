@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -13,10 +14,16 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def test_a_wheel_holds_our_packages_and_nothing_else(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
     subprocess.run(command, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
+    (wheel,) = out.glob("*.whl")
+    return wheel
+
+
+def test_a_wheel_holds_our_packages_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     top = {name.split("/")[0] for name in names}
@@ -28,6 +35,20 @@ def test_a_wheel_holds_our_packages_and_nothing_else(tmp_path: Path) -> None:
         "ragx_weights",
     }
     assert {"ragx/py.typed", "ragx/models/registry.toml"} <= set(names)
+    settings = ROOT / "train" / "configs"
+    assert {f"ragx_train/configs/{path.relative_to(settings)}" for path in settings.rglob("*.yaml")} <= set(names)
+
+
+def test_an_installed_wheel_finds_its_training_settings(wheel: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    probe = "from ragx_train.cli import shipped_settings; print(*shipped_settings('reader').values(), sep='\\n')"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", probe], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    names = sorted(path.name for path in (ROOT / "train" / "configs" / "reader").glob("*.yaml"))
+    assert done.stdout.splitlines() == [str(tmp_path / "ragx_train" / "configs" / "reader" / name) for name in names]
 
 
 def test_public_names() -> None:

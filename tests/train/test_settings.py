@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -71,7 +72,7 @@ def test_documented_commands_have_valid_settings(path: Path) -> None:
             recipe, KINDS.get(options.get("--kind", ""), recipe)
         )
         overrides = [each for each in arguments if each.startswith("--") and "=" in each]
-        model = load_recipe(settings, ROOT / options["--config"], overrides).model
+        model = load_recipe(settings, Path(options["--config"]), overrides).model
         start = getattr(model, "init_from", None)
         assert recipe not in RECIPES or start is None or start in readers, f"nothing creates {start}: {line}"
         readers.add(options["--out"])
@@ -138,10 +139,23 @@ def app() -> typer.Typer:
     return app
 
 
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_shipped_settings_have_names(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / path.stem).mkdir()  # not what the name means
+    assert load_recipe(path.parent.name, Path(path.stem)) == load_recipe(path.parent.name, path)
+
+
+def test_a_file_goes_before_the_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(CONFIGS / "warmup" / "paper.yaml", "tiny")
+    assert load_recipe("warmup", Path("tiny")) == load_recipe("warmup", Path("paper"))
+
+
 def test_a_command_runs_a_recipe_and_resumes_it(app: typer.Typer, decoder: Path, tmp_path: Path) -> None:
     write_documents(tmp_path)
     out = ["--out", str(tmp_path / "out")]
-    arguments = ["--config", str(CONFIGS / "warmup" / "tiny.yaml"), f"--model.decoder={decoder}"]
+    arguments = ["--config", "tiny", f"--model.decoder={decoder}"]
     arguments += [f"--data.folder={tmp_path}", "--loop.steps=2", "--time-limit", "10m"]
     CliRunner().invoke(app, ["train", "warmup", *arguments, *out], catch_exceptions=False)
     assert (tmp_path / "out" / "reader" / "config.json").exists()
@@ -153,7 +167,7 @@ def test_a_command_runs_a_recipe_and_resumes_it(app: typer.Typer, decoder: Path,
 def test_the_split_is_written_by_the_settings_of_retdoc(app: typer.Typer, tmp_path: Path) -> None:
     write_documents(tmp_path)
     out = tmp_path / "retrieval.jsonl"
-    arguments = ["--config", str(CONFIGS / "retdoc" / "tiny.yaml"), f"--data.folder={tmp_path}", "--out", str(out)]
+    arguments = ["--config", "tiny", f"--data.folder={tmp_path}", "--out", str(out)]
     result = CliRunner().invoke(app, ["train", "split", *arguments], catch_exceptions=False)
     assert result.stderr.endswith(f"{len(out.read_text().splitlines())} documents in {out}\n")
 
@@ -178,7 +192,9 @@ def test_typer_reports_unknown_commands_and_missing_options(arguments: list[str]
         (["--bogus"], "--bogus"),
         (["--time-limit", "soon"], "soon"),
         (["--config", "nowhere.yaml"], "cannot read nowhere.yaml"),
-        ([], "--config is missing"),
+        (["--config", "nowhere/tiny"], "cannot read nowhere/tiny"),
+        (["--config", "huge"], "--config huge: neither a file nor one of paper, smollm2-135m, tiny"),
+        ([], "--config is missing: paper, smollm2-135m, tiny, or a YAML file"),
         (["--loop.steps=3"], "model: Field required"),
     ],
 )

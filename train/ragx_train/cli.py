@@ -33,10 +33,13 @@ KINDS = {"cross-encoder": "reranker", "late": "late"}
 """The recipe of each kind of reranker."""
 
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings such as --loop.steps=100.")]
-Config = Annotated[Path, typer.Option(help="YAML file of settings, such as those in train/configs.")]
+_SETTINGS = "Settings: a name such as tiny or smollm2-135m (train/configs), or a YAML file"
+Config = Annotated[Path, typer.Option(metavar="NAME|FILE", help=f"{_SETTINGS}.")]
 OutFile = Annotated[Path, typer.Option(help="File to write (JSON lines).")]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder for checkpoints, log and model.")]
-RecipeConfig = Annotated[Path | None, typer.Option("--config", help="YAML file of settings; --resume finds its own.")]
+RecipeConfig = Annotated[
+    Path | None, typer.Option("--config", metavar="NAME|FILE", help=f"{_SETTINGS}; --resume finds its own.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in --out.")]
 TimeLimit = Annotated[
     float | None, typer.Option(parser=parse_duration, metavar="DURATION", help="Save and stop before this: 45m, 1h30m.")
@@ -112,7 +115,7 @@ def _train(
     deadline = _deadline(time_limit)
     config = _configuration(out, config, resume)
     if config is None and not overrides:
-        raise ConfigError("--config is missing: a YAML file of settings, such as those in train/configs")
+        raise ConfigError(f"--config is missing: {', '.join(shipped_settings(recipe))}, or a YAML file of settings")
     settings = load_recipe(recipe, config, overrides)
     from ragx_train.engine.loop import Run
 
@@ -128,7 +131,7 @@ def reader(
         str | None, typer.Option(metavar="DURATION", help="Time for the whole run, over all resumed ones: 3h, 1h30m.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for stages, questions and reader.")] = Path("runs/reader"),
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings; --resume finds its own.")] = None,
+    config: RecipeConfig = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
 ) -> None:
     config = _configuration(out, config, resume)
@@ -177,13 +180,30 @@ def answers(config: Config, out: OutFile, overrides: Overrides = None, time_limi
 
 
 def load_recipe(recipe: str, config: Path | None, overrides: list[str] | None = None) -> Any:
-    """The settings of a recipe, of the class that `RECIPES` names, from a YAML file and overrides.
+    """The settings of a recipe, of the class that `RECIPES` names, from a YAML file or shipped settings, and overrides.
 
     Raises:
-        ConfigError: a setting is unknown or out of range.
+        ConfigError: there is no such file or name, or a setting is unknown or out of range.
     """
     model = getattr(import_module(f"ragx_train.recipes.{recipe}"), RECIPES[recipe][0])
-    return load_settings(model, config, overrides or ())
+    return load_settings(model, config and _settings_file(recipe, config), overrides or ())
+
+
+def shipped_settings(recipe: str) -> dict[str, Path]:
+    """The YAML files of a recipe that come with ragx, by name."""
+    package = Path(__file__).parent
+    folders = (package / "configs", package.parent / "configs")  # in a wheel, in a checkout
+    return {file.stem: file for folder in folders for file in sorted((folder / recipe).glob("*.yaml"))}
+
+
+def _settings_file(recipe: str, config: Path) -> Path:
+    """The file that `--config` means: a file goes before a name."""
+    if config.is_file() or config.name != str(config) or config.suffix in (".yaml", ".yml"):
+        return config
+    shipped = shipped_settings(recipe)
+    if config.name not in shipped:
+        raise ConfigError(f"--config {config}: neither a file nor one of {', '.join(shipped)}")
+    return shipped[config.name]
 
 
 def _configuration(out: Path, config: Path | None, resume: bool) -> Path | None:
