@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+os.environ["RAGX_CONFIG"] = os.devnull  # no test reads the developer's own defaults
+
 if not torch.cuda.is_available():  # read when triton is first imported, which transformers may do
     os.environ["TRITON_INTERPRET"] = "1"
 
@@ -101,7 +103,7 @@ def unread_when_opened(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def run_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunCommand:
     """Run `ragx` in this process."""
-    for name in ("RAGX_OFFLINE", "HF_HUB_OFFLINE"):  # restored after a test that used --offline
+    for name in ("RAGX_OFFLINE", "HF_HUB_OFFLINE", "RAGX_INDEX"):  # restored after a test whose command set one
         monkeypatch.setenv(name, os.environ.get(name, ""))
 
     def run(*arguments: str | Path) -> Run:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ragx.cli.options import Address, Engine, IndexFolder, Json, Offline, with_settings
+from ragx.cli.options import Address, Engine, IndexFolder, Json, Offline, on_command_line, with_settings
 from ragx.config import ModelOptions, ReaderOptions, SamplingParams, SearchOptions
 from ragx.errors import ConfigError
+from ragx.util.settings import option_fields
 from ragx.util.terminal import notice, plain, waiting
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ NoIndex = Annotated[bool, typer.Option("--no-index", help="Answer without passag
 
 @with_settings
 def ask(
+    context: typer.Context,
     search: SearchOptions,
     reader_options: ReaderOptions,
     sampling: SamplingParams,
@@ -71,7 +73,7 @@ def ask(
     elif as_json:
         raise ConfigError("json: a conversation is not printed as JSON; give the question, or `-` to read it")
     without_index = bool(document) or no_index
-    if without_index and (index is not None or engine != "local" or search != SearchOptions()):
+    if without_index and on_command_line(context, "index", "engine", *option_fields(SearchOptions)):
         option = "document" if document else "no_index"
         raise ConfigError(f"{option}: no index is searched, so leave out its name and the options of its search")
     documents, left_out = read_files(document) if document else ([], [])

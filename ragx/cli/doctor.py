@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 
 from ragx import models
-from ragx.config import IndexSettings, ModelOptions, ReaderOptions, SearchOptions
+from ragx.cli.defaults import Defaults
+from ragx.config import IndexSettings, ModelOptions, SearchOptions
 from ragx.engine.open import choose_backend
 from ragx.errors import ModelError, RagxError
 from ragx.index import Index, read_manifest
@@ -33,9 +34,9 @@ _PACKAGES = (
 _FLAGS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "asimddp", "bf16")
 
 
-def report() -> dict[str, object]:
+def report(defaults: Defaults) -> dict[str, object]:
     """Findings by name, in display order."""
-    device = default_device()
+    device = defaults.device or default_device()
     return {
         "python": f"{platform.python_version()} on {platform.platform()}",
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
@@ -54,12 +55,10 @@ def report() -> dict[str, object]:
         "ask uses": {
             "index": _describe(default_index()),
             "embedder": _embedder(default_index()),
-            "model": ModelOptions().model,
-            **SearchOptions().model_dump(),
-            **ReaderOptions().model_dump(include={"prompt_passages"}),
+            **defaults.model_dump(include={"model", *SearchOptions.model_fields, "prompt_passages"}),
             "device": device,
-            "backend": _backend(),
-            "dtype": f"{str(default_dtype(device)).removeprefix('torch.')} (torch)",
+            "backend": _backend(defaults),
+            "dtype": f"{_dtype(defaults, device)} (torch)",
         },
     }
 
@@ -109,13 +108,18 @@ def _embedder(folder: Path) -> str:
         return f"{IndexSettings().embedder} (for new indexes)"
 
 
-def _backend() -> str:
-    model = ModelOptions().model
+def _backend(options: ModelOptions) -> str:
+    if options.is_remote:
+        return "behind an API"
     try:
-        models.resolve(model, allow_download=False)
-        return "{} ({})".format(*choose_backend(ModelOptions()))
+        models.resolve(options.model, allow_download=False)
+        return "{} ({})".format(*choose_backend(options))
     except ModelError:
-        return f"known once {model} has been downloaded"
+        return f"known once {options.model} has been downloaded"
+
+
+def _dtype(options: ModelOptions, device: str) -> str:
+    return str(default_dtype(device)).removeprefix("torch.") if options.dtype == "auto" else options.dtype
 
 
 def _describe(folder: Path) -> str:

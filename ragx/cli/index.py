@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ragx.cli.maintain import app as maintain
-from ragx.cli.options import Address, Device, Dtype, Engine, EngineName, IndexFolder, Json, Offline, with_settings
+from ragx.cli.options import (
+    Address,
+    Device,
+    Dtype,
+    Engine,
+    EngineName,
+    IndexFolder,
+    Json,
+    Offline,
+    on_command_line,
+    with_settings,
+)
 from ragx.config import EncodingOptions
 from ragx.errors import ConfigError, RagxError
 from ragx.util.terminal import notice, waiting
@@ -99,8 +110,8 @@ def index_build(
         if path.startswith("-"):
             raise ConfigError(f"unknown option {path}; write a path that begins with - as ./{path}")
     check_engine(engine, address)
-    for name in () if encode else ("model", "cache_size", "encodings", "bits"):
-        if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE":
+    if not encode:
+        for name in on_command_line(context, "model", "cache_size", "encodings", "bits"):
             raise ConfigError(f"--{name.replace('_', '-')} requires --encode")
     folder = index or default_index()
     if not replace:

@@ -21,10 +21,12 @@ import typer.core
 from typer.exceptions import TyperException
 
 from ragx.cli.ask import ask, summarise
+from ragx.cli.config import app as config_app
+from ragx.cli.defaults import check, config_file, read_values, use_defaults
 from ragx.cli.eval import app as eval_app
 from ragx.cli.index import app as index_app
 from ragx.cli.models import app as models_app
-from ragx.cli.options import MODEL, Address, Device, Dtype, Engine, IndexFolder, Json, Offline, with_settings
+from ragx.cli.options import MODEL, Address, Device, Dtype, Engine, IndexFolder, Json, Offline, setting, with_settings
 from ragx.cli.watch import watch
 from ragx.config import ModelOptions, SearchOptions
 from ragx.errors import ConfigError, RagxError
@@ -63,6 +65,7 @@ app = typer.Typer(
 )
 app.add_typer(index_app, name="index")
 app.add_typer(models_app, name="models")
+app.add_typer(config_app, name="config")
 app.add_typer(eval_app, name="eval")
 
 
@@ -76,11 +79,14 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Answer questions over a large corpus by reading many passages cheaply."""
+    if context.invoked_subcommand != "config":  # which can mend the file
+        use_defaults(context)
 
 
 app.command()(ask)
@@ -98,7 +104,7 @@ def search(
     model: Annotated[
         str, typer.Option(help="With --effort high: what splits the question, as in `ragx ask`.", rich_help_panel=MODEL)
     ] = ModelOptions().model,
-    base_url: Annotated[str | None, typer.Option(help="Address of its API.", rich_help_panel=MODEL)] = None,
+    base_url: Annotated[str | None, setting(ModelOptions, "base_url")] = None,
     engine: Engine = "local",
     address: Address = None,
     device: Device = None,
@@ -151,7 +157,7 @@ def doctor(
     from ragx.cli import render
     from ragx.cli.doctor import report
 
-    findings = report()
+    findings = report(check(read_values(config_file())))
     if as_json:
         print(json.dumps(findings, indent=2))
         return

@@ -23,10 +23,29 @@ server_option = partial(typer.Option, rich_help_panel="Server")
 _ray_option = partial(typer.Option, rich_help_panel="Ray cluster")
 
 
+def on_command_line(context: typer.Context, *names: str) -> list[str]:
+    """Those of these options that are on the command line."""
+    sources = {name: context.get_parameter_source(name) for name in names}
+    return [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+
+
+def _of_the_same_model(context: typer.Context, value: str | None) -> str | None:
+    """The address; none if it is a default and another model is given."""
+    return None if on_command_line(context, "model") and not on_command_line(context, "base_url") else value
+
+
+_SHORT = {"k": "-k"}
+_CALLBACKS = {"base_url": _of_the_same_model}
+
+
 def setting(model: type[Settings], field: str, *flags: str, **limits: Any) -> Any:
     """A `typer.Option` for a field of a model, with the field's help text, in the model's group."""
     return typer.Option(
-        *flags, help=model.model_fields[field].description, rich_help_panel=option_group(model, field), **limits
+        *flags,
+        help=model.model_fields[field].description,
+        rich_help_panel=option_group(model, field),
+        callback=_CALLBACKS.get(field),
+        **limits,
     )
 
 
@@ -81,8 +100,6 @@ SearchEffort = Annotated[Effort, setting(SearchOptions, "effort")]
 Where = Annotated[str | None, setting(SearchOptions, "where")]
 Watch = Annotated[bool, typer.Option("--watch", help="Keep the index up to date with what it was built from.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
-_SHORT = {"k": "-k"}
 
 
 def with_settings(command: Callable[..., T]) -> Callable[..., T]:

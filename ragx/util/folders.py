@@ -1,4 +1,4 @@
-"""ragx's folders for downloads and for users' data (XDG Base Directory Specification)."""
+"""ragx's folders for downloads, for users' data and for their settings (XDG Base Directory Specification)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ def cache_home() -> Path:
 def data_home() -> Path:
     """The folder of data that users create: `$RAGX_HOME`, or `ragx` in the user's data folder."""
     return _home("XDG_DATA_HOME", "~/.local/share")
+
+
+def config_home() -> Path:
+    """The folder of the user's settings: `$RAGX_HOME`, or `ragx` in the user's configuration folder."""
+    return _home("XDG_CONFIG_HOME", "~/.config")
 
 
 def _home(variable: str, default: str) -> Path:

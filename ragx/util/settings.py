@@ -66,7 +66,7 @@ def load_settings(
         if key in seen:
             raise ConfigError(f"{key} is given twice")
         seen.add(key)
-        _set(values, key, _parse(key, text))
+        _set(values, key, parse_value(key, text))
     return checked(model, values, path)
 
 
@@ -132,7 +132,12 @@ def _read_mapping(path: Path) -> dict[str, object]:
     return values
 
 
-def _parse(key: str, text: str) -> object:
+def parse_value(key: str, text: str) -> object:
+    """The value that `text`, YAML, gives the setting `key`.
+
+    Raises:
+        ConfigError: it is not YAML.
+    """
     try:
         return _load_yaml(text)
     except ValueError:
