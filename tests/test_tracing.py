@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,6 +37,15 @@ def rag(tmp_path: Path, tiny_decoder: Path) -> Iterator[RAG]:
     build([str(tmp_path / "snow.txt")], tmp_path / "index", IndexSettings())
     with RAG.from_index(tmp_path / "index", model=str(tiny_decoder), method="bm25", rerank="none") as rag:
         yield rag
+
+
+def test_the_parts_of_a_question_are_logged(rag: RAG, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "ragx"):
+        rag.ask(QUESTION, k=1)
+    logged = [record.getMessage() for record in caplog.records if record.name == "ragx"]
+    assert [line.partition(":")[0] for line in logged] == ["retrieve", "encode", "prefill", "decode", "ask"]
+    assert all(re.match(r"\w+: \d+\.\d{3} s", line) for line in logged)
+    assert ", passages 1, " in logged[1]
 
 
 def test_a_question_is_a_span_with_its_parts_inside(rag: RAG, exporter: InMemorySpanExporter) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ragx.cli import render
 from ragx.errors import RagxError
 from ragx.types import Answer, Message, Passage
-from ragx.util.terminal import notice
+from ragx.util.terminal import notice, report_error
 
 Ask = Callable[[str, Sequence[Message], threading.Event], Answer]
 """Answers a question that follows earlier messages, and prints the answer; setting the event ends it early."""
@@ -43,7 +43,7 @@ def converse(ask: Ask) -> None:
         except KeyboardInterrupt:
             print()
         except RagxError as error:
-            notice(f"ragx: {error}")
+            report_error(f"ragx: {error}")
 
 
 def _typed() -> str | None:
@@ -81,4 +81,4 @@ def _show_source(number: str, shown: dict[str, Passage]) -> None:
     if number in shown:
         print(render.whole_passage(shown[number]))
     else:
-        notice(f"no source {number}: the last answer has {', '.join(shown) or 'none'}")
+        report_error(f"no source {number}: the last answer has {', '.join(shown) or 'none'}")

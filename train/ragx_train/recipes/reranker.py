@@ -24,7 +24,7 @@ from ragx.errors import ConfigError
 from ragx.models import fingerprint, resolve
 from ragx.util.files import durable_file, writer_lock
 from ragx.util.settings import Settings
-from ragx.util.terminal import notice, quiet_transformers
+from ragx.util.terminal import is_quiet, notice, quiet_transformers
 from ragx_train.data.questions import questions_fingerprint
 from ragx_train.data.ranking import Ranking, RankingSettings, load_ranking
 from ragx_train.engine import log as record
@@ -140,7 +140,7 @@ class _Watch(TrainerCallback):
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
         values = {name.replace("eval_", "validation_"): value for name, value in given["logs"].items()}
         self._log.write(state.global_step, **values)
-        if "validation_answer_in_3" in values:
+        if "validation_answer_in_3" in values and not is_quiet():
             shown = ", ".join(f"{name.removeprefix('validation_')} {value:.1f}" for name, value in values.items())
             self._bar.write(f"step {state.global_step}: {shown}", file=sys.stderr)
 
