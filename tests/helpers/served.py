@@ -53,7 +53,8 @@ def serving(
 @contextmanager
 def listening(app: ASGIApp) -> Iterator[str]:
     """The address of an application in a thread."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    # uvicorn's own log configuration closes the handlers of other libraries, and with them what pytest captures
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", log_config=None))
     thread = threading.Thread(target=server.run)
     thread.start()
     assert eventually(lambda: server.started)

@@ -45,7 +45,9 @@ def proxy(page: str) -> Iterator[str]:
         answer.headers["content-type"] = received.headers.get("content-type", "text/plain")
         await answer(scope, receive, send)
 
-    server = uvicorn.Server(uvicorn.Config(Starlette(routes=[Mount("/chat", forward)]), port=0, log_level="warning"))
+    server = uvicorn.Server(
+        uvicorn.Config(Starlette(routes=[Mount("/chat", forward)]), port=0, log_level="warning", log_config=None)
+    )
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
