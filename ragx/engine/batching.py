@@ -55,6 +55,8 @@ class BatchDecoder:
             prompt_piece: tokens of a new prompt to prefill between two steps; limits how long running answers wait.
         """
         self.decoder, self.size, self.prompt_piece = decoder, min(size, decoder.batch_limit or size), prompt_piece
+        self.reused = 0
+        """Tokens of prompts that were not read again, because an earlier prompt began with them."""
         self._ends = ends
         self._lock = threading.Lock()
         self._waiting: deque[_Request] = deque()
@@ -156,6 +158,7 @@ class BatchDecoder:
                 room = len(request.prompt) + request.sampling.max_new_tokens
                 request.sequence = self.decoder.sequence(request.context, room)
                 request.prefilled = self.decoder.reuse(request.sequence, request.prompt)
+                self.reused += request.prefilled
             size = self.prompt_piece if self._running else max(self.prompt_piece, LONG_PIECE)
             piece = request.prompt[request.prefilled : request.prefilled + size]
             request.prefilled += len(piece)

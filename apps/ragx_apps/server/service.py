@@ -69,6 +69,9 @@ class Service:
         reader = next(iter(rag.readers.values()))
         if isinstance(reader, DecoderReader):  # whose batch is that of all readers
             metrics.gauge("ragx_batch_answers", "Answers being decoded together.", lambda: reader.batch.running)
+            metrics.total(
+                "ragx_reused_prompt_tokens", "Prompt tokens that began an earlier prompt.", lambda: reader.batch.reused
+            )
         store = getattr(rag.readers.get("cepe"), "store", None)
         if store is not None:
             metrics.total("ragx_encoding_hits", "Passages whose encodings were stored.", lambda: store.stats.hits)

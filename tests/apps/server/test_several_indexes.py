@@ -105,6 +105,15 @@ def test_metrics_cover_the_queue_the_batch_and_the_encodings(server: Server) -> 
     assert values["ragx_encoding_misses_total"] >= 0
 
 
+def test_reused_prompts_are_counted(server: Server) -> None:
+    question = {**CHAT, "model": MODEL, "ragx": {"reader": "full", "k": 3}}
+    used = [server.client.post("/v1/chat/completions", json=question).json()["usage"] for _ in range(2)]
+    assert used[0] == used[1]
+    text = server.client.get("/metrics").text
+    (reused,) = [line for line in text.splitlines() if line.startswith("ragx_reused_prompt_tokens_total ")]
+    assert float(reused.split()[1]) == used[0]["prompt_tokens"] - 1, "all but the last token, which gives the logits"
+
+
 def test_two_indexes_of_one_name_are_refused(tmp_path: Path) -> None:
     app = typer.Typer()
     add_to(app)
