@@ -67,23 +67,17 @@ def _index_folder(index: str) -> Path:
     return index_folder(index)
 
 
+def index_option(help: str) -> Any:
+    """`--index NAME|DIR`."""
+    return typer.Option("--index", parser=_index_folder, metavar="NAME|DIR", help=help)
+
+
 IndexFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--index",
-        parser=_index_folder,
-        metavar="NAME|DIR",
-        help="Name or folder of an index. Default: RAGX_INDEX, or the index named default.",
-    ),
+    Path | None, index_option("Name or folder of an index. Default: RAGX_INDEX, or the index named default.")
 ]
 IndexFolders = Annotated[
     list[Path] | None,
-    typer.Option(
-        "--index",
-        parser=_index_folder,
-        metavar="NAME|DIR",
-        help="Name or folder of an index; may be repeated. Default: RAGX_INDEX, or the index named default.",
-    ),
+    index_option("Name or folder of an index; may be repeated. Default: RAGX_INDEX, or the index named default."),
 ]
 Device = Annotated[
     str | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,16 @@ def test_a_mistake_is_one_line(run_command: RunCommand, arguments: list[str], me
     assert (code, out) == (2, "")
     (line,) = err.splitlines()
     assert line.startswith(f"ragx: {message}")
+
+
+@pytest.mark.parametrize("command", ["serve", "mcp", "chat"])
+def test_an_index_is_found_by_its_name(
+    run_command: RunCommand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+) -> None:
+    monkeypatch.setenv("RAGX_HOME", str(tmp_path))
+    _, _, err = run_command(command, "--index", "papers")
+    assert f"no index at {tmp_path}" in err
+    assert "indexes/papers" in err
 
 
 @pytest.mark.parametrize("command", [["ask", "Who?"], ["serve"], ["mcp"], ["chat"]])

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from ragx.cli.options import Offline, Rerank, SearchEffort, Watch, Where, server_option, with_settings
+from ragx.cli.options import Offline, Rerank, SearchEffort, Watch, Where, index_option, server_option, with_settings
 from ragx.cli.setup import opened_rag
 from ragx.config import RERANK, ModelOptions, SearchOptions
 from ragx.errors import ConfigError
@@ -31,8 +31,8 @@ def chat(
     models: ModelOptions,
     index: Annotated[
         Path | None,
-        typer.Option(
-            help="The only index to offer. Default: RAGX_INDEX or ragx's own default, and all of ragx's others."
+        index_option(
+            "Name or folder of the only index to offer. Default: RAGX_INDEX or the index named default, and all others."
         ),
     ] = None,
     rerank: Rerank = RERANK,
