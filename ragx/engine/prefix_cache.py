@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-SHARE = 16
-"""One part in so many of the free memory is what a cache may take."""
+from ragx.util.device import free_memory
+
+if TYPE_CHECKING:
+    from ragx.engine.backend import ContextLike
+
+FREE_SHARE = 1 / 16
+"""A cache takes at most this share of the free memory."""
 CPU_LIMIT = 256 << 20
 """The most bytes that a cache takes in main memory."""
 
@@ -21,6 +26,17 @@ class _Prompt:
     @property
     def size(self) -> int:
         return sum(array.nbytes for array in self.arrays)
+
+
+def size_limit(device: str) -> int:
+    """The most bytes that a cache on a device takes."""
+    limit = int(free_memory(device) * FREE_SHARE)
+    return limit if device.startswith("cuda") else min(limit, CPU_LIMIT)
+
+
+def shareable(prompt: Sequence[int], context: ContextLike | None) -> Sequence[int]:
+    """The first tokens of a prompt, whose keys and values do not depend on passages; the last token may attend."""
+    return prompt[:-1] if context is None else prompt[:-1][: context.attend_from]
 
 
 class PrefixCache:

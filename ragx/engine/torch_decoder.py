@@ -14,8 +14,7 @@ from transformers import DynamicCache
 from ragx.engine.attention_sinks import AttentionSinks, Evicting
 from ragx.engine.kv_cache import BatchCache, layers_of
 from ragx.engine.prefix import Prefix
-from ragx.engine.prefix_cache import CPU_LIMIT, SHARE, PrefixCache
-from ragx.util.device import free_memory
+from ragx.engine.prefix_cache import PrefixCache, shareable, size_limit
 
 if TYPE_CHECKING:
     from ragx.cepe.context import Context
@@ -36,10 +35,6 @@ class TorchSequence:
     reusable: bool = False
     """Whether its beginning may be shared with other sequences."""
 
-    def shareable(self, prompt: Sequence[int]) -> Sequence[int]:
-        """The first tokens of a prompt, whose keys and values do not depend on passages; the last token may attend."""
-        return prompt[:-1] if self.context is None else prompt[:-1][: self.context.attend_from]
-
     @property
     def room(self) -> int | None:
         """How many tokens fit into the cache before some are dropped; None: any number."""
@@ -59,8 +54,7 @@ class TorchDecoder:
         self.model = model
         window = getattr(model.config, "sliding_window", None)
         self.batch_limit = 1 if window and window < model.config.max_position_embeddings else None
-        free = free_memory(model.device) // SHARE
-        self._prefixes = PrefixCache(free if model.device.type == "cuda" else min(free, CPU_LIMIT))
+        self._prefixes = PrefixCache(size_limit(str(model.device)))
 
     def sequence(self, context: Context | AttentionSinks | Prefix | None, room: int) -> TorchSequence:
         """A sequence; its cache grows as needed, whatever `room`, or keeps only what `AttentionSinks` says."""
@@ -74,7 +68,7 @@ class TorchDecoder:
         """Give a new sequence the beginning that its prompt shares with an earlier one; the tokens it has now."""
         if not sequence.reusable:
             return 0
-        known = self._prefixes.longest(sequence.shareable(prompt))
+        known = self._prefixes.longest(shareable(prompt, sequence.context))
         for number in range(0, len(known), 2):
             sequence.cache.update(known[number], known[number + 1], number // 2)
         sequence.tokens = list(prompt[: known[0].shape[2]]) if known else []
@@ -87,7 +81,7 @@ class TorchDecoder:
         sequence.tokens += tokens
         if is_last and sequence.reusable:
             layers = [array for pair in layers_of(sequence.cache) for array in pair]
-            self._prefixes.add(sequence.shareable(sequence.tokens), layers)
+            self._prefixes.add(shareable(sequence.tokens, sequence.context), layers)
         return logits
 
     @torch.inference_mode()

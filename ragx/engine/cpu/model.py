@@ -16,7 +16,7 @@ from ragx.cepe.store import Passages, PassageStore, Rows
 from ragx.engine.cpu.batch import CpuBatch
 from ragx.engine.cpu.passages import CpuContext, CpuSequence
 from ragx.engine.cpu.settings import EMBEDDINGS, ENCODER_EMBEDDINGS, read_settings
-from ragx.engine.prefix_cache import CPU_LIMIT, SHARE, PrefixCache
+from ragx.engine.prefix_cache import PrefixCache, shareable, size_limit
 from ragx.onnx.batches import batches_of_similar_length
 from ragx.onnx.graph import WEIGHTS
 from ragx.onnx.session import Call, open_session
@@ -156,7 +156,7 @@ class CpuModel:
         """Give a new sequence the beginning that its prompt shares with an earlier one; the tokens it has now."""
         if self._frugal:
             return 0
-        known = self._prefixes.longest(sequence.shareable(prompt))
+        known = self._prefixes.longest(shareable(prompt, sequence.context))
         for array, part in zip(sequence.cache, known, strict=bool(known)):
             array[:, :, : part.shape[2]] = part
         sequence.tokens = list(prompt[: known[0].shape[2]]) if known else []
@@ -183,7 +183,7 @@ class CpuModel:
         call.run()
         sequence.tokens += tokens
         if is_last and not self._frugal:
-            self._prefixes.add(sequence.shareable(sequence.tokens), sequence.cache)
+            self._prefixes.add(shareable(sequence.tokens, sequence.context), sequence.cache)
         if context is not None and is_last:
             if context.record_attention:
                 self.record(context, queries, "key")
@@ -252,7 +252,7 @@ class CpuModel:
 
     @cached_property
     def _prefixes(self) -> PrefixCache:
-        return PrefixCache(min(CPU_LIMIT, free_memory("cpu") // SHARE))
+        return PrefixCache(size_limit("cpu"))
 
     @cached_property
     def _prompt(self) -> InferenceSession:

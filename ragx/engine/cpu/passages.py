@@ -73,7 +73,3 @@ class CpuSequence:
     def length(self) -> int:
         """Number of tokens."""
         return len(self.tokens)
-
-    def shareable(self, prompt: Sequence[int]) -> Sequence[int]:
-        """The first tokens of a prompt, whose keys and values do not depend on passages; the last token may attend."""
-        return prompt[:-1] if self.context is None else prompt[:-1][: self.context.attend_from]
