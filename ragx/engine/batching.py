@@ -94,7 +94,7 @@ class BatchDecoder:
                 return
             self._waiting.append(request)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="ragx-decode", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="ragx-decode")
                 self._thread.start()
         try:
             while (token := request.tokens.get()) is not None:
@@ -127,9 +127,13 @@ class BatchDecoder:
                 self._end_all(error)
 
     def _next(self) -> bool:
-        """Take the next request from the queue; False, and the thread ends, if there is nothing to do."""
+        """Take the next request from the queue; False, and the thread ends, if there is nothing to do.
+
+        At the exit of the process, which waits for the thread, running answers end too. A daemon thread would abort the
+        process if it were still in torch's destructors then.
+        """
         with self._lock:
-            if self._closed:
+            if self._closed or not threading.main_thread().is_alive():
                 self._end_all(None)
             for request in [request for request in self._waiting if request.is_abandoned]:
                 self._waiting.remove(request)

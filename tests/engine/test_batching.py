@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -261,3 +263,41 @@ def test_an_answer_is_that_of_generate(torch_reader: CepeReader) -> None:
         fresh.prompt.ids, fresh.context, SamplingParams(max_new_tokens=12), threading.Event()
     )
     assert list(answer) == expected[0, ids.shape[1] :].tolist()
+
+
+LEAVES = """
+import threading, time
+import numpy as np
+from ragx.config import SamplingParams
+from ragx.engine.batching import BatchDecoder
+
+class Batch:
+    def join(self, sequence): pass
+    def leave(self, row): pass
+    def step(self, tokens):
+        time.sleep(0.01)
+        return np.zeros(9, np.float32)[None].repeat(len(tokens), 0)
+    def __del__(self):
+        time.sleep(0.3)
+        print("freed", flush=True)
+
+class Decoder:
+    batch_limit = None
+    def sequence(self, context, room): return []
+    def reuse(self, sequence, prompt): return 0
+    def prefill(self, sequence, tokens, *, is_last): return np.zeros(9, np.float32)
+    def batch(self): return Batch()
+
+answer = BatchDecoder(Decoder(), ()).generate(
+    [1], None, SamplingParams(max_new_tokens={tokens}, temperature=0.0), threading.Event()
+)
+next(answer)
+"""
+
+
+@pytest.mark.parametrize("tokens", [1, 10**6])
+def test_a_process_that_ends_ends_its_answers_and_waits_for_their_memory(tokens: int) -> None:
+    """Otherwise the thread could still be in a destructor of torch's at the exit, which aborts the process."""
+    script = LEAVES.replace("{tokens}", str(tokens))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "freed\n", "")
