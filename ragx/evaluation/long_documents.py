@@ -45,7 +45,7 @@ class _Setting:
         """Its name in the table."""
         if not self.encoder:
             return "plain decoder"
-        return "cepe" if self.ratio is None else f"extensible, k = {self.ratio}"
+        return "cepe" if self.ratio is None else f"extensible, ratio {self.ratio}"
 
 
 @report_oom()

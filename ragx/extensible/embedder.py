@@ -110,6 +110,12 @@ def embed(model: CepeModel, chunks: Sequence[Sequence[int]], ratio: int) -> list
     return embeddings
 
 
+def divided(model: CepeModel, passages: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+    """Passages in the chunks that the embedder reads, in order; a chunk is of one passage."""
+    size = embedder_of(model).settings.chunk
+    return [passage[start : start + size] for passage in passages for start in range(0, len(passage), size)]
+
+
 def embedder_of(model: CepeModel) -> ExtensibleEmbedder:
     """The embedder that `model` was loaded with.
 

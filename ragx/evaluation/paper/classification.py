@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import DynamicCache
 
+from ragx.engine.prefix import Prefix
 from ragx.errors import CorpusError
 from ragx.util.jsonlines import load_objects
 
 if TYPE_CHECKING:
-    from ragx.cepe.context import Context
     from ragx.cepe.model import CepeModel
+    from ragx.reader.base import PreparedPrompt
 
 
 @dataclass(frozen=True)
@@ -86,24 +87,26 @@ def digest(*rows: Labelled) -> str:
 
 
 @torch.inference_mode()
-def continuations(
-    model: CepeModel, prompt: Sequence[int], context: Context | None, labels: Sequence[Sequence[int]]
-) -> list[float]:
+def continuations(model: CepeModel, prepared: PreparedPrompt, labels: Sequence[Sequence[int]]) -> list[float]:
     """log p of each continuation, summed over its tokens; the prompt is read once."""
     cache = DynamicCache()
 
-    def log_probs(ids: Sequence[int], keep: int) -> torch.Tensor:
-        inputs = torch.tensor([list(ids)], device=model.device)
-        output = model(inputs, past_key_values=cache, context=context, use_cache=True, logits_to_keep=keep)
-        logits: torch.Tensor = output.logits[0].float()
+    def log_probs(embeddings: torch.Tensor, keep: int) -> torch.Tensor:
+        inputs = {"inputs_embeds": embeddings[None], "context": prepared.context, "logits_to_keep": keep}
+        logits: torch.Tensor = model(**inputs, past_key_values=cache, use_cache=True).logits[0].float()
         return logits.log_softmax(dim=-1)  # (keep, V)
 
-    first = log_probs(prompt, 1)
+    def embedded(ids: Sequence[int]) -> torch.Tensor:
+        embeddings: torch.Tensor = model.model.embed_tokens(torch.tensor(list(ids), device=model.device))
+        return embeddings  # (N, W)
+
+    before = [prepared.layout.embeddings] if isinstance(prepared.layout, Prefix) else []
+    first = log_probs(torch.cat([*before, embedded(prepared.prompt.ids)]), 1)
     results = []
     for ids in labels:
         rows = first
         if len(ids) > 1:
-            rows = torch.cat([first, log_probs(ids[:-1], len(ids) - 1)])
+            rows = torch.cat([first, log_probs(embedded(ids[:-1]), len(ids) - 1)])
             cache.crop(-(len(ids) - 1))
         results.append(rows.gather(1, torch.tensor(list(ids), device=rows.device)[:, None]).sum().item())
     return results

@@ -13,9 +13,10 @@ from ragx.config import EncodingOptions
 from ragx.engine.attention_sinks import AttentionSinks
 from ragx.errors import ConfigError, CorpusError
 from ragx.evaluation.paper.measuring import measured
-from ragx.evaluation.paper.options import ContestOptions
+from ragx.evaluation.paper.options import ContestOptions, numbers
 from ragx.evaluation.results import Results, Values
 from ragx.evaluation.tables import Cell
+from ragx.extensible.embedder import choose_ratio, embedder_of
 from ragx.types import ReaderName
 from ragx.util.settings import checked
 from ragx.util.terminal import notice
@@ -112,6 +113,18 @@ class Contest:
                 notice(f"{contestant.name} has no trained {name} reader: its rows of {name} are left out")
         return [name for name in self.readers if trained.get(name, True)]
 
+    def ratios_of(self, contestant: Contestant, reader: ReaderName) -> Sequence[int | None]:
+        """Tokens for each embedding of `extensible`, a row each; None for the other readers.
+
+        Raises:
+            ConfigError: one does not divide a chunk.
+        """
+        if reader != "extensible":
+            return [None]
+        if self.options.ratio is None:
+            return embedder_of(contestant.model).settings.ratios
+        return [choose_ratio(contestant.model, ratio) for ratio in numbers("ratio", self.options.ratio)]
+
 
 def data_name(path: Path) -> str:
     """The name of a data set: its file's without endings, as in `books` for `books.jsonl.xz`."""
@@ -139,6 +152,16 @@ def parse_readers(text: str) -> list[ReaderName]:
     if unknown := [name for name in names if name not in get_args(ReaderName)]:
         raise ConfigError(f"--reader must be of {', '.join(get_args(ReaderName))}, got {unknown[0]!r}")
     return list(dict.fromkeys(names))  # type: ignore[arg-type]  # checked
+
+
+def row_name(reader: ReaderName, ratio: int | None) -> str:
+    """A reader in a table, with its ratio."""
+    return reader if ratio is None else f"{reader}, ratio {ratio}"
+
+
+def places(tokens: int, ratio: int | None) -> int:
+    """The places of the decoder's window that tokens take as embeddings; None: none, they are in the encoder."""
+    return 0 if ratio is None else -(-tokens // ratio)
 
 
 def sinks_of(model: ReaderModel, sinks: int, recent: int | None, stride: int | None) -> AttentionSinks:

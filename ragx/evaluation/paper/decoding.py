@@ -37,7 +37,7 @@ class AtLeast:
 def decode(reader: DecoderReader, prepared: PreparedPrompt, sampling: SamplingParams, *, shortest: int = 0) -> Values:
     """The `answer` without surrounding white space, and `read_tokens`."""
     sampler = Sampler(sampling, AtLeast(shortest, reader.ends) if shortest else None)
-    prompt, context = prepared.prompt.ids, prepared.context
-    ids = reader.batch.generate(prompt, prepared.layout or context, sampling, threading.Event(), sampler)
+    prompt, state = prepared.prompt.ids, prepared.layout or prepared.context
+    ids = reader.batch.generate(prompt, state, sampling, threading.Event(), sampler)
     text = "".join(AnswerStream(ids, reader.ends, reader.tokenizer, sampler)).strip()
-    return {"answer": text, "read_tokens": len(prompt) + (0 if context is None else context.tokens)}
+    return {"answer": text, "read_tokens": len(prompt) + prepared.context_tokens}

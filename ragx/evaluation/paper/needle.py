@@ -17,15 +17,16 @@ from ragx.evaluation import metrics
 from ragx.evaluation.bootstrap import percent
 from ragx.evaluation.needle import Sentences, read_sentences
 from ragx.evaluation.paper.answers import check_rouge, rouge
-from ragx.evaluation.paper.contest import SPEED, Contest, Contestant, sinks_of, speed_cells
+from ragx.evaluation.paper.beside import beside
+from ragx.evaluation.paper.contest import SPEED, Contest, Contestant, places, row_name, sinks_of, speed_cells
 from ragx.evaluation.paper.decoding import decode
 from ragx.evaluation.paper.options import NeedleOptions, numbers
 from ragx.evaluation.plot import Grid
 from ragx.evaluation.results import Values
 from ragx.evaluation.tables import Cell, Table
-from ragx.reader.base import DecoderReader, PreparedPrompt
+from ragx.reader.base import PreparedPrompt
+from ragx.reader.full import FullReader
 from ragx.reader.prompt import Prompt
-from ragx.reader.registry import reader_class
 from ragx.types import ReaderName
 from ragx.util.device import report_oom
 
@@ -51,11 +52,18 @@ class Row:
     in_decoder: int
     settings: str
     """What else its values depend on."""
+    ratio: int | None = None
+    """Tokens for each embedding of `extensible`."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the table."""
+        return row_name(self.reader, self.ratio)
 
     @property
     def key(self) -> str:
         """Its name in the raw results."""
-        return f"{self.reader} {self.tokens} {self.in_decoder} {self.settings}"
+        return f"{self.name} {self.tokens} {self.in_decoder} {self.settings}"
 
 
 @dataclass(frozen=True)
@@ -92,18 +100,16 @@ def evaluate(contest: Contest, documents: Path, options: NeedleOptions) -> tuple
     found_by: dict[str, list[tuple[int, list[float]]]] = {}
 
     def measure(contestant: Contestant) -> None:
-        readers = {name: reader_class(name)(contestant.model, contestant.tokenizer) for name in contest.readers}
-        beyond = contest.options.beyond_window
+        reader = FullReader(contestant.model, contestant.tokenizer)
         rows = [
-            row for name in contest.readers_of(contestant) for row in _rows(contestant, name, lengths, options, beyond)
+            row for name in contest.readers_of(contestant) for row in _rows(contest, contestant, name, lengths, options)
         ]
         if not rows:
             return
         hay = read_sentences(documents, contestant.tokenizer, tokens=max(lengths))
 
         def ask(row: Row, depth: Depth) -> Values:
-            reader = readers[row.reader]
-            prepared = _prepared(reader, row, hay, depth.percent / 100, options)
+            prepared = _prepared(contestant, row, hay, depth.percent / 100, options)
             return decode(reader, prepared, SamplingParams(max_new_tokens=options.max_new_tokens))
 
         places = [Depth(depth, hay.identity) for depth in depths]
@@ -114,11 +120,10 @@ def evaluate(contest: Contest, documents: Path, options: NeedleOptions) -> tuple
             scores = [10 * rouge("rouge1", each["answer"], [NEEDLE]) for each in values]
             found = percent([float(metrics.contains(each["answer"], [FOUND])) for each in values])
             cells = [f"{each:.1f}" for each in (*scores, sum(scores) / len(scores))]
-            lines.append([contestant.name, row.reader, row.tokens, row.in_decoder, *cells, found, *speed_cells(values)])
-            title = f"{Path(contestant.name).name}, {row.reader}"
+            lines.append([contestant.name, row.name, row.tokens, row.in_decoder, *cells, found, *speed_cells(values)])
+            title = f"{Path(contestant.name).name}, {row.name}"
             found_by.setdefault(title, []).append((row.tokens, scores))
-        for reader in readers.values():
-            reader.close()
+        reader.close()
 
     contest.each(measure)
     notes = [
@@ -159,17 +164,20 @@ def passages_of(sentences: Sentences) -> list[str]:
 
 
 def _rows(
-    contestant: Contestant, reader: ReaderName, lengths: Sequence[int], options: NeedleOptions, beyond_window: bool
+    contest: Contest, contestant: Contestant, reader: ReaderName, lengths: Sequence[int], options: NeedleOptions
 ) -> Iterator[Row]:
     """The rows of a reader that are measured: others have too few tokens, or too many for the decoder's window."""
     fixed = len(contestant.tokenizer.plain_ids([BEFORE + NEEDLE + REQUEST])[0]) + options.max_new_tokens + 1
     if min(*lengths, options.decoder_tokens) < fixed:
         raise ConfigError(f"lengths and decoder-tokens must be at least {fixed}: needle, question and answer")
     settings = f"new {options.max_new_tokens}"
-    longest = math.inf if beyond_window else contestant.model.window
+    longest = math.inf if contest.options.beyond_window else contestant.model.window
+    inside = options.decoder_tokens
     for tokens in lengths:
-        if reader == "cepe" and longest >= options.decoder_tokens < tokens:
-            yield Row(reader, tokens, options.decoder_tokens, settings)
+        if reader in ("cepe", "extensible") and inside < tokens:
+            for ratio in contest.ratios_of(contestant, reader):
+                if inside + places(tokens - inside, ratio) <= longest:
+                    yield Row(reader, tokens, inside, settings, ratio)
         elif reader == "full" and tokens <= longest:
             yield Row(reader, tokens, tokens, settings)
         elif reader == "streaming":
@@ -177,8 +185,8 @@ def _rows(
             yield Row(reader, tokens, tokens, f"{settings} {sinks}")
 
 
-def _prepared(reader: DecoderReader, row: Row, hay: Sentences, depth: float, options: NeedleOptions) -> PreparedPrompt:
-    model, tokenizer = reader.model, reader.tokenizer
+def _prepared(contestant: Contestant, row: Row, hay: Sentences, depth: float, options: NeedleOptions) -> PreparedPrompt:
+    model, tokenizer = contestant.model, contestant.tokenizer
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     before, request = tokenizer.plain_ids([BEFORE, REQUEST])
     fixed = len(start) + len(before) + len(request) + options.max_new_tokens
@@ -190,11 +198,6 @@ def _prepared(reader: DecoderReader, row: Row, hay: Sentences, depth: float, opt
     if row.reader == "streaming":
         layout = sinks_of(model, options.sinks, options.recent, options.streaming_stride)
         return PreparedPrompt(prompt, None, layout=layout)
-    if not first:
-        return PreparedPrompt(prompt, None)
-    encoded = passages_of(Sentences(whole.texts[:first], whole.tokens[:first]))
-    context = model.encode_passages([ids[: model.encoder_window] for ids in tokenizer.plain_ids(encoded)])
-    context.gain = model.prompted_gain
-    if model.cross_attend == "question":
-        context.attend_from = prompt.question_start
-    return PreparedPrompt(prompt, context)
+    texts = whole.texts[:first]
+    passages = [" ".join(texts)] if row.ratio else passages_of(Sentences(texts, whole.tokens[:first]))
+    return beside(model, prompt, tokenizer.plain_ids(passages), row.ratio)

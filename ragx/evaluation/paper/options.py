@@ -18,6 +18,8 @@ class ContestOptions(Settings):
     """Readers, rows of each model."""
     beyond_window: bool = False
     """Also measure decoders on longer texts than they were made for."""
+    ratio: str | None = None
+    """extensible: tokens for each embedding, rows. Default: those that it was trained with."""
     embedder: str = "contriever"
     """Weighs replug's passages that no index has weighed; none: all the same."""
     limit: int | None = Field(default=None, ge=1)
@@ -70,8 +72,6 @@ class Table1Options(Settings):
     """replug: tokens after each passage; fewer for a small window."""
     replug_chunks: int = Field(default=16, ge=1)
     """replug: maximum number of passages, the nearest ones."""
-    ratio: str | None = None
-    """extensible: tokens for each embedding, rows. Default: those that it was trained with."""
 
 
 class Table2Options(Settings):
@@ -93,9 +93,9 @@ class Table3Options(Settings):
     """Demonstrations, and how labels are scored."""
 
     decoder_shots: str = "2,40"
-    """full: demonstrations, rows; cepe has the first number of them in the decoder."""
+    """full: demonstrations, rows; cepe and extensible have the first number of them in the decoder."""
     encoder_shots: str = "18,38"
-    """cepe: demonstrations in the encoder, one each, rows."""
+    """cepe, extensible: demonstrations in the encoder, or as embeddings, one each, rows."""
     seeds: str = "42,43,44"
     """Each draws demonstrations and texts; accuracy is over all."""
     template: str = "Text: {text}\nLabel: {label}"
@@ -110,7 +110,7 @@ class Table4Options(StreamingOptions):
     tokens: str = "2048,4096,32768"
     """Tokens of text and answer, rows of each reader; all: the whole text, for cepe and streaming."""
     decoder_tokens: int = Field(default=2048, ge=1)
-    """cepe: tokens in the decoder, the answer included; those before are in the encoder."""
+    """cepe, extensible: tokens in the decoder, the answer included; those before are in the encoder, or embeddings."""
     answer_tokens: int = Field(default=50, ge=1)
     """Maximum number of tokens of an answer to a question."""
     summary_tokens: int = Field(default=1024, ge=1)
@@ -127,7 +127,7 @@ class NeedleOptions(StreamingOptions):
     depths: int = Field(default=10, ge=2)
     """Places of the needle, evenly from the beginning of a haystack to its end."""
     decoder_tokens: int = Field(default=2048, ge=1)
-    """cepe: tokens in the decoder, the answer included; those before are in the encoder."""
+    """cepe, extensible: tokens in the decoder, the answer included; those before are in the encoder, or embeddings."""
     max_new_tokens: int = Field(default=50, ge=1)
     """Maximum number of tokens of an answer."""
 
@@ -138,11 +138,11 @@ class Table7Options(StreamingOptions):
     k: str = "10,15,20,30,60"
     """Documents, rows of each reader; replug reads at most 30."""
     prompt_documents: int = Field(default=10, ge=0)
-    """cepe: documents, best first, in the decoder."""
+    """cepe, extensible: documents, best first, in the decoder."""
     encode: Literal["rest", "all"] = "rest"
-    """cepe: the encoder reads the documents that are not in the decoder, or all."""
+    """cepe, extensible: the encoder, or embedder, reads the documents that are not in the decoder, or all."""
     document_tokens: int = Field(default=256, ge=1)
-    """cepe: last tokens of a document that the encoder reads."""
+    """cepe, extensible: last tokens of a document that the encoder, or embedder, reads."""
     shots: int = Field(default=2, ge=0)
     """Demonstrations, drawn for each question."""
     seed: int = 0

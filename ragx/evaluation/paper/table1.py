@@ -17,12 +17,22 @@ from ragx.engine.mixture import softmax_log_weights
 from ragx.errors import ConfigError
 from ragx.evaluation.bootstrap import Estimate, perplexity
 from ragx.evaluation.documents import chunks, read_texts
-from ragx.evaluation.paper.contest import SPEED, Contest, Contestant, data_name, nonempty, sinks_of, speed_cells
+from ragx.evaluation.paper.contest import (
+    SPEED,
+    Contest,
+    Contestant,
+    data_name,
+    nonempty,
+    places,
+    row_name,
+    sinks_of,
+    speed_cells,
+)
 from ragx.evaluation.paper.likelihood import by_decoder, by_replug, by_streaming, replug_scores
 from ragx.evaluation.paper.options import Table1Options, numbers
 from ragx.evaluation.results import Values
 from ragx.evaluation.tables import Cell, Table
-from ragx.extensible.embedder import choose_ratio, embedder_of
+from ragx.extensible.embedder import divided
 from ragx.types import ReaderName
 from ragx.util.device import report_oom
 
@@ -73,7 +83,7 @@ class Row:
     @property
     def name(self) -> str:
         """Its name in the table."""
-        return self.reader if self.ratio is None else f"{self.reader}, k = {self.ratio}"
+        return row_name(self.reader, self.ratio)
 
     @property
     def key(self) -> str:
@@ -125,7 +135,7 @@ def evaluate(
         rows = [
             row
             for reader in contest.readers_of(contestant)
-            for row in _rows(contestant, reader, options, embedder, beyond_window=contest.options.beyond_window)
+            for row in _rows(contest, contestant, reader, options, embedder)
         ]
         work = partial(_nll, contestant, options, embedder)
         measured: list[list[tuple[Window, Values]]] = [[] for _ in rows]
@@ -183,26 +193,18 @@ def _perplexity(measurements: Sequence[tuple[Window, Values]]) -> Cell:
 
 
 def _rows(
-    contestant: Contestant,
-    reader: ReaderName,
-    options: Table1Options,
-    embedder: Embedder | None,
-    *,
-    beyond_window: bool,
+    contest: Contest, contestant: Contestant, reader: ReaderName, options: Table1Options, embedder: Embedder | None
 ) -> Iterator[Row]:
     """The rows of a reader that are measured: others have too few tokens, or too many for the decoder's window."""
-    window, last = contestant.model.window, f"last {options.scored}"
+    window, last, beyond_window = contestant.model.window, f"last {options.scored}", contest.options.beyond_window
     replug = min(options.replug_tokens, window - CHUNK)
     for tokens in _tokens(options):
         if reader == "full" and (tokens <= window or beyond_window):
             yield Row(reader, tokens, tokens, last)
-        elif reader == "cepe" and options.decoder_tokens < tokens:
-            yield Row(reader, tokens, options.decoder_tokens, last)
-        elif reader == "extensible" and options.decoder_tokens < tokens:
-            for ratio in _ratios(contestant, options):
-                slots = -(-(tokens - options.decoder_tokens) // ratio)
-                if slots + options.decoder_tokens <= window or beyond_window:
-                    yield Row(reader, tokens, options.decoder_tokens, last, ratio=ratio)
+        elif reader in ("cepe", "extensible") and (inside := options.decoder_tokens) < tokens:
+            for ratio in contest.ratios_of(contestant, reader):
+                if inside + places(tokens - inside, ratio) <= window or beyond_window:
+                    yield Row(reader, tokens, inside, last, ratio=ratio)
         elif reader == "streaming":
             for stride in [None] if options.strides is None else numbers("strides", options.strides):
                 sinks = sinks_of(contestant.model, options.sinks, options.recent, stride)
@@ -223,18 +225,12 @@ def _nll(contestant: Contestant, options: Table1Options, embedder: Embedder | No
     if row.reader == "cepe":
         return by_decoder(model, ids, chunks(before, CHUNK), last=last)
     if row.reader == "extensible":
-        return by_decoder(model, ids, chunks(before, embedder_of(model).settings.chunk), last=last, ratio=row.ratio)
+        return by_decoder(model, ids, divided(model, [before]), last=last, ratio=row.ratio)
     decode = contestant.tokenizer.decode
     nearest = before[len(before) % CHUNK :][-CHUNK * options.replug_chunks :]
     passages = chunks(nearest, CHUNK)
     scores = replug_scores(embedder, decode(ids[:QUERY]), [decode(passage) for passage in passages])
     return by_replug(model, ids, passages, softmax_log_weights(scores), last=last)
-
-
-def _ratios(contestant: Contestant, options: Table1Options) -> list[int]:
-    if options.ratio is None:
-        return list(embedder_of(contestant.model).settings.ratios)
-    return [choose_ratio(contestant.model, ratio) for ratio in numbers("ratio", options.ratio)]
 
 
 def _tokens(options: Table1Options) -> list[int]:

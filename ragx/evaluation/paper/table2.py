@@ -17,11 +17,21 @@ from tqdm import tqdm
 from ragx.engine.mixture import softmax_log_weights
 from ragx.errors import ConfigError, CorpusError
 from ragx.evaluation.bootstrap import macro_perplexity, perplexity
-from ragx.evaluation.paper.contest import SPEED, Contest, Contestant, data_name, nonempty, speed_cells
+from ragx.evaluation.paper.contest import (
+    SPEED,
+    Contest,
+    Contestant,
+    data_name,
+    nonempty,
+    places,
+    row_name,
+    speed_cells,
+)
 from ragx.evaluation.paper.likelihood import by_decoder, by_replug, replug_scores
 from ragx.evaluation.paper.options import Table2Options, numbers
 from ragx.evaluation.results import Values
 from ragx.evaluation.tables import Cell, Table
+from ragx.extensible.embedder import divided
 from ragx.retrieval.repeats import SPARE, repeats
 from ragx.types import ReaderName, SearchMethod
 from ragx.util.device import report_oom
@@ -59,11 +69,18 @@ class Row:
     k: int
     settings: str
     """What else its values depend on."""
+    ratio: int | None = None
+    """Tokens for each embedding of `extensible`."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the table."""
+        return row_name(self.reader, self.ratio)
 
     @property
     def key(self) -> str:
         """Its name in the raw results."""
-        return f"{self.reader} k {self.k} {self.settings}"
+        return f"{self.name} k {self.k} {self.settings}"
 
 
 @report_oom()
@@ -114,7 +131,7 @@ def evaluate(
             sums = [_sums([pair for pair in pairs if pair[0].domain == domain]) for domain in domains]
             cells = [perplexity(*each) for each in sums]
             speed = speed_cells([values for _, values in pairs])
-            lines.append([contestant.name, row.reader, row.k, *cells, macro_perplexity(sums), *speed])
+            lines.append([contestant.name, row.name, row.k, *cells, macro_perplexity(sums), *speed])
 
     contest.each(measure)
     notes = [
@@ -143,12 +160,11 @@ def _rows(
     for k in numbers("k", options.k):
         if k < 0:
             raise ConfigError(f"k must not be negative, got {k}")
-        if reader not in ("cepe", "full", "replug"):
-            return
-        fits = options.tokens + (k if reader == "full" else bool(reader == "replug")) * size <= window
-        if (k or reader == "full") and (fits or contest.options.beyond_window):
-            weighed = f" {getattr(embedder, 'fingerprint', None)}" if reader == "replug" else ""
-            yield Row(reader, k, settings + weighed)
+        weighed = f" {getattr(embedder, 'fingerprint', None)}" if reader == "replug" else ""
+        for ratio in contest.ratios_of(contestant, reader) if k or reader == "full" else []:
+            before = {"full": k * size, "replug": size}.get(reader, k * places(size, ratio))
+            if options.tokens + before <= window or contest.options.beyond_window:
+                yield Row(reader, k, settings + weighed, ratio)
 
 
 def _nll(
@@ -168,6 +184,8 @@ def _nll(
     passages = [passage[: options.passage_tokens] for passage, _ in found[: row.k]]
     if row.reader == "cepe":
         return by_decoder(contestant.model, ids, passages, last=last)
+    if row.reader == "extensible":
+        return by_decoder(contestant.model, ids, divided(contestant.model, passages[::-1]), last=last, ratio=row.ratio)
     if row.reader == "full":
         return by_decoder(contestant.model, [*chain(*passages), *ids], [], last=last)
     scores = [score for _, score in found[: row.k] if score is not None]

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ragx.errors import ConfigError
 from ragx.evaluation.bootstrap import percent
+from ragx.evaluation.paper.beside import beside
 from ragx.evaluation.paper.classification import (
     Labelled,
     balanced,
@@ -21,10 +22,12 @@ from ragx.evaluation.paper.classification import (
     read_labelled,
     sample,
 )
-from ragx.evaluation.paper.contest import SPEED, Contest, Contestant, data_name, speed_cells
+from ragx.evaluation.paper.contest import SPEED, Contest, Contestant, data_name, row_name, speed_cells
 from ragx.evaluation.paper.options import Table3Options, numbers
 from ragx.evaluation.results import Values
 from ragx.evaluation.tables import Cell, Table
+from ragx.reader.base import PreparedPrompt
+from ragx.reader.prompt import Prompt
 from ragx.types import ReaderName
 from ragx.util.device import report_oom
 
@@ -38,11 +41,18 @@ class Row:
     in_encoder: int
     settings: str
     """What else its values depend on."""
+    ratio: int | None = None
+    """Tokens for each embedding of `extensible`."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the table."""
+        return row_name(self.reader, self.ratio)
 
     @property
     def key(self) -> str:
         """Its name in the raw results."""
-        return f"{self.reader} {self.in_decoder} + {self.in_encoder} {self.settings}"
+        return f"{self.name} {self.in_decoder} + {self.in_encoder} {self.settings}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ class Case:
 
 @report_oom()
 def evaluate(contest: Contest, sources: Sequence[tuple[Path, Path]], options: Table3Options) -> Table:
-    """Measure every row on every data set, which is a column. Only `full` and `cepe` have rows.
+    """Measure every row on every data set, which is a column. `replug` and `streaming` have no rows.
 
     Args:
         contest: the models, readers and raw results.
@@ -96,7 +106,7 @@ def evaluate(contest: Contest, sources: Sequence[tuple[Path, Path]], options: Ta
     lines: list[list[Cell]] = []
 
     def measure(contestant: Contestant) -> None:
-        own = [row for name in contest.readers_of(contestant) for row in _rows(name, options)]
+        own = [row for name in contest.readers_of(contestant) for row in _rows(contest, contestant, name, options)]
         measured: list[list[tuple[Case, Values]]] = [[] for _ in own]
         alone = cache(partial(_alone, contestant))
 
@@ -112,7 +122,7 @@ def evaluate(contest: Contest, sources: Sequence[tuple[Path, Path]], options: Ta
                 for each in data
             ]
             speed = speed_cells([values for _, values in pairs])
-            lines.append([contestant.name, row.reader, row.in_decoder, row.in_encoder, *cells, *speed])
+            lines.append([contestant.name, row.name, row.in_decoder, row.in_encoder, *cells, *speed])
 
     contest.each(measure)
     notes = [
@@ -123,19 +133,20 @@ def evaluate(contest: Contest, sources: Sequence[tuple[Path, Path]], options: Ta
     return Table({**columns, **dict.fromkeys([each.name for each in data], 1), **SPEED}, lines, notes)
 
 
-def _rows(reader: ReaderName, options: Table3Options) -> list[Row]:
+def _rows(contest: Contest, contestant: Contestant, reader: ReaderName, options: Table3Options) -> list[Row]:
     few, *_ = inside = numbers("decoder-shots", options.decoder_shots)
     if reader == "full":
         return [Row(reader, count, 0, repr(options.template)) for count in inside]
-    if reader == "cepe":
-        return [Row(reader, few, count, repr(options.template)) for count in numbers("shots", options.encoder_shots)]
+    if reader in ("cepe", "extensible"):
+        ratios, counts = contest.ratios_of(contestant, reader), numbers("shots", options.encoder_shots)
+        return [Row(reader, few, count, repr(options.template), ratio) for ratio in ratios for count in counts]
     return []
 
 
 def _alone(contestant: Contestant, labels: Sequence[str]) -> list[float]:
     """log p of each label after the start token."""
     ids = contestant.tokenizer.plain_ids([f" {label}" for label in labels])
-    return continuations(contestant.model, _start(contestant), None, ids)
+    return continuations(contestant.model, PreparedPrompt(Prompt(_start(contestant), 0, 0), None), ids)
 
 
 def _start(contestant: Contestant) -> list[int]:
@@ -155,19 +166,13 @@ def _scores(contestant: Contestant, row: Row, case: Case, options: Table3Options
     labels = tokenizer.plain_ids([f" {label}" for label in case.data.labels])
     if len(prompt) + max(map(len, labels)) > model.window:
         raise ConfigError(f"{row.in_decoder} demonstrations take {len(prompt)} tokens: the window has {model.window}")
-    context = None
-    if encoded:
-        passages = tokenizer.plain_ids([each.shown(options.template) for each in encoded])
-        context = model.encode_passages([passage[: model.encoder_window] for passage in passages])
-        if inside:
-            context.gain = model.prompted_gain
-        if model.cross_attend == "question":
-            context.attend_from = len(prompt) - len(tokenizer.plain_ids([asked])[0])
-    read = len(prompt) + (0 if context is None else context.tokens)
+    question_start = len(prompt) - len(tokenizer.plain_ids([asked])[0])
+    passages = tokenizer.plain_ids([each.shown(options.template) for each in encoded])
+    prepared = beside(model, Prompt(prompt, 0, question_start), passages, row.ratio, prompted=bool(inside))
     return {
-        "log_probs": continuations(model, prompt, context, labels),
+        "log_probs": continuations(model, prepared, labels),
         "lengths": [len(each) for each in labels],
-        "read_tokens": read,
+        "read_tokens": len(prompt) + prepared.context_tokens,
     }
 
 

@@ -15,15 +15,16 @@ from ragx.errors import ConfigError
 from ragx.evaluation.bootstrap import percent
 from ragx.evaluation.documents import chunks
 from ragx.evaluation.paper.answers import check_rouge, f1, is_chosen, rouge
-from ragx.evaluation.paper.contest import SPEED, Contest, Contestant, sinks_of, speed_cells
+from ragx.evaluation.paper.beside import beside
+from ragx.evaluation.paper.contest import SPEED, Contest, Contestant, places, row_name, sinks_of, speed_cells
 from ragx.evaluation.paper.decoding import decode
 from ragx.evaluation.paper.long_inputs import TASKS, LongInput, choices, divide, parse_source, read_inputs
 from ragx.evaluation.paper.options import Table4Options, numbers
 from ragx.evaluation.results import Values
 from ragx.evaluation.tables import Cell, Table
-from ragx.reader.base import DecoderReader, PreparedPrompt
+from ragx.reader.base import PreparedPrompt
+from ragx.reader.full import FullReader
 from ragx.reader.prompt import Prompt
-from ragx.reader.registry import reader_class
 from ragx.types import ReaderName
 from ragx.util.device import report_oom
 
@@ -44,11 +45,18 @@ class Row:
     """As `tokens`."""
     settings: str
     """What else its values depend on."""
+    ratio: int | None = None
+    """Tokens for each embedding of `extensible`."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the table."""
+        return row_name(self.reader, self.ratio)
 
     @property
     def key(self) -> str:
         """Its name in the raw results."""
-        return f"{self.reader} {self.tokens} {self.in_decoder} {self.settings}"
+        return f"{self.name} {self.tokens} {self.in_decoder} {self.settings}"
 
 
 @dataclass(frozen=True)
@@ -96,13 +104,14 @@ def evaluate(contest: Contest, sources: Sequence[str], options: Table4Options) -
     lines: list[list[Cell]] = []
 
     def measure(contestant: Contestant) -> None:
-        readers = {name: reader_class(name)(contestant.model, contestant.tokenizer) for name in contest.readers}
-        beyond = contest.options.beyond_window
-        rows = [row for name in contest.readers_of(contestant) for row in _rows(contestant, name, options, beyond)]
+        reader = FullReader(contestant.model, contestant.tokenizer)
+        rows = [row for name in contest.readers_of(contestant) for row in _rows(contest, contestant, name, options)]
         measured: list[list[tuple[Case, Values]]] = [[] for _ in rows]
 
         def answer(row: Row, case: Case) -> Values:
-            return _answer(readers[row.reader], row, case, options)
+            prepared = _prepared(contestant, row, case.item, options)
+            task = TASKS[case.item.task]
+            return decode(reader, prepared, _sampling(case, options), shortest=SHORTEST_SAMPLE if task.sampled else 0)
 
         for case, values in contest.measure(contestant, rows, tqdm(cases, contestant.name), answer):
             for pairs, row_values in zip(measured, values, strict=True):
@@ -111,9 +120,8 @@ def evaluate(contest: Contest, sources: Sequence[str], options: Table4Options) -
             cells = [percent(_scores([pair for pair in pairs if pair[0].item.task == task])) for task, _ in files]
             speed = speed_cells([values for _, values in pairs])
             sizes = ["all" if size is None else size for size in (row.tokens, row.in_decoder)]
-            lines.append([contestant.name, row.reader, *sizes, *cells, *speed])
-        for reader in readers.values():
-            reader.close()
+            lines.append([contestant.name, row.name, *sizes, *cells, *speed])
+        reader.close()
 
     contest.each(measure)
     numbers_of = Counter(task for task, _ in {(case.item.task, case.item.key) for case in cases})
@@ -156,13 +164,17 @@ def _answer_tokens(task: str, options: Table4Options) -> int:
     return options.summary_tokens if TASKS[task].measure == "ROUGE-L" else options.answer_tokens
 
 
-def _rows(contestant: Contestant, reader: ReaderName, options: Table4Options, beyond_window: bool) -> Iterator[Row]:
+def _rows(contest: Contest, contestant: Contestant, reader: ReaderName, options: Table4Options) -> Iterator[Row]:
     """The rows of a reader that are measured: others have too few tokens, or too many for the decoder's window."""
     settings = f"answers {options.answer_tokens} {options.summary_tokens}"
-    longest = math.inf if beyond_window else contestant.model.window
+    longest = math.inf if contest.options.beyond_window else contestant.model.window
+    inside = options.decoder_tokens
     for tokens in _sizes(options):
-        if reader == "cepe" and options.decoder_tokens <= longest and (tokens or math.inf) > options.decoder_tokens:
-            yield Row(reader, tokens, options.decoder_tokens, settings)
+        if reader in ("cepe", "extensible") and inside < (tokens or math.inf):
+            for ratio in contest.ratios_of(contestant, reader):
+                before = math.inf if tokens is None and ratio else places((tokens or inside) - inside, ratio)
+                if inside + before <= longest:
+                    yield Row(reader, tokens, inside, settings, ratio)
         elif reader == "full" and tokens is not None and tokens <= longest:
             yield Row(reader, tokens, tokens, settings)
         elif reader == "streaming":
@@ -170,35 +182,26 @@ def _rows(contestant: Contestant, reader: ReaderName, options: Table4Options, be
             yield Row(reader, tokens, tokens, f"{settings} {sinks}")
 
 
-def _answer(reader: DecoderReader, row: Row, case: Case, options: Table4Options) -> Values:
-    task, most = TASKS[case.item.task], _answer_tokens(case.item.task, options)
-    sampling = SamplingParams(
-        max_new_tokens=most,
+def _sampling(case: Case, options: Table4Options) -> SamplingParams:
+    task = TASKS[case.item.task]
+    return SamplingParams(
+        max_new_tokens=_answer_tokens(case.item.task, options),
         temperature=1.0 if task.sampled else 0.0,
         top_p=0.95,
         seed=case.seed,
         stop=() if task.measure == "ROUGE-L" else ("\n",),
     )
-    prepared = _prepared(reader, row, case.item, most, options)
-    return decode(reader, prepared, sampling, shortest=SHORTEST_SAMPLE if task.sampled else 0)
 
 
-def _prepared(
-    reader: DecoderReader, row: Row, item: LongInput, answer_tokens: int, options: Table4Options
-) -> PreparedPrompt:
-    model, divided = reader.model, partial(divide, reader.tokenizer, item)
-    if row.reader == "cepe":
+def _prepared(contestant: Contestant, row: Row, item: LongInput, options: Table4Options) -> PreparedPrompt:
+    model, divided = contestant.model, partial(divide, contestant.tokenizer, item)
+    answer_tokens = _answer_tokens(item.task, options)
+    if row.reader in ("cepe", "extensible"):
         inside = options.decoder_tokens
         encoded = None if row.tokens is None else row.tokens - inside
         before, ids, request = divided(in_decoder=inside - answer_tokens, in_encoder=encoded)
-        prompt = Prompt(ids, 0, request)
-        if not before:
-            return PreparedPrompt(prompt, None)
-        context = model.encode_passages(chunks(before, min(CHUNK, model.encoder_window)))
-        context.gain = model.prompted_gain
-        if model.cross_attend == "question":
-            context.attend_from = request
-        return PreparedPrompt(prompt, context)
+        passages = [before] if row.ratio else chunks(before, min(CHUNK, model.encoder_window))
+        return beside(model, Prompt(ids, 0, request), passages, row.ratio)
     room = 2**62 if row.tokens is None else row.tokens - answer_tokens
     _, ids, request = divided(in_decoder=room, in_encoder=0)
     layout = None

@@ -16,7 +16,9 @@ from ragx.engine.mixture import Mixture, softmax_log_weights
 from ragx.errors import ConfigError
 from ragx.evaluation import metrics
 from ragx.evaluation.bootstrap import percent
-from ragx.evaluation.paper.contest import SPEED, Contest, Contestant, sinks_of, speed_cells
+from ragx.evaluation.paper.beside import beside
+from ragx.evaluation.paper.contest import SPEED, Contest, Contestant, places, row_name, sinks_of, speed_cells
+from ragx.evaluation.paper.decoding import decode
 from ragx.evaluation.paper.open_domain import (
     Document,
     Item,
@@ -29,9 +31,9 @@ from ragx.evaluation.paper.open_domain import (
 from ragx.evaluation.paper.options import Table7Options, numbers
 from ragx.evaluation.results import Values
 from ragx.evaluation.tables import Cell, Table
-from ragx.reader.base import DecoderReader, PreparedPrompt
+from ragx.reader.base import PreparedPrompt
+from ragx.reader.full import FullReader
 from ragx.reader.prompt import Prompt
-from ragx.reader.registry import reader_class
 from ragx.types import ReaderName, SearchMethod
 from ragx.util.device import report_oom
 
@@ -51,11 +53,18 @@ class Row:
     in_decoder: int
     settings: str
     """What else its values depend on."""
+    ratio: int | None = None
+    """Tokens for each embedding of `extensible`."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the table."""
+        return row_name(self.reader, self.ratio)
 
     @property
     def key(self) -> str:
         """Its name in the raw results."""
-        return f"{self.reader} k {self.k} {self.settings}"
+        return f"{self.name} k {self.k} {self.settings}"
 
 
 @report_oom()
@@ -95,17 +104,19 @@ def evaluate(
 
     data = [(read_items(path), read_items(others)) for path, others in sources]
     pools = {items[0].source: pool for items, pool in data}
+    sampling = SamplingParams(max_new_tokens=options.max_new_tokens, stop=("\n",))
     lines: list[list[Cell]] = []
 
     def measure(contestant: Contestant) -> None:
-        readers = {name: reader_class(name)(contestant.model, contestant.tokenizer) for name in contest.readers}
-        rows = [row for name in contest.readers_of(contestant) for row in _rows(name, ks, options)]
+        reader = FullReader(contestant.model, contestant.tokenizer)
+        rows = [row for name in contest.readers_of(contestant) for row in _rows(contest, contestant, name, ks, options)]
 
         def answer(row: Row, item: Item) -> Values:
             examples = [
                 complete(each) for each in demonstrations(item, pools[item.source], options.shots, options.seed)
             ]
-            return _answer(readers[row.reader], row, complete(item), examples, options)
+            values = decode(reader, _prepared(contestant, row, complete(item), examples, options), sampling)
+            return {"question": item.text, **values, "exact_match": metrics.exact_match(values["answer"], item.answers)}
 
         measured: list[list[tuple[Item, Values]]] = [[] for _ in rows]
         items = [item for each, _ in data for item in islice(each, contest.options.limit)]
@@ -117,9 +128,8 @@ def evaluate(
                 percent([values["exact_match"] for item, values in pairs if item.source == source]) for source in pools
             ]
             speed = speed_cells([values for _, values in pairs])
-            lines.append([contestant.name, row.reader, row.k, row.in_decoder, *cells, *speed])
-        for reader in readers.values():
-            reader.close()
+            lines.append([contestant.name, row.name, row.k, row.in_decoder, *cells, *speed])
+        reader.close()
 
     contest.each(measure)
     notes = [
@@ -131,13 +141,18 @@ def evaluate(
     return Table(columns, lines, notes)
 
 
-def _rows(reader: ReaderName, ks: Sequence[int], options: Table7Options) -> Iterator[Row]:
+def _rows(
+    contest: Contest, contestant: Contestant, reader: ReaderName, ks: Sequence[int], options: Table7Options
+) -> Iterator[Row]:
     shared = f"shots {options.shots}/{options.seed} new {options.max_new_tokens} window {options.window}"
     for k in ks:
-        if reader == "cepe":
+        if reader in ("cepe", "extensible"):
             inside = min(k, options.prompt_documents)
             own = f"{inside} in the decoder, {options.encode} encoded, {options.document_tokens} tokens"
-            yield Row(reader, k, inside, f"{shared} {own}")
+            others = k if options.encode == "all" else k - inside
+            for ratio in contest.ratios_of(contestant, reader):
+                if others * places(options.document_tokens, ratio) <= contestant.model.window // 2:
+                    yield Row(reader, k, inside, f"{shared} {own}", ratio)
         elif reader == "streaming":
             own = f"{options.sinks} {options.recent} {options.streaming_stride}"
             yield Row(reader, k, k, f"{shared} {own}")
@@ -145,22 +160,10 @@ def _rows(reader: ReaderName, ks: Sequence[int], options: Table7Options) -> Iter
             yield Row(reader, k, k if reader == "full" else 1, shared)
 
 
-def _answer(reader: DecoderReader, row: Row, item: Item, examples: Sequence[Item], options: Table7Options) -> Values:
-    prepared = _prepared(reader, row, item, examples, options)
-    sampling = SamplingParams(max_new_tokens=options.max_new_tokens, stop=("\n",))
-    text = reader.decode(prepared, sampling)
-    return {
-        "question": item.text,
-        "answer": text,
-        "exact_match": metrics.exact_match(text, item.answers),
-        "read_tokens": len(prepared.prompt.ids) + (0 if prepared.context is None else prepared.context.tokens),
-    }
-
-
 def _prepared(
-    reader: DecoderReader, row: Row, item: Item, examples: Sequence[Item], options: Table7Options
+    contestant: Contestant, row: Row, item: Item, examples: Sequence[Item], options: Table7Options
 ) -> PreparedPrompt:
-    tokenizer, model = reader.tokenizer, reader.model
+    tokenizer, model = contestant.tokenizer, contestant.model
     room = min(options.window or model.window, model.window) - options.max_new_tokens
     documents = item.documents[: row.k]
     build = partial(prompt_ids, tokenizer, item, examples)
@@ -171,15 +174,15 @@ def _prepared(
     if row.reader == "streaming":
         sinks = sinks_of(model, options.sinks, options.recent, options.streaming_stride)
         return PreparedPrompt(Prompt(build(documents, None), len(documents), 0), None, layout=sinks)
+    others = documents if options.encode == "all" else documents[row.in_decoder :]
+    if row.reader == "full" or not others:
+        return PreparedPrompt(Prompt(build(documents[: row.in_decoder], room), row.in_decoder, 0), None)
+    most = options.document_tokens if row.ratio else min(options.document_tokens, model.encoder_window)
+    passages = [encoder_row(tokenizer, document, most) for document in others]
+    if row.ratio:
+        passages.reverse()  # the best one is next to the prompt
+        room -= sum(places(len(passage), row.ratio) for passage in passages)
     ids = build(documents[: row.in_decoder], room)
-    prompt = Prompt(ids, row.in_decoder, 0)
-    encoded = documents if options.encode == "all" else documents[row.in_decoder :]
-    if row.reader != "cepe" or not encoded:
-        return PreparedPrompt(prompt, None)
-    most = min(options.document_tokens, model.encoder_window)
-    context = model.encode_passages([encoder_row(tokenizer, document, most) for document in encoded])
-    if row.in_decoder:
-        context.gain = model.prompted_gain
-    if model.cross_attend == "question":
-        context.attend_from = len(ids) - len(tokenizer.plain_ids([question_block(item)])[0])
-    return PreparedPrompt(prompt, context)
+    question_start = len(ids) - len(tokenizer.plain_ids([question_block(item)])[0])
+    prompt = Prompt(ids, row.in_decoder, question_start)
+    return beside(model, prompt, passages, row.ratio, prompted=bool(row.in_decoder))
