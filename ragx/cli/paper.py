@@ -187,6 +187,17 @@ def table7(
     _print(evaluate(contest, sources, prompts, retriever, method), options, as_json)
 
 
+@app.command()
+def convert(
+    shards: Annotated[Path, typer.Argument(help="Folder of MDS shards, or of folders of them, a domain each.")],
+    out: Annotated[Path, typer.Option(help="File to write (JSON lines).")],
+) -> None:
+    """Turn the authors' MDS shards of token ids into documents for tables 1 and 2; nothing is unpickled."""
+    from ragx.evaluation.paper.mds import convert
+
+    notice(f"{convert(shards, out):,} sequences in {out}")
+
+
 def _retriever(index: Path, method: SearchMethod, options: ContestOptions) -> tuple[Retriever, dict[str, str]]:
     """The retriever, and what tells its results from those of another index or method."""
     from ragx.retrieval import open_index

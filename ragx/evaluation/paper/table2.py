@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ragx.engine.mixture import softmax_log_weights
 from ragx.errors import ConfigError, CorpusError
 from ragx.evaluation.bootstrap import macro_perplexity, perplexity
+from ragx.evaluation.documents import row_ids
 from ragx.evaluation.paper.contest import (
     SPEED,
     Contest,
@@ -237,9 +238,8 @@ def _of_row(
 
 
 def _ids(row: dict[str, Any], tokenizer: Tokenizer, where: str) -> list[int]:
-    ids, text = row.get("ids"), row.get("text")
-    if isinstance(ids, list) and all(isinstance(each, int) for each in ids):
-        return ids
-    if not isinstance(text, str):
+    if "ids" in row:
+        return row_ids(row, where, tokenizer)
+    if not isinstance(text := row.get("text"), str):
         raise CorpusError(f"{where} has neither a `text` nor a list of `ids`")
     return tokenizer.plain_ids([text])[0]

@@ -111,7 +111,11 @@ def test_prompts_beyond_the_window_are_measured_on_request(contest: MakeContest,
 
 @pytest.mark.parametrize(
     ("row", "message"),
-    [({"title": "x"}, "neither a `text` nor"), ({"text": "short"}, "has 150 tokens"), ({"ids": ["a"]}, "neither")],
+    [
+        ({"title": "x"}, "neither a `text` nor"),
+        ({"text": "short"}, "has 150 tokens"),
+        ({"ids": ["a"]}, "no list of `ids`"),
+    ],
 )
 def test_unusable_rows(contest: MakeContest, tmp_path: Path, row: dict[str, Any], message: str) -> None:
     with pytest.raises(CorpusError, match=message):
