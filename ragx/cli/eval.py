@@ -1,4 +1,4 @@
-"""`ragx eval mine|lm|qa|rerank|retrieval|recall|needle|copy`: a table on stdout, progress on stderr.
+"""`ragx eval mine|mtrag|lm|qa|rerank|retrieval|recall|needle|copy`: a table on stdout, progress on stderr.
 
 Heavy imports happen inside the commands.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ragx.cli.eval_mine import mine
+from ragx.cli.eval_mtrag import mtrag
 from ragx.cli.eval_search import (
     Method,
     Out,
@@ -48,6 +49,7 @@ app = typer.Typer(
 )
 app.add_typer(paper_app, name="paper")
 app.command()(mine)
+app.command()(mtrag)
 app.command("rerank")(compare_rerankers)
 app.command("retrieval")(judged_retrieval)
 app.command("recall")(full_recall)
@@ -121,6 +123,7 @@ def qa(
     questions: Annotated[Path, typer.Option(help="JSON lines with question and answers, compressed or not.")],
     load: LoadOptions,
     index: Annotated[Path | None, typer.Option(help="Index to retrieve passages from.")] = None,
+    given: Annotated[bool, typer.Option("--given", help="The questions' own passages, such as HELMET's.")] = False,
     gold_only: Annotated[bool, typer.Option("--gold-only", help="Gold passages in the encoder; no index.")] = False,
     cepe_k: Annotated[str, _row_option(help="Passages that cepe reads, one row each.")] = "10,20,30,60",
     full_k: Annotated[str, _row_option(help="Passages in the plain decoder's prompt, one row each.")] = "5,10,20",
@@ -134,16 +137,17 @@ def qa(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Exact match and F1 of answers from retrieved passages (after Table 7), or from the encoder alone."""
+    """Exact match and F1 of answers from retrieved or given passages (after Table 7), or from the encoder alone."""
+    from ragx.evaluation.qa import GIVEN, open_domain, searched
     from ragx.evaluation.qa import gold_only as evaluate_gold_only
-    from ragx.evaluation.qa import open_domain
     from ragx.evaluation.questions import read_questions, spread
     from ragx.util.files import sha256
 
-    if (index is None) != gold_only:
-        raise ConfigError("give either --index or --gold-only")
+    if [index is not None, gold_only, given].count(True) != 1:
+        raise ConfigError("give one of --index, --given and --gold-only")
     rows = read_questions(questions)
-    if index is None:
+    identity = {"questions": f"{len(rows)} questions, SHA-256 {sha256(questions)[:16]}"}
+    if gold_only:
         counts = _numbers("distractors", distractors)
         with_gold = [question for question in rows if question.gold]
         if len(with_gold) < len(rows):
@@ -152,24 +156,27 @@ def qa(
             raise ConfigError(f"no question in {questions} has a gold passage")
         reader = _open_reader(load)
         # distractors come from the whole file, so that --limit does not change results
-        identity = f"{len(rows)} questions, SHA-256 {sha256(questions)[:16]}"
-        results = _results(reader, load, out, task="qa, gold only", questions=identity)
+        results = _results(reader, load, out, task="qa, gold only", **identity)
         table = evaluate_gold_only(reader, spread(with_gold, limit), rows, results, counts=counts)
     else:
         cepe_counts, full_counts = _numbers("cepe-k", cepe_k), _numbers("full-k", full_k)
         in_prompt = _numbers("prompt-passages", prompt_passages)
-        retriever, reranker, index_identity = _open_retriever(index, method, rerank, load)
+        if index is None:
+            if not any(question.passages for question in rows):
+                raise ConfigError(f"no question in {questions} has passages: give an --index to search")
+            source, task = GIVEN, "qa, given passages"
+        else:
+            retriever, reranker, identity = _open_retriever(index, method, rerank, load)
+            source, task = searched(retriever, method, reranker), "qa"
         readers = _open_readers(load)
         table = open_domain(
             readers,
             spread(rows, limit),
-            retriever,
-            method,
-            _results(next(iter(readers.values())), load, out, task="qa", **index_identity),
+            source,
+            _results(next(iter(readers.values())), load, out, task=task, **identity),
             cepe_k=cepe_counts,
             full_k=full_counts,
             prompt_passages=in_prompt,
-            reranker=reranker,
         )
     show(table, as_json)
 

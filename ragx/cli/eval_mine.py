@@ -41,7 +41,7 @@ def mine(
 ) -> None:
     """Search, citations, answers, refusals and time on questions about your own passages, with the options of `ask`."""
     from ragx.cli.setup import opened_rag
-    from ragx.evaluation.own_passages import DRAWN, draw, draw_questions, evaluate, read_run, table
+    from ragx.evaluation.own_passages import DRAWN, TASK, draw, draw_questions, evaluate, read_run, table
     from ragx.evaluation.plot import check_plot
     from ragx.evaluation.questions import read_questions, spread
     from ragx.evaluation.results import Results
@@ -55,7 +55,7 @@ def mine(
     rows = spread(read_questions(questions), limit) if questions is not None and questions.exists() else []
     models = for_reader(models, reader_options.reader)
     with opened_rag(index, models, search) as rag:
-        run = _identity(rag, search, reader_options, sampling, models)
+        run = {"task": TASK} | identity(rag, search, reader_options, sampling, models) | index_identity(rag)
         results = Results(out, run)
         asked = rows or draw_questions(
             rag, search.where, questions, count=limit or DRAWN, max_tokens=sampling.max_new_tokens
@@ -67,21 +67,23 @@ def mine(
     show(shown, as_json)
 
 
-def _identity(
+def identity(
     rag: RAG, search: SearchOptions, reader_options: ReaderOptions, sampling: SamplingParams, models: ModelOptions
 ) -> Values:
     """What tells the results of this run from those of another one."""
-    from ragx.evaluation.own_passages import TASK
     from ragx.reader.base import choose_reader
 
-    index = rag.retriever.index
     settings = [each.model_dump(mode="json") for each in (search, reader_options, sampling)]
     return {
-        "task": TASK,
         "model": models.model,
         "weights": choose_reader(rag.readers, reader_options.reader).fingerprint(),
         "loaded": models.model_dump(mode="json", exclude_defaults=True, exclude={"model"}),
-        "index": f"{len(index)} passages indexed at {index.manifest.created}",
         **{name: value for values in settings for name, value in values.items()},
         "rerank": weights(rag.reranker.name, models) if rag.reranker else None,
     }
+
+
+def index_identity(rag: RAG) -> Values:
+    """What tells its index from another one."""
+    index = rag.retriever.index
+    return {"index": f"{len(index)} passages indexed at {index.manifest.created}"}

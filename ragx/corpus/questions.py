@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class Question:
     """Passages of the row that are not gold."""
     where: str = ""
     """`path:line`, for messages."""
+    passages: list[Passage] = field(default_factory=list)
+    """All of them, in the order of the row."""
 
     @property
     def key(self) -> str:
@@ -60,11 +62,13 @@ def parse_question(row: dict[str, Any], where: str = "") -> Question:
         raise CorpusError(f"{where} has no list of `answers`")
     if not isinstance(contexts, list) or not all(isinstance(context, dict) for context in contexts):
         raise CorpusError(f"{where}: `ctxs` is not a list of passages")
-    gold = [_passage(context, where) for context in contexts if context.get("is_gold")]
+    passages = [_passage(context, where) for context in contexts]
+    gold = [passage for passage, context in zip(passages, contexts, strict=True) if context.get("is_gold")]
+    others = [passage for passage, context in zip(passages, contexts, strict=True) if not context.get("is_gold")]
     if not gold and row.get("context"):
         gold = [_passage({"title": row.get("title"), "text": row["context"]}, where)]
-    others = [_passage(context, where) for context in contexts if not context.get("is_gold")]
-    return Question(text, answers, gold, others, where)
+        passages = [*gold, *passages]
+    return Question(text, answers, gold, others, where, passages)
 
 
 def _passage(row: dict[str, Any], where: str) -> Passage:

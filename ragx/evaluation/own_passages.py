@@ -128,9 +128,9 @@ def evaluate(
             "cited": len(cited),
             "cited_gold": len(cited & gold),
             "contains": _holds(answer.text, question),
-            "refused": _is_refusal(answer),
+            "refused": is_refusal(answer),
             "answer_without": without.text,
-            "refused_without": _is_refusal(without),
+            "refused_without": is_refusal(without),
             "seconds": answer.timings.total,
         }
 
@@ -160,7 +160,8 @@ def _holds(text: str, question: Question) -> bool:
     return contains(text, question.answers) or any(supports(text, question.text, answer) for answer in question.answers)
 
 
-def _is_refusal(answer: Answer) -> bool:
+def is_refusal(answer: Answer) -> bool:
+    """Whether an answer says that no passage holds it."""
     return answer.refused or contains(answer.text, [REFUSAL])
 
 

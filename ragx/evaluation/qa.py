@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm import tqdm
 
@@ -53,31 +53,51 @@ class _Setting:
         return f"{self.reader} k={self.k}{prompt}"
 
 
+class PassageSource(NamedTuple):
+    """Where the passages of questions come from."""
+
+    find: Callable[[Question, int], Sequence[Passage]]
+    """The best k passages for a question; fewer if there are no more."""
+    name: str
+    """In a sentence: passages …"""
+
+
+GIVEN = PassageSource(lambda question, k: question.passages[:k], "of each question's own, in their order")
+
+
+def searched(retriever: Retriever, method: SearchMethod, reranker: Reranker | None = None) -> PassageSource:
+    """Passages from an index, the first of which the reranker reorders."""
+
+    def find(question: Question, k: int) -> list[Passage]:
+        def search(count: int) -> SearchResults[Hit]:
+            return retriever.search(question.text, count, method)
+
+        return [hit.passage for hit in search_reranked(search, question.text, k, reranker)]
+
+    return PassageSource(find, f"by {method} search" + (f", reranked by {reranker.name}" if reranker else ""))
+
+
 @report_oom()
 def open_domain(
     readers: Mapping[ReaderName, Reader],
     questions: Sequence[Question],
-    retriever: Retriever,
-    method: SearchMethod,
+    source: PassageSource,
     results: Results,
     *,
     cepe_k: Sequence[int],
     full_k: Sequence[int],
     prompt_passages: Sequence[int],
-    reranker: Reranker | None = None,
 ) -> Table:
-    """Answers from k retrieved passages, read by `cepe`, if it is among the readers, and by `full`.
+    """Answers from k passages, read by `cepe`, if it is among the readers, and by `full`.
 
     Args:
         readers: `full`, with as many of the k passages in the prompt as the window holds, and perhaps `cepe`.
         questions: at least one.
-        retriever: searches the index, once per question for the largest k.
-        method: how to search.
+        source: finds the passages, once per question for the largest k.
         results: raw results, to continue.
         cepe_k: passages that `cepe` reads, one row each.
         full_k: passages that `full` reads, one row each.
         prompt_passages: `cepe`'s passages that also stand in its prompt, one row each for every k.
-        reranker: reorders the first passages of each search.
 
     Raises:
         ConfigError: a number is out of range, or no question fits into the decoder's window.
@@ -94,14 +114,11 @@ def open_domain(
 
     def ask(question: Question) -> list[Values]:
         @lru_cache(maxsize=1)  # no search if all results are in the file
-        def retrieved() -> list[Passage]:
-            def search(k: int) -> SearchResults[Hit]:
-                return retriever.search(question.text, k, method)
-
-            return [hit.passage for hit in search_reranked(search, question.text, largest_k, reranker)]
+        def found() -> Sequence[Passage]:
+            return source.find(question, largest_k)
 
         def answer(setting: _Setting) -> Values:
-            passages = retrieved()[: setting.k]
+            passages = found()[: setting.k]
             reader = readers[setting.reader]
             prepared = reader.prepare(
                 question.text, passages, prompt_passages=setting.prompt_passages, sampling=SAMPLING
@@ -121,7 +138,6 @@ def open_domain(
         recall = percent([value["recall"] for value in setting_values])
         gain = _gain(setting_values, of_settings[best]) if best and setting.reader == "cepe" else None
         rows.append([setting.reader, setting.k, f"{in_prompt:.1f}", *_cells(setting_values), gain, recall])
-    reranked = f", reranked by {reranker.name}" if reranker else ""
     columns = {
         "reader": 0,
         "k": 0,
@@ -130,7 +146,7 @@ def open_domain(
         "above full": 1,
         "answer in the k passages (%)": 1,
     }
-    notes = [f"{len(questions)} questions{left_out}, passages by {method} search{reranked}. {_SCORING}"]
+    notes = [f"{len(questions)} questions{left_out}, passages {source.name}. {_SCORING}"]
     if best and len(plain) < len(settings):
         notes.append(
             f"Above full: share of answers that contain a gold answer, less that of the best `full` (k = {best.k}), in"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from ragx.corpus.questions import Question, parse_questions
 from ragx.errors import CorpusError
 from ragx.evaluation.metrics import contains_normalised, normalise
 from ragx.types import Passage
+
+T = TypeVar("T")
 
 
 def read_questions(path: Path) -> list[Question]:
@@ -53,7 +56,7 @@ def normalised_passages(questions: Iterable[Question]) -> list[tuple[Passage, st
     return [(passage, normalise(f"{passage.title} {passage.text}")) for passage in passages.values()]
 
 
-def spread(questions: Sequence[Question], limit: int | None) -> list[Question]:
+def spread(questions: Sequence[T], limit: int | None) -> list[T]:
     """At most `limit` questions at equal distances, since neighbours in a file are often about one article."""
     if limit is None or limit >= len(questions):
         return list(questions)

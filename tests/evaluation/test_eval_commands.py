@@ -47,6 +47,7 @@ def test_each_task_prints_a_table(
         (["qa", "--questions", questions, "--cepe-k", "1,3", "--full-k", "1", "--limit", 2, *bm25], 3),
         (["qa", "--questions", questions, "--cepe-k", "1", "--full-k", "1", "--limit", 2, *bm25, *rerank], 2),
         (["lm", "--documents", documents, "--decoder-tokens", 512, "-k", "0,2", "--limit", 1, *bm25, *rerank], 3),
+        (["qa", "--questions", questions, "--given", "--cepe-k", "1,2", "--full-k", "1", "--limit", 2], 3),
         (["qa", "--questions", questions, "--gold-only", "--distractors", "1", "--limit", 2], 4),
         (["needle", "--documents", documents, "--lengths", 200, "--limit", 1, "--plot", picture], 1),
         (["copy", "--documents", documents, "--limit", 2], 2),
@@ -105,8 +106,8 @@ def test_other_text_does_not_continue_a_run(
 
 def test_mistakes_are_one_line(evaluate: Callable[..., Run], documents: Path, questions: Path, index: Path) -> None:
     for arguments, message in (
-        (["qa", "--questions", questions], "either --index or --gold-only"),
-        (["qa", "--questions", questions, "--gold-only", "--index", index], "either --index or --gold-only"),
+        (["qa", "--questions", questions], "one of --index, --given and --gold-only"),
+        (["qa", "--questions", questions, "--gold-only", "--index", index], "one of --index, --given and --gold-only"),
         (["qa", "--questions", questions, "--gold-only", "--distractors", "x"], "--distractors must be whole numbers"),
         (["qa", "--questions", "missing.jsonl", "--gold-only"], "missing.jsonl cannot be read"),
         (["qa", "--questions", questions, "--index", index, "--method", "x"], "method: 'x' is not one of"),

@@ -14,7 +14,7 @@ from ragx.corpus.questions import Question
 from ragx.errors import ConfigError
 from ragx.evaluation import metrics
 from ragx.evaluation.bootstrap import percent
-from ragx.evaluation.qa import SAMPLING, answer_values, gold_only, open_domain
+from ragx.evaluation.qa import GIVEN, SAMPLING, answer_values, gold_only, open_domain, searched
 from ragx.evaluation.questions import distractors, normalised_passages, read_questions
 from ragx.evaluation.results import Results
 from ragx.reader.base import Reader
@@ -55,8 +55,7 @@ def test_open_domain(reader: CepeReader, four_questions: list[Question], retriev
     table = open_domain(
         readers(reader),
         four_questions,
-        retriever,
-        "bm25",
+        searched(retriever, "bm25"),
         Results(results, {}),
         cepe_k=[1, 4],
         full_k=[2],
@@ -96,7 +95,7 @@ def test_the_gain_is_over_the_best_plain_decoder(
         for question, flag in zip(four_questions, flags, strict=True):
             known.measure(setting, question.key, lambda flag=flag: scores | {"contains": bool(flag)})
     numbers = {"cepe_k": [1], "full_k": [1, 2], "prompt_passages": [0]}
-    table = open_domain(readers(reader), four_questions, retriever, "bm25", known, **numbers)
+    table = open_domain(readers(reader), four_questions, searched(retriever, "bm25"), known, **numbers)
     gains = [row[list(table.columns).index("above full")] for row in table.rows]
     assert gains == [percent([1, 1, 0, -1]), None, None]
     assert "k = 2" in table.notes[1]
@@ -107,11 +106,10 @@ def test_the_reranked_passages_are_read(
 ) -> None:
     results = tmp_path / "results.jsonl"
     table = open_domain(
-        *(readers(reader), four_questions, retriever, "bm25", Results(results, {})),
+        *(readers(reader), four_questions, searched(retriever, "bm25", LengthReranker()), Results(results, {})),
         cepe_k=[1],
         full_k=[2],
         prompt_passages=[1],
-        reranker=LengthReranker(),
     )
     longest = []
     for question in four_questions:
@@ -120,6 +118,22 @@ def test_the_reranked_passages_are_read(
     full = FullReader(reader.model, reader.tokenizer)
     assert values_of(results, "full k=2", "answer") == answers(full, four_questions, longest, 2)
     assert "bm25 search, reranked by longest." in table.notes[0]
+
+
+def test_given_passages_are_read_in_their_order(
+    reader: CepeReader, four_questions: list[Question], tmp_path: Path
+) -> None:
+    results = tmp_path / "results.jsonl"
+    gold = [question.gold[0] for question in four_questions]
+    asked = [replace(question, passages=[gold[3], gold[0], gold[1]]) for question in four_questions]
+    table = open_domain(
+        readers(reader), asked, GIVEN, Results(results, {}), cepe_k=[3], full_k=[2], prompt_passages=[1]
+    )
+    full = FullReader(reader.model, reader.tokenizer)
+    read = [question.passages for question in asked]
+    assert values_of(results, "cepe k=3 prompt_passages=1", "answer") == answers(reader, asked, read, 1)
+    assert values_of(results, "full k=2", "answer") == answers(full, asked, [each[:2] for each in read], 2)
+    assert "each question's own" in table.notes[0]
 
 
 def test_gold_only(reader: CepeReader, four_questions: list[Question], tmp_path: Path) -> None:
@@ -153,7 +167,13 @@ def test_questions_too_long_for_the_window_are_left_out_and_noted(
     questions, unsaved = [long, four_questions[0]], Results(None, {})
     tables = [
         open_domain(
-            readers(reader), questions, retriever, "bm25", unsaved, cepe_k=[1], full_k=[1], prompt_passages=[1]
+            readers(reader),
+            questions,
+            searched(retriever, "bm25"),
+            unsaved,
+            cepe_k=[1],
+            full_k=[1],
+            prompt_passages=[1],
         ),
         gold_only(reader, questions, four_questions, unsaved, counts=[0]),
     ]
@@ -186,6 +206,6 @@ def test_numbers_out_of_range(
 ) -> None:
     arguments: dict[str, Any] = {"cepe_k": [1], "full_k": [1], "prompt_passages": [1]} | changes
     with pytest.raises(ConfigError, match=message):
-        open_domain(readers(reader), four_questions, retriever, "bm25", Results(None, {}), **arguments)
+        open_domain(readers(reader), four_questions, searched(retriever, "bm25"), Results(None, {}), **arguments)
     with pytest.raises(ConfigError, match="distractors must not be negative"):
         gold_only(reader, four_questions, four_questions, Results(None, {}), counts=[-2])
