@@ -94,8 +94,10 @@ def _anywhere(key: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if key == "index":
-        from ragx.index.names import index_folder, indexes_home
+        from ragx.index.names import index_folder, indexes_home, is_url
 
+        if is_url(value):
+            return value
         folder = index_folder(value)
         return value if folder == indexes_home() / value else str(folder.absolute())
     folder = Path(value).expanduser()

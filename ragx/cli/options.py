@@ -68,16 +68,16 @@ def _index_folder(index: str) -> Path:
 
 
 def index_option(help: str) -> Any:
-    """`--index NAME|DIR`."""
-    return typer.Option("--index", parser=_index_folder, metavar="NAME|DIR", help=help)
+    """`--index NAME|DIR|URL`."""
+    return typer.Option("--index", parser=_index_folder, metavar="NAME|DIR|URL", help=help)
 
 
 IndexFolder = Annotated[
-    Path | None, index_option("Name or folder of an index. Default: RAGX_INDEX, or the index named default.")
+    Path | None, index_option("Name, folder or URL of an index. Default: RAGX_INDEX, or the index named default.")
 ]
 IndexFolders = Annotated[
     list[Path] | None,
-    index_option("Name or folder of an index; may be repeated. Default: RAGX_INDEX, or the index named default."),
+    index_option("Name, folder or URL of an index; may be repeated. Default: RAGX_INDEX, or the index named default."),
 ]
 Device = Annotated[
     str | None,

@@ -24,12 +24,13 @@ from ragx.config import IndexSettings
 from ragx.errors import EmptyCorpusError, IndexFolderError, ModelError
 from ragx.index.dense import build_faiss, check_trainable, factory, new_index, write_faiss
 from ragx.index.lexical import LexicalError, write_lexical
+from ragx.index.lock import index_lock
 from ragx.index.manifest import LEXICAL, Counts, EmbedderEntry, Manifest, ShardEntry, is_index_folder, shard_folder
 from ragx.index.passages import all_passages, open_passages, write_passages
 from ragx.index.staging import Staging
 from ragx.index.vectors import VectorFormat, open_vectors, to_format
 from ragx.types import Embedder, Passage, embedded_text
-from ragx.util.files import durable_file, sync_folder, writer_lock, writing
+from ragx.util.files import durable_file, sync_folder, writing
 from ragx.util.progress import progress
 
 NO_ROWS: np.ndarray = np.empty(0, np.int64)
@@ -82,7 +83,7 @@ def build_index(
     """
     new_index(factory(settings.faiss, settings.vectors, 1, embedder.dimension), embedder.dimension)
     check_out(out)
-    with writer_lock(out):
+    with index_lock(out):
         staging = Staging(out, EmbedderEntry.of(embedder), settings)
         write_shards(staging, progress(passages, desc="reading", unit=" passages", quiet=quiet))
         total = Counts(

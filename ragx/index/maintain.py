@@ -14,6 +14,7 @@ from ragx.index.build import NO_ROWS, build_lexical, embed_shards
 from ragx.index.index import Index, open_lexical
 from ragx.index.integrity import problems
 from ragx.index.lexical import has_deleted
+from ragx.index.lock import index_lock
 from ragx.index.manifest import (
     DELETED,
     LEXICAL,
@@ -30,7 +31,7 @@ from ragx.index.manifest import (
 from ragx.index.staging import Staging, restore_current
 from ragx.index.update import publish_update
 from ragx.index.vectors import open_vectors
-from ragx.util.files import sync_folder, writer_lock, writing
+from ragx.util.files import sync_folder, writing
 
 
 def verify(folder: Path) -> None:
@@ -64,7 +65,7 @@ def repair_index(folder: Path, *, quiet: bool = False) -> list[str]:
     """
     if not generations(folder):
         current_generation(folder)  # raise before the lock creates the folder
-    with writer_lock(folder):
+    with index_lock(folder):
         try:
             generation = current_generation(folder)
         except IndexFolderError:
@@ -127,7 +128,7 @@ def publish_search(folder: Path, search: Search) -> Manifest:
         IndexFolderError: there is no index in `folder`, it cannot be written, or another process is writing to it.
     """
     current_generation(folder)  # raise before the lock creates the folder
-    with writer_lock(folder):
+    with index_lock(folder):
         generation = current_generation(folder)
         manifest = load_manifest(generation)
         staging = Staging(folder, manifest.embedder, manifest.settings.model_copy(update={"search": search}))
@@ -150,7 +151,7 @@ def compact_index(folder: Path, *, quiet: bool = False) -> Manifest:
             to it.
     """
     current_generation(folder)  # raise before the lock creates the folder
-    with writer_lock(folder):
+    with index_lock(folder):
         return _compact(folder, quiet)
 
 
@@ -184,7 +185,7 @@ def collect_garbage(folder: Path, *, quiet: bool = False) -> int:
         IndexFolderError: as `compact_index`.
     """
     current_generation(folder)  # raise before the lock creates the folder
-    with writer_lock(folder):
+    with index_lock(folder):
         before = _bytes(folder)
         index = Index.open(folder)
         if len(index.deleted) or _has_deleted_words(index):
@@ -208,7 +209,7 @@ def remove(folder: Path) -> None:
     """
     if not is_index_folder(folder):
         raise IndexFolderError(f"no index at {folder}")
-    with writer_lock(folder), writing(folder):
+    with index_lock(folder), writing(folder):
         # CURRENT first, so that a crash leaves no index rather than a broken one
         (folder / "CURRENT").unlink(missing_ok=True)
         for generation in generations(folder):

@@ -31,6 +31,8 @@ LEXICAL = "lexical"
 """Folder of a generation's lexical index; formats before 4 have none."""
 SOURCES = "sources.jsonl"
 """File with a record of every source file; only updates need it."""
+ORIGIN = "ORIGIN"
+"""File of an index's folder that is a read-only copy: where it comes from."""
 
 CURRENT_ADVICE = "run `ragx index repair`, which restores the newest intact generation"
 _NAME_BYTES = 64

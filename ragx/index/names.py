@@ -12,6 +12,11 @@ from ragx.util.folders import data_home
 _NAME = re.compile(r"\w[\w.-]*")
 
 
+def is_url(index: str) -> bool:
+    """Whether an index is named by a URL such as `s3://bucket/papers`."""
+    return re.match(r"[a-z][a-z0-9+.-]*://", index) is not None
+
+
 def indexes_home() -> Path:
     """The folder that contains the named indexes."""
     return data_home() / "indexes"
@@ -27,10 +32,17 @@ def index_folder(index: str | Path | None) -> Path:
 
     Args:
         index: a name such as "papers", unless there is an index at that path; a path such as "./papers"; or None for
-            `default_index()`. A `Path` is always a path.
+            `default_index()`. A `Path` is always a path. A URL (`s3://bucket/papers`) is copied: `remote.fetch_index`.
+
+    Raises:
+        IndexFolderError: as `fetch_index`.
     """
     if index is None:
         return default_index()
+    if isinstance(index, str) and is_url(index):
+        from ragx.index.remote import fetch_index
+
+        return fetch_index(index)
     path = Path(index).expanduser()
     if isinstance(index, str) and _NAME.fullmatch(index) and not is_index_folder(path):
         return indexes_home() / index

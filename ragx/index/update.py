@@ -23,6 +23,7 @@ from ragx.index.build import NO_ROWS, build_lexical, check_out, embed_shards, le
 from ragx.index.by_id import ById
 from ragx.index.index import Index, Shard
 from ragx.index.lexical import META, LexicalError, write_lexical
+from ragx.index.lock import index_lock
 from ragx.index.manifest import (
     LEXICAL,
     SOURCES,
@@ -37,7 +38,6 @@ from ragx.index.manifest import (
 from ragx.index.passages import column
 from ragx.index.staging import Staging, restore_current
 from ragx.types import Embedder, Passage, embedded_text
-from ragx.util.files import writer_lock
 
 MOVED_FILES = ("passages.arrow", "vectors.npy")
 """Files of a shard from which passages are moved."""
@@ -95,7 +95,7 @@ def update_index(
         current_generation(out)  # raise before the lock creates the folder
     else:
         check_out(out)
-    with writer_lock(out):
+    with index_lock(out):
         exists = (out / "CURRENT").exists()
         if create and not exists and generations(out):
             restore_current(out)

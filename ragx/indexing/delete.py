@@ -7,11 +7,12 @@ from pathlib import Path
 
 from ragx.errors import IndexFolderError
 from ragx.index import Index
+from ragx.index.lock import index_lock
 from ragx.index.manifest import current_generation
 from ragx.index.update import apply_changes
 from ragx.indexing.build import absolute, lies_in
 from ragx.indexing.file_records import Deletion, read_records
-from ragx.util.files import sha256, writer_lock
+from ragx.util.files import sha256
 from ragx.util.text import without_surrogates
 
 
@@ -31,7 +32,7 @@ def delete(folder: Path, names: Collection[str]) -> int:
     if len(wanted) < len({*names}):
         raise IndexFolderError("a document name must not be empty: nothing was deleted")
     current_generation(folder)  # before the lock, which creates a missing folder
-    with writer_lock(folder):
+    with index_lock(folder):
         index = Index.open(folder)
         ids, sources = _find(index, wanted)
         records = read_records(index)

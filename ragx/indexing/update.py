@@ -16,13 +16,13 @@ from ragx.corpus.sources import find_files
 from ragx.errors import ConfigError, CorpusError
 from ragx.index import Index, read_manifest
 from ragx.index.by_source import BySource
+from ragx.index.lock import index_lock
 from ragx.index.names import index_folder
 from ragx.index.update import apply_changes
 from ragx.indexing.build import Engine, absolute, embedders, lies_in, parse_options, readable
 from ragx.indexing.file_records import Records, read_records, reading_version
 from ragx.indexing.reading import CorpusReading
 from ragx.indexing.report import BuildReport
-from ragx.util.files import writer_lock
 from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def update(
     report = UpdateReport(strict=strict)
     find_files(map(Path, paths))  # raises at once if one does not exist
     embedder, passage_embedder = embedders(engine, read_manifest(folder).settings.embedder, device, dtype)
-    with writer_lock(folder), FileReader(options=parse_options(read_manifest(folder).settings)) as files:
+    with index_lock(folder), FileReader(options=parse_options(read_manifest(folder).settings)) as files:
         index = Index.open(folder)
         index.check_embedder(embedder)
         version = reading_version(index.manifest.settings.chunking, embedder.fingerprint)
