@@ -25,6 +25,7 @@ from ragx.evaluation.writing import write_questions
 from ragx.reader.prompt import REFUSAL, passage_text
 from ragx.retrieval.rerankers import search_reranked
 from ragx.util.files import durable_file
+from ragx.util.terminal import notice
 from ragx.util.text import counted
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def draw_questions(rag: RAG, where: str | None, path: Path | None, *, count: int
     Args:
         rag: an index and its readers.
         where: the only passages to draw from, as a filter; None: all.
-        path: a file to keep the questions in; None: none.
+        path: a file to keep the questions in, also if writing them is interrupted; None: none.
         count: how many to draw; fewer are returned if the model writes no more.
         max_tokens: longer questions and answers are left out.
 
@@ -70,21 +71,28 @@ def draw_questions(rag: RAG, where: str | None, path: Path | None, *, count: int
     drawn = np.random.default_rng(0).permutation(rows)[: count * TRIED].tolist()
     passages = (passage for row in drawn if (passage := retriever.index.passage(row)).text.strip())
     written: list[Values] = []
-    with tqdm(desc="writing", total=count, unit=" questions") as bar:
-        while len(written) < count and (batch := list(islice(passages, AT_ONCE))):
-            new = write_questions(batch, reader, max_tokens=max_tokens)[: count - len(written)]
-            written += new
-            bar.update(len(new))
+    try:
+        with tqdm(desc="writing", total=count, unit=" questions") as bar:
+            while len(written) < count and (batch := list(islice(passages, AT_ONCE))):
+                new = write_questions(batch, reader, max_tokens=max_tokens)[: count - len(written)]
+                written += new
+                bar.update(len(new))
+    finally:
+        if path is not None and written:
+            _keep(path, written)
     if not written:
         raise ConfigError(
             f"none of the model's questions about {counted(len(drawn), 'passage')} is answered there: use a larger"
             " --model, or your own --questions"
         )
-    if path is not None:
-        with durable_file(path, ConfigError) as file:
-            for row in written:
-                file.write(json.dumps(row).encode() + b"\n")
     return [parse_question(row) for row in written]
+
+
+def _keep(path: Path, written: Sequence[Values]) -> None:
+    with durable_file(path, ConfigError) as file:
+        for row in written:
+            file.write(json.dumps(row).encode() + b"\n")
+    notice(f"{counted(len(written), 'question')} in {path}")
 
 
 def evaluate(

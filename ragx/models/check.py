@@ -38,7 +38,7 @@ _LLAMA_LIKE = {"gemma", "gemma2", "llama", "mistral", "olmo2", "phi3", "qwen2", 
 KINDS: dict[Kind, str] = {
     "decoder": "a decoder (language model)",
     "embedder": "an embedder",
-    "reader": "a CEPE reader",
+    "reader": "a trained reader",
     "reranker": "a reranker (cross-encoder)",
 }
 

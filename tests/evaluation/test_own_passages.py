@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +13,14 @@ import pytest
 from ragx import RAG, Index, SamplingParams
 from ragx.config import IndexSettings, ModelOptions, ReaderOptions
 from ragx.corpus.questions import Question
+from ragx.engine.decoding import AnswerStream
 from ragx.errors import ConfigError
 from ragx.evaluation.bootstrap import Estimate
-from ragx.evaluation.own_passages import draw_questions, evaluate, read_run, table
+from ragx.evaluation.own_passages import AT_ONCE, draw_questions, evaluate, read_run, table
 from ragx.evaluation.results import Results, Values
 from ragx.evaluation.tables import Table
 from ragx.index import build_index
+from ragx.reader.full import FullReader
 from ragx.reader.loading import open_readers
 from ragx.reader.prompt import REFUSAL
 from ragx.retrieval import Retriever
@@ -78,6 +81,29 @@ def test_questions_are_drawn_from_passages_that_support_their_answer(rag: RAG, t
     assert first == drawn[0]
     (filtered,) = draw_questions(rag, 'document == "doc1"', None, count=9, max_tokens=16)
     assert filtered.gold[0].text == TEXTS[1]
+
+
+def test_an_interruption_keeps_the_questions_written_so_far(
+    open_rag: Callable[[list[str]], RAG], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(FullReader):
+        left = 2 * AT_ONCE  # a question and an answer each
+
+        def stream(self, *arguments: Any) -> AnswerStream:
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+            return super().stream(*arguments)
+
+    rag = open_rag([f"fresh snow number {n} reflects the light" for n in range(20)])
+    full = rag.readers["full"]
+    assert isinstance(full, FullReader)
+    rag.readers = {"full": Interrupted(full.model, full.tokenizer)}
+    path = tmp_path / "q.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        draw_questions(rag, None, path, count=20, max_tokens=16)
+    assert len(path.read_text().splitlines()) == AT_ONCE
+    assert f"{AT_ONCE} questions in {path}" in capsys.readouterr().err
 
 
 def test_a_model_that_writes_no_question_is_an_error(open_rag: Callable[[list[str]], RAG], tmp_path: Path) -> None:

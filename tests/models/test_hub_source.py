@@ -116,7 +116,7 @@ def test_a_reader_around_itself_is_refused(hub: Hub, run: Run, served_reader: Pa
     config = served_reader / "config.json"
     config.write_text(config.read_text().replace("tiny/decoder", "tiny/reader"))
     hub.serve("tiny/reader", served_reader)
-    assert "tiny/reader is a CEPE reader" in run("pull", "tiny/reader").error
+    assert "tiny/reader is a trained reader" in run("pull", "tiny/reader").error
 
 
 def test_the_token_is_sent(hub: Hub, run: Run, tiny_bert: Path) -> None:

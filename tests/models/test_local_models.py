@@ -53,7 +53,7 @@ def test_changed_weights_are_converted_again(pickled_bert: Path, home: Path) -> 
 def test_a_reference_checkpoint_is_a_reader(shared: Path) -> None:
     folder = str(shared / "reference" / "cepe-tiny-gqa")
     assert models.resolve(folder, "reader") == Path(folder)
-    with pytest.raises(ModelError, match="is a CEPE reader"):
+    with pytest.raises(ModelError, match="is a trained reader"):
         models.resolve(folder, "decoder")
 
 
@@ -65,7 +65,7 @@ def test_a_reference_checkpoint_is_a_reader(shared: Path) -> None:
         ({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}, "embedder", "is a decoder"),
         ({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}, "reader", "is a decoder"),
         ({"architectures": ["OwnForCausalLM"], "model_type": "own"}, "decoder", "the architecture own"),
-        ({"architectures": ["LlamaForCausalContextLM"], "model_type": "llama"}, "decoder", "is a CEPE reader"),
+        ({"architectures": ["LlamaForCausalContextLM"], "model_type": "llama"}, "decoder", "is a trained reader"),
         ({"architectures": "Llama", "model_type": ["x"]}, None, "not a decoder"),
     ],
 )
@@ -201,7 +201,7 @@ def test_a_bundled_reader_is_found_by_name_with_its_decoder(
     assert cepe.load("small-reader").is_trained
     info = {info.name: info for info in models.list_models()}["small-reader"]
     assert (info.kind, info.sources, info.cached) == ("reader", ["ragx"], True)
-    with pytest.raises(ModelError, match="is a CEPE reader"):
+    with pytest.raises(ModelError, match="is a trained reader"):
         models.resolve("small-reader", "decoder")
     config = tmp_path / "small-reader" / "config.json"
     config.write_text(config.read_text().replace(str(tiny_decoder), "no-such-decoder"))
