@@ -137,6 +137,15 @@ class QuestionQueue:
         finally:
             self._leave(begin)
 
+    def wait_for_running(self) -> None:
+        """Return once all questions that have been asked so far are answered or cancelled."""
+        with self._lock:
+            asked = {id(cancel): cancel for cancel in self._cancels}
+        while asked:
+            time.sleep(BEAT)
+            with self._lock:
+                asked = {id(cancel): cancel for cancel in self._cancels if id(cancel) in asked}
+
     def close(self) -> None:
         """Stop every answer where it is; questions that wait, and later ones, get none."""
         self._threads.shutdown(wait=False, cancel_futures=True)  # before the running ones end, or the next would begin

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,9 +19,12 @@ from ragx.config import ModelOptions, ReaderOptions, SearchOptions
 from ragx.errors import ConfigError, RagxError
 from ragx.util.device import return_freed_memory
 from ragx.util.terminal import notice
+from ragx.util.text import first_line
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from ragx_apps.server.service import Service
 
 
 def add_to(app: typer.Typer) -> None:
@@ -107,10 +112,46 @@ def serve(
                 host=host,
                 origins=origins,
             )
-            with follow:
+            with follow, _reloading(partial(_reload, service, models, search)):
                 listen(app, host, port, time_limit)
         finally:
             service.close()
+
+
+@contextmanager
+def _reloading(reload: Callable[[], None]) -> Iterator[None]:
+    """Call `reload` in a thread at each SIGHUP, one at a time, where there is this signal."""
+    if not hasattr(signal, "SIGHUP"):
+        yield
+        return
+    with ThreadPoolExecutor(1, "ragx-reload") as thread:
+        before = signal.signal(signal.SIGHUP, lambda *_: thread.submit(reload))
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGHUP, before)
+
+
+def _reload(service: Service, models: ModelOptions, search: SearchOptions) -> None:
+    """Load the reader anew, and replace the one that answers; if that fails, it stays."""
+    from ragx.reader.loading import open_readers
+    from ragx.reader.reranking import open_reranker
+
+    try:
+        readers, notes = open_readers(models)
+        rerankers = [
+            open_reranker(
+                search.rerank, models.device, rag.retriever.index.manifest.embedder.name, lambda: readers.get("cepe")
+            )
+            for rag in service.indexes.values()
+        ]
+    except Exception as error:  # whatever is wrong with the new one
+        notice(f"not reloaded: {first_line(error)}")
+        return
+    for note in notes:
+        notice(note)
+    service.replace_readers(readers, rerankers)
+    notice(f"{models.model} is reloaded")
 
 
 def _by_name(folders: Sequence[Path]) -> dict[str, Path]:

@@ -27,9 +27,9 @@ class ServedModels:
         self._indexes = {reader: first} | {f"{PREFIX}{name}": rag for name, rag in indexes.items()}
         found = [rag.retriever.embedder for rag in self._indexes.values()]
         self._embedders = {each.name: each for each in found if isinstance(each, TextEmbedder)}
-        self._reranker = first.reranker
+        self._first = first
         created = int(time.time())
-        names = [*self._indexes, *self._embedders, *([self._reranker.name] if self._reranker else [])]
+        names = [*self._indexes, *self._embedders, *([first.reranker.name] if first.reranker else [])]
         self.models = {name: Model(id=name, created=created) for name in names}
 
     def index(self, name: str) -> RAG:
@@ -44,9 +44,10 @@ class ServedModels:
 
     def reranker(self, name: str | None) -> Reranker:
         """The reranker, by its name or without one; an `ApiError` (400, 404) if there is none."""
-        if self._reranker is None:
+        reranker = self._first.reranker  # a reload replaces it
+        if reranker is None:
             raise ApiError(400, "this server has no reranker: start it with --rerank NAME")
-        return self._reranker if name in (None, self._reranker.name) else self._missing(str(name))
+        return reranker if name in (None, reranker.name) else self._missing(str(name))
 
     def model(self, name: str) -> Model:
         """One model; an `ApiError` (404) if there is no such model."""

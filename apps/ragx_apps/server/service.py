@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
@@ -15,8 +15,9 @@ from anyio import CapacityLimiter, to_thread
 
 from ragx.config import SamplingParams
 from ragx.rag import RAG
-from ragx.reader.base import DecoderReader
-from ragx.types import Answer
+from ragx.reader.base import DecoderReader, Reader
+from ragx.retrieval.rerankers import Reranker
+from ragx.types import Answer, ReaderName
 from ragx_apps.queue import BEAT, QuestionQueue
 from ragx_apps.server.errors import ApiError
 from ragx_apps.server.front_ends import source_list
@@ -66,16 +67,39 @@ class Service:
         metrics.gauge("ragx_answers_running", "Questions being answered.", lambda: self.queue.running)
         metrics.gauge("ragx_answers_waiting", "Questions waiting for their turn.", lambda: self.queue.waiting)
         metrics.gauge("ragx_requests_admitted", "Requests in progress or waiting.", lambda: self.queue.admitted)
-        reader = next(iter(rag.readers.values()))
-        if isinstance(reader, DecoderReader):  # whose batch is that of all readers
-            metrics.gauge("ragx_batch_answers", "Answers being decoded together.", lambda: reader.batch.running)
+        if self._batch is not None:
+            metrics.gauge("ragx_batch_answers", "Answers being decoded together.", lambda: self._batch.running)
             metrics.total(
-                "ragx_reused_prompt_tokens", "Prompt tokens that began an earlier prompt.", lambda: reader.batch.reused
+                "ragx_reused_prompt_tokens", "Prompt tokens that began an earlier prompt.", lambda: self._batch.reused
             )
-        store = getattr(rag.readers.get("cepe"), "store", None)
-        if store is not None:
-            metrics.total("ragx_encoding_hits", "Passages whose encodings were stored.", lambda: store.stats.hits)
-            metrics.total("ragx_encoding_misses", "Passages that had to be encoded.", lambda: store.stats.misses)
+        if self._store is not None:
+            metrics.total("ragx_encoding_hits", "Passages whose encodings were stored.", lambda: self._store.stats.hits)
+            metrics.total("ragx_encoding_misses", "Passages that had to be encoded.", lambda: self._store.stats.misses)
+
+    @property
+    def _batch(self) -> Any:
+        """That of all readers; None if they decode elsewhere."""
+        reader = next(iter(self.rag.readers.values()))
+        return reader.batch if isinstance(reader, DecoderReader) else None
+
+    @property
+    def _store(self) -> Any:
+        return getattr(self.rag.readers.get("cepe"), "store", None)
+
+    def replace_readers(self, readers: dict[ReaderName, Reader], rerankers: Sequence[Reranker | None]) -> None:
+        """Answer all further questions with other readers, and close these once none of their answers is left.
+
+        `rerankers` are those of the indexes, in their order; one may compute its scores with a reader.
+        """
+        next(iter(readers.values())).reserve(self.queue.batch)
+        rags = list(dict.fromkeys([self.rag, *self.indexes.values()]))
+        before = self.rag.readers
+        for rag, reranker in zip(rags, rerankers, strict=True):
+            rag.readers, rag.reranker = readers, reranker
+        self.without_index.readers = readers
+        self.queue.wait_for_running()
+        for reader in before.values():
+            reader.close()
 
     def close(self) -> None:
         """Stop all answers."""
