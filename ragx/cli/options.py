@@ -20,7 +20,7 @@ T = TypeVar("T")
 MODEL = LoadOptions.model_config["title"]
 """The group, in `--help`, of options about models."""
 server_option = partial(typer.Option, rich_help_panel="Server")
-_ray_option = partial(typer.Option, rich_help_panel="Ray cluster")
+ray_option = partial(typer.Option, rich_help_panel="Ray cluster")
 
 
 def on_command_line(context: typer.Context, *names: str) -> list[str]:
@@ -87,8 +87,8 @@ Dtype = Annotated[
     Literal["auto", "bfloat16", "float16", "float32"],
     typer.Option(help="Number format; auto: the fastest on the device.", rich_help_panel=MODEL),
 ]
-Engine = Annotated[EngineName, _ray_option(help="local, or ray to use a Ray cluster (docs/ray.md).")]
-Address = Annotated[str | None, _ray_option(help="Ray cluster: auto or HOST:PORT. Default: a new local one.")]
+Engine = Annotated[EngineName, ray_option(help="local, or ray to use a Ray cluster (docs/ray.md).")]
+Address = Annotated[str | None, ray_option(help="Ray cluster: auto or HOST:PORT. Default: a new local one.")]
 Rerank = Annotated[str, setting(SearchOptions, "rerank")]
 SearchEffort = Annotated[Effort, setting(SearchOptions, "effort")]
 Where = Annotated[str | None, setting(SearchOptions, "where")]

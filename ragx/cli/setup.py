@@ -65,8 +65,9 @@ def opened_rags(
     *,
     engine: str = "local",
     address: str | None = None,
+    replicas: int = 1,
 ) -> Iterator[list[RAG]]:
-    """As `opened_rag` for several indexes, which share their models."""
+    """As `opened_rag` for several indexes, which share their models; `replicas` as of `RayRetriever`."""
     from ragx.engine.open import choose_backend
     from ragx.index.manifest import current_generation
     from ragx.index.names import index_folder
@@ -92,7 +93,13 @@ def opened_rags(
                 readers = opening.submit(open_readers, models).result
             embedder = cache(partial(open_embedder, device=models.device, dtype=models.dtype))
             opened = [
-                open_search(index, models.device, models.dtype, method=search.method, engine=engine, embedder=embedder)
+                open_search(
+                    *(index, models.device, models.dtype),
+                    method=search.method,
+                    engine=engine,
+                    embedder=embedder,
+                    replicas=replicas,
+                )
                 for index in indexes
             ]
             rerankers = []
@@ -127,6 +134,7 @@ def open_search(
     method: SearchMethod,
     engine: str,
     embedder: Callable[[str], Embedder] | None = None,
+    replicas: int = 1,
 ) -> CurrentIndex:
     """Open an index to search it here, or with the Ray cluster that `connected` connected to."""
     from ragx.retrieval import open_index
@@ -140,7 +148,7 @@ def open_search(
         method=method,
         device=device,
         dtype=dtype,
-        retriever=lambda opened, embedder=None, device=None: RayRetriever(opened, embedder),
+        retriever=lambda opened, embedder=None, device=None: RayRetriever(opened, embedder, replicas=replicas),
         embedder=embedder,
     )
 

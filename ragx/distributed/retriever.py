@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,6 +21,8 @@ from ragx.types import Embedder
 
 TIMEOUT = 30.0
 """Seconds to wait for an actor."""
+HEDGE_AFTER = 0.2
+"""Seconds after which another actor with the same shards is asked too."""
 
 
 class RayRetriever(Retriever):
@@ -27,32 +31,46 @@ class RayRetriever(Retriever):
     This process searches the lexical index and reads the passages of hits. All nodes need access to the index folder.
 
     While an actor is lost, its shards are not searched; `SearchResults.unsearched` gives their share. Ray restarts an
-    actor that died, and later searches use it again.
+    actor that died, and later searches use it again. With replicas, another actor with the same shards is asked as well
+    if one is lost or slow (hedged requests; Dean and Barroso, The Tail at Scale, 2013).
     """
 
     def __init__(
-        self, index: Index, embedder: Embedder | None = None, *, actors: int | None = None, timeout: float = TIMEOUT
+        self,
+        index: Index,
+        embedder: Embedder | None = None,
+        *,
+        actors: int | None = None,
+        replicas: int = 1,
+        timeout: float = TIMEOUT,
+        hedge_after: float = HEDGE_AFTER,
     ) -> None:
         """Start the actors and wait until they have opened the index.
 
         Args:
             index: the generation to search, even after others are published.
             embedder: as for `Retriever`.
-            actors: number of actors; None: one per core of the cluster. Never more than shards.
-            timeout: seconds after which an actor that has not answered counts as lost.
+            actors: number of actors for all shards; None: one per core of the cluster. Never more than shards.
+            replicas: how many times there are such actors.
+            timeout: seconds after which shards whose actors have not answered count as lost.
+            hedge_after: seconds after which the next replica is asked too.
 
         Raises:
             IndexFolderError: a node has no access to the index folder, or has a different folder there.
         """
         super().__init__(index, embedder)
-        self.timeout = timeout
+        self.timeout, self.hedge_after = timeout, hedge_after
+        self._searches = 0
         number = min(len(index.shards), actors or workers("cpu"))
         self._actor_shards = [range(first, len(index.shards), number) for first in range(number)]
         folder = str(index.folder.absolute())
-        self._actors = [_ACTOR.remote(folder, index.generation, list(shards)) for shards in self._actor_shards]
+        self._actors = [  # (replicas, actors)
+            [_ACTOR.remote(folder, index.generation, list(shards)) for shards in self._actor_shards]
+            for _ in range(replicas)
+        ]
         try:
             with raise_worker_errors():
-                manifests = ray.get([actor.manifest.remote() for actor in self._actors])
+                manifests = ray.get([actor.manifest.remote() for actors in self._actors for actor in actors])
             if any(manifest != index.manifest.model_dump_json() for manifest in manifests):
                 raise IndexFolderError(f"{index.folder} differs between nodes: use a shared disk")
         except BaseException:
@@ -61,8 +79,9 @@ class RayRetriever(Retriever):
 
     def close(self) -> None:
         """Stop the actors."""
-        for actor in self._actors:
-            ray.kill(actor)
+        for actors in self._actors:
+            for actor in actors:
+                ray.kill(actor)
 
     def __enter__(self) -> RayRetriever:
         return self
@@ -74,23 +93,37 @@ class RayRetriever(Retriever):
         self, vector: np.ndarray, k: int, rerank: int | None = None, selected: np.ndarray | None = None
     ) -> SearchResults[tuple[int, float]]:
         """As `Retriever.nearest`, for the shards whose actors answer."""
-        calls = []
-        for actor, shards in zip(self._actors, self._actor_shards, strict=True):
-            parts = [part_of(self.index.shards[number], selected) for number in shards]
-            calls.append(actor.nearest.remote(vector, k, self.rerank(rerank), parts))
-        if calls:
-            ray.wait(calls, num_returns=len(calls), timeout=self.timeout)
-        ranking: Ranking = []
-        lost = 0
-        for call, shards in zip(calls, self._actor_shards, strict=True):
+        self._searches += 1  # searches begin with the replicas in turn
+        parts = [[part_of(self.index.shards[number], selected) for number in shards] for shards in self._actor_shards]
+        calls: dict[Any, int] = {}
+        found: dict[int, Ranking] = {}
+        deadline = time.monotonic() + self.timeout
+        for attempt in range(1, len(self._actors) + 1):
+            actors = self._actors[(self._searches + attempt) % len(self._actors)]
+            for place in range(len(actors)):
+                if place not in found:
+                    calls[actors[place].nearest.remote(vector, k, self.rerank(rerank), parts[place])] = place
+            is_last = attempt == len(self._actors)
+            _collect(calls, found, deadline if is_last else min(deadline, time.monotonic() + self.hedge_after))
+        lost = [number for place, shards in enumerate(self._actor_shards) if place not in found for number in shards]
+        missing = sum(len(self.index.shards[number]) for number in lost)
+        ranking = sorted(chain.from_iterable(found.values()), key=lambda hit: (-hit[1], hit[0]))
+        return SearchResults(ranking[:k], missing / len(self.index) if missing else 0.0)
+
+
+def _collect(calls: dict[Any, int], found: dict[int, Ranking], deadline: float) -> None:
+    """Move the results of calls to `found` until there is one for each place, or no call is left, or time is up."""
+    while any(place not in found for place in calls.values()):
+        ready, _ = ray.wait(list(calls), num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
+        if not ready:
+            return
+        for call in ready:
+            place = calls.pop(call)
             try:
-                ranking += ray.get(call, timeout=0)
+                found[place] = ray.get(call)
             except ray.exceptions.RayError as error:
                 if isinstance(error, ray.exceptions.RayTaskError) and not isinstance(error, RagxError):
                     raise  # a bug rather than a lost actor
-                lost += sum(len(self.index.shards[number]) for number in shards)
-        ranking.sort(key=lambda hit: (-hit[1], hit[0]))
-        return SearchResults(ranking[:k], lost / len(self.index) if lost else 0.0)
 
 
 class _ShardActor:

@@ -65,7 +65,7 @@ def test_a_server_reports_with_each_answer_what_was_not_searched(index: Path, ti
             assert LOST not in notes("/v1/chat/completions", chat)
             assert LOST not in notes("/v1/search", {"query": QUESTION})
             assert partial_searches() == 0
-            ray.kill(retriever._actors[1])
+            ray.kill(retriever._actors[0][1])
             assert eventually(lambda: LOST in notes("/v1/search", {"query": QUESTION}))  # Ray kills asynchronously
             before = partial_searches()
             assert before >= 1

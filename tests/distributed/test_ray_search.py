@@ -71,7 +71,7 @@ def test_a_stopped_actor_is_reported_and_used_again_after_its_restart(
 ) -> None:
     all_hits = Retriever(index, WordEmbedder()).search("red fox", 100, "dense")
     rest = [hit for hit in all_hits if hit.passage.id not in ids_in_shards(index, [1, 3])]
-    pid = ray.get(retriever._actors[1].__ray_call__.remote(lambda self: os.getpid()))
+    pid = ray.get(retriever._actors[0][1].__ray_call__.remote(lambda self: os.getpid()))
     os.kill(pid, signal.SIGSTOP)
     retriever.timeout = 3
     hits = retriever.search("red fox", 100, "dense")
@@ -92,9 +92,24 @@ def test_a_stopped_actor_is_reported_and_used_again_after_its_restart(
     assert_same_hits(hits, all_hits)
 
 
+def test_a_slow_actor_costs_little_with_a_replica(index: Index, kill_worker: Callable[[int], None]) -> None:
+    expected = Retriever(index, WordEmbedder()).search("red fox", 100, "dense")
+    with distributed.RayRetriever(index, WordEmbedder(), actors=1, replicas=2, timeout=60) as opened:
+        pid = ray.get(opened._actors[1][0].__ray_call__.remote(lambda self: os.getpid()))
+        os.kill(pid, signal.SIGSTOP)
+        began = time.monotonic()
+        for _ in range(4):  # which begin with each of the two
+            hits = opened.search("red fox", 100, "dense")
+            assert_same_hits(hits, expected)
+            assert hits.unsearched == 0
+        assert time.monotonic() - began < 30
+        kill_worker(pid)
+        assert_same_hits(opened.search("red fox", 100, "dense"), expected)
+
+
 def test_without_actors_bm25_still_finds_passages(index: Index) -> None:
     with distributed.RayRetriever(index, WordEmbedder(), actors=1) as opened:
-        ray.kill(opened._actors[0])
+        ray.kill(opened._actors[0][0])
         deadline = time.monotonic() + 60
         while not (hits := opened.search("red fox", 5)).unsearched and time.monotonic() < deadline:
             time.sleep(0.1)  # Ray kills asynchronously

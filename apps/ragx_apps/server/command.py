@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ragx.cli.options import Address, Engine, IndexFolders, Offline, Watch, server_option, setting, with_settings
+from ragx.cli.options import (
+    Address,
+    Engine,
+    IndexFolders,
+    Offline,
+    Watch,
+    ray_option,
+    server_option,
+    setting,
+    with_settings,
+)
 from ragx.cli.setup import opened_rags
 from ragx.config import ModelOptions, ReaderOptions, SearchOptions
 from ragx.errors import ConfigError, RagxError
@@ -62,6 +72,7 @@ def serve(
     watch: Watch = False,
     engine: Engine = "local",
     address: Address = None,
+    replicas: Annotated[int, ray_option(min=1, help="Actors with the same shards; a slow one is not waited for.")] = 1,
     offline: Offline = False,
 ) -> None:
     """Serve an OpenAI-compatible HTTP API: /v1/chat/completions, /v1/responses, /v1/embeddings and more."""
@@ -81,7 +92,7 @@ def serve(
     return_freed_memory()
     origins = [check_origin(origin) for origin in allow_origin or ()]
     folders = _by_name(index or [default_index()])
-    with opened_rags([*folders.values()], models, search, engine=engine, address=address) as rags:
+    with opened_rags([*folders.values()], models, search, engine=engine, address=address, replicas=replicas) as rags:
         from ragx.indexing.watch import watching
         from ragx_apps.server.app import create_app
         from ragx_apps.server.logs import log_as_json
