@@ -121,7 +121,7 @@ def lm(
 @with_settings
 def qa(
     questions: Annotated[Path, typer.Option(help="JSON lines with question and answers, compressed or not.")],
-    load: LoadOptions,
+    load: EncodingOptions,
     index: Annotated[Path | None, typer.Option(help="Index to retrieve passages from.")] = None,
     given: Annotated[bool, typer.Option("--given", help="The questions' own passages, such as HELMET's.")] = False,
     gold_only: Annotated[bool, typer.Option("--gold-only", help="Gold passages in the encoder; no index.")] = False,

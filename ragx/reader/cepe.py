@@ -93,6 +93,10 @@ class CepeReader(DecoderReader):
         if self.store is not None:
             self.store.close()
 
+    def fingerprint(self) -> str:
+        changes_answers = self.store is not None and self.store.format == "int8"
+        return super().fingerprint() + (" int8 encodings" if changes_answers else "")
+
     def encode_ahead(
         self, passages: Iterable[Passage], on_progress: Callable[[int], object], encode: EncodeBatches | None = None
     ) -> FillResult:

@@ -17,7 +17,7 @@ from ragx.reader.base import Reader
 from ragx.reader.cepe import CepeReader
 from ragx.reader.full import FullReader
 from ragx.reader.prompt import build_prompt, count_question_tokens
-from ragx.types import Passage
+from ragx.types import EncodingFormat, Passage
 from ragx.util.settings import checked
 from ragx.util.tokenization import load_tokenizer
 from tests.helpers.tiny import activate, with_config
@@ -153,6 +153,15 @@ def test_encodings_on_disk_are_reused_in_any_order(cepe_reader: CepeReader, tmp_
     lengths = [len(ids) for ids in reader.encoder_ids(PASSAGES)]
     backwards = second.phi.split(lengths[::-1], dim=1)
     assert torch.equal(first.phi, torch.cat(backwards[::-1], dim=1))
+
+
+def test_answers_from_int8_encodings_are_told_from_others(cepe_reader: CepeReader, tmp_path: Path) -> None:
+    def fingerprint(format: EncodingFormat) -> str:
+        store = PassageStore(tmp_path, "encoder", 32, format=format, max_bytes=0)
+        return CepeReader(cepe_reader.model, cepe_reader.tokenizer, store).fingerprint()
+
+    assert fingerprint("bfloat16") == cepe_reader.fingerprint()
+    assert fingerprint("int8") != cepe_reader.fingerprint()
 
 
 def test_a_fingerprint_tells_readers_apart(cepe_reader: CepeReader, tiny_decoder: Path) -> None:
