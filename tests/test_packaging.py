@@ -75,6 +75,7 @@ def test_public_names() -> None:
     [
         "README.md",
         "CONTRIBUTING.md",
+        "docs/adapters.md",
         "docs/benchmarks.md",
         "docs/life-of-a-question.md",
         "docs/ray.md",

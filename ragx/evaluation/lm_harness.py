@@ -25,7 +25,7 @@ try:
     from lm_eval.api.model import TemplateLM
     from lm_eval.models.utils import normalize_gen_kwargs
 except ModuleNotFoundError:
-    raise ImportError("RagxLM needs lm_eval, which docs/adapters.md says how to install") from None
+    raise ImportError("RagxLM needs lm_eval: docs/adapters.md says how to install it beside ragx") from None
 
 PASSED_ON = {"top_p", "top_k", "min_p", "repetition_penalty", "seed"}
 """Arguments of generation that mean the same here."""
@@ -34,11 +34,11 @@ PASSED_ON = {"top_p", "top_k", "min_p", "repetition_penalty", "seed"}
 class RagxLM(TemplateLM):  # type: ignore[misc]  # lm_eval is not installed where types are checked
     """Scores and continues texts, one after another.
 
-    Of a text longer than `decoder_tokens` the decoder reads the end. What comes before is read by the encoder, in
-    chunks of 256 tokens, if the model has a trained CEPE reader, and otherwise by nothing.
+    The decoder reads the end of a text longer than `decoder_tokens`. The encoder of a trained CEPE reader reads what
+    comes before, in chunks of 256 tokens; other models drop it.
 
-    Strings of control tokens in a text become control tokens, as in the harness's own models: it hands over a chat,
-    whose template needs them, as one string.
+    Control tokens in a text are control tokens, as for the harness's own models: it passes a chat and its template as
+    one string.
     """
 
     def __init__(self, model: str, *, decoder_tokens: int | None = None, **options: Any) -> None:

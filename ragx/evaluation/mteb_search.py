@@ -78,7 +78,10 @@ class RagxSearch:
             ConfigError: a document is not text.
             EmptyCorpusError: no document has any.
         """
-        self._retriever, self._folder = None, TemporaryDirectory(prefix="ragx-mteb-", ignore_cleanup_errors=True)
+        if self._folder is not None:
+            self._retriever = None
+            self._folder.cleanup()
+        self._folder = TemporaryDirectory(prefix="ragx-mteb-", ignore_cleanup_errors=True)
         embedder, folder = self._embedder, Path(self._folder.name)
         passages = split_passages(_documents(corpus), self.settings.chunking, embedder.tokenizer, embedder.window)
         build_index((each for each in passages if embedded_text(each).strip()), folder, embedder, self.settings)
