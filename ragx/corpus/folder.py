@@ -37,6 +37,7 @@ def walk(root: Path, include: Sequence[str], exclude: Sequence[str]) -> Iterator
             continue
         try:
             mode = path.stat().st_mode
+            is_index = stat.S_ISDIR(mode) and _is_index(path)
         except OSError as error:
             yield Skipped(str(path), f"cannot be read: {error.strerror}", unreadable=True)
             continue
@@ -46,7 +47,7 @@ def walk(root: Path, include: Sequence[str], exclude: Sequence[str]) -> Iterator
                 if target.is_relative_to(real_root) or any(target.is_relative_to(seen) for seen in linked):
                     continue
                 linked.add(target)
-            if _is_index(path):
+            if is_index:
                 continue
             stack.append(_entries(path, relative + "/"))
         elif include and not _matches(relative, include):

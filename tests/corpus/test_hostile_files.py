@@ -308,16 +308,20 @@ def test_file_names_are_not_interpreted(tmp_path, read, name):
     assert skipped.source == str(tmp_path / f"c{name}.parquet")
 
 
-def test_a_path_too_deep_for_the_system_is_skipped(tmp_path, read):
+@pytest.mark.parametrize("length", [4088, 4092, 4095, 5000])  # 4,095 is the longest path that the system takes
+def test_a_path_too_deep_for_the_system_is_skipped(tmp_path, read, length):
     (tmp_path / "a.txt").write_text("snow")
     deep, before = tmp_path / "deep", Path.cwd()
     deep.mkdir()
     try:
         os.chdir(deep)
-        for _ in range(20):  # over 4,096 characters, which takes more than one step
-            Path("d" * 250).mkdir()
-            os.chdir("d" * 250)
-        Path("b.txt").write_text("snow")
+        left = length - len(str(deep))
+        while left > 1:  # more than one step, because of the limit
+            name = "d" * min(left - 1, 250 if left > 252 else 200)
+            Path(name).mkdir()
+            os.chdir(name)
+            left -= 1 + len(name)
+        Path("b.txt" * 9).write_text("snow")
     finally:
         os.chdir(before)
     documents, skipped = read(tmp_path)
