@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from ragx.config import SamplingParams
 from ragx.engine.decoding import AnswerStream
 from ragx.engine.sampling import Sampler
+from ragx.evaluation.paper.contest import Contestant
 from ragx.evaluation.results import Values
-from ragx.reader.base import DecoderReader, PreparedPrompt
+from ragx.reader.base import PreparedPrompt
+from ragx.reader.full import FullReader
 
 
 class AtLeast:
@@ -34,10 +36,15 @@ class AtLeast:
         self.missing -= 1
 
 
-def decode(reader: DecoderReader, prepared: PreparedPrompt, sampling: SamplingParams, *, shortest: int = 0) -> Values:
-    """The `answer` without surrounding white space, and `read_tokens`."""
+def decode(contestant: Contestant, prepared: PreparedPrompt, sampling: SamplingParams, *, shortest: int = 0) -> Values:
+    """The `answer` without surrounding white space, and `read_tokens`.
+
+    The prompt is read whole: an engine of its own has no earlier prompts, whose beginnings rows share.
+    """
+    reader = FullReader(contestant.model, contestant.tokenizer)
     sampler = Sampler(sampling, AtLeast(shortest, reader.ends) if shortest else None)
     prompt, state = prepared.prompt.ids, prepared.layout or prepared.context
     ids = reader.batch.generate(prompt, state, sampling, threading.Event(), sampler)
     text = "".join(AnswerStream(ids, reader.ends, reader.tokenizer, sampler)).strip()
+    reader.close()
     return {"answer": text, "read_tokens": len(prompt) + prepared.context_tokens}

@@ -25,7 +25,6 @@ from ragx.evaluation.plot import Grid
 from ragx.evaluation.results import Values
 from ragx.evaluation.tables import Cell, Table
 from ragx.reader.base import PreparedPrompt
-from ragx.reader.full import FullReader
 from ragx.reader.prompt import Prompt
 from ragx.types import ReaderName
 from ragx.util.device import report_oom
@@ -100,7 +99,6 @@ def evaluate(contest: Contest, documents: Path, options: NeedleOptions) -> tuple
     found_by: dict[str, list[tuple[int, list[float]]]] = {}
 
     def measure(contestant: Contestant) -> None:
-        reader = FullReader(contestant.model, contestant.tokenizer)
         rows = [
             row for name in contest.readers_of(contestant) for row in _rows(contest, contestant, name, lengths, options)
         ]
@@ -110,7 +108,7 @@ def evaluate(contest: Contest, documents: Path, options: NeedleOptions) -> tuple
 
         def ask(row: Row, depth: Depth) -> Values:
             prepared = _prepared(contestant, row, hay, depth.percent / 100, options)
-            return decode(reader, prepared, SamplingParams(max_new_tokens=options.max_new_tokens))
+            return decode(contestant, prepared, SamplingParams(max_new_tokens=options.max_new_tokens))
 
         places = [Depth(depth, hay.identity) for depth in depths]
         measured = [
@@ -123,7 +121,6 @@ def evaluate(contest: Contest, documents: Path, options: NeedleOptions) -> tuple
             lines.append([contestant.name, row.name, row.tokens, row.in_decoder, *cells, found, *speed_cells(values)])
             title = f"{Path(contestant.name).name}, {row.name}"
             found_by.setdefault(title, []).append((row.tokens, scores))
-        reader.close()
 
     contest.each(measure)
     notes = [

@@ -30,6 +30,7 @@ from ragx.reader.base import PreparedPrompt
 from ragx.reader.prompt import Prompt
 from ragx.types import ReaderName
 from ragx.util.device import report_oom
+from ragx.util.text import counted
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,8 @@ def evaluate(contest: Contest, sources: Sequence[tuple[Path, Path]], options: Ta
 
     contest.each(measure)
     notes = [
-        f"Accuracy in percent over {len(seeds)} draws of balanced demonstrations ({options.seeds}), by the likelihood"
-        f" of labels ({options.score}); 95 % intervals."
+        f"Accuracy in percent over {counted(len(seeds), 'draw')} of balanced demonstrations ({options.seeds}), by the"
+        f" likelihood of labels ({options.score}); 95 % intervals."
     ]
     columns = {"model": 0, "reader": 0, "in the decoder": 0, "in the encoder": 0}
     return Table({**columns, **dict.fromkeys([each.name for each in data], 1), **SPEED}, lines, notes)

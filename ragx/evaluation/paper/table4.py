@@ -23,7 +23,6 @@ from ragx.evaluation.paper.options import Table4Options, numbers
 from ragx.evaluation.results import Values
 from ragx.evaluation.tables import Cell, Table
 from ragx.reader.base import PreparedPrompt
-from ragx.reader.full import FullReader
 from ragx.reader.prompt import Prompt
 from ragx.types import ReaderName
 from ragx.util.device import report_oom
@@ -104,14 +103,15 @@ def evaluate(contest: Contest, sources: Sequence[str], options: Table4Options) -
     lines: list[list[Cell]] = []
 
     def measure(contestant: Contestant) -> None:
-        reader = FullReader(contestant.model, contestant.tokenizer)
         rows = [row for name in contest.readers_of(contestant) for row in _rows(contest, contestant, name, options)]
         measured: list[list[tuple[Case, Values]]] = [[] for _ in rows]
 
         def answer(row: Row, case: Case) -> Values:
             prepared = _prepared(contestant, row, case.item, options)
             task = TASKS[case.item.task]
-            return decode(reader, prepared, _sampling(case, options), shortest=SHORTEST_SAMPLE if task.sampled else 0)
+            return decode(
+                contestant, prepared, _sampling(case, options), shortest=SHORTEST_SAMPLE if task.sampled else 0
+            )
 
         for case, values in contest.measure(contestant, rows, tqdm(cases, contestant.name), answer):
             for pairs, row_values in zip(measured, values, strict=True):
@@ -121,7 +121,6 @@ def evaluate(contest: Contest, sources: Sequence[str], options: Table4Options) -
             speed = speed_cells([values for _, values in pairs])
             sizes = ["all" if size is None else size for size in (row.tokens, row.in_decoder)]
             lines.append([contestant.name, row.name, *sizes, *cells, *speed])
-        reader.close()
 
     contest.each(measure)
     numbers_of = Counter(task for task, _ in {(case.item.task, case.item.key) for case in cases})

@@ -32,7 +32,6 @@ from ragx.evaluation.paper.options import Table7Options, numbers
 from ragx.evaluation.results import Values
 from ragx.evaluation.tables import Cell, Table
 from ragx.reader.base import PreparedPrompt
-from ragx.reader.full import FullReader
 from ragx.reader.prompt import Prompt
 from ragx.types import ReaderName, SearchMethod
 from ragx.util.device import report_oom
@@ -108,14 +107,13 @@ def evaluate(
     lines: list[list[Cell]] = []
 
     def measure(contestant: Contestant) -> None:
-        reader = FullReader(contestant.model, contestant.tokenizer)
         rows = [row for name in contest.readers_of(contestant) for row in _rows(contest, contestant, name, ks, options)]
 
         def answer(row: Row, item: Item) -> Values:
             examples = [
                 complete(each) for each in demonstrations(item, pools[item.source], options.shots, options.seed)
             ]
-            values = decode(reader, _prepared(contestant, row, complete(item), examples, options), sampling)
+            values = decode(contestant, _prepared(contestant, row, complete(item), examples, options), sampling)
             return {"question": item.text, **values, "exact_match": metrics.exact_match(values["answer"], item.answers)}
 
         measured: list[list[tuple[Item, Values]]] = [[] for _ in rows]
@@ -129,7 +127,6 @@ def evaluate(
             ]
             speed = speed_cells([values for _, values in pairs])
             lines.append([contestant.name, row.name, row.k, row.in_decoder, *cells, *speed])
-        reader.close()
 
     contest.each(measure)
     notes = [
