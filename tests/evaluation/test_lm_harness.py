@@ -155,6 +155,7 @@ def test_mistakes_are_named(plain: RagxLM, trained: RagxLM, tiny_decoder: Path) 
         trained.loglikelihood(requests("loglikelihood", ("snow", text(1, 200))))
 
 
+@pytest.mark.slow
 def test_a_task_runs_from_end_to_end(plain: RagxLM, theirs: HFLM, tmp_path: Path) -> None:
     rows = [
         {"question": f"What reflects {word}?", "choices": ["snow", "dark soil", "the sun"], "label": number % 3}
