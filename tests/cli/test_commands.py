@@ -33,7 +33,7 @@ def test_h_is_help_for_every_command(ragx: RunCommand) -> None:
     [
         (["ask"], ["Options", "Search", "Reader", "Decoding", "Model", "Passage encodings", "Ray cluster"]),
         (["chat"], ["Options", "Model", "Passage encodings", "Search", "Server"]),
-        (["eval", "qa"], ["Options", "Model", "Rows of the table", "Search"]),
+        (["eval", "qa"], ["Options", "Model", "Passage encodings", "Rows of the table", "Search"]),
         (["index", "build"], ["Options", "Indexing", "Files", "Model", "Passage encodings", "Ray cluster"]),
         (["search"], ["Options", "Search", "Model", "Ray cluster"]),
         (["serve"], ["Options", "Search", "Model", "Passage encodings", "Server", "Reader", "Ray cluster"]),
