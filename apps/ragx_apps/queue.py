@@ -140,11 +140,11 @@ class QuestionQueue:
     def wait_for_running(self) -> None:
         """Return once all questions that have been asked so far are answered or cancelled."""
         with self._lock:
-            asked = {id(cancel): cancel for cancel in self._cancels}
+            asked = {*self._cancels}
         while asked:
             time.sleep(BEAT)
             with self._lock:
-                asked = {id(cancel): cancel for cancel in self._cancels if id(cancel) in asked}
+                asked &= {*self._cancels}
 
     def close(self) -> None:
         """Stop every answer where it is; questions that wait, and later ones, get none."""

@@ -66,7 +66,7 @@ GIVEN = PassageSource(lambda question, k: question.passages[:k], "of each questi
 
 
 def searched(retriever: Retriever, method: SearchMethod, reranker: Reranker | None = None) -> PassageSource:
-    """Passages from an index, the first of which the reranker reorders."""
+    """Passages from an index, whose top hits the reranker reorders."""
 
     def find(question: Question, k: int) -> list[Passage]:
         def search(count: int) -> SearchResults[Hit]:

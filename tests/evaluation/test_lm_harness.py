@@ -61,7 +61,7 @@ def greedy_pair(lm: RagxLM) -> tuple[str, str]:
 
 
 def whole(answer: str) -> str:
-    """Without a character of which bytes are missing at the end, which ragx leaves out."""
+    """The answer without an incomplete last character, which ragx drops."""
     return answer.rstrip("\ufffd")
 
 

@@ -17,7 +17,7 @@ from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.models import SearchProtocol
 
 from ragx.config import Chunking, IndexSettings
-from ragx.errors import ConfigError, ModelError
+from ragx.errors import ConfigError
 from ragx.evaluation.mteb_search import RagxSearch
 from ragx.indexing.build import build
 from ragx.retrieval import open_index
@@ -61,10 +61,7 @@ class SnowRetrieval(AbsTaskRetrieval):
 @pytest.fixture(scope="module")
 def opened() -> Callable[..., RagxSearch]:
     def open_search(settings: IndexSettings | None = SETTINGS, **options: Any) -> RagxSearch:
-        try:
-            search = RagxSearch(settings, device="cpu", **options)
-        except ModelError as error:
-            pytest.skip(str(error))
+        search = RagxSearch(settings, device="cpu", **options)
         search.index(CORPUS)
         return search
 

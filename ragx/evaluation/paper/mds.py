@@ -2,8 +2,8 @@
 
 An MDS folder has an index.json that lists its shards. A shard is the number of samples (uint32), where each begins and
 the last one ends (uint32), settings, and the samples. A sample is the sizes of its columns that have no fixed one
-(uint32), then the bytes of all. Arrays of ids are pickled: they are found among the pickle's opcodes, none of which is
-executed.
+(uint32), followed by the bytes of all columns. Arrays of ids are pickled; the ids are read from the pickle's opcodes,
+which are never executed.
 """
 
 from __future__ import annotations
