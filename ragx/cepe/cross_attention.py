@@ -72,6 +72,8 @@ class CrossAttention(nn.Module):
             _, lse = self._attention(query[:, :, -1:], context, with_lse=True)
         if lse is not None:
             context.record(lse)
+        if context.attending is not None:
+            attended = attended * context.attending[:, None, :, None]
         return attended if context.gain == 1 else context.gain * attended
 
     def _attention(self, query: Tensor, context: Context, *, with_lse: bool) -> tuple[Tensor, Tensor | None]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from ragx_train.data.example import IGNORE, Example, collate
 from ragx_train.data.questions import load_questions
 from ragx_train.engine.attention import gold_attention_loss, gold_shares
@@ -72,6 +73,23 @@ def test_questions_in_one_row_have_the_loss_and_gradients_of_single_ones(
     assert len(gradients) == len(expected_gradients) == len(trained(model))
     for mine, theirs in zip(gradients, expected_gradients, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_training_on_the_question_alone_attends_as_the_finished_reader_does(decoder: Path, tmp_path: Path) -> None:
+    model, together, alone = tiny_examples(decoder, tmp_path, "cross_attend=question", "data.prompt_passages=[1,2]")
+    expected = 0.0
+    with torch.no_grad():
+        for each in alone:
+            context = model.encode_passages(each.passages)
+            context.attend_from = each.attend_from
+            logits = model(input_ids=torch.tensor([each.ids]), context=context).logits[0]
+            expected += float(F.cross_entropy(logits, torch.tensor(each.labels), ignore_index=IGNORE, reduction="sum"))
+        loss = float(next_token_loss(model, collate(together))["loss"])
+        everywhere = [replace(each, attend_from=0) for each in together]
+        other = float(next_token_loss(model, collate(everywhere))["loss"])
+    assert min(each.attend_from for each in together) > 0
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert loss != pytest.approx(other, rel=1e-5)
 
 
 def test_an_epoch_has_every_question_once(decoder: Path, tmp_path: Path) -> None:

@@ -65,6 +65,9 @@ class Fields:
         Raises:
             ConfigError: it has not; the message lists its fields.
         """
+        with self._lock:
+            if self._names is None:  # one pass for the names of all fields and the columns that `mask` needs
+                self._read(condition.fields)
         for name in condition.fields:
             if name not in self.names:
                 known = sorted(self.names)

@@ -64,6 +64,8 @@ class Example:
     """For each continuation the indices of the `passages` that hold its answer, if known."""
     ratio: int = 1
     """Tokens for each embedding, where passages are embedded."""
+    attend_from: int = 0
+    """The first of `ids` that attends to the passages."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,8 @@ class Batch:
     """(B, T), of the same length in every row."""
     ratios: tuple[int, ...]
     """See `Example`, one for each row."""
+    attending: Tensor | None
+    """(B, N), true at tokens that attend to the passages; None: all do."""
 
     @property
     def encoder_tokens(self) -> int:
@@ -118,6 +122,7 @@ class Batch:
             passages=self.passages.to(device),
             passage_mask=self.passage_mask.to(device),
             before=self.before.to(device),
+            attending=None if self.attending is None else self.attending.to(device),
         )
 
 
@@ -173,6 +178,7 @@ def collate(examples: Sequence[Example]) -> Batch:
         ids[row, : len(example.ids)] = torch.tensor(example.ids)
         labels[row, : len(example.labels)] = torch.tensor(example.labels)
         segments[row, : len(example.segments)] = torch.tensor(example.segments)
+    starts = torch.tensor([example.attend_from for example in examples])
     places: dict[tuple[int, ...], int] = {}
     reads = tuple(
         tuple(places.setdefault(tuple(passage), len(places)) for passage in each.passages) for each in examples
@@ -194,6 +200,7 @@ def collate(examples: Sequence[Example]) -> Batch:
         tokens=sum(len(example.ids) for example in examples),
         before=torch.tensor([example.before for example in examples], dtype=torch.long),
         ratios=tuple(example.ratio for example in examples),
+        attending=torch.arange(width) >= starts[:, None] if starts.any() else None,
     )
 
 

@@ -46,7 +46,7 @@ def labelled_states(model: CepeModel, batch: Batch) -> Tensor:
 
 
 def encode(model: CepeModel, batch: Batch) -> Context:
-    """Φ (B, M, E) of each row's passages. A passage that several rows read is encoded once.
+    """Φ (B, M, E) of each row's passages, and which tokens attend to them. A passage that several rows read is encoded once.
 
     Without any passage, a token is encoded and has no effect: several devices wait for one another in every layer and
     for the gradient of every weight, so all must run the same operations.
@@ -59,7 +59,7 @@ def encode(model: CepeModel, batch: Batch) -> Context:
     rows = [[passages[place] for place in row] for row in reads]
     empty = encoded.phi[0, :0]
     padded = pad([torch.cat([empty, *row]) for row in rows], [[len(each) for each in row] for row in rows])
-    padded.gain = gain
+    padded.gain, padded.attending = gain, batch.attending
     return model.ready(padded)
 
 

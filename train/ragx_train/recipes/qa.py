@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 from ragx.cepe.model import CepeModel
 from ragx.evaluation.content_words import supports
 from ragx.reader.prompt import REFUSAL, build_prompt, count_question_tokens, passage_text
-from ragx.types import Passage
+from ragx.types import CrossAttend, Passage
 from ragx_train.data.example import Batch, Example, end_of_text, side_by_side
 from ragx_train.data.mixing import pick
 from ragx_train.data.questions import QuestionSettings, TrainingQuestion, load_questions, questions_fingerprint
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from ragx.util.tokenization import Tokenizer
 
 Item = TypeVar("Item")
+Groups = Sequence[Sequence[TrainingQuestion]]
+"""Questions about the same gold passages, each."""
 
 
 class QaSettings(RecipeSettings):
@@ -44,6 +46,8 @@ class QaSettings(RecipeSettings):
     data: QuestionSettings
     attention: float = Field(default=0.0, ge=0)
     """Coefficient of the loss on attention outside the gold passages; see attention.py."""
+    cross_attend: CrossAttend = "all"
+    """Prompt tokens that attend to passages."""
 
     @model_validator(mode="after")
     def _attention_is_not_recomputed(self) -> QaSettings:
@@ -89,27 +93,33 @@ def examples(settings: QaSettings, tokenizer: Tokenizer) -> tuple[Callable[[int]
     def order(file: int, epoch: int) -> list[int]:
         return training[file].order(near, np.random.default_rng([seed, file, epoch]))
 
+    def made(
+        groups: Sequence[Sequence[TrainingQuestion]], data: QuestionSettings, random: np.random.Generator
+    ) -> Example:
+        return question_example(groups, data, tokenizer, random, settings.cross_attend)
+
     def example(position: int) -> Example:
         file, index = pick([questions.weight for questions in training], position)
         epoch, number = divmod(index, -(-len(training[file].groups) // most))
         places = order(file, epoch)[number * most : (number + 1) * most]
         groups = [training[file].groups[place] for place in places]
-        return question_example(groups, settings.data, tokenizer, np.random.default_rng([seed, 0, position]))
+        return made(groups, settings.data, np.random.default_rng([seed, 0, position]))
 
     without_prompt = settings.data.model_copy(update={"prompt_passages": (0, 0)})
     validation = []
     for position in range(settings.loop.validation_examples if held_out else 0):
         questions, random = held_out[position % len(held_out)], np.random.default_rng([seed, 1, position])
         groups = [questions.groups[place] for place in questions.order(near, random)[:most]]
-        validation.append(question_example(groups, without_prompt, tokenizer, random))
+        validation.append(made(groups, without_prompt, random))
     return example, validation
 
 
 def question_example(
-    groups: Sequence[Sequence[TrainingQuestion]],
+    groups: Groups,
     settings: QuestionSettings,
     tokenizer: Tokenizer,
     random: np.random.Generator,
+    cross_attend: CrossAttend = "all",
 ) -> Example:
     """Questions about the passages of as many groups as there is room for; passages are in random order."""
     room = int(random.integers(settings.passages[0], settings.passages[1] + 1))
@@ -134,9 +144,11 @@ def question_example(
     # in use, retrieval usually puts the gold passages into the prompt
     prompt_first = sorted(_shuffled(candidates, random), key=lambda each: each.gold[:1] not in [[p] for p in in_prompt])
     questions = prompt_first[: settings.questions]
-    prompts, answers = [], []
+    prompts, answers, starts = [], [], []
     for question in questions:
-        prompts.append(build_prompt(tokenizer, question.text, in_prompt, max_tokens=settings.max_prompt_tokens).ids)
+        prompt = build_prompt(tokenizer, question.text, in_prompt, max_tokens=settings.max_prompt_tokens)
+        prompts.append(prompt.ids)
+        starts.append(prompt.question_start)
         answer = question.answer_ids[int(random.integers(len(question.answer_ids)))]
         answers.append([*answer, end_of_text(tokenizer)])
     ids = tokenizer.plain_ids([passage_text(passage) for passage in passages])
@@ -144,6 +156,7 @@ def question_example(
         side_by_side(prompts, answers, origin=questions[0].where),
         passages=[passage[: settings.max_passage_tokens] for passage in ids],
         gold=[[place for place, passage in enumerate(passages) if passage in each.gold] for each in questions],
+        attend_from=min(starts) if cross_attend == "question" else 0,
     )
 
 

@@ -169,6 +169,7 @@ def _stage_settings(settings: ReaderSettings, data: ReaderData, stage: Stage, st
         stage=stage,
         masking=settings.masking,
         attention=settings.attention,
+        cross_attend=settings.cross_attend,
     )
 
 

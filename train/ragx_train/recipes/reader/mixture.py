@@ -56,7 +56,9 @@ def streams(settings: StageSettings, tokenizer: Tokenizer) -> Streams:
         if data.questions is None or not data.questions.files:
             raise CorpusError("no question to train on: data.questions has none, or the decoder answers none correctly")
         fingerprint["data.questions"] = questions_fingerprint(data.questions.paths())
-        of_questions = QaSettings(model=settings.model, loop=loop, data=data.questions)
+        of_questions = QaSettings(
+            model=settings.model, loop=loop, data=data.questions, cross_attend=settings.cross_attend
+        )
         parts["answers"], validation["answers"] = question_examples(of_questions, tokenizer)
     mixture = mixed([parts[name] for name in weights], list(weights.values()))
     return Streams(mixture, {name: validation[name] for name in weights}, fingerprint)

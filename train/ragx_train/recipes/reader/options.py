@@ -145,7 +145,7 @@ class ReaderSettings(Settings):
     prompted_gain: float = Field(default=1.0, ge=0)
     """Of the finished reader: factor of cross-attention if passages are also in the prompt."""
     cross_attend: CrossAttend = "question"
-    """Of the finished reader: prompt tokens that attend to passages."""
+    """Prompt tokens that attend to passages, in training and in use."""
 
     @model_validator(mode="after")
     def _stages_have_names(self) -> ReaderSettings:
@@ -161,3 +161,4 @@ class StageSettings(RecipeSettings):
     stage: Stage
     masking: MaskingSettings
     attention: float
+    cross_attend: CrossAttend
