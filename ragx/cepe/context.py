@@ -41,7 +41,7 @@ class Context:
     skipped: int = 0
     """How many of a forward pass's tokens come before `attend_from`; the model sets it."""
     attending: Tensor | None = None
-    """(B, N), true at tokens that attend to the passages, in a forward pass without a cache; None: all from `skipped`."""
+    """(B, N), true at tokens that attend, in a forward pass without a cache; None: all from `skipped`."""
     record_attention: bool = False
     """Whether to record how much of the attention each passage receives; see `attention_shares`."""
     _keys_values: dict[int, KeysValues] = field(default_factory=dict, repr=False)

@@ -46,7 +46,7 @@ def labelled_states(model: CepeModel, batch: Batch) -> Tensor:
 
 
 def encode(model: CepeModel, batch: Batch) -> Context:
-    """Φ (B, M, E) of each row's passages, and which tokens attend to them. A passage that several rows read is encoded once.
+    """Φ (B, M, E) of each row's passages, and which tokens attend to it. A passage of several rows is encoded once.
 
     Without any passage, a token is encoded and has no effect: several devices wait for one another in every layer and
     for the gradient of every weight, so all must run the same operations.

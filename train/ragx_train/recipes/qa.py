@@ -93,9 +93,7 @@ def examples(settings: QaSettings, tokenizer: Tokenizer) -> tuple[Callable[[int]
     def order(file: int, epoch: int) -> list[int]:
         return training[file].order(near, np.random.default_rng([seed, file, epoch]))
 
-    def made(
-        groups: Sequence[Sequence[TrainingQuestion]], data: QuestionSettings, random: np.random.Generator
-    ) -> Example:
+    def made(groups: Groups, data: QuestionSettings, random: np.random.Generator) -> Example:
         return question_example(groups, data, tokenizer, random, settings.cross_attend)
 
     def example(position: int) -> Example:
