@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +12,8 @@ from ragx.types import Answer, Citation, Message, ReaderName, place
 
 KEPT_TURNS = 30
 """Older turns are dropped: a browser stores about 5 MB a page."""
-SHOWN_SOURCES = 12
-"""Passages shown; cited ones are always shown."""
+KEPT_SOURCES = 60
+"""Passages kept of an answer, and all cited ones."""
 
 
 class _Kept(BaseModel):
@@ -41,8 +42,12 @@ class Reply(_Kept):
     """Waiting questions before this one; None once its turn has come."""
     finished: bool = False
     stopped: bool = False
+    cut: bool = False
+    """It reached the maximum length."""
+    supported: bool = True
+    """A passage supports it, or it says that none does."""
     sources: list[Source] = []
-    """By attention share if there is one, otherwise by retrieval rank."""
+    """Cited ones first, by number; then by attention share if there is one, otherwise by retrieval rank."""
     read: int = 0
     """Passages read, including those not in `sources`."""
     first_token: float = 0.0
@@ -93,6 +98,8 @@ def whole_reply(reader: ReaderName, answer: Answer) -> Reply:
         text=answer.text,
         finished=True,
         stopped=answer.finish == "cancelled",
+        cut=answer.finish == "length",
+        supported=answer.supported or answer.refused,
         sources=sources(answer),
         read=len(answer.hits),
         first_token=answer.timings.first_token,
@@ -102,7 +109,7 @@ def whole_reply(reader: ReaderName, answer: Answer) -> Reply:
 
 
 def sources(answer: Answer) -> list[Source]:
-    """The top passages by attention share, or by rank if there is none, and all cited ones."""
+    """The cited passages by number, then the top ones by attention share, or by rank if there is none."""
     cited: dict[str, list[Citation]] = {}
     for citation in answer.citations:
         cited.setdefault(citation.passage_id, []).append(citation)
@@ -117,11 +124,11 @@ def sources(answer: Answer) -> list[Source]:
             (citation.number, citation.start - passage.start, citation.end - passage.start)
             for citation in cited.get(passage.id, [])
         ]
-        if rank < SHOWN_SOURCES or spans:
+        if rank < KEPT_SOURCES or spans:
             location = f"{passage.document}, {place(passage)}"
             found.append(
                 Source(
                     title=passage.title or passage.document, place=location, text=passage.text, cited=spans, share=share
                 )
             )
-    return found
+    return sorted(found, key=lambda source: min(source.cited, default=(math.inf,))[0])

@@ -1,9 +1,14 @@
-"""A conversation as HTML. Everything that a model, a passage or a visitor wrote is escaped here."""
+"""A conversation as HTML. Everything that a model, a passage or a visitor wrote is escaped here.
+
+Answers may have Markdown, without links and images: a passage could make the model write one that tells on the visitor.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+
+from markdown_it import MarkdownIt
 
 from ragx.types import ReaderName
 from ragx.util.terminal import plain
@@ -18,9 +23,14 @@ READERS: dict[ReaderName, str] = {
     "extensible": "Extensible Embedding",
 }
 WAITING = "Waiting for other answers to finish"
+UNSUPPORTED = "No passage supports this answer: it may be made up."
+SHOWN_SOURCES = 12
+"""Passages listed at once; the others open on a click."""
 SNIPPET = 100
 """Characters of a passage shown beside its title, from the cited span if there is one."""
-EMPTY = """<div class="empty"><h2>Ask the index a question</h2>
+_MARKDOWN = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
+_MARKDOWN.disable(["image", "link", "autolink", "reference"])
+EMPTY = """<div class="empty"><h2>Ask your documents</h2>
 <p>The answer comes with the passages it was read from. Follow-up questions are understood in context.</p></div>"""
 
 
@@ -34,7 +44,7 @@ def turn_html(number: int, turn: Turn, reading: str = "") -> str:
     replies = [_reply(f"t{number}r{place}", reply, reading) for place, reply in enumerate(turn.replies)]
     compared = " compared" if len(turn.replies) > 1 else ""
     return (
-        f'<article class="turn{compared}"><h2 class="question">{_text(turn.question)}</h2>'
+        f'<article class="turn{compared}"><h2 class="question">{_text(turn.question)}</h2>{_button("edit", "Edit")}'
         f'<div class="replies">{"".join(replies)}</div></article>'
     )
 
@@ -45,7 +55,7 @@ def _reply(name: str, reply: Reply, reading: str) -> str:
     if reply.error:
         body.append(f'<p class="error" role="alert">{_text(reply.error)}</p>')
     elif reply.text:
-        body.append(f'<p class="text">{_text(reply.text)}</p>')
+        body.append(f'<div class="text">{_markdown(reply.text)}</div>')
     elif reply.finished:
         body.append(f'<p class="text none">{"Stopped before the first word." if reply.stopped else "No answer."}</p>')
     else:
@@ -53,8 +63,9 @@ def _reply(name: str, reply: Reply, reading: str) -> str:
             f'<p class="waiting" role="status">{_text(reading) if reply.ahead is None else _waiting(reply.ahead)}</p>'
         )
     if reply.finished and not reply.error:
-        body += [_citations(name, reply.sources), _figures(reply)]
+        body += [_citations(name, reply), _figures(reply)]
         body += [f'<p class="note">{_text(note)}</p>' for note in reply.notes]
+        body.append(_button("copy", "Copy") if reply.text else "")
     answer = f'<div class="answer" aria-busy="{str(not reply.finished).lower()}">{"".join(body)}</div>'
     state = "" if reply.finished else " growing"
     return f'<section class="reply{state}" aria-label="{label}">{answer}{_sources(name, reply)}</section>'
@@ -64,11 +75,26 @@ def _waiting(ahead: int) -> str:
     return f"{WAITING} ({ahead} ahead in the queue) …" if ahead else f"{WAITING} …"
 
 
-def _citations(name: str, sources: Sequence[Source]) -> str:
-    cited = [(number, place, source) for place, source in enumerate(sources) for number, _, _ in source.cited]
+def _button(name: str, label: str) -> str:
+    """A button for page.js."""
+    return f'<button type="button" class="{name}">{label}</button>'
+
+
+def _markdown(text: str) -> str:
+    tokens = _MARKDOWN.parse(plain(text))
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):  # those of the page come before it
+            token.tag = "h4"
+    html: str = _MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {})
+    return html
+
+
+def _citations(name: str, reply: Reply) -> str:
+    cited = [(number, place, source) for place, source in enumerate(reply.sources) for number, _, _ in source.cited]
     numbered = sorted(cited, key=lambda each: each[0])
     if not numbered:
-        return '<p class="note">No passage supports this answer.</p>' if sources else ""
+        warns = reply.sources and not reply.supported
+        return f'<p class="warning" role="note">{UNSUPPORTED}</p>' if warns else ""
     links = [
         f'<a class="citation" href="#{name}s{place}"><b>{number}</b> {_text(source.title)}</a>'
         for number, place, source in numbered
@@ -79,9 +105,13 @@ def _citations(name: str, sources: Sequence[Source]) -> str:
 def _figures(reply: Reply) -> str:
     figures = [f"{counted(reply.read, 'passage')} read"] if reply.read else []
     if reply.first_token:
-        figures += [f"first token after {reply.first_token:.1f} s", f"{reply.tokens_per_second:.1f} tokens/s"]
+        figures.append(f"first token after {reply.first_token:.1f} s")
+    if reply.tokens_per_second:
+        figures.append(f"{reply.tokens_per_second:.1f} tokens/s")
     if reply.stopped:
         figures.append("stopped")
+    if reply.cut:
+        figures.append("cut at the maximum length")
     return f'<p class="figures">{" · ".join(figures)}</p>' if figures else ""
 
 
@@ -89,24 +119,25 @@ def _sources(name: str, reply: Reply) -> str:
     if not reply.sources:
         return ""
     attends = reply.sources[0].share is not None
-    largest = max(source.share or 0.0 for source in reply.sources)
-    items = [_source(f"{name}s{place}", source, largest) for place, source in enumerate(reply.sources)]
-    order = "by share of the attention" if attends else "in the order of retrieval"
+    items = [_source(f"{name}s{place}", source) for place, source in enumerate(reply.sources)]
+    first, others = "".join(items[:SHOWN_SOURCES]), "".join(items[SHOWN_SOURCES:])
+    order = "cited first, then by share of the attention" if attends else "cited first, then as retrieved"
+    more = f"{counted(len(items) - SHOWN_SOURCES, 'more passage')}"
+    others = f'<details class="more"><summary>{more}</summary><ol>{others}</ol></details>' if others else ""
     rest = reply.read - len(reply.sources)
-    more = f'<p class="note">{rest} more passages were read.</p>' if rest > 0 else ""
+    unlisted = f'<p class="note">{rest} more passages were read.</p>' if rest > 0 else ""
     return (
         f'<aside class="sources" aria-label="Sources"><h3>Sources <small>{order}</small></h3>'
-        f"<ol>{''.join(items)}</ol>{more}</aside>"
+        f"<ol>{first}</ol>{others}{unlisted}</aside>"
     )
 
 
-def _source(name: str, source: Source, largest: float) -> str:
+def _source(name: str, source: Source) -> str:
     numbers = "".join(f'<b class="number">{number}</b>' for number, _, _ in source.cited)
     share = ""
     if source.share is not None:
-        width = 100 * source.share / largest if largest else 0
         share = (
-            f'<span class="share"><span class="bar" style="width:{width:.1f}%"></span></span>'
+            f'<span class="share"><span class="bar" style="width:{100 * source.share:.1f}%"></span></span>'
             f'<span class="percent">{source.share:.1%}</span>'
         )
     return (
@@ -135,9 +166,7 @@ def _text(text: str) -> str:
     return escape(plain(text))
 
 
-UPLOAD_HINT = (
-    '<p class="note">Text, Markdown, HTML, PDF, Word or JSON lines. They are deleted when you close this page.</p>'
-)
+UPLOAD_HINT = '<p class="note">Text, Markdown, HTML, PDF, Word or JSON lines. They go to this ragx server, which deletes them when you close the page.</p>'
 
 
 def head(index: str, notes: Sequence[str]) -> str:

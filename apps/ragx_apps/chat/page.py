@@ -210,7 +210,7 @@ def build_page(indexes: Indexes, queue: QuestionQueue, uploads: Path) -> gr.Bloc
             gr.HTML("<h2>Settings</h2>")
             index = gr.Dropdown([name], value=name, label="Index", info="The documents to ask.")
             add = gr.UploadButton(
-                "Ask your own files", file_count="multiple", file_types=list(TYPES), size="sm", elem_id="add-files"
+                "Upload files", file_count="multiple", file_types=list(TYPES), size="sm", elem_id="add-files"
             )
             added = gr.HTML(markup.UPLOAD_HINT, elem_id="added")
             reader = gr.Radio(
@@ -222,11 +222,12 @@ def build_page(indexes: Indexes, queue: QuestionQueue, uploads: Path) -> gr.Bloc
             )
             method = gr.Dropdown([*get_args(SearchMethod)], value="hybrid", label="Search")
             k = gr.Slider(1, 200, 60, step=1, label="Passages read")
-            prompt_passages = gr.Slider(0, 20, PROMPT_PASSAGES, step=1, label="In the prompt")
-            length = gr.Slider(16, 1024, 256, step=16, label="Longest answer, in tokens")
+            prompt_passages = gr.Slider(0, 20, PROMPT_PASSAGES, step=1, label="Passages also shown to the decoder")
+            length = gr.Slider(16, 1024, 256, step=16, label="Maximum answer length (tokens)")
             temperature = gr.Slider(0, 2, 0, step=0.1, label="Temperature", info="0 takes the most likely token.")
         with gr.Row(elem_id="head"):
             head = gr.HTML(markup.head(name, indexes.notes))
+            gr.Button("Save", size="sm", scale=0, min_width=80, elem_id="save")
             new = gr.Button("New chat", size="sm", scale=0, min_width=100)
         with gr.Column(elem_id="thread"):
             past = gr.HTML(markup.EMPTY, elem_id="past")

@@ -32,13 +32,13 @@ def toggle_sidebar(page: Page) -> None:
 
 def set_longest_answer(page: Page, tokens: int) -> None:
     toggle_sidebar(page)
-    page.get_by_label("number input for Longest answer, in tokens").fill(str(tokens))
-    page.get_by_label("number input for Longest answer, in tokens").press("Tab")
+    page.get_by_label("number input for Maximum answer length (tokens)").fill(str(tokens))
+    page.get_by_label("number input for Maximum answer length (tokens)").press("Tab")
     toggle_sidebar(page)
 
 
 def test_an_answer_grows_and_comes_with_sources_by_their_share(page: Page) -> None:
-    expect(page.get_by_text("Ask the index a question")).to_be_visible()
+    expect(page.get_by_text("Ask your documents")).to_be_visible()
     ask(page)
     growing = page.locator("#current .growing .text")
     growing.wait_for()
@@ -48,11 +48,13 @@ def test_an_answer_grows_and_comes_with_sources_by_their_share(page: Page) -> No
     assert page.locator(".text").inner_text().startswith((SENTENCE * 3).strip())
     expect(page.locator(".figures")).to_contain_text("tokens/s")
     expect(page.locator(".figures")).to_contain_text("first token after")
-    shares = [float(text.rstrip("%")) for text in page.locator(".sources .percent").all_inner_texts()]
+    page.locator(".sources .more > summary").click()
+    uncited = page.locator(".sources li:not(:has(.number))")
+    shares = [float(text.rstrip("%")) for text in uncited.locator(".percent").all_inner_texts()]
     assert len(shares) >= 12
     assert shares == sorted(shares, reverse=True)
     assert shares[0] > shares[-1]
-    widths = [box["width"] for bar in page.locator(".sources .bar").all() if (box := bar.bounding_box())]
+    widths = [box["width"] for bar in uncited.locator(".bar").all() if (box := bar.bounding_box())]
     assert widths == sorted(widths, reverse=True)
 
 
@@ -70,6 +72,24 @@ def test_a_citation_opens_its_passage_with_the_span_marked(page: Page) -> None:
     assert "reflects most of the sunlight" in mark.inner_text()
     page.keyboard.press("Enter")  # the focus moved to the source: the key closes it again
     expect(mark).to_be_hidden()
+
+
+def test_an_answer_is_copied_a_question_edited_and_a_conversation_saved(page: Page, tmp_path: Path) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    ask(page)
+    answered(page)
+    answer = page.locator("#past .text").inner_text()
+    page.get_by_role("button", name="Copy").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == answer
+    page.get_by_role("button", name="Edit").click()
+    expect(page.get_by_label("Question")).to_have_value(QUESTION)
+    with page.expect_download() as saving:
+        page.get_by_role("button", name="Save").click()
+    saving.value.save_as(tmp_path / "saved.md")
+    saved = (tmp_path / "saved.md").read_text()
+    assert saved.startswith(f"## {QUESTION}\n\n{answer}\n\n- 1. snow")
+    assert "snow.txt, characters" in saved
 
 
 def is_idle(queue: QuestionQueue) -> bool:
@@ -135,16 +155,16 @@ def test_a_conversation_is_there_after_a_reload_until_a_new_one_begins(page: Pag
     assert page.locator(".question").all_inner_texts() == ["Is snow bright?", "And soil?"]
     page.get_by_role("button", name="New chat").click()
     answered(page, 0)
-    expect(page.get_by_text("Ask the index a question")).to_be_visible()
+    expect(page.get_by_text("Ask your documents")).to_be_visible()
     page.reload()
-    expect(page.get_by_text("Ask the index a question")).to_be_visible()
+    expect(page.get_by_text("Ask your documents")).to_be_visible()
     answered(page, 0)
 
 
 def choose_file(page: Page, name: str, text: str) -> None:
     toggle_sidebar(page)
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Ask your own files").click()
+        page.get_by_role("button", name="Upload files").click()
     chooser.value.set_files({"name": name, "mimeType": "text/plain", "buffer": text.encode()})
 
 

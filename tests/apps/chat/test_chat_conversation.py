@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ragx_apps.chat import markup
 from ragx_apps.chat.conversation import (
+    KEPT_SOURCES,
     KEPT_TURNS,
-    SHOWN_SOURCES,
     Reply,
     Source,
     Turn,
@@ -19,6 +20,7 @@ from ragx_apps.chat.conversation import (
     load_turns,
     messages,
     sources,
+    whole_reply,
 )
 from ragx_apps.chat.uploads import MAX_BYTES, MAX_FILE_BYTES, MAX_FILES, check
 
@@ -26,7 +28,12 @@ from ragx.errors import ConfigError
 from ragx.types import Answer, Citation, Hit, Message, Passage, Timings
 from ragx.util.terminal import plain
 
-TEXT = st.text() | st.sampled_from(["<script>", "</details>", "&lt;", "\"'><img src=x>", "${a}", "{{a}}"])
+TEXT = st.text() | st.sampled_from(
+    [
+        *("<script>", "</details>", "&lt;", "\"'><img src=x>", "${a}", "{{a}}", "# a\n> b\n---\n```<b>\nc\n```"),
+        *("![a](http://b/c.png)", "[a](javascript:alert(1))", "<http://a.b>", "[a]: http://b\n\n[a]", "3. **a** `<i>`"),
+    ]
+)
 SOURCES = st.builds(
     Source,
     title=TEXT,
@@ -46,8 +53,13 @@ REPLIES = st.builds(
 )
 TURNS = st.builds(Turn, question=TEXT, index=TEXT, replies=st.lists(REPLIES, min_size=1, max_size=2))
 
-TAGS = {"article", "section", "div", "aside", "h2", "h3", "p", "ol", "li", "details", "summary", "span", "small"} | {
-    *("a", "b", "mark")
+TAGS = {
+    *("article", "section", "div", "aside", "h2", "h3", "p", "ol", "li", "details", "summary", "span", "small"),
+    *("a", "b", "mark", "button"),
+}
+OF_MARKDOWN = {
+    *("h4", "strong", "em", "s", "code", "pre", "ul", "ol", "li", "p", "blockquote", "hr", "br"),
+    *("table", "thead", "tbody", "tr", "th", "td"),
 }
 
 
@@ -86,9 +98,61 @@ class Seen(HTMLParser):
 @given(TURNS)
 def test_all_text_is_escaped(turn: Turn) -> None:
     seen = Seen(markup.conversation([turn]))
-    assert seen.tags <= TAGS
-    assert seen.attributes <= {"class", "id", "href", "style", "role", "aria-label", "aria-busy"}
+    assert seen.tags <= TAGS | OF_MARKDOWN
+    assert seen.attributes <= {"class", "id", "href", "style", "role", "aria-label", "aria-busy", "type", "start"}
     assert seen.of("question") == [plain(turn.question)]
+
+
+def in_page(**values: object) -> Seen:
+    reply = Reply.model_validate({"reader": "cepe", "finished": True, **values})
+    return Seen(markup.conversation([Turn(question="Why?", index="notes", replies=[reply])]))
+
+
+def test_an_answer_may_have_markdown() -> None:
+    seen = in_page(text="# Snow\n\n**Fresh** snow `reflects`:\n\n- light\n- heat\n\n| a | b |\n|---|---|\n| 1 | 2 |")
+    assert {"h4", "strong", "code", "ul", "li", "table", "td"} <= seen.tags
+    assert (seen.of("h4"), seen.of("td")) == (["Snow"], ["1", "2"])
+
+
+@given(TEXT)
+def test_an_answer_has_no_links_images_or_html(text: str) -> None:
+    seen = in_page(text=text)
+    assert seen.tags <= (TAGS - {"a", "mark"}) | OF_MARKDOWN
+    assert not seen.attributes & {"href", "src"}
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ({"supported": False}, [markup.UNSUPPORTED]),
+        ({"supported": True}, []),
+        ({"supported": False, "sources": []}, []),
+    ],
+)
+def test_an_answer_that_no_passage_supports_is_marked(values: dict[str, object], shown: list[str]) -> None:
+    source = Source(title="a", place="b", text="c")
+    assert in_page(**{"text": "Snow.", "sources": [source.model_dump()], **values}).of("warning") == shown
+
+
+def test_an_answer_of_the_maximum_length_is_marked() -> None:
+    (figures,) = in_page(text="Snow", cut=True).of("figures")
+    assert "cut" in figures
+    assert in_page(text="Snow").of("figures") == []
+
+
+def test_a_complete_answer_says_how_it_ended() -> None:
+    def reply(**changes: object) -> Reply:
+        return whole_reply("cepe", replace(an_answer(2, None, []), **changes))  # type: ignore[arg-type]
+
+    assert (reply().cut, reply(finish="length").cut) == (False, True)
+    assert (reply().supported, reply(refused=True).supported) == (False, True)
+    assert whole_reply("cepe", an_answer(2, None, [1])).supported
+
+
+def test_further_sources_open_on_a_click() -> None:
+    many = [Source(title=str(number), place="", text="").model_dump() for number in range(markup.SHOWN_SOURCES + 5)]
+    assert in_page(sources=many).of("more") == [""]
+    assert "more" not in [name for name, _ in in_page(sources=many[:-5]).texts]
 
 
 @given(st.lists(TURNS, max_size=3))
@@ -125,17 +189,17 @@ def an_answer(number: int, shares: list[float] | None, cited: list[int]) -> Answ
     return Answer("", citations, [Hit(each, 1.0) for each in passages], Timings(0, 0, 0, 0, 0), attention_shares=shares)
 
 
-def test_sources_are_sorted_by_share_and_include_all_cited_ones() -> None:
-    shares = [0.001 * number for number in range(40)]
-    found = sources(an_answer(40, shares, [2, 39]))
-    assert [source.share for source in found] == [*sorted(shares, reverse=True)[:SHOWN_SOURCES], shares[2]]
-    assert found[0].cited == [(2, 5, 6)]
-    assert found[-1].cited == [(1, 5, 6)]
+def test_cited_sources_come_first_then_those_of_the_largest_share() -> None:
+    shares = [0.001 * number for number in range(KEPT_SOURCES + 20)]
+    found = sources(an_answer(len(shares), shares, [2, 39]))
+    others = [share for share in sorted(shares, reverse=True)[:KEPT_SOURCES] if share != shares[39]]
+    assert [source.share for source in found] == [shares[2], shares[39], *others]
+    assert [source.cited for source in found[:3]] == [[(1, 5, 6)], [(2, 5, 6)], []]
 
 
 def test_without_attention_sources_are_in_retrieval_order() -> None:
-    found = sources(an_answer(20, None, []))
-    assert [source.title for source in found] == [f"T{number}" for number in range(SHOWN_SOURCES)]
+    found = sources(an_answer(KEPT_SOURCES + 20, None, []))
+    assert [source.title for source in found] == [f"T{number}" for number in range(KEPT_SOURCES)]
     assert all(source.share is None for source in found)
 
 
