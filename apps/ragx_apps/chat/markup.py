@@ -166,7 +166,10 @@ def _text(text: str) -> str:
     return escape(plain(text))
 
 
-UPLOAD_HINT = '<p class="note">Text, Markdown, HTML, PDF, Word or JSON lines. They go to this ragx server, which deletes them when you close the page.</p>'
+UPLOAD_HINT = (
+    '<p class="note">Text, Markdown, HTML, PDF, Word or JSON lines. '
+    "This ragx server deletes them when you close the page.</p>"
+)
 
 
 def head(index: str, notes: Sequence[str]) -> str:
