@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from ragx.types import Answer, Citation, Message, ReaderName, place
 
-KEPT_TURNS = 30
-"""Older turns are dropped: a browser stores about 5 MB a page."""
+KEPT_TURNS, KEPT_BYTES = 30, 3_000_000
+"""Older turns are dropped, and so are those with more text of passages: a browser stores about 5 MB a page, encoded."""
 KEPT_SOURCES = 60
 """Passages kept of an answer, and all cited ones."""
 
@@ -77,8 +77,15 @@ def load_turns(kept: Any) -> list[Turn]:
 
 
 def dump_turns(turns: Sequence[Turn]) -> list[dict[str, Any]]:
-    """The last turns as JSON values for the browser to store."""
-    return [turn.model_dump(mode="json") for turn in turns[-KEPT_TURNS:]]
+    """The last turns, one at least, as JSON values for the browser to store."""
+    kept: list[dict[str, Any]] = []
+    size = 0
+    for turn in reversed(turns[-KEPT_TURNS:]):
+        size += sum(len(source.text.encode(errors="replace")) for reply in turn.replies for source in reply.sources)
+        if kept and size > KEPT_BYTES:
+            break
+        kept.insert(0, turn.model_dump(mode="json"))
+    return kept
 
 
 def messages(turns: Sequence[Turn], index: str) -> list[Message]:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ragx_apps.chat import markup
 from ragx_apps.chat.conversation import (
+    KEPT_BYTES,
     KEPT_SOURCES,
     KEPT_TURNS,
     Reply,
@@ -168,6 +169,14 @@ def test_other_stored_values_are_ignored(kept: object) -> None:
 def test_a_browser_keeps_the_last_turns() -> None:
     turns = [Turn(question=str(number), index="a") for number in range(KEPT_TURNS + 5)]
     assert load_turns(dump_turns(turns)) == turns[5:]
+
+
+def test_a_browser_keeps_no_more_text_than_it_can_store() -> None:
+    long = Source(title="a", place="b", text="é" * (KEPT_BYTES // 5))  # two bytes each
+    turns = [Turn(question=each, index="a", replies=[Reply(reader="cepe", sources=[long])]) for each in "abcd"]
+    assert load_turns(dump_turns(turns)) == turns[2:]
+    longest = Turn(question="e", index="a", replies=[Reply(reader="cepe", sources=[long] * 4)])
+    assert load_turns(dump_turns([*turns, longest])) == [longest]
 
 
 def test_a_follow_up_builds_on_the_answered_turns_of_its_index() -> None:
