@@ -122,7 +122,7 @@ def _sources(name: str, reply: Reply) -> str:
     items = [_source(f"{name}s{place}", source) for place, source in enumerate(reply.sources)]
     first, others = "".join(items[:SHOWN_SOURCES]), "".join(items[SHOWN_SOURCES:])
     order = "cited first, then by share of the attention" if attends else "cited first, then as retrieved"
-    more = f"{counted(len(items) - SHOWN_SOURCES, 'more passage')}"
+    more = counted(len(items) - SHOWN_SOURCES, "more passage")
     others = f'<details class="more"><summary>{more}</summary><ol>{others}</ol></details>' if others else ""
     rest = reply.read - len(reply.sources)
     unlisted = f'<p class="note">{rest} more passages were read.</p>' if rest > 0 else ""
