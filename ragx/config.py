@@ -149,6 +149,8 @@ class ReaderOptions(Settings):
     """Passages, best first, that also stand in the decoder's prompt."""
     attention_shares: bool = False
     """Report each passage's share of the attention."""
+    marks: bool = Field(default=False, json_schema_extra=PYTHON_ONLY)
+    """Stream the answer with `[1]` after each sentence that the first citation supports, and so on."""
     refuse_below: float = Field(default=0.1, ge=0, le=1)
     """Likelihood that a passage holds the answer, as the reranker estimates it, below which the answer is that none
     does; 0: always answer."""
@@ -241,6 +243,8 @@ class SamplingParams(Settings):
     """Above 1, tokens already used become less likely."""
     seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
     """Makes sampling repeatable on one machine."""
+    stop_loops: bool = True
+    """End an answer that says the same over and over."""
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """A string that ends the answer and is not part of it; may be repeated."""
 

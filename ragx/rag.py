@@ -193,8 +193,10 @@ class RAG:
         reader: ReaderName | None = None,
         prompt_passages: int = PROMPT_PASSAGES,
         attention_shares: bool = False,
+        marks: bool = False,
         refuse_below: float | None = None,
         sampling: SamplingParams | None = None,
+        on_hits: Callable[[Sequence[Hit]], object] | None = None,
         on_text: Callable[[str], object] | None = None,
         cancel: threading.Event | None = None,
         task: Task | None = None,
@@ -217,9 +219,11 @@ class RAG:
             reader: how passages are read (`ReaderOptions`); None: what the model was trained for, or `full`.
             prompt_passages: how many passages, best first, also stand in the decoder's prompt.
             attention_shares: report each passage's share of the attention in the answer.
+            marks: `on_text` gets `Answer.marked_text`, with `[1]` after what the first citation supports.
             refuse_below: likelihood below which the answer says that no passage holds it (`ReaderOptions`); 0: never;
                 None: the default.
             sampling: how the answer is decoded; None: greedy decoding.
+            on_hits: called with the passages, best first, before they are read.
             on_text: called with each piece of the answer as it is decoded.
             cancel: set it, in another thread, to end the answer early.
             task: how the prompt is worded: `ask(SUMMARISE, documents=…, task=SUMMARY)`, with both from
@@ -229,8 +233,9 @@ class RAG:
             ConfigError: an argument is out of range, or the question does not fit into the decoder's window.
             CorpusError: a file cannot be read, or no document has text.
         """
+        given = {} if refuse_below is None else {"refuse_below": refuse_below}
         values = {"reader": reader, "prompt_passages": prompt_passages, "attention_shares": attention_shares}
-        options = checked(ReaderOptions, values | ({} if refuse_below is None else {"refuse_below": refuse_below}))
+        options = checked(ReaderOptions, {**values, "marks": marks, **given})
         start = time.perf_counter()
         if documents:
             hits = document_hits(documents, choose_reader(self.readers, options.reader))
@@ -243,6 +248,8 @@ class RAG:
             )
             task = task or ANSWER
         took = time.perf_counter() - start
+        if on_hits:
+            on_hits(hits)
         if self.frugal and self._index is not None:
             for model in (self.retriever.embedder, self.reranker):
                 if isinstance(model, Freeable):

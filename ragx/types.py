@@ -34,8 +34,8 @@ which follows cross-attention, as in the authors' code; the paper does not name 
 CrossAttend = Literal["all", "question"]
 EncodingFormat = Literal["bfloat16", "int8"]
 """Number format of passage encodings on disk."""
-Finish = Literal["stop", "length", "cancelled"]
-"""Why an answer ended: an end token or stop string, the maximum length, or cancellation."""
+Finish = Literal["stop", "length", "cancelled", "loop"]
+"""Why an answer ended: an end token or stop string, the maximum length, cancellation, or it repeated itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +127,8 @@ class Citation:
     """Share of the answer sentence's words, weighted by rarity, that the span contains: 0 to 1."""
     page: int = 0
     """The page on which the span begins, from 1; 0 where the document has no pages."""
+    marks: list[int] = field(default_factory=list)
+    """Offsets in the answer at which the number belongs: ends of the sentences that the span supports."""
 
 
 def place(found: Passage | Citation) -> str:
@@ -195,6 +197,16 @@ class Answer:
     """How likely one of the hits holds the answer, by a calibrated reranker; None without one."""
     refused: bool = False
     """Whether the text says that no passage holds the answer, because `likelihood` is below `refuse_below`."""
+
+    @property
+    def marked_text(self) -> str:
+        """The text with `[1]` after each sentence that the first citation supports, and so on."""
+        marks = sorted((at, citation.number) for citation in self.citations for at in citation.marks)
+        pieces, start = [], 0
+        for at, number in marks:
+            pieces += [self.text[start:at], f" [{number}]"]
+            start = at
+        return "".join([*pieces, self.text[start:]])
 
     @property
     def supported(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from ragx.errors import ConfigError, IndexFolderError
 from ragx.index import Index, build_index, collect_garbage, remove, update_index
 from ragx.reader.loading import open_readers
 from ragx.retrieval import CurrentIndex, Retriever, open_index
+from ragx.types import Hit
 from tests.helpers.tiny_cross_encoders import FailingReranker, LengthReranker, save_cross_encoder
 from tests.helpers.toy_embedders import WordEmbedder, passages
 
@@ -100,6 +102,15 @@ def test_the_pieces_of_an_answer_make_up_its_text(rag: RAG) -> None:
     pieces: list[str] = []
     answer = rag.ask("snow?", k=2, sampling=SamplingParams(max_new_tokens=30), on_text=pieces.append)
     assert "".join(pieces) == answer.text
+
+
+def test_passages_are_known_before_they_are_read_and_marked_in_the_answer(rag: RAG) -> None:
+    seen: list[Sequence[Hit] | str] = []
+    short = SamplingParams(max_new_tokens=30)
+    answer = rag.ask("snow?", k=2, sampling=short, marks=True, on_hits=seen.append, on_text=seen.append)
+    hits, *pieces = seen
+    assert hits == answer.hits
+    assert "".join(map(str, pieces)) == answer.marked_text
 
 
 def test_an_earlier_question_is_searched_too(rag: RAG) -> None:

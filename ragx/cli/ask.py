@@ -134,15 +134,23 @@ def _answer(
     """Ask, and print the answer as it is decoded, then its sources with their `fields`, and the notes."""
     from ragx.cli import render
 
-    with waiting("reading …") as done_waiting:
+    with waiting("searching …") as wait_with:
 
         def show(text: str) -> None:
-            done_waiting()
+            wait_with("")
             if not as_json:
                 sys.stdout.write(plain(text))
                 sys.stdout.flush()
 
-        answer = rag.ask(question, **reader_options.model_dump(), sampling=sampling, on_text=show, **settings)
+        options = {**reader_options.model_dump(), "marks": True}
+        answer = rag.ask(
+            question,
+            **options,
+            sampling=sampling,
+            on_hits=lambda hits: wait_with(render.reading(hits)),
+            on_text=show,
+            **settings,
+        )
     if as_json:
         print(render.answer_json(question, answer))
     else:

@@ -39,6 +39,13 @@ def sources(answer: Answer, fields: Callable[[Passage], Mapping[str, object]] | 
     return "\n".join(["Sources:", *(_source(citation, shown) for citation, shown in cited)])
 
 
+def reading(hits: Sequence[Hit]) -> str:
+    """A status line: how many passages are read, and the titles of the first."""
+    titles = list(dict.fromkeys(hit.passage.title or hit.passage.document for hit in hits))
+    named = f": {one_line(', '.join(titles), _WIDTH - 30)}" if titles else ""
+    return f"reading {counted(len(hits), 'passage')}{named}"
+
+
 def whole_passage(passage: Passage) -> str:
     """A passage in full: its title, where it stands, and its text, in which a blank line ends a page."""
     heading = f"{plain(passage.title or passage.document)}\n{plain(passage.source)}, {place(passage)}"

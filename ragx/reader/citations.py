@@ -6,12 +6,12 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from ragx.index.lexical import spaced
 from ragx.reader.task import INSTRUCTION
-from ragx.types import Citation, Hit
+from ragx.types import Citation, Hit, embedded_text
 from ragx.util.sentences import sentence_spans
 from ragx.util.text import without_surrogates
 
@@ -23,7 +23,113 @@ MIN_SUPPORT = 0.5
 QUESTION_WEIGHT = 0.25
 """Weight of the question's words when choosing among spans that support a sentence."""
 
+_NUMBER = re.compile(r"(?<![\[\d])\d+(?:[.,]\d+)*")
+_NAME = re.compile(r"(?<=\w )[A-Z]\w+")
+"""A capitalised word within an English sentence."""
+_NEGATION = re.compile(r"\b(?:no|not|never|none|nor|neither|without|cannot)\b|n['’]t\b", re.IGNORECASE)
 _CLAUSE_END = re.compile(r"[,;:]\s|[،؛，；：、]")
+
+
+class Citer:
+    """Cites the sentences of one answer, as they come."""
+
+    def __init__(self, question: str, hits: Sequence[Hit]) -> None:
+        """`hits`: the passages read, best first."""
+        self._spans = [(hit, start, end) for hit in hits for start, end in sentence_spans(hit.passage.text)]
+        self._stems = [_stems(hit.passage.text[start:end]) for hit, start, end in self._spans]
+        self._question_numbers = _numbers(question)
+        self._weight = _inverse_document_frequency(self._stems)
+        question_stems = _stems(question)
+        self._about_question = [_share(question_stems, stems, self._weight) for stems in self._stems]
+        self._ignored = _stems(INSTRUCTION)
+        self._cited: dict[int, Citation] = {}
+
+    def cite(self, sentence: str, at: int) -> list[int]:
+        """The numbers of the citations that support a sentence; none if there is no support.
+
+        `at`: the offset in the answer at which these numbers belong.
+        """
+        whole = self._best_span(sentence)
+        found = [whole] if whole else map(self._best_span, _CLAUSE_END.split(sentence))
+        numbers = []
+        for index, support in filter(None, found):
+            if index not in self._cited:
+                self._cited[index] = _citation(len(self._cited) + 1, *self._spans[index], support)
+            citation = self._cited[index]
+            if at not in citation.marks:
+                citation.marks.append(at)
+                numbers.append(citation.number)
+        return numbers
+
+    @property
+    def citations(self) -> list[Citation]:
+        """Those of all sentences so far, by number."""
+        return [*self._cited.values()]
+
+    def _best_span(self, text: str) -> tuple[int, float] | None:
+        words = _stems(text) - self._ignored
+        support = [_share(words, stems, self._weight) for stems in self._stems]
+        candidates = [
+            index
+            for index, share in enumerate(support)
+            if share >= MIN_SUPPORT and self._agrees(text, *self._spans[index])
+        ]
+        best = max(
+            candidates,
+            key=lambda index: support[index] + QUESTION_WEIGHT * self._about_question[index],
+            default=None,
+        )
+        return None if best is None else (best, support[best])
+
+    def _agrees(self, text: str, hit: Hit, start: int, end: int) -> bool:
+        """Whether numbers, names and negation of a sentence are also in the span; names may stand around it."""
+        span = hit.passage.text[start:end]
+        around = embedded_text(hit.passage).casefold()
+        return (
+            _numbers(text) - self._question_numbers <= _numbers(span)
+            and all(name.casefold() in around for name in _NAME.findall(text))
+            and (not _NEGATION.search(text) or _NEGATION.search(span) is not None)
+        )
+
+
+class Marker:
+    """Puts `[1]` after each sentence of an answer that a passage supports, while the answer grows."""
+
+    def __init__(self, question: str, hits: Sequence[Hit]) -> None:
+        """`hits`: the passages read, best first."""
+        self._question, self._hits = question, hits
+        self._text, self._start = "", 0
+
+    @cached_property
+    def _citer(self) -> Citer:  # takes some milliseconds, for which the first token does not wait
+        return Citer(self._question, self._hits)
+
+    def add(self, piece: str) -> str:
+        """The next piece of the answer, with the marks of the sentences that end before it."""
+        shown, at = "", len(self._text)
+        self._text += piece
+        *ended, last = [*sentence_spans(self._text[self._start :])] or [(0, 0)]
+        for first, end in ended:
+            place = max(self._start + end, at)  # where a sentence ends may show only later
+            shown += self._text[at:place] + self._marks(first, end, place)
+            at = place
+        if ended:
+            self._start += last[0]
+        return shown + self._text[at:]
+
+    def end(self) -> str:
+        """The marks of the last sentence."""
+        spans = [*sentence_spans(self._text[self._start :])]
+        return "".join(self._marks(first, end, len(self._text)) for first, end in spans)
+
+    @property
+    def citations(self) -> list[Citation]:
+        """Those of the answer, by number."""
+        return self._citer.citations
+
+    def _marks(self, first: int, end: int, place: int) -> str:
+        sentence = self._text[self._start + first : self._start + end]
+        return "".join(f" [{number}]" for number in self._citer.cite(sentence, place))
 
 
 def cite(answer: str, question: str, hits: Sequence[Hit]) -> list[Citation]:
@@ -35,29 +141,10 @@ def cite(answer: str, question: str, hits: Sequence[Hit]) -> list[Citation]:
     contains the question's words is preferred, then the better hit's. A sentence that no span supports (`MIN_SUPPORT`)
     is matched clause by clause, or gets no citation. Spans are verbatim; each is cited once.
     """
-    spans = [(hit, start, end) for hit in hits for start, end in sentence_spans(hit.passage.text)]
-    span_stems = [_stems(hit.passage.text[start:end]) for hit, start, end in spans]
-    weight = _inverse_document_frequency(span_stems)
-    question_stems, ignored = _stems(question), _stems(INSTRUCTION)
-    question_overlap = [_share(question_stems, stems, weight) for stems in span_stems]
-
-    def best_span(text: str) -> tuple[int, float] | None:
-        words = _stems(text) - ignored
-        support = [_share(words, stems, weight) for stems in span_stems]
-        candidates = [index for index, share in enumerate(support) if share >= MIN_SUPPORT]
-        best = max(
-            candidates, key=lambda index: support[index] + QUESTION_WEIGHT * question_overlap[index], default=None
-        )
-        return None if best is None else (best, support[best])
-
-    support_of: dict[int, float] = {}
-    for first, last in sentence_spans(answer):
-        sentence = answer[first:last]
-        whole = best_span(sentence)
-        for part in [whole] if whole else map(best_span, _CLAUSE_END.split(sentence)):
-            if part:
-                support_of.setdefault(*part)
-    return [_citation(number, *spans[index], support_of[index]) for number, index in enumerate(support_of, start=1)]
+    marker = Marker(question, hits)
+    marker.add(answer)
+    marker.end()
+    return marker.citations
 
 
 def _citation(number: int, hit: Hit, start: int, end: int, support: float) -> Citation:
@@ -74,6 +161,10 @@ def _citation(number: int, hit: Hit, start: int, end: int, support: float) -> Ci
         score=round(support, 4),
         page=passage.page and passage.page + passage.text.count("\f", 0, start),
     )
+
+
+def _numbers(text: str) -> frozenset[str]:
+    return frozenset(number.replace(",", "") for number in _NUMBER.findall(text))
 
 
 def _stems(text: str) -> frozenset[str]:

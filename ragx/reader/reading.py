@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from ragx.config import ReaderOptions, SamplingParams
 from ragx.reader.base import PreparedPrompt, Reader
-from ragx.reader.citations import cite
+from ragx.reader.citations import Marker
+from ragx.reader.loops import LoopDetector
 from ragx.reader.prompt import REFUSAL
 from ragx.reader.task import ANSWER, Task
 from ragx.types import Answer, Hit, Message, Timings
@@ -22,6 +23,8 @@ REFUSED = "the chance that a passage holds the answer is {:.1%}: --refuse-below 
 
 SPENT = "the answer reached its maximum length before its text began: raise --max-new-tokens"
 """Models that think first may do so."""
+
+LOOPED = "the answer began to repeat itself and was ended: --no-stop-loops lets it go on"
 
 T = TypeVar("T")
 
@@ -39,7 +42,8 @@ def read(
 ) -> Generator[str, None, Answer]:
     """Yield the pieces of the answer as they are decoded and return the answer; joined, the pieces are its text.
 
-    Closing the generator, or setting `cancel`, ends decoding before the next token.
+    With `options.marks`, they are its `marked_text`. Closing the generator, or setting `cancel`, ends decoding before
+    the next token.
 
     If the hits are unlikely to hold the answer (`options.refuse_below`), the answer says so. Follow-up questions, for
     which the likelihood is unreliable, and answers that must match `sampling.json_schema` are never refused.
@@ -77,23 +81,34 @@ def read(
         prepared.context.record_attention = options.attention_shares
     text = ""
     times: list[float] = []
+    marker, loops = Marker(question, hits), LoopDetector()
+    looped = False
     with contextlib.closing(reader.stream(prepared, sampling, cancel)) as stream:
         for piece in trimmed(_timed(stream, times)):
             text += piece
-            yield piece
-    citations = cite(text, question, hits)
+            marked = marker.add(piece)
+            yield marked if options.marks else piece
+            looped = sampling.stop_loops and not sampling.json_schema and loops.add(piece)
+            if looped:
+                break
+    last_marks = marker.end()
+    if options.marks and last_marks:
+        yield last_marks
     end = time.perf_counter()
+    finish = "loop" if looped else stream.finish
     first = times[0] if times else end
     record("ragx.encode", start, encoded, passages=len(hits), context_tokens=prepared.context_tokens)
     record("ragx.prefill", encoded, first, prompt_tokens=len(prepared.prompt.ids))
-    record("ragx.decode", first, end, answer_tokens=stream.tokens, finish=stream.finish)
+    record("ragx.decode", first, end, answer_tokens=stream.tokens, finish=finish)
     notes = [NO_HITS] if task.instruction and not hits else []
     notes += prepared.notes
-    if not text and stream.finish == "length":
+    if not text and finish == "length":
         notes.append(SPENT)
+    if looped:
+        notes.append(LOOPED)
     return Answer(
         text,
-        citations,
+        marker.citations,
         hits if isinstance(hits, list) else list(hits),  # `SearchResults` says what was not searched
         Timings(
             retrieve=0.0,
@@ -104,7 +119,7 @@ def read(
         ),
         attention_shares=_attention_shares(prepared, len(hits)),
         notes=notes,
-        finish=stream.finish,
+        finish=finish,
         prompt_tokens=len(prepared.prompt.ids) or stream.prompt_tokens or 0,
         answer_tokens=stream.tokens,
         context_tokens=prepared.context_tokens,

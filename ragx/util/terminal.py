@@ -45,15 +45,19 @@ def report_error(line: str) -> None:
 
 
 @contextlib.contextmanager
-def waiting(message: str) -> Iterator[Callable[[], None]]:
-    """Show a status line on a terminal, unless quiet, until the block ends or the yielded function is called."""
+def waiting(message: str) -> Iterator[Callable[[str], None]]:
+    """Show a status line on a terminal, unless quiet, until the block ends.
+
+    The yielded function shows another line instead, or none if it is empty.
+    """
     if _quiet or not sys.stderr.isatty():
-        yield lambda: None
+        yield lambda _: None
         return
     from rich.console import Console
+    from rich.markup import escape
 
-    with Console(stderr=True).status(plain(message)) as status:
-        yield status.stop
+    with Console(stderr=True).status(escape(plain(message))) as status:
+        yield lambda line: status.update(escape(plain(line))) if line else status.stop()
 
 
 @contextlib.contextmanager

@@ -58,7 +58,7 @@ def test_a_follow_up_is_answered_with_the_turns_before_it(index: Path, api: Api)
     with conversation(index, api) as terminal:
         terminal.until(PROMPT)
         terminal.type("What of snow?\n")
-        assert "Fresh snow reflects up to 90 percent.\n\nSources:\n[1] Snow" in terminal.until(ENDED)
+        assert "Fresh snow reflects up to 90 percent. [1]\n\nSources:\n[1] Snow" in terminal.until(ENDED)
         terminal.type("And in winter?\n")
         terminal.until(ENDED)
         terminal.type(CTRL_D)
@@ -145,7 +145,7 @@ def test_a_conversation_about_a_document(notes: Path, reciting: Path, tmp_path: 
         assert "1 left out" in terminal.until(PROMPT)
         for question in ("What of snow?", "And of soil?"):
             terminal.type(f"{question}\n")
-            assert f"{SENTENCE.strip()}\n\nSources:\n[1] " in terminal.until(ENDED)
+            assert f"{SENTENCE.strip()} [1]\n\nSources:\n[1] " in terminal.until(ENDED)
         terminal.type(CTRL_D)
         assert terminal.ends() == 0
 

@@ -21,7 +21,12 @@ from tests.helpers.waiting import eventually
 
 MODEL = "tiny"
 QUESTION = "How much sunlight does fresh snow reflect?"
-LONG = {"model": MODEL, "max_tokens": 7000, "messages": [{"role": "user", "content": QUESTION}]}
+LONG = {
+    "model": MODEL,
+    "max_tokens": 7000,
+    "messages": [{"role": "user", "content": QUESTION}],
+    "ragx": {"stop_loops": False},
+}
 """A request whose answer takes longer than any test."""
 
 

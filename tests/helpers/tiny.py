@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+import string
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +79,19 @@ def save_projection_of(folder: Path) -> None:
 
 
 def save_reciting_decoder(source: Path, folder: Path, sentence: str, *, ends: bool) -> None:
-    """A decoder that says `sentence`, whatever it reads, and then ends or, without `ends`, says it again.
+    """A decoder that says `sentence`, whatever it reads, and then ends or, without `ends`, goes on.
 
-    Its layers add nothing, so that each token is followed by the one that its own embedding points to.
+    Its layers add nothing, so that each token is followed by the one that its own embedding points to. What it says
+    without end repeats itself too rarely to be noticed as a loop.
     """
     shutil.copytree(source, folder, dirs_exist_ok=True)
-    model = AutoModelForCausalLM.from_pretrained(source)
     tokenizer = load_tokenizer(source)
     said = tokenizer.plain_ids([sentence])[0]
+    if ends:
+        model = AutoModelForCausalLM.from_pretrained(source)
+    else:
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source, hidden_size=96, head_dim=8))
+        said += [tokenizer.backend.token_to_id(letter) for letter in string.ascii_letters + string.digits]
     tokens = [*tokenizer.plain_ids(["\n"])[0], *said]  # the prompt ends with a line break
     directions = torch.eye(model.config.hidden_size)
     assert len({*tokens}) == len(tokens) <= len(directions)

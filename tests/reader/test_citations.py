@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragx.reader.citations import cite
-from ragx.types import Hit, Passage
+from ragx.reader.citations import Marker, cite
+from ragx.types import Answer, Hit, Passage, Timings
 
 DOCUMENT = "Intro. Fresh snow reflects up to 90 percent of sunlight. Forests absorb most of it."
 
@@ -136,3 +136,38 @@ def test_a_citation_tells_the_page_on_which_its_span_begins() -> None:
     passage = replace(hit("Snow is white.\n\fThe key hangs behind the stove.").passage, page=7)
     (citation,) = cite("The key hangs behind the stove.", "Where?", [Hit(passage, 1.0)])
     assert (citation.page, citation.text) == (8, "The key hangs behind the stove.")
+
+
+@pytest.mark.parametrize(
+    ("answer", "passage"),
+    [
+        ("Fresh snow reflects 80 percent of sunlight.", DOCUMENT),
+        ("In Greenland, fresh snow of Nuuk reflects up to 90 percent of sunlight.", DOCUMENT),
+        ("Forests do not absorb most of it.", DOCUMENT),
+    ],
+    ids=["number", "name", "negation"],
+)
+def test_a_span_that_lacks_a_fact_of_the_answer_does_not_support_it(answer: str, passage: str) -> None:
+    assert cite(answer, "Why?", [hit(passage)]) == []
+
+
+def test_numbers_of_the_question_and_names_around_the_span_are_known() -> None:
+    passage = hit("Nuuk is a city. Fresh snow reflects most of the sunlight.")
+    answer = "In 2020 the fresh snow of Nuuk reflects most sunlight."
+    assert cite(answer, "What did fresh snow reflect in 2020?", [passage])
+
+
+def test_marks_stand_where_supported_sentences_end() -> None:
+    answer = "Fresh snow reflects up to 90 percent of sunlight. Bananas are yellow. Forests absorb most of it!"
+    marker = Marker("How much?", [hit(DOCUMENT)])
+    shown = marker.add(answer) + marker.end()
+    assert shown == answer.replace("sunlight.", "sunlight. [1]").replace("it!", "it! [2]")
+
+
+@given(st.lists(st.sampled_from(["Fresh snow", " reflects", " up to", " 90", " percent", ".", " It", " e.g", "\n- "])))
+def test_marks_in_a_growing_answer_stand_where_the_citations_say(pieces: list[str]) -> None:
+    marker = Marker("How much?", [hit(DOCUMENT)])
+    shown = "".join(map(marker.add, pieces)) + marker.end()
+    timings = Timings(retrieve=0, encode=0, first_token=0, total=0, tokens_per_second=0)
+    answer = Answer("".join(pieces), marker.citations, [], timings)
+    assert answer.marked_text == shown

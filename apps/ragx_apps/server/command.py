@@ -63,7 +63,10 @@ def serve(
     prompt_passages: Annotated[int, setting(ReaderOptions, "prompt_passages", min=0)] = ReaderOptions().prompt_passages,
     refuse_below: Annotated[float, setting(ReaderOptions, "refuse_below", min=0, max=1)] = ReaderOptions().refuse_below,
     append_sources: Annotated[
-        bool, typer.Option("--append-sources", help="End each answer's text with a list of its sources.")
+        bool,
+        typer.Option(
+            "--append-sources", help="End each answer with a list of its sources, with [1] where they support it."
+        ),
     ] = False,
     log_json: Annotated[
         bool,

@@ -7,6 +7,8 @@ from the message alone.
 
 from __future__ import annotations
 
+import re
+
 from ragx.types import Answer, place
 from ragx.util.terminal import plain
 
@@ -28,6 +30,7 @@ def is_task(message: str) -> bool:
 
 
 SOURCES = "\n\nSources:\n"
+_MARK = re.compile(r" \[\d+\]")
 
 
 def source_list(answer: Answer) -> str:
@@ -40,5 +43,6 @@ def source_list(answer: Answer) -> str:
 
 
 def without_sources(message: str) -> str:
-    """An earlier answer as it was before `source_list` was appended."""
-    return message.partition(SOURCES)[0]
+    """An earlier answer as it was before its marks were set and `source_list` was appended."""
+    text, sources, _ = message.partition(SOURCES)
+    return _MARK.sub("", text) if sources else text

@@ -84,6 +84,7 @@ class RagxOptions(BaseModel):
     effort: Effort | None = None
     where: Where | None = None
     refuse_below: float | None = Field(default=None, ge=0, le=1)
+    stop_loops: bool | None = None
 
 
 class JsonSchema(BaseModel):
@@ -145,7 +146,7 @@ class QuestionRequest(BaseModel):
 
     def options(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of `RAG.ask`: `defaults`, and what the request sets."""
-        own = self.ragx.model_dump(exclude_none=True) if self.ragx else {}
+        own = self.ragx.model_dump(exclude_none=True, exclude={"stop_loops"}) if self.ragx else {}
         return {**defaults, **own, "sampling": self.sampling()}
 
     def sampling(self) -> SamplingParams:
@@ -153,7 +154,8 @@ class QuestionRequest(BaseModel):
         return SamplingParams(**{name: value for name, value in self._sampling().items() if value is not None})
 
     def _sampling(self) -> dict[str, Any]:
-        return {"temperature": self.temperature, "top_p": self.top_p}
+        stop_loops = self.ragx.stop_loops if self.ragx else None
+        return {"temperature": self.temperature, "top_p": self.top_p, "stop_loops": stop_loops}
 
 
 class AnswerRequest(QuestionRequest):

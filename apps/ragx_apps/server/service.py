@@ -54,7 +54,8 @@ class Service:
             batch: answers decoded at once.
             waiting: requests that may wait; further ones are refused.
             time_limit: seconds from a request to its whole answer.
-            append_sources: end the text of an answer with a list of what it cites, unless it is JSON by a schema.
+            append_sources: write `[1]` after what a citation supports, and end the text with a list of them, unless it
+                is JSON by a schema.
         """
         self.append_sources = append_sources
         self.rag, self.indexes = rag, dict(indexes or {})
@@ -174,11 +175,12 @@ class Service:
         """
         begin = last_check = time.monotonic()
         request = request_id.get()
+        with_sources = self.append_sources and not options["sampling"].json_schema
 
         def ask(*, on_text: Callable[[str], None], cancel: threading.Event) -> Answer:
             queued = time.monotonic() - begin
             self.metrics.queued.observe(queued)
-            answer = rag.ask(question, on_text=on_text, cancel=cancel, **options)
+            answer = rag.ask(question, marks=with_sources, on_text=on_text, cancel=cancel, **options)
             self.metrics.answered(answer)  # here, because a client that has left sees no answer
             tokens = {"prompt_tokens": answer.prompt_tokens, "answer_tokens": answer.answer_tokens}
             seconds = {name: round(value, 4) for name, value in asdict(answer.timings).items()}
@@ -198,9 +200,9 @@ class Service:
                 if isinstance(event, Answer):
                     if event.finish == "cancelled":
                         break
-                    if self.append_sources and not options["sampling"].json_schema and (tail := source_list(event)):
+                    if with_sources and (tail := source_list(event)):
                         yield tail
-                        event = replace(event, text=event.text + tail)
+                        event = replace(event, text=event.marked_text + tail)
                     yield event
                     return
                 if isinstance(event, str) and event:

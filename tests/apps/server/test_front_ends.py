@@ -85,7 +85,7 @@ def quoting(notes_index: Path) -> RAG:
 
 def test_sources_can_end_the_text(quoting: RAG) -> None:
     asked: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": QUESTION}]}
-    expected = "Fresh snow reflects up to 90 percent of the sunlight.\n\nSources:\n- [1] Snow, characters 8-77"
+    expected = "Fresh snow reflects up to 90 percent of the sunlight. [1]\n\nSources:\n- [1] Snow, characters 8-77"
     with serving(quoting, append_sources=True) as server:
         assert chat(server, **asked)["choices"][0]["message"]["content"] == expected
         with server.client.stream("POST", "/v1/chat/completions", json={"stream": True, **asked}) as stream:
