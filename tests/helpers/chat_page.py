@@ -34,6 +34,7 @@ def serving_page(
     index: Path,
     uploads: Path,
     *,
+    feedback: Path | None = None,
     auth: tuple[str, str] | None = None,
     root_path: str | None = None,
 ) -> Iterator[str]:
@@ -41,7 +42,7 @@ def serving_page(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    blocks = build_page(Indexes(rag, index), queue, uploads)
+    blocks = build_page(Indexes(rag, index, "tiny"), queue, uploads, feedback)
     try:
         yield launch(blocks, "127.0.0.1", port, auth, root_path)
     finally:

@@ -91,7 +91,8 @@ def save_reciting_decoder(source: Path, folder: Path, sentence: str, *, ends: bo
         model = AutoModelForCausalLM.from_pretrained(source)
     else:
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source, hidden_size=96, head_dim=8))
-        said += [tokenizer.backend.token_to_id(letter) for letter in string.ascii_letters + string.digits]
+        more = "ĉ" + string.ascii_uppercase + string.ascii_lowercase + string.digits  # ĉ: a tab
+        said += [tokenizer.backend.token_to_id(letter) for letter in more]
     tokens = [*tokenizer.plain_ids(["\n"])[0], *said]  # the prompt ends with a line break
     directions = torch.eye(model.config.hidden_size)
     assert len({*tokens}) == len(tokens) <= len(directions)

@@ -50,6 +50,9 @@ def chat(
         str | None,
         server_option(metavar="PATH|URL", help="Where a proxy serves the page: a path, or a URL of another host name."),
     ] = None,
+    feedback: Annotated[
+        Path | None, server_option(metavar="FILE", help="Let visitors rate answers; ratings are appended to this file.")
+    ] = None,
     watch: Watch = False,
     browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     offline: Offline = False,
@@ -80,7 +83,7 @@ def chat(
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploaded")
         follow = watching([index_folder(index)], device=models.device) if watch else contextlib.nullcontext()
         with contextlib.closing(QuestionQueue(rag)) as queue, follow:
-            blocks = build_page(Indexes(rag, index), queue, Path(folder) / "visitors")
+            blocks = build_page(Indexes(rag, index, models.model), queue, Path(folder) / "visitors", feedback)
             address = launch(blocks, host, port, visitors, root)
             notice(f"the page is at {address}; Ctrl-C stops")
             if browser:

@@ -4,40 +4,47 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from ragx.types import Answer, Citation, Message, ReaderName, place
+from ragx.types import Answer, Citation, Hit, Message, ReaderName, place
 
-KEPT_TURNS, KEPT_BYTES = 30, 3_000_000
-"""Older turns are dropped, and so are those with more text of passages: a browser stores about 5 MB a page, encoded."""
 KEPT_SOURCES = 60
 """Passages kept of an answer, and all cited ones."""
 
 
-class _Kept(BaseModel):
+class Kept(BaseModel):
+    """What a browser stores."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Source(_Kept):
+class Source(Kept):
     """A passage that was read."""
 
+    id: str
+    """Of the passage."""
     title: str
     place: str
-    """The document and the character range."""
+    """The document and the page or character range."""
     text: str
+    page: int = 0
+    """The page of a PDF file on which it begins, from 1; 0 where it is in no such file."""
     cited: list[tuple[int, int, int]] = []
     """Citation number, and start and end of its span in `text`."""
     share: float | None = None
     """Share of the reader's cross-attention, if it has any."""
 
 
-class Reply(_Kept):
+class Reply(Kept):
     """What one reader answered."""
 
     reader: ReaderName
     text: str = ""
+    """While it grows, with marks such as `[1]`."""
+    marks: list[tuple[int, int]] = []
+    """Offsets in the finished `text`, ascending, and the citations whose numbers belong there."""
     ahead: int | None = None
     """Waiting questions before this one; None once its turn has come."""
     finished: bool = False
@@ -55,37 +62,16 @@ class Reply(_Kept):
     tokens_per_second: float = 0.0
     notes: list[str] = []
     error: str = ""
+    rating: Literal["", "good", "bad"] = ""
+    """What the visitor thinks of it."""
 
 
-class Turn(_Kept):
+class Turn(Kept):
     """A question and its replies: one per reader."""
 
     question: str
     index: str
     replies: list[Reply] = []
-
-
-_TURNS = TypeAdapter(list[Turn])
-
-
-def load_turns(kept: Any) -> list[Turn]:
-    """The turns a browser stored; none if it stored something else."""
-    try:
-        return _TURNS.validate_python(kept)
-    except ValidationError:
-        return []
-
-
-def dump_turns(turns: Sequence[Turn]) -> list[dict[str, Any]]:
-    """The last turns, one at least, as JSON values for the browser to store."""
-    kept: list[dict[str, Any]] = []
-    size = 0
-    for turn in reversed(turns[-KEPT_TURNS:]):
-        size += sum(len(source.text.encode(errors="replace")) for reply in turn.replies for source in reply.sources)
-        if kept and size > KEPT_BYTES:
-            break
-        kept.insert(0, turn.model_dump(mode="json"))
-    return kept
 
 
 def messages(turns: Sequence[Turn], index: str) -> list[Message]:
@@ -103,12 +89,13 @@ def whole_reply(reader: ReaderName, answer: Answer) -> Reply:
     return Reply(
         reader=reader,
         text=answer.text,
+        marks=sorted((at, citation.number) for citation in answer.citations for at in citation.marks),
         finished=True,
         stopped=answer.finish == "cancelled",
         cut=answer.finish == "length",
         supported=answer.supported or answer.refused,
         sources=sources(answer),
-        read=len(answer.hits),
+        read=0 if answer.refused else len(answer.hits),
         first_token=answer.timings.first_token,
         tokens_per_second=answer.timings.tokens_per_second,
         notes=answer.notes,
@@ -126,16 +113,23 @@ def sources(answer: Answer) -> list[Source]:
     ranked = sorted(zip(answer.hits, shares, strict=True), key=lambda pair: -(pair[1] or 0.0))
     found = []
     for rank, (hit, share) in enumerate(ranked):
-        passage = hit.passage
         spans = [
-            (citation.number, citation.start - passage.start, citation.end - passage.start)
-            for citation in cited.get(passage.id, [])
+            (citation.number, citation.start - hit.passage.start, citation.end - hit.passage.start)
+            for citation in cited.get(hit.passage.id, [])
         ]
         if rank < KEPT_SOURCES or spans:
-            location = f"{passage.document}, {place(passage)}"
-            found.append(
-                Source(
-                    title=passage.title or passage.document, place=location, text=passage.text, cited=spans, share=share
-                )
-            )
+            found.append(source(hit).model_copy(update={"cited": spans, "share": share}))
     return sorted(found, key=lambda source: min(source.cited, default=(math.inf,))[0])
+
+
+def source(hit: Hit) -> Source:
+    """A passage that was found."""
+    passage = hit.passage
+    is_pdf = passage.source.lower().endswith(".pdf")
+    return Source(
+        id=passage.id,
+        title=passage.title or passage.document,
+        place=f"{passage.document}, {place(passage)}",
+        text=passage.text,
+        page=passage.page if is_pdf else 0,
+    )

@@ -16,8 +16,12 @@ from ragx.types import ReaderName
 class Indexes:
     """The index that was named, or else the default one and the named ones; the same models read all of them."""
 
-    def __init__(self, rag: RAG, folder: Path | None) -> None:
-        """`rag` has the models and the first index, which is the only one if it was named by its `folder`."""
+    def __init__(self, rag: RAG, folder: Path | None, model: str) -> None:
+        """`rag` has the models and the first index, which is the only one if it was named by its `folder`.
+
+        `model` is the name of the decoder or reader.
+        """
+        self.model = model
         self.first = (folder or default_index()).resolve()
         self._alone = folder is not None
         self._rag = rag

@@ -64,9 +64,15 @@ def uploads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def address(chat_rag: RAG, queue: QuestionQueue, chat_index: Path, uploads: Path) -> Iterator[str]:
+def ratings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of visitors' ratings."""
+    return tmp_path_factory.mktemp("feedback") / "ratings.jsonl"
+
+
+@pytest.fixture(scope="session")
+def address(chat_rag: RAG, queue: QuestionQueue, chat_index: Path, uploads: Path, ratings: Path) -> Iterator[str]:
     """The page's URL."""
-    with serving_page(chat_rag, queue, chat_index, uploads) as url:
+    with serving_page(chat_rag, queue, chat_index, uploads, feedback=ratings) as url:
         yield url
 
 

@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 from ragx_apps.chat import markup
-from ragx_apps.chat.conversation import Reply, load_turns
+from ragx_apps.chat.chats import load_chats
+from ragx_apps.chat.conversation import Reply, Turn
+from ragx_apps.chat.handlers import Handlers, View
 from ragx_apps.chat.indexes import Indexes
-from ragx_apps.chat.page import BOTH, Page
+from ragx_apps.chat.settings import BOTH
 from ragx_apps.queue import Event, QuestionQueue, QueueFullError, Waiting
 
 from ragx.cepe.store import PassageStore
@@ -151,7 +153,7 @@ def test_closing_ends_every_answer(one_at_a_time: tuple[QuestionQueue, RAG]) -> 
 def test_indexes_are_opened_and_closed_while_others_read(
     queue: QuestionQueue, chat_rag: RAG, chat_index: Path, tmp_path: Path
 ) -> None:
-    indexes = Indexes(chat_rag, chat_index)
+    indexes = Indexes(chat_rag, chat_index, "tiny")
     folder = tmp_path / "index"
     shutil.copytree(chat_index, folder)
     finished = threading.Event()
@@ -173,7 +175,7 @@ def test_indexes_are_opened_and_closed_while_others_read(
 def test_every_index_is_reranked_alike(chat_rag: RAG, chat_index: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(chat_index, other)
-    indexes = Indexes(RAG(open_index(chat_index), {}, reranker=LengthReranker()), chat_index)
+    indexes = Indexes(RAG(open_index(chat_index), {}, reranker=LengthReranker()), chat_index, "tiny")
     hits = indexes.open_folder(other).retrieve("Is soil dark?", k=3)
     assert [hit.reranker for hit in hits] == ["longest"] * 3
 
@@ -181,7 +183,7 @@ def test_every_index_is_reranked_alike(chat_rag: RAG, chat_index: Path, tmp_path
 def test_deleted_text_is_not_served(queue: QuestionQueue, chat_rag: RAG, chat_index: Path, tmp_path: Path) -> None:
     folder = tmp_path / "index"
     shutil.copytree(chat_index, folder)
-    indexes = Indexes(RAG(open_index(folder), chat_rag.readers), folder)
+    indexes = Indexes(RAG(open_index(folder), chat_rag.readers), folder, "tiny")
 
     def documents(index: Path) -> set[str]:
         ask_soil = partial(indexes.open_folder(index).ask, "Is soil dark?", sampling=SamplingParams(max_new_tokens=2))
@@ -202,8 +204,8 @@ def settings(index: Path, *, reader: str = "cepe", tokens: int = 8) -> tuple[Any
 
 
 @pytest.fixture
-def page(queue: QuestionQueue, chat_rag: RAG, chat_index: Path, tmp_path: Path) -> Page:
-    return Page(Indexes(chat_rag, chat_index), queue, tmp_path)
+def page(queue: QuestionQueue, chat_rag: RAG, chat_index: Path, tmp_path: Path) -> Handlers:
+    return Handlers(Indexes(chat_rag, chat_index, "tiny"), queue, tmp_path)
 
 
 def visitor(name: str) -> Any:
@@ -220,7 +222,7 @@ def own_indexes(chat_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.usefixtures("own_indexes")
-def test_an_index_that_was_named_is_the_only_one(page: Page, chat_index: Path) -> None:
+def test_an_index_that_was_named_is_the_only_one(page: Handlers, chat_index: Path) -> None:
     assert page.choices(visitor("a page")) == [chat_index.name]
     for name in ("private", "default"):
         with pytest.raises(ConfigError, match=f"no index '{name}'"):
@@ -231,32 +233,37 @@ def test_an_index_that_was_named_is_the_only_one(page: Page, chat_index: Path) -
 def test_without_a_named_index_all_of_ragxs_own_are_offered(
     chat_rag: RAG, queue: QuestionQueue, tmp_path: Path
 ) -> None:
-    page = Page(Indexes(chat_rag, None), queue, tmp_path)
+    page = Handlers(Indexes(chat_rag, None, "tiny"), queue, tmp_path)
     assert page.choices(visitor("a page")) == ["default", "private"]
     assert page.indexes.open("private").retriever.index.folder == tmp_path / "home" / "indexes" / "private"
 
 
-def kept_replies(shown: tuple[Any, ...]) -> list[Reply]:
-    """The replies of the only turn that is kept after an answer."""
-    (turn,) = load_turns(shown[2])
+def kept_turns(view: View) -> list[Turn]:
+    """The turns of the conversation that is kept after an answer."""
+    return load_chats(view.kept).turns
+
+
+def kept_replies(view: View) -> list[Reply]:
+    """The replies of its only turn."""
+    (turn,) = kept_turns(view)
     return turn.replies
 
 
-def test_a_page_has_one_answer_at_a_time(page: Page, chat_index: Path) -> None:
-    first = page.ask(visitor("a page"), "What reflects light?", [], *settings(chat_index))
+def test_a_page_has_one_answer_at_a_time(page: Handlers, chat_index: Path) -> None:
+    first = page.ask(visitor("a page"), "What reflects light?", {}, *settings(chat_index))
     next(first)
-    second = page.ask(visitor("a page"), "And what else?", [], *settings(chat_index))
+    second = page.ask(visitor("a page"), "And what else?", {}, *settings(chat_index))
     assert len(list(second)) == 1, "nothing is shown of a second one"
     *_, last = first
-    assert [turn.question for turn in load_turns(last[2])] == ["What reflects light?"]
-    assert len(list(page.ask(visitor("a page"), "And what else?", last[2], *settings(chat_index)))) > 2
+    assert [turn.question for turn in kept_turns(last)] == ["What reflects light?"]
+    assert len(list(page.ask(visitor("a page"), "And what else?", last.kept, *settings(chat_index)))) > 2
 
 
-def test_two_pages_are_answered_at_once_and_stop_separately(page: Page, chat_index: Path) -> None:
+def test_two_pages_are_answered_at_once_and_stop_separately(page: Handlers, chat_index: Path) -> None:
     endless = settings(chat_index, tokens=ENDLESS)
-    first, second = (page.ask(visitor(name), "Snow?", [], *endless) for name in ("first", "second"))
+    first, second = (page.ask(visitor(name), "Snow?", {}, *endless) for name in ("first", "second"))
     for shown in (first, second):
-        assert any("sunlight" in str(html) for _, html, _, _ in shown)
+        assert any("sunlight" in str(view.current) for view in shown)
     for name, shown in (("first", first), ("second", second)):
         next(shown)  # still being answered
         page.stop(visitor(name))
@@ -267,17 +274,17 @@ def test_two_pages_are_answered_at_once_and_stop_separately(page: Page, chat_ind
         assert reply.text.startswith(SENTENCE.strip())
 
 
-def test_two_readers_answer_one_after_another_and_both_to_their_end(page: Page, chat_index: Path) -> None:
-    *_, last = page.ask(visitor("a page"), "Snow?", [], *settings(chat_index, reader=BOTH))
+def test_two_readers_answer_one_after_another_and_both_to_their_end(page: Handlers, chat_index: Path) -> None:
+    *_, last = page.ask(visitor("a page"), "Snow?", {}, *settings(chat_index, reader=BOTH))
     replies = kept_replies(last)
     assert [reply.reader for reply in replies] == ["cepe", "full"]
     assert replies[0].text == replies[1].text != ""
     assert not any(reply.stopped or reply.error for reply in replies)
 
 
-def test_stop_ends_both_readers(page: Page, chat_index: Path) -> None:
-    shown = page.ask(visitor("a page"), "Snow?", [], *settings(chat_index, reader=BOTH, tokens=1024))
-    assert any("sunlight" in str(html) for _, html, _, _ in shown)
+def test_stop_ends_both_readers(page: Handlers, chat_index: Path) -> None:
+    shown = page.ask(visitor("a page"), "Snow?", {}, *settings(chat_index, reader=BOTH, tokens=1024))
+    assert any("sunlight" in str(view.current) for view in shown)
     page.stop(visitor("a page"))
     *_, last = shown
     first, second = kept_replies(last)
@@ -289,12 +296,12 @@ def test_the_page_says_that_a_question_waits(
     one_at_a_time: tuple[QuestionQueue, RAG], chat_index: Path, tmp_path: Path
 ) -> None:
     queue, rag = one_at_a_time
-    page = Page(Indexes(rag, chat_index), queue, tmp_path)
+    page = Handlers(Indexes(rag, chat_index, "tiny"), queue, tmp_path)
     with closing(ask(queue, rag, ENDLESS)) as other:
         text(other)
-        shown = page.ask(visitor("a page"), "Snow?", [], *settings(chat_index))
-        assert "Searching" in next(shown)[1]
-        assert markup.WAITING in next(shown)[1]
+        shown = page.ask(visitor("a page"), "Snow?", {}, *settings(chat_index))
+        assert "Searching" in next(shown).current
+        assert markup.WAITING in next(shown).current
     *_, last = shown
     (reply,) = kept_replies(last)
     assert reply.finished
@@ -305,11 +312,11 @@ def test_a_visitor_who_leaves_while_waiting_is_not_answered(
     one_at_a_time: tuple[QuestionQueue, RAG], chat_index: Path, tmp_path: Path
 ) -> None:
     queue, rag = one_at_a_time
-    page = Page(Indexes(rag, chat_index), queue, tmp_path)
+    page = Handlers(Indexes(rag, chat_index, "tiny"), queue, tmp_path)
     with closing(ask(queue, rag, ENDLESS)) as other:
         text(other)
-        shown = page.ask(visitor("a page"), "Snow?", [], *settings(chat_index))
-        assert any(markup.WAITING in str(html) for _, html, _, _ in shown)
+        shown = page.ask(visitor("a page"), "Snow?", {}, *settings(chat_index))
+        assert any(markup.WAITING in str(view.current) for view in shown)
         page.leave(visitor("a page"))
         *_, last = shown
         (reply,) = kept_replies(last)

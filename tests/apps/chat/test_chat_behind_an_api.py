@@ -27,6 +27,7 @@ def test_it_answers_and_offers_no_other_reader(chat_index: Path, uploads: Path) 
             assert answered["citations"][0]["document"] == "snow.txt"
             with pytest.raises(Exception, match="reads as full"):
                 client.predict("Is snow bright?", reader="cepe", **asked)
-            [radio] = [each["props"] for each in client.config["components"] if each["type"] == "radio"]
+            radios = [each["props"] for each in client.config["components"] if each["type"] == "radio"]
+            [radio] = [each for each in radios if each["label"] == "Reader"]
             assert [value for _, value in radio["choices"]] == ["full"]
             assert (radio["value"], radio["visible"]) == ("full", False)

@@ -69,4 +69,4 @@ def test_a_port_that_is_taken_is_one_line(
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(RagxError, match="choose another --port"):
-            launch(build_page(Indexes(chat_rag, chat_index), queue, tmp_path), "127.0.0.1", port, None)
+            launch(build_page(Indexes(chat_rag, chat_index, "tiny"), queue, tmp_path), "127.0.0.1", port, None)

@@ -11,14 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ragx_apps.chat import markup
 from ragx_apps.chat.conversation import (
-    KEPT_BYTES,
     KEPT_SOURCES,
-    KEPT_TURNS,
     Reply,
     Source,
     Turn,
-    dump_turns,
-    load_turns,
     messages,
     sources,
     whole_reply,
@@ -37,9 +33,11 @@ TEXT = st.text() | st.sampled_from(
 )
 SOURCES = st.builds(
     Source,
+    id=TEXT,
     title=TEXT,
     place=TEXT,
     text=TEXT,
+    page=st.integers(0, 3),
     cited=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9), st.integers(0, 20))),
     share=st.none() | st.floats(0, 1),
 )
@@ -47,6 +45,8 @@ REPLIES = st.builds(
     Reply,
     reader=st.sampled_from(["cepe", "full"]),
     text=TEXT,
+    marks=st.lists(st.tuples(st.integers(0, 20), st.integers(1, 9))).map(sorted),
+    rating=st.sampled_from(["", "good", "bad"]),
     finished=st.booleans(),
     sources=st.lists(SOURCES, max_size=3),
     notes=st.lists(TEXT, max_size=2),
@@ -98,9 +98,12 @@ class Seen(HTMLParser):
 
 @given(TURNS)
 def test_all_text_is_escaped(turn: Turn) -> None:
-    seen = Seen(markup.conversation([turn]))
+    seen = Seen(markup.conversation([turn], can_rate=True))
     assert seen.tags <= TAGS | OF_MARKDOWN
-    assert seen.attributes <= {"class", "id", "href", "style", "role", "aria-label", "aria-busy", "type", "start"}
+    assert seen.attributes <= {
+        *("class", "id", "href", "style", "role", "type", "start", "data-at"),
+        *("aria-label", "aria-busy", "aria-pressed"),
+    }
     assert seen.of("question") == [plain(turn.question)]
 
 
@@ -131,8 +134,34 @@ def test_an_answer_has_no_links_images_or_html(text: str) -> None:
     ],
 )
 def test_an_answer_that_no_passage_supports_is_marked(values: dict[str, object], shown: list[str]) -> None:
-    source = Source(title="a", place="b", text="c")
+    source = Source(id="a", title="a", place="b", text="c")
     assert in_page(**{"text": "Snow.", "sources": [source.model_dump()], **values}).of("warning") == shown
+
+
+def test_the_numbers_of_citations_lead_to_their_passages() -> None:
+    source = {"id": "a", "title": "a", "place": "b", "text": "Snow is white.", "cited": [(1, 0, 4)]}
+    text = "Snow is **white**. `Snow` melts.\n\n```\nsnow\n```"
+    marks = [(18, 1), (24, 1), (len(text) - 4, 1), (20, 9)]
+    html = markup.conversation(
+        [
+            Turn(
+                question="?",
+                index="i",
+                replies=[
+                    Reply.model_validate(
+                        {"reader": "cepe", "finished": True, "text": text, "marks": sorted(marks), "sources": [source]}
+                    )
+                ],
+            )
+        ]
+    )
+    assert html.count('class="citation mark" href="#source-0.0.0">1</a>') == 1, "not within code, and no unknown number"
+    assert 'id="source-0.0.0"' in html
+    assert "white</strong>.<a" in html
+
+
+def test_a_refusal_has_read_no_passage() -> None:
+    assert whole_reply("cepe", replace(an_answer(2, None, []), refused=True)).read == 0
 
 
 def test_an_answer_of_the_maximum_length_is_marked() -> None:
@@ -151,32 +180,11 @@ def test_a_complete_answer_says_how_it_ended() -> None:
 
 
 def test_further_sources_open_on_a_click() -> None:
-    many = [Source(title=str(number), place="", text="").model_dump() for number in range(markup.SHOWN_SOURCES + 5)]
+    many = [
+        Source(id="a", title=str(number), place="", text="").model_dump() for number in range(markup.SHOWN_SOURCES + 5)
+    ]
     assert in_page(sources=many).of("more") == [""]
     assert "more" not in [name for name, _ in in_page(sources=many[:-5]).texts]
-
-
-@given(st.lists(TURNS, max_size=3))
-def test_turns_survive_a_round_trip(turns: list[Turn]) -> None:
-    assert load_turns(dump_turns(turns)) == turns
-
-
-@pytest.mark.parametrize("kept", [None, 3, "x", {}, [{}], [{"question": "a", "index": "b", "replies": [{}]}], [[]]])
-def test_other_stored_values_are_ignored(kept: object) -> None:
-    assert load_turns(kept) == []
-
-
-def test_a_browser_keeps_the_last_turns() -> None:
-    turns = [Turn(question=str(number), index="a") for number in range(KEPT_TURNS + 5)]
-    assert load_turns(dump_turns(turns)) == turns[5:]
-
-
-def test_a_browser_keeps_no_more_text_than_it_can_store() -> None:
-    long = Source(title="a", place="b", text="é" * (KEPT_BYTES // 5))  # two bytes each
-    turns = [Turn(question=each, index="a", replies=[Reply(reader="cepe", sources=[long])]) for each in "abcd"]
-    assert load_turns(dump_turns(turns)) == turns[2:]
-    longest = Turn(question="e", index="a", replies=[Reply(reader="cepe", sources=[long] * 4)])
-    assert load_turns(dump_turns([*turns, longest])) == [longest]
 
 
 def test_a_follow_up_builds_on_the_answered_turns_of_its_index() -> None:
