@@ -147,6 +147,9 @@ class ReaderOptions(Settings):
     Default: what the model was trained for, or full."""
     prompt_passages: int = Field(default=PROMPT_PASSAGES, ge=0)
     """Passages, best first, that also stand in the decoder's prompt."""
+    within: float | None = Field(default=None, ge=0)
+    """Of the k passages, read only those that the reranker scores at most this much below the best one; inf reads all.
+    Default: what the reader was measured best with, or all."""
     attention_shares: bool = False
     """Report each passage's share of the attention."""
     marks: bool = Field(default=False, json_schema_extra=PYTHON_ONLY)

@@ -20,7 +20,7 @@ from ragx.reader.conversation import question_text, search_queries
 from ragx.reader.documents import document_hits
 from ragx.reader.examples import Example
 from ragx.reader.loading import open_readers
-from ragx.reader.reading import read
+from ragx.reader.reading import plausible, read
 from ragx.reader.reranking import open_reranker
 from ragx.reader.splitting import split_question
 from ragx.reader.task import ANSWER, DOCUMENT, PLAIN, Task
@@ -192,6 +192,7 @@ class RAG:
         where: str | None = None,
         reader: ReaderName | None = None,
         prompt_passages: int = PROMPT_PASSAGES,
+        within: float | None = None,
         attention_shares: bool = False,
         marks: bool = False,
         refuse_below: float | None = None,
@@ -218,6 +219,8 @@ class RAG:
             where: search only passages whose fields pass this too, besides the filter given to `from_index`.
             reader: how passages are read (`ReaderOptions`); None: what the model was trained for, or `full`.
             prompt_passages: how many passages, best first, also stand in the decoder's prompt.
+            within: read only passages that the reranker scores at most this much below the best one; `math.inf`: all k;
+                None: what the reader was measured best with, or all.
             attention_shares: report each passage's share of the attention in the answer.
             marks: `on_text` gets `Answer.marked_text`, with `[1]` after what the first citation supports.
             refuse_below: likelihood below which the answer says that no passage holds it (`ReaderOptions`); 0: never;
@@ -235,7 +238,7 @@ class RAG:
         """
         given = {} if refuse_below is None else {"refuse_below": refuse_below}
         values = {"reader": reader, "prompt_passages": prompt_passages, "attention_shares": attention_shares}
-        options = checked(ReaderOptions, {**values, "marks": marks, **given})
+        options = checked(ReaderOptions, {**values, "marks": marks, "within": within, **given})
         start = time.perf_counter()
         if documents:
             hits = document_hits(documents, choose_reader(self.readers, options.reader))
@@ -247,6 +250,7 @@ class RAG:
                 question, history=history, k=k, method=method, rerank=rerank, effort=effort, where=where
             )
             task = task or ANSWER
+        hits = plausible(choose_reader(self.readers, options.reader), hits, options)
         took = time.perf_counter() - start
         if on_hits:
             on_hits(hits)
@@ -305,7 +309,7 @@ class RAG:
         number = len(retriever.index) if selected is None else int(selected.sum())
         if len(hits) < k and k > number:
             have = f"the index has {number} passages" if selected is None else f"{number} passages pass the filter"
-            hits.notes.append(f"k is {k}, but {have}; all of them are read")
+            hits.notes.append(f"k is {k}, but {have}")
         return hits
 
     @report_oom()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -200,7 +202,7 @@ def test_filters_restrict_what_is_read(rag: RAG, folder: Path) -> None:
     where = 'document in ["doc1", "doc2"]'
     hits = rag.retrieve("snow sunlight", k=3, where=where)
     assert texts(hits) == [TEXTS[1]]
-    assert hits.notes == ["k is 3, but 2 passages pass the filter; all of them are read"]
+    assert hits.notes == ["k is 3, but 2 passages pass the filter"]
     answer = rag.ask("snow sunlight", k=1, where=where, sampling=SHORT)
     assert texts(answer.hits) == [TEXTS[1]]
     follow_up = rag.retrieve(
@@ -220,3 +222,26 @@ def test_a_filter_of_all_questions_cannot_be_widened(rag: RAG, folder: Path) -> 
 def test_a_mistaken_filter_is_reported_before_models_load(folder: Path) -> None:
     with pytest.raises(ConfigError, match="no field 'year'"):
         RAG.from_index(folder, method="bm25", where="year > 2020", model="no such model")
+
+
+def test_passages_that_the_reranker_finds_far_worse_are_not_read(rag: RAG) -> None:
+    def read(**options: Any) -> list[str]:
+        found: list[Sequence[Hit]] = []
+        answer = rag.ask("snow sunlight soil sea", k=9, sampling=SHORT, on_hits=found.append, **options)
+        assert found == [answer.hits]
+        return texts(answer.hits)
+
+    everything = read()
+    assert read(within=0) == everything, "no reranker, no scores"
+    rag.reranker = LengthReranker()
+    by_length = sorted(everything, key=len, reverse=True)
+    margin = len(by_length[0]) - len(by_length[1])
+    assert len(everything) > 2
+    assert len(by_length[2]) < len(by_length[1])
+    assert read() == by_length
+    assert read(within=margin) == by_length[:2]
+    rag.readers["full"].within = margin
+    assert read() == by_length[:2], "what the reader was measured best with"
+    assert read(within=math.inf) == by_length
+    with pytest.raises(ConfigError, match="within"):
+        rag.ask("snow?", within=-1)

@@ -128,7 +128,7 @@ def salvage(folder: Path, settings: ReaderSettings) -> None:
             checkpoint.restore_weights(stage, step, trained(model))
             save_reader(model, unfinished, decoder=settings.model.decoder)
         if (unfinished / "config.json").exists():
-            quantize_reader(unfinished, folder / READER, settings.prompted_gain, settings.cross_attend)
+            quantize_reader(unfinished, folder / READER, settings.prompted_gain, settings.cross_attend, settings.within)
             print(f"Training was not finished: the reader is that of {stage.name}.\n")
             return
     raise RagxError("training was stopped before its first checkpoint")

@@ -67,7 +67,13 @@ def save_reader(model: CepeModel, folder: Path, *, decoder: str, added: Mapping[
     write(folder, values, tensors)
 
 
-def quantize_reader(reader: Path, folder: Path, prompted_gain: float = 1.0, cross_attend: CrossAttend = "all") -> None:
+def quantize_reader(
+    reader: Path,
+    folder: Path,
+    prompted_gain: float = 1.0,
+    cross_attend: CrossAttend = "all",
+    within: float | None = None,
+) -> None:
     """Copy a reader with floating-point weights, its matrices quantized to int8 with one scale per row.
 
     Args:
@@ -78,6 +84,7 @@ def quantize_reader(reader: Path, folder: Path, prompted_gain: float = 1.0, cros
             (Wortsman et al., CVPR 2022).
         cross_attend: which tokens of a prompt attend to the passages: `all`, or those of the `question` and what
             follows it, which takes little more time than no passages.
+        within: read only passages that a reranker scores at most this much below the best one; None: all.
 
     Raises:
         ConfigError: `prompted_gain` is negative or not finite.
@@ -93,7 +100,9 @@ def quantize_reader(reader: Path, folder: Path, prompted_gain: float = 1.0, cros
     tensors = weights.read(reader, weights.shapes(reader).keys())
     if any(key.endswith(SCALE) for key in tensors):
         raise ModelError(f"{reader} is already in int8")
-    added = {"prompted_gain": prompted_gain, "cross_attend": cross_attend}
+    added: dict[str, Any] = {"prompted_gain": prompted_gain, "cross_attend": cross_attend}
+    if within is not None:
+        added["within"] = within
     write(folder, values | added, _quantized(tensors))
 
 

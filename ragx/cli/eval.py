@@ -133,6 +133,10 @@ def qa(
     distractors: Annotated[str, _row_option(help="With --gold-only: random passages added, one row each.")] = "0,9",
     method: Method = "hybrid",
     rerank: Rerank = RERANK,
+    within: Annotated[
+        float | None,
+        typer.Option(min=0, help="Of the k passages, those reranked at most this much below the best. Default: all."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of questions, spread over the file.")] = None,
     out: Out = None,
     as_json: Json = False,
@@ -167,7 +171,9 @@ def qa(
             source, task = GIVEN, "qa, given passages"
         else:
             retriever, reranker, identity = _open_retriever(index, method, rerank, load)
-            source, task = searched(retriever, method, reranker), "qa"
+            source, task = searched(retriever, method, reranker, within), "qa"
+            if within is not None:  # earlier results name none
+                identity["within"] = str(within)
         readers = _open_readers(load)
         table = open_domain(
             readers,

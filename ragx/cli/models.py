@@ -81,6 +81,10 @@ def quantize(
     cross_attend: Annotated[
         CrossAttend, typer.Option(help="Prompt tokens that attend to passages: all, or the question's.")
     ] = "all",
+    within: Annotated[
+        float | None,
+        typer.Option(min=0, help="Read only passages scored at most this much below the best. Default: all"),
+    ] = None,
 ) -> None:
     """Write what training added to a reader's decoder, or to a reranker's embedder, in int8: a quarter of its size."""
     from ragx.cepe.added_weights import quantize_reader
@@ -90,7 +94,7 @@ def quantize(
     if settings(model, str(model), None) == "reranker":
         quantize_reranker(model, out)
     else:
-        quantize_reader(model, out, prompted_gain, cross_attend)
+        quantize_reader(model, out, prompted_gain, cross_attend, within)
         if (model / PROJECTION).is_file():
             shutil.copyfile(model / PROJECTION, out / PROJECTION)
     print(out)

@@ -82,8 +82,8 @@ def timings(answer: Answer) -> str:
     """Durations and decoding speed in one line."""
     times = answer.timings
     return (
-        f"{len(answer.hits)} passages retrieved in {times.retrieve:.2f} s, encoded in {times.encode:.2f} s;"
-        f" first token after {times.first_token:.2f} s, all after {times.total:.2f} s"
+        f"{counted(len(answer.hits), 'passage')} read: found in {times.retrieve:.2f} s,"
+        f" encoded in {times.encode:.2f} s; first token after {times.first_token:.2f} s, all after {times.total:.2f} s"
         f" ({times.tokens_per_second:.1f} tokens/s)"
     )
 

@@ -20,7 +20,7 @@ from ragx.evaluation.tables import Cell, Table
 from ragx.reader.base import PreparedPrompt
 from ragx.reader.full import FullReader
 from ragx.reader.prompt import Prompt, passage_text
-from ragx.retrieval.rerankers import search_reranked
+from ragx.retrieval.rerankers import close_to_best, search_reranked
 from ragx.util.device import report_oom
 
 if TYPE_CHECKING:
@@ -65,16 +65,20 @@ class PassageSource(NamedTuple):
 GIVEN = PassageSource(lambda question, k: question.passages[:k], "of each question's own, in their order")
 
 
-def searched(retriever: Retriever, method: SearchMethod, reranker: Reranker | None = None) -> PassageSource:
-    """Passages from an index, whose top hits the reranker reorders."""
+def searched(
+    retriever: Retriever, method: SearchMethod, reranker: Reranker | None = None, within: float | None = None
+) -> PassageSource:
+    """Passages from an index, whose top hits the reranker reorders; `within`: as of `ReaderOptions`, None: all."""
 
     def find(question: Question, k: int) -> list[Passage]:
         def search(count: int) -> SearchResults[Hit]:
             return retriever.search(question.text, count, method)
 
-        return [hit.passage for hit in search_reranked(search, question.text, k, reranker)]
+        hits = search_reranked(search, question.text, k, reranker)
+        return [hit.passage for hit in (hits if within is None else close_to_best(hits, within))]
 
-    return PassageSource(find, f"by {method} search" + (f", reranked by {reranker.name}" if reranker else ""))
+    how = f"by {method} search" + (f", reranked by {reranker.name}" if reranker else "")
+    return PassageSource(find, how + ("" if within is None else f", those scored at most {within:g} below the best"))
 
 
 @report_oom()

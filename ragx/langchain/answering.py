@@ -44,8 +44,10 @@ from ragx.util.device import report_oom
 from ragx.util.settings import checked
 from ragx.util.terminal import notice
 
+RERANK_SCORE = "rerank_score"
+"""Where the metadata of a document has it."""
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
-PER_CALL = ("model", "k", "rerank", "effort", "prompt_passages", "reader", "max_tokens", *SAMPLING)
+PER_CALL = ("model", "k", "rerank", "effort", "prompt_passages", "within", "reader", "max_tokens", *SAMPLING)
 """Settings that a call, or `.bind`, may override."""
 IGNORED = ("api_key", "max_retries")
 """LangChain's standard settings for remote models: accepted and ignored. Keys come from the environment."""
@@ -86,6 +88,9 @@ class Answering(BaseModel):
     """How much is searched in the index (`ragx.config.SearchOptions`)."""
     prompt_passages: int = PROMPT_PASSAGES
     """How many passages, best first, also stand in the decoder's prompt."""
+    within: float | None = None
+    """Only passages that the reranker scores at most this much below the best one are read
+    (`ragx.config.ReaderOptions`)."""
     reader: ReaderName | None = None
     """How passages are read (`ragx.config.ReaderOptions`); None: what the model was trained for, or `full`."""
     temperature: float = 0.0
@@ -156,7 +161,7 @@ class Answering(BaseModel):
         values = {name: settings[name] for name in SAMPLING}
         search = {"k": settings["k"], "rerank": self._rerank(options), "effort": settings["effort"]}
         checked(SearchOptions, search)
-        checked(ReaderOptions, {name: settings[name] for name in ("reader", "prompt_passages")})
+        checked(ReaderOptions, {name: settings[name] for name in ("reader", "prompt_passages", "within")})
         most = NO_LIMIT if settings["max_tokens"] == -1 else settings["max_tokens"]
         try:
             return settings, checked(SamplingParams, {**values, "max_new_tokens": most, "stop": stops})
@@ -179,12 +184,12 @@ class Answering(BaseModel):
         """
         settings, sampling = self._settings(stop, options)
         hits = [
-            Hit(to_passage(document, document.id or f"document {n}"), 0.0)
+            Hit(to_passage(document, document.id or f"document {n}"), 0.0, document.metadata.get(RERANK_SCORE))
             for n, document in enumerate(documents, start=1)
         ]
         readers, notes = open_cached_readers(self._model_options(settings["model"], settings["reader"]))
         reader = choose_reader(readers, settings["reader"])
-        reader_options = ReaderOptions(prompt_passages=settings["prompt_passages"])
+        reader_options = ReaderOptions(prompt_passages=settings["prompt_passages"], within=settings["within"])
         with report_oom():
             answer = yield from read(reader, question, hits, options=reader_options, sampling=sampling, history=history)
         yield replace(answer, notes=notes + answer.notes)
@@ -271,10 +276,15 @@ def _best(question: str, results: Sequence[list[Document]], k: int | None, reran
     if reranker is not None:
         hits = SearchResults(Hit(to_passage(document, str(n)), 0.0) for n, document in enumerate(documents))
         rerank(hits, reranker, question)
-        documents = [documents[int(hit.passage.id)] for hit in hits]
+        documents = [_with_score(documents[int(hit.passage.id)], hit.rerank_score) for hit in hits]
         for note in hits.notes:
             notice(note)
     return documents[: max(map(len, results)) if k is None else k]
+
+
+def _with_score(document: Document, score: float | None) -> Document:
+    """The document with the reranker's score in its metadata, by which a reader may leave it out."""
+    return document.model_copy(update={"metadata": {**document.metadata, RERANK_SCORE: score}})
 
 
 def open_cached_readers(options: ModelOptions) -> tuple[dict[ReaderName, Reader], list[str]]:

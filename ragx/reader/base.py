@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -74,6 +75,9 @@ class TextStream(Protocol):
 
 class Reader(ABC):
     """Reads passages and answers a question. All readers accept the same passages and questions."""
+
+    within: float = math.inf
+    """The default of `ReaderOptions.within`."""
 
     @property
     @abstractmethod

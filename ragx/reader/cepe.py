@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -45,9 +46,11 @@ class CepeReader(DecoderReader):
         store: PassageStore | None = None,
         batch: BatchDecoder | None = None,
         name: str = "",
+        within: float = math.inf,
     ) -> None:
         """`store` keeps encodings on disk; without one, every question encodes its passages. `name`: of the model."""
         super().__init__(model, tokenizer, batch)
+        self.within = within
         self.store, self._name = store, name
         self._encoding = threading.Lock()  # concurrent questions find on disk what the first one encoded
 

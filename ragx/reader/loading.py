@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from ragx.config import EncodingOptions, ModelOptions
 from ragx.errors import ConfigError, ModelError
+from ragx.models import read_config, resolve
 from ragx.reader.plug_in import plug_in_notes
 from ragx.reader.registry import readers_beside
 from ragx.types import ReaderName
@@ -63,7 +65,15 @@ def open_reader(options: EncodingOptions) -> CepeReader:
 
     model, tokenizer = open_model(options)
     store = _store(options, model.encoder_fingerprint(), model.encoder_width) if model.is_trained else None
-    return CepeReader(model, tokenizer, store, name=options.model)
+    return CepeReader(model, tokenizer, store, name=options.model, within=_within(options.model))
+
+
+def _within(name: str) -> float:
+    """The default of `ReaderOptions.within` that the reader of this name has in its config.json."""
+    value = read_config(resolve(name)).get("within", math.inf)
+    if not isinstance(value, (int, float)) or not value >= 0:
+        raise ModelError(f"{name}: within in config.json must be a number from 0 on, not {value!r}")
+    return float(value)
 
 
 def _extensible(options: ModelOptions, cepe: CepeReader) -> ExtensibleReader | None:

@@ -14,6 +14,8 @@ from ragx.reader.citations import Marker
 from ragx.reader.loops import LoopDetector
 from ragx.reader.prompt import REFUSAL
 from ragx.reader.task import ANSWER, Task
+from ragx.retrieval import SearchResults
+from ragx.retrieval.rerankers import close_to_best
 from ragx.types import Answer, Hit, Message, Timings
 from ragx.util.tracing import record
 
@@ -51,7 +53,7 @@ def read(
     Args:
         reader: reads the passages; `options.reader` is ignored.
         question: the question.
-        hits: the passages to read, best first.
+        hits: the passages to read, best first, unless `options.within` leaves them out.
         options: how to read them.
         sampling: how to decode.
         history: the conversation before the question.
@@ -61,7 +63,8 @@ def read(
     Raises:
         ConfigError: the question does not fit into the decoder's window.
     """
-    likelihood = getattr(hits, "likelihood", None)
+    hits = plausible(reader, hits, options)
+    likelihood = hits.likelihood
     if likelihood is not None and likelihood < options.refuse_below and not history and not sampling.json_schema:
         yield REFUSAL
         return _refusal(hits, likelihood, sampling)
@@ -109,7 +112,7 @@ def read(
     return Answer(
         text,
         marker.citations,
-        hits if isinstance(hits, list) else list(hits),  # `SearchResults` says what was not searched
+        hits,
         Timings(
             retrieve=0.0,
             encode=encoded - start,
@@ -126,6 +129,11 @@ def read(
         logprobs=stream.logprobs,
         likelihood=likelihood,
     )
+
+
+def plausible(reader: Reader, hits: Sequence[Hit], options: ReaderOptions) -> SearchResults[Hit]:
+    """The hits that are read: those whose reranker's score is close enough to the best one, see `options.within`."""
+    return close_to_best(hits, reader.within if options.within is None else options.within)
 
 
 def _attention_shares(prepared: PreparedPrompt, hits: int) -> list[float] | None:
@@ -158,12 +166,12 @@ def trimmed(pieces: Iterator[str]) -> Iterator[str]:
         space = text[len(ready) :]
 
 
-def _refusal(hits: Sequence[Hit], likelihood: float, sampling: SamplingParams) -> Answer:
+def _refusal(hits: list[Hit], likelihood: float, sampling: SamplingParams) -> Answer:
     """The answer that no passage holds the answer; nothing is decoded."""
     return Answer(
         REFUSAL,
         [],
-        hits if isinstance(hits, list) else list(hits),
+        hits,
         Timings(retrieve=0.0, encode=0.0, first_token=0.0, total=0.0, tokens_per_second=0.0),
         notes=[REFUSED.format(likelihood)],
         logprobs=None if sampling.top_logprobs is None else [],

@@ -24,12 +24,15 @@ def test_an_answer_with_its_sources(ragx: RunCommand, index: Path, notes: Path) 
     assert f"{notes}/snow.md, characters " in sources
     assert "“Fresh snow reflects up to 90 percent" in sources
     assert "untrained" not in run.err
-    assert "k is 60, but the index has 4 passages; all of them are read" in run.err
+    assert "k is 60, but the index has 4 passages" in run.err
     assert "tokens/s" in run.err
 
 
 def test_json_holds_the_answer_its_citations_hits_and_timings(ragx: RunCommand, index: Path, notes: Path) -> None:
-    run = ragx("ask", QUESTION, "--index", index, "--json", "-k", 3, "--prompt-passages", 1, "--max-new-tokens", 40)
+    run = ragx(
+        *("ask", QUESTION, "--index", index, "--json", "-k", 3, "--prompt-passages", 1, "--max-new-tokens", 40),
+        *("--within", "inf"),
+    )
     values = json.loads(run.out)
     assert set(values) == {
         "question",
@@ -52,6 +55,14 @@ def test_json_holds_the_answer_its_citations_hits_and_timings(ragx: RunCommand, 
         document = unicodedata.normalize("NFC", (notes / citation["document"]).read_text(encoding="utf-8"))
         assert document[citation["start"] : citation["end"]] == citation["text"]
         assert citation["document"] in retrieved
+
+
+def test_the_default_reader_reads_what_may_hold_the_answer(ragx: RunCommand, index: Path) -> None:
+    def read(*options: object) -> int:
+        run = ragx("ask", QUESTION, "--index", index, "--json", "--max-new-tokens", 2, *options)
+        return len(json.loads(run.out)["hits"])
+
+    assert read() == read("--within", 3) < read("--within", 100) == read("--within", "inf")
 
 
 @pytest.mark.parametrize("reader", ["cepe", "full", "replug", "streaming"])

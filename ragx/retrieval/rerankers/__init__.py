@@ -13,7 +13,7 @@ api.py            rerank APIs in the form of Jina's and Cohere's
 ragx/reader/reranking.py opens those that a reader computes, too.
 """
 
-from ragx.retrieval.rerankers.base import Reranker, rerank, search_reranked
+from ragx.retrieval.rerankers.base import Reranker, close_to_best, rerank, search_reranked
 from ragx.retrieval.rerankers.loading import open_reranker
 
-__all__ = ["Reranker", "open_reranker", "rerank", "search_reranked"]
+__all__ = ["Reranker", "close_to_best", "open_reranker", "rerank", "search_reranked"]

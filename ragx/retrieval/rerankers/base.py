@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Protocol
 
@@ -55,6 +56,16 @@ def search_reranked(
     rerank(hits, reranker, question)
     del hits[k:]
     return hits
+
+
+def close_to_best(hits: Sequence[Hit], within: float) -> SearchResults[Hit]:
+    """The hits that the reranker scores at most `within` below the best one; all of them if none has scored them."""
+    kept = copy(hits) if isinstance(hits, SearchResults) else SearchResults(hits)
+    scored = [(hit.rerank_score, hit) for hit in hits if hit.rerank_score is not None]
+    if scored:
+        best = max(score for score, _ in scored)
+        kept[:] = [hit for score, hit in scored if score >= best - within]
+    return kept
 
 
 def scores_in_order(reranker: Reranker, question: str, passages: Sequence[Passage]) -> np.ndarray:

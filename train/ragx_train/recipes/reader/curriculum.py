@@ -63,7 +63,7 @@ def run(settings: ReaderSettings, run: Run) -> None:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             start = str(folder)
         last = _folder(run.out, settings, settings.stages[-1])
-        quantize_reader(last / READER, run.out / READER, settings.prompted_gain, settings.cross_attend)
+        quantize_reader(last / READER, run.out / READER, settings.prompted_gain, settings.cross_attend, settings.within)
         write_card(run.out, settings, data, [_folder(run.out, settings, stage) for stage in settings.stages])
         notice(f"the reader is {run.out / READER}: ragx ask QUESTION --model {run.out / READER}")
 
