@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from ragx.cepe.added_weights import quantize_reader, save_reader
 from ragx.cepe.fresh import fresh
 from ragx.cepe.model import CepeModel
 from ragx.cepe.placement import Placement
+from ragx.config import EncodingOptions
 from ragx.errors import ConfigError, ModelError
+from ragx.reader.loading import open_reader
 from tests.helpers.tiny import VOCABULARY, save_decoder, with_config
 
 IDS = torch.arange(3, 12)[None]
@@ -116,6 +119,19 @@ def test_quantizing_can_set_the_prompted_gain(tmp_path: Path, decoder: Path, rea
     quantize_reader(tmp_path / "float32", tmp_path / "half", prompted_gain=0.5)
     assert load(tmp_path / "float32").config.prompted_gain == 1
     assert load(tmp_path / "half").config.prompted_gain == 0.5
+
+
+def test_quantizing_can_set_which_passages_are_read(tmp_path: Path, decoder: Path, reader: CepeModel) -> None:
+    save_reader(reader, tmp_path / "float32", decoder=str(decoder))
+    quantize_reader(tmp_path / "float32", tmp_path / "int8", within=2.5)
+
+    def within(name: str) -> float:
+        return open_reader(EncodingOptions(model=str(tmp_path / name), device="cpu", cache_size=0)).within
+
+    assert (within("float32"), within("int8")) == (math.inf, 2.5)
+    rewrite(tmp_path / "int8", {**configuration(tmp_path / "int8"), "within": "near"})
+    with pytest.raises(ModelError, match="within in config"):
+        within("int8")
 
 
 def configuration(folder: Path) -> dict[str, object]:

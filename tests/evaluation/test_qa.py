@@ -120,6 +120,22 @@ def test_the_reranked_passages_are_read(
     assert "bm25 search, reranked by longest." in table.notes[0]
 
 
+def test_passages_far_from_the_best_one_are_not_read(
+    reader: CepeReader, four_questions: list[Question], retriever: Retriever, tmp_path: Path
+) -> None:
+    source = searched(retriever, "bm25", LengthReranker(), within=0)
+    table = open_domain(
+        *(readers(reader), four_questions, source, Results(tmp_path / "results.jsonl", {})),
+        cepe_k=[4],
+        full_k=[4],
+        prompt_passages=[4],
+    )
+    for question in four_questions:
+        read = source.find(question, 4)
+        assert {len(passage.text) for passage in read} == {max(len(passage.text) for passage in read)}
+    assert "at most 0 below the best" in table.notes[0]
+
+
 def test_given_passages_are_read_in_their_order(
     reader: CepeReader, four_questions: list[Question], tmp_path: Path
 ) -> None:

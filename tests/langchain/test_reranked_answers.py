@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,16 @@ def test_the_answer_comes_from_the_passages_that_rag_reranks(
     assert text(kind(**over_retriever, rerank=reranker).invoke(QUESTION)) != text(
         kind(**over_retriever).invoke(QUESTION)
     )
+
+
+def test_passages_far_from_the_best_one_are_not_read(tiny: dict[str, Any], built_index: Path, reranker: str) -> None:
+    def prompt_tokens(**settings: Any) -> int:
+        model = ChatRagx(**{**tiny, "rerank": reranker, "prompt_passages": 4, "k": 4, **settings})
+        usage = model.invoke(QUESTION).usage_metadata
+        assert usage is not None
+        return usage["input_tokens"]
+
+    assert prompt_tokens(within=0) < prompt_tokens(within=math.inf) == prompt_tokens()
 
 
 def test_late_interaction_uses_the_reader_that_answers(

@@ -79,6 +79,7 @@ class RagxOptions(BaseModel):
 
     k: int | None = Field(default=None, ge=1, le=MAX_K)
     prompt_passages: int | None = Field(default=None, ge=0, le=MAX_K)
+    within: float | None = Field(default=None, ge=0)
     reader: ReaderName | None = None
     method: SearchMethod | None = None
     effort: Effort | None = None

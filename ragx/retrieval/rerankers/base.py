@@ -59,12 +59,15 @@ def search_reranked(
 
 
 def close_to_best(hits: Sequence[Hit], within: float) -> SearchResults[Hit]:
-    """The hits that the reranker scores at most `within` below the best one; all of them if none has scored them."""
+    """The hits before the first one that the reranker scores more than `within` below the best one.
+
+    Hits without a score follow those that have one, and stay if all of these do.
+    """
     kept = copy(hits) if isinstance(hits, SearchResults) else SearchResults(hits)
-    scored = [(hit.rerank_score, hit) for hit in hits if hit.rerank_score is not None]
-    if scored:
-        best = max(score for score, _ in scored)
-        kept[:] = [hit for score, hit in scored if score >= best - within]
+    scores = [hit.rerank_score for hit in hits if hit.rerank_score is not None]
+    far = (n for n, score in enumerate(scores) if score < max(scores) - within)
+    if (end := next(far, None)) is not None:
+        del kept[end:]
     return kept
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragx.retrieval import SearchResults
-from ragx.retrieval.rerankers import rerank, search_reranked
+from ragx.retrieval.rerankers import close_to_best, rerank, search_reranked
 from ragx.types import Hit, Passage
 from tests.helpers.tiny_cross_encoders import FailingReranker, LengthReranker
 from tests.helpers.toy_embedders import passages
@@ -106,3 +107,24 @@ def test_the_question_is_normalised_as_passages_are() -> None:
     reranker = LengthReranker()
     rerank(hits(["a"]), reranker, "cafe\u0301 \udcff")
     assert reranker.questions == ["café \ufffd"]
+
+
+@given(lengths=st.lists(st.integers(0, 5), max_size=12), depth=st.integers(1, 15), within=st.integers(0, 5))
+def test_the_hits_close_to_the_best_one_are_its_length_away(lengths: list[int], depth: int, within: int) -> None:
+    reranked = hits(["x" * length for length in lengths])
+    reranked.notes.append("a note")
+    rerank(reranked, LengthReranker(depth), "question")
+    close = close_to_best(reranked, within)
+    rest = reranked[len(close) :]
+    best = max(lengths[:depth], default=0)
+    assert [*close, *rest] == reranked
+    assert all(len(hit.passage.text) >= best - within for hit in close[:depth])
+    assert not rest or len(rest[0].passage.text) < best - within
+    assert close.notes == reranked.notes
+
+
+@pytest.mark.parametrize("within", [0, 3, math.inf])
+def test_hits_without_scores_are_all_close(within: float) -> None:
+    found = hits(["a", "b"])
+    assert close_to_best(found, within) == found
+    assert close_to_best([*found], within) == found
