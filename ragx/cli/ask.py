@@ -134,7 +134,7 @@ def _answer(
     """Ask, and print the answer as it is decoded, then its sources with their `fields`, and the notes."""
     from ragx.cli import render
 
-    with waiting("searching …") as wait_with:
+    with waiting("reading …" if fields is None else "searching …") as wait_with:
 
         def show(text: str) -> None:
             wait_with("")

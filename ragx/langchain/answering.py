@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -184,7 +185,7 @@ class Answering(BaseModel):
         """
         settings, sampling = self._settings(stop, options)
         hits = [
-            Hit(to_passage(document, document.id or f"document {n}"), 0.0, document.metadata.get(RERANK_SCORE))
+            Hit(to_passage(document, document.id or f"document {n}"), 0.0, _score(document))
             for n, document in enumerate(documents, start=1)
         ]
         readers, notes = open_cached_readers(self._model_options(settings["model"], settings["reader"]))
@@ -285,6 +286,11 @@ def _best(question: str, results: Sequence[list[Document]], k: int | None, reran
 def _with_score(document: Document, score: float | None) -> Document:
     """The document with the reranker's score in its metadata, by which a reader may leave it out."""
     return document.model_copy(update={"metadata": {**document.metadata, RERANK_SCORE: score}})
+
+
+def _score(document: Document) -> float | None:
+    score = document.metadata.get(RERANK_SCORE)
+    return float(score) if isinstance(score, (int, float)) and not math.isnan(score) else None
 
 
 def open_cached_readers(options: ModelOptions) -> tuple[dict[ReaderName, Reader], list[str]]:

@@ -23,10 +23,13 @@ MIN_SUPPORT = 0.5
 QUESTION_WEIGHT = 0.25
 """Weight of the question's words when choosing among spans that support a sentence."""
 
+_MARK = re.compile(r" \[\d+\]")
 _NUMBER = re.compile(r"(?<![\[\d])\d+(?:[.,]\d+)*")
+_LIST_MARK = re.compile(r"^\s*\d+[.)]\s")
 _NAME = re.compile(r"(?<=\w )[A-Z]\w+")
 """A capitalised word within an English sentence."""
 _NEGATION = re.compile(r"\b(?:no|not|never|none|nor|neither|without|cannot)\b|n['’]t\b", re.IGNORECASE)
+_SENTENCE_BEGINS = re.compile(r"[.!?…][\"'”’)\]]*(\s+[^\w\s]*)$")
 _CLAUSE_END = re.compile(r"[,;:]\s|[،؛，；：、]")
 
 
@@ -44,10 +47,10 @@ class Citer:
         self._ignored = _stems(INSTRUCTION)
         self._cited: dict[int, Citation] = {}
 
-    def cite(self, sentence: str, at: int) -> list[int]:
-        """The numbers of the citations that support a sentence; none if there is no support.
+    def cite(self, sentence: str, at: int | None) -> list[int]:
+        """The numbers to show for a sentence: those of the citations that support it, ascending.
 
-        `at`: the offset in the answer at which these numbers belong.
+        `at`: the offset in the answer at which they belong; None: they are not shown.
         """
         whole = self._best_span(sentence)
         found = [whole] if whole else map(self._best_span, _CLAUSE_END.split(sentence))
@@ -56,10 +59,10 @@ class Citer:
             if index not in self._cited:
                 self._cited[index] = _citation(len(self._cited) + 1, *self._spans[index], support)
             citation = self._cited[index]
-            if at not in citation.marks:
+            if at is not None and at not in citation.marks:
                 citation.marks.append(at)
                 numbers.append(citation.number)
-        return numbers
+        return sorted(numbers)
 
     @property
     def citations(self) -> list[Citation]:
@@ -82,14 +85,24 @@ class Citer:
         return None if best is None else (best, support[best])
 
     def _agrees(self, text: str, hit: Hit, start: int, end: int) -> bool:
-        """Whether numbers, names and negation of a sentence are also in the span; names may stand around it."""
-        span = hit.passage.text[start:end]
-        around = embedded_text(hit.passage).casefold()
+        """Whether numbers, names and negation of a sentence are also in the span.
+
+        Names, and numbers of the question, may stand around it.
+        """
+        span, around = hit.passage.text[start:end], embedded_text(hit.passage)
+        numbers = _numbers(_LIST_MARK.sub("", text))
+        names = _stems(" ".join(_NAME.findall(text)))
         return (
-            _numbers(text) - self._question_numbers <= _numbers(span)
-            and all(name.casefold() in around for name in _NAME.findall(text))
+            numbers - self._question_numbers <= _numbers(span)
+            and numbers <= _numbers(around)
+            and (not names or names <= _stems(around))
             and (not _NEGATION.search(text) or _NEGATION.search(span) is not None)
         )
+
+
+def without_marks(text: str) -> str:
+    """The text of an answer without `[1]` and the like."""
+    return _MARK.sub("", text)
 
 
 class Marker:
@@ -98,38 +111,48 @@ class Marker:
     def __init__(self, question: str, hits: Sequence[Hit]) -> None:
         """`hits`: the passages read, best first."""
         self._question, self._hits = question, hits
-        self._text, self._start = "", 0
+        self._text, self._start, self._shown = "", 0, 0
 
     @cached_property
     def _citer(self) -> Citer:  # takes some milliseconds, for which the first token does not wait
         return Citer(self._question, self._hits)
 
     def add(self, piece: str) -> str:
-        """The next piece of the answer, with the marks of the sentences that end before it."""
-        shown, at = "", len(self._text)
+        """The next piece of the answer, with the marks of the sentences that end before it.
+
+        What may begin the next sentence, such as a quotation mark, comes with the piece after it.
+        """
         self._text += piece
         *ended, last = [*sentence_spans(self._text[self._start :])] or [(0, 0)]
-        for first, end in ended:
-            place = max(self._start + end, at)  # where a sentence ends may show only later
-            shown += self._text[at:place] + self._marks(first, end, place)
-            at = place
+        shown = "".join(self._up_to(first, end) for first, end in ended)
         if ended:
             self._start += last[0]
-        return shown + self._text[at:]
+        begun = _SENTENCE_BEGINS.search(self._text, self._start)
+        return shown + self._rest(begun.start(1) if begun else len(self._text))
 
     def end(self) -> str:
-        """The marks of the last sentence."""
+        """What is left of the answer, with the marks of the last sentence."""
         spans = [*sentence_spans(self._text[self._start :])]
-        return "".join(self._marks(first, end, len(self._text)) for first, end in spans)
+        return "".join(self._up_to(first, end) for first, end in spans) + self._rest(len(self._text))
 
     @property
     def citations(self) -> list[Citation]:
         """Those of the answer, by number."""
         return self._citer.citations
 
-    def _marks(self, first: int, end: int, place: int) -> str:
+    def _up_to(self, first: int, end: int) -> str:
+        """The text up to the end of a sentence, and its marks."""
         sentence = self._text[self._start + first : self._start + end]
-        return "".join(f" [{number}]" for number in self._citer.cite(sentence, place))
+        next_begins = _SENTENCE_BEGINS.search(sentence)
+        text = self._rest(self._start + (first + next_begins.start(1) if next_begins else end))
+        is_code = self._text[: self._shown].count("```") % 2 or sentence.endswith(("|", "`"))
+        numbers = self._citer.cite(sentence, None if is_code else self._shown)  # a mark would break tables and code
+        return text + "".join(f" [{number}]" for number in numbers)
+
+    def _rest(self, end: int) -> str:
+        """The text up to `end` that has not been shown."""
+        begin, self._shown = self._shown, max(self._shown, end)
+        return self._text[begin : self._shown]
 
 
 def cite(answer: str, question: str, hits: Sequence[Hit]) -> list[Citation]:
@@ -138,8 +161,9 @@ def cite(answer: str, question: str, hits: Sequence[Hit]) -> list[Citation]:
     Support is the share of the answer sentence's distinct word stems that the span contains, weighted by inverse
     document frequency. In scripts without spaces, pairs of characters serve as words. English stop words do not count,
     nor do words of the prompt's instruction, which decoders often repeat. Among supporting spans, one that also
-    contains the question's words is preferred, then the better hit's. A sentence that no span supports (`MIN_SUPPORT`)
-    is matched clause by clause, or gets no citation. Spans are verbatim; each is cited once.
+    contains the question's words is preferred, then the better hit's. No span supports a sentence with numbers, names
+    (capitalised words, by their stems) or a negation that it lacks. A sentence that no span supports (`MIN_SUPPORT`) is
+    matched clause by clause, or gets no citation. Spans are verbatim; each is cited once.
     """
     marker = Marker(question, hits)
     marker.add(answer)

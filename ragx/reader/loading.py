@@ -71,8 +71,8 @@ def open_reader(options: EncodingOptions) -> CepeReader:
 def _within(name: str) -> float:
     """The default of `ReaderOptions.within` that the reader of this name has in its config.json."""
     value = read_config(resolve(name)).get("within", math.inf)
-    if not isinstance(value, (int, float)) or not value >= 0:
-        raise ModelError(f"{name}: within in config.json must be a number from 0 on, not {value!r}")
+    if type(value) not in (int, float) or not value >= 0:
+        raise ModelError(f"{name}: within in config.json must be a number, at least 0, not {value!r}")
     return float(value)
 
 

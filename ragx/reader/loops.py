@@ -22,6 +22,11 @@ class LoopDetector:
         for length in range(1, min(LONGEST, len(self._pieces) - 1) + 1):
             equal = self._equal[length] + 1 if piece == self._pieces[-1 - length] else 0
             self._equal[length] = equal
-            if equal + length >= max(TIMES * length, PIECES):
+            if equal + length >= max(TIMES * length, PIECES) and _has_words(self._pieces[-length:]):
                 return True
         return False
+
+
+def _has_words(pieces: list[str]) -> bool:
+    """Whether it is more than the rule of a table or a dotted line."""
+    return any(char.isalnum() for piece in pieces for char in piece)

@@ -152,9 +152,39 @@ def test_a_span_that_lacks_a_fact_of_the_answer_does_not_support_it(answer: str,
 
 
 def test_numbers_of_the_question_and_names_around_the_span_are_known() -> None:
-    passage = hit("Nuuk is a city. Fresh snow reflects most of the sunlight.")
+    passage = hit("Nuuk in 2020. Fresh snow reflects most of the sunlight.")
     answer = "In 2020 the fresh snow of Nuuk reflects most sunlight."
     assert cite(answer, "What did fresh snow reflect in 2020?", [passage])
+    assert not cite(answer.replace("2020", "2021"), "What did fresh snow reflect in 2021?", [passage])
+
+
+def marked(*pieces: str) -> str:
+    marker = Marker("How much?", [hit(DOCUMENT)])
+    return "".join(map(marker.add, pieces)) + marker.end()
+
+
+def test_a_mark_stands_before_what_opens_the_next_sentence() -> None:
+    assert marked("Forests absorb", " most of it.", ' "', "Fresh snow", ' reflects sunlight."') == (
+        'Forests absorb most of it. [1] "Fresh snow reflects sunlight." [2]'
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "| Forests | absorb most |\n|---|---|\n| a | b |",
+        "```\nForests absorb most of it.\nFresh snow reflects sunlight.\n```",
+    ],
+    ids=["table", "code"],
+)
+def test_tables_and_code_have_citations_without_marks(answer: str) -> None:
+    assert marked(answer) == answer
+    assert cite(answer, "How much?", [hit(DOCUMENT)])
+
+
+def test_the_number_of_a_list_item_is_no_fact() -> None:
+    answer = "1. Fresh snow reflects up to 90 percent of sunlight.\n2. Forests absorb most of it."
+    assert len(cite(answer, "How much?", [hit(DOCUMENT)])) == 2
 
 
 def test_marks_stand_where_supported_sentences_end() -> None:
@@ -164,7 +194,23 @@ def test_marks_stand_where_supported_sentences_end() -> None:
     assert shown == answer.replace("sunlight.", "sunlight. [1]").replace("it!", "it! [2]")
 
 
-@given(st.lists(st.sampled_from(["Fresh snow", " reflects", " up to", " 90", " percent", ".", " It", " e.g", "\n- "])))
+PIECES = [
+    "Fresh snow",
+    " reflects",
+    " up to",
+    " 90",
+    " percent",
+    ".",
+    " It",
+    " e.g",
+    "\n- ",
+    ", forests absorb",
+    ' "',
+    "`",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES)))
 def test_marks_in_a_growing_answer_stand_where_the_citations_say(pieces: list[str]) -> None:
     marker = Marker("How much?", [hit(DOCUMENT)])
     shown = "".join(map(marker.add, pieces)) + marker.end()

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from ragx_apps.chat.conversation import Kept, Turn
 
 KEPT_CHATS, KEPT_TURNS, KEPT_BYTES = 50, 30, 3_000_000
-"""Conversations, turns of each, and text of the passages of all: a browser stores about 5 MB a page, encoded. What was
-used longest ago is dropped."""
+"""Conversations, turns of each, and bytes of all: a browser stores about 5 MB a page, encoded. What was used longest
+ago is dropped."""
 NAME = 60
 """Characters of a conversation's name."""
 
@@ -92,4 +92,4 @@ def dump_chats(chats: Chats) -> dict[str, Any]:
 
 
 def _size(turn: Turn) -> int:
-    return sum(len(source.text.encode(errors="replace")) for reply in turn.replies for source in reply.sources)
+    return len(turn.model_dump_json().encode())

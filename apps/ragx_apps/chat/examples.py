@@ -25,10 +25,11 @@ LONGEST = 60
 
 def example_questions(rag: RAG) -> list[str]:
     """Up to `SHOWN` questions, each about another document; the same ones for the same state of the index."""
-    index = rag.retriever.index
+    retriever = rag.retriever
+    index = retriever.index
     if index.folder.name in KNOWN:
         return KNOWN[index.folder.name]
-    selected = rag.retriever.select(rag.where)
+    selected = retriever.select(rag.where)
     rows: np.ndarray | range = range(index.total) if selected is None else np.flatnonzero(selected)
     places = np.random.default_rng(0).integers(len(rows), size=TRIED).tolist() if len(rows) else []
     questions: dict[str, str] = {}

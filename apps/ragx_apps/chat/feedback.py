@@ -28,4 +28,4 @@ def write_feedback(file: Path, **values: Any) -> None:
                 raise RagxError(f"{file.name} is full")
             lines.write(line)
     except OSError as error:
-        raise RagxError(f"cannot write {file}: {error.strerror}") from None
+        raise RagxError(f"cannot write {file.name}: {error.strerror}") from None

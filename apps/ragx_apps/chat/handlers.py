@@ -15,10 +15,11 @@ import gradio as gr
 
 from ragx.errors import ConfigError, RagxError
 from ragx.rag import RAG
-from ragx.types import Answer, Hit, ReaderName
+from ragx.reader.citations import without_marks
+from ragx.types import Answer, Hit, Passage, ReaderName
 from ragx_apps.chat import markup
 from ragx_apps.chat.chats import Chats, dump_chats, load_chats
-from ragx_apps.chat.conversation import Reply, Source, Turn, messages, source, whole_reply
+from ragx_apps.chat.conversation import Reply, Turn, messages, source, whole_reply
 from ragx_apps.chat.examples import SHOWN, example_questions
 from ragx_apps.chat.feedback import write_feedback
 from ragx_apps.chat.indexes import Indexes
@@ -126,11 +127,11 @@ class Handlers:
         self, visitor: Visitor, question: str, chats: Chats, turns: list[Turn], settings: Settings
     ) -> Iterator[View]:
         visitor.cancel = threading.Event()  # a stopped answer may still be ending
+        options = {**settings.options, "history": messages(turns, settings.index)}
         turn = Turn(question=question, index=settings.index, replies=[Reply(reader=each) for each in settings.readers])
         shown = partial(markup.turn_html, len(turns), waiting=f"Searching “{settings.index}” …")
         past = self._conversation(turns) if turns else ""
         yield View(past, shown(turn), question=gr.Textbox(value="", submit_btn=False, stop_btn="Stop"))
-        options = {**settings.options, "history": messages(turns, settings.index)}
         found: list[Hit] = []
         has_shown = False
         for place, each in enumerate(settings.readers):
@@ -169,7 +170,7 @@ class Handlers:
                 else:
                     text += event
                     yield Reply(reader=reader, text=text)
-            yield Reply(reader=reader, text=text, finished=True, stopped=True)
+            yield Reply(reader=reader, text=without_marks(text), finished=True, stopped=True)
         except RagxError as error:
             yield Reply(reader=reader, finished=True, error=f"{error}.")
         except Exception:
@@ -212,7 +213,7 @@ class Handlers:
     def _conversation(self, turns: Sequence[Turn]) -> str:
         return markup.conversation(turns, can_rate=self.feedback is not None)
 
-    def rate(self, place: str, rating: Literal["good", "bad"], kept: Any) -> Any:
+    def rate(self, request: gr.Request, place: str, rating: Literal["good", "bad"], kept: Any) -> Any:
         """Note what a visitor thinks of an answer, at `place`, such as "0.1": the second reply of the first turn."""
         chats = load_chats(kept)
         try:
@@ -222,6 +223,9 @@ class Handlers:
         except (ValueError, IndexError):  # not from this page
             return SAME
         if self.feedback is None or rating not in ("good", "bad"):
+            return SAME
+        if self.visitor(request).answering.locked():  # it would write over the rating
+            gr.Info(BUSY)
             return SAME
         cited = [each.place for each in reply.sources if each.cited]
         try:
@@ -246,22 +250,22 @@ class Handlers:
         try:
             number, at, rank = map(int, place.split("."))
             turn = load_chats(kept).turns[number]
-            shown = turn.replies[at].sources[rank]
-            return markup.pdf_page(shown, draw_page(self._file(turn, shown, self.visitor(request)), shown.page))
+            passage = self._passage(turn.index, turn.replies[at].sources[rank].id, self.visitor(request))
         except (ValueError, IndexError):  # not from this page
             return ""
         except RagxError as error:
             raise gr.Error(f"{error}.", print_exception=False) from None
+        return markup.pdf_page(passage, draw_page(Path(passage.source), passage.page))
 
-    def _file(self, turn: Turn, shown: Source, visitor: Visitor) -> Path:
-        """The file of a source. The browser names a passage, never a path."""
-        rag = self._rag(turn.index, visitor)
-        index = rag.retriever.index
-        selected = rag.retriever.select(rag.where)
-        for row in index.find([shown.id]).values():
+    def _passage(self, index: str, id: str, visitor: Visitor) -> Passage:
+        """A passage that this visitor may see. The browser names it; file and page come from the index."""
+        rag = self._rag(index, visitor)
+        retriever = rag.retriever
+        selected = retriever.select(rag.where)
+        for row in retriever.index.find([id]).values():
             if selected is None or selected[row]:
-                return Path(index.passage(row).source)
-        raise ConfigError(f"{shown.title} is no longer in the index")
+                return retriever.index.passage(row)
+        raise ConfigError("this passage is no longer in the index")
 
     def _rag(self, index: str, visitor: Visitor) -> RAG:
         if index == OWN_FILES and visitor.names:

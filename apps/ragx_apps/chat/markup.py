@@ -9,10 +9,11 @@ import re
 from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
+from secrets import token_hex
 
 from markdown_it import MarkdownIt
 
-from ragx.types import ReaderName
+from ragx.types import Passage, ReaderName
 from ragx.util.terminal import plain
 from ragx.util.text import counted
 from ragx_apps.chat.conversation import Reply, Source, Turn
@@ -32,8 +33,8 @@ SNIPPET = 100
 """Characters of a passage shown beside its title, from the cited span if there is one."""
 _MARKDOWN = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
 _MARKDOWN.disable(["image", "link", "autolink", "reference"])
-_OPEN, _CLOSE = "\ue000", "\ue001"
-"""Private characters around the number of a citation, until its text is HTML."""
+_OPEN, _CLOSE = "\x01", "\x02"
+"""Around the number of a citation, until its text is HTML; `plain` leaves no such characters in an answer."""
 _MARK = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
 EMPTY = """<div class="empty"><h2>Ask your documents</h2>
 <p>The answer comes with the passages it was read from. Follow-up questions are understood in context.</p></div>"""
@@ -104,7 +105,7 @@ def _buttons(name: str, reply: Reply, can_rate: bool) -> str:
 
 def _markdown(name: str, reply: Reply) -> str:
     """The answer as HTML, in which numbers lead to the passages they cite."""
-    text = plain(reply.text).replace(_OPEN, "\ufffd").replace(_CLOSE, "\ufffd")
+    text = plain(reply.text)
     pieces, at = [], 0
     for offset, number in reply.marks:
         pieces += [text[at:offset], f"{_OPEN}{number}{_CLOSE}"]
@@ -212,13 +213,15 @@ def _text(text: str) -> str:
     return escape(plain(text))
 
 
-def pdf_page(source: Source, image: bytes | None) -> str:
-    """A dialog with the page on which a source begins; without an image, one that says so."""
-    name = f"Page {source.page} of {source.title}"
+def pdf_page(passage: Passage, image: bytes | None) -> str:
+    """A dialog with the page on which a passage begins; without an image, one that says so."""
+    name = f"Page {passage.page} of {passage.title or passage.document}"
+    anew = token_hex(4)  # the same HTML would not be shown again
     drawn = f'<img src="data:image/png;base64,{b64encode(image).decode()}" alt="">' if image else ""
     shown = drawn or '<p class="error">This page cannot be drawn: the file may have changed.</p>'
     return (
-        f'<dialog class="page-view" aria-label="{_text(name)}"><form method="dialog"><b>{_text(name)}</b>'
+        f'<dialog class="page-view" id="page-{anew}" aria-label="{_text(name)}">'
+        f'<form method="dialog"><b>{_text(name)}</b>'
         f'<button class="close">Close</button></form>{shown}</dialog>'
     )
 

@@ -50,19 +50,25 @@ addEventListener("click", async ({ target }) => {
 addEventListener(
   "click",
   (event) => {
-    const button = event.target.closest?.("#delete-chat");
-    if (!button || button.dataset.sure) return;
-    event.stopPropagation();
-    const label = button.textContent;
-    button.textContent = "Delete it for good?";
-    button.dataset.sure = "yes";
-    setTimeout(() => {
-      button.textContent = label;
+    const button = document.getElementById("delete-chat");
+    const sure = button?.dataset.sure;
+    if (sure) {
+      button.textContent = sure;
       delete button.dataset.sure;
-    }, 4000);
+    } else if (button?.contains(event.target)) {
+      event.stopPropagation();
+      button.dataset.sure = button.textContent;
+      button.textContent = "Delete it for good?";
+    }
   },
   true,
 );
+
+// another tab has changed the conversations: take them over, unless something is going on here
+addEventListener("storage", ({ key }) => {
+  const isIdle = !document.querySelector("#current .turn") && !document.querySelector("#question textarea").value;
+  if (key === "ragx-chat" && isIdle) location.reload();
+});
 
 function answerText(answer) {
   const text = answer.querySelector(".text, .error");

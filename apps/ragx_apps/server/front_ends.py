@@ -7,8 +7,7 @@ from the message alone.
 
 from __future__ import annotations
 
-import re
-
+from ragx.reader.citations import without_marks
 from ragx.types import Answer, place
 from ragx.util.terminal import plain
 
@@ -30,7 +29,6 @@ def is_task(message: str) -> bool:
 
 
 SOURCES = "\n\nSources:\n"
-_MARK = re.compile(r" \[\d+\]")
 
 
 def source_list(answer: Answer) -> str:
@@ -45,4 +43,4 @@ def source_list(answer: Answer) -> str:
 def without_sources(message: str) -> str:
     """An earlier answer as it was before its marks were set and `source_list` was appended."""
     text, sources, _ = message.partition(SOURCES)
-    return _MARK.sub("", text) if sources else text
+    return without_marks(text) if sources else text

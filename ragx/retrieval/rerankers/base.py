@@ -59,15 +59,15 @@ def search_reranked(
 
 
 def close_to_best(hits: Sequence[Hit], within: float) -> SearchResults[Hit]:
-    """The hits before the first one that the reranker scores more than `within` below the best one.
+    """The hits that the reranker scores at most `within` below the best one.
 
-    Hits without a score follow those that have one, and stay if all of these do.
+    Hits without a score are further down than those that have one, and stay if all of these do.
     """
     kept = copy(hits) if isinstance(hits, SearchResults) else SearchResults(hits)
     scores = [hit.rerank_score for hit in hits if hit.rerank_score is not None]
-    far = (n for n, score in enumerate(scores) if score < max(scores) - within)
-    if (end := next(far, None)) is not None:
-        del kept[end:]
+    least = max(scores, default=0.0) - within
+    if any(score < least for score in scores):
+        kept[:] = [hit for hit in hits if hit.rerank_score is not None and hit.rerank_score >= least]
     return kept
 
 

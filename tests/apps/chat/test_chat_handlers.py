@@ -95,13 +95,15 @@ def test_conversations_do_not_change_during_an_answer(handlers: Handlers, chat_i
         view = handlers.delete_chat(A_PAGE, kept)
         assert view.kept == View().kept
         assert view.past == View().past
+        assert handlers.rate(A_PAGE, "0.0", "good", kept) == View().kept
+        assert not handlers.feedback.exists()  # type: ignore[union-attr]
 
 
 def test_ratings_are_appended_to_a_file(handlers: Handlers, chat_index: Path, tmp_path: Path) -> None:
     kept = last([*handlers.ask(A_PAGE, QUESTION, {}, *controls(chat_index, reader=BOTH))])
-    kept = handlers.rate("0.1", "good", kept)
+    kept = handlers.rate(A_PAGE, "0.1", "good", kept)
     assert [reply.rating for reply in load_chats(kept).turns[0].replies] == ["", "good"]
-    handlers.rate("0.0", "bad", kept)
+    handlers.rate(A_PAGE, "0.0", "bad", kept)
     lines = [json.loads(line) for line in (tmp_path / "ratings.jsonl").read_text().splitlines()]
     assert [(line["rating"], line["reader"]) for line in lines] == [("good", "full"), ("bad", "cepe")]
     assert {(line["question"], line["model"], line["index"]) for line in lines} == {(QUESTION, "tiny", chat_index.name)}
@@ -110,7 +112,7 @@ def test_ratings_are_appended_to_a_file(handlers: Handlers, chat_index: Path, tm
 @pytest.mark.parametrize("place", ["", "x", "0", "0.9", "9.0", "0.0.0"])
 def test_a_rating_of_nothing_is_ignored(handlers: Handlers, chat_index: Path, tmp_path: Path, place: str) -> None:
     kept = last([*handlers.ask(A_PAGE, QUESTION, {}, *controls(chat_index))])
-    assert handlers.rate(place, "good", kept) == View().kept
+    assert handlers.rate(A_PAGE, place, "good", kept) == View().kept
     assert not (tmp_path / "ratings.jsonl").exists()
 
 
@@ -118,7 +120,7 @@ def test_a_rating_that_cannot_be_written_is_said(handlers: Handlers, chat_index:
     (tmp_path / "ratings.jsonl").mkdir()
     kept = last([*handlers.ask(A_PAGE, QUESTION, {}, *controls(chat_index))])
     with pytest.raises(gr.Error, match="cannot write"):
-        handlers.rate("0.0", "good", kept)
+        handlers.rate(A_PAGE, "0.0", "good", kept)
 
 
 @pytest.fixture
@@ -153,6 +155,17 @@ def test_a_page_is_found_by_its_passage_alone(handbook: tuple[Handlers, Path]) -
     other = dump_chats(Chats().with_turns([load_chats(kept).turns[0].model_copy(update={"index": "/etc"})]))
     with pytest.raises(gr.Error, match="no index"):
         handlers.show_page(A_PAGE, "0.0.0", other)
+
+
+def test_a_page_that_the_filter_leaves_out_is_not_shown(handbook: tuple[Handlers, Path], tmp_path: Path) -> None:
+    handlers, index = handbook
+    kept = last([*handlers.ask(A_PAGE, "What is the code of store room 5?", {}, *controls(index))])
+    forged = json.loads(json.dumps(kept).replace('"page": 5', '"page": 9'))
+    assert "Page 5 of handbook" in handlers.show_page(A_PAGE, "0.0.0", forged)
+    rag = RAG(open_index(index), {}, where="page<3")
+    filtered = Handlers(Indexes(rag, index, "tiny"), handlers.queue, tmp_path / "others")
+    with pytest.raises(gr.Error, match="no longer in the index"):
+        filtered.show_page(A_PAGE, "0.0.0", kept)
 
 
 def test_questions_to_begin_with_are_about_documents_of_the_index(chat_index: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -121,6 +122,16 @@ def test_the_hits_close_to_the_best_one_are_its_length_away(lengths: list[int], 
     assert all(len(hit.passage.text) >= best - within for hit in close[:depth])
     assert not rest or len(rest[0].passage.text) < best - within
     assert close.notes == reranked.notes
+
+
+@given(scores=st.lists(st.none() | st.floats(-9, 9), max_size=8), within=st.floats(0, 9))
+def test_close_hits_are_found_in_any_order(scores: list[float | None], within: float) -> None:
+    found = [replace(hit, rerank_score=score) for hit, score in zip(hits("x" * len(scores)), scores, strict=True)]
+    best = max((score for score in scores if score is not None), default=0.0)
+    close = close_to_best(found, within)
+    assert {hit.rerank_score for hit in close} >= {score for score in scores if score == best}
+    assert all(hit.rerank_score is None or hit.rerank_score >= best - within for hit in close)
+    assert len(close) == len(found) or None not in {hit.rerank_score for hit in close}
 
 
 @pytest.mark.parametrize("within", [0, 3, math.inf])
