@@ -17,6 +17,7 @@ from ragx.errors import ConfigError, RagxError
 from ragx.rag import RAG
 from ragx.reader.citations import without_marks
 from ragx.types import Answer, Hit, Passage, ReaderName
+from ragx.util.text import counted
 from ragx_apps.chat import markup
 from ragx_apps.chat.chats import Chats, dump_chats, load_chats
 from ragx_apps.chat.conversation import Reply, Turn, messages, source, whole_reply
@@ -141,7 +142,8 @@ class Handlers:
                 turn = grown
                 if found and not has_shown:
                     has_shown = True
-                    shown = partial(markup.turn_html, len(turns), waiting=f"Reading {len(found)} passages …")
+                    reading = f"Reading {counted(len(found), 'passage')} …"
+                    shown = partial(markup.turn_html, len(turns), waiting=reading)
                     yield View(current=shown(turn), found=markup.found([source(hit) for hit in found], len(found)))
                 else:
                     yield View(current=changed)

@@ -52,7 +52,14 @@ def build_page(indexes: Indexes, queue: QuestionQueue, uploads: Path, feedback: 
                 visible=bool(both),
             )
             method = gr.Dropdown([*get_args(SearchMethod)], value="hybrid", label="Search")
-            k = gr.Slider(1, 200, 60, step=1, label="Passages", info="Found at most. Those much worse than the best one are left out.")
+            k = gr.Slider(
+                1,
+                200,
+                60,
+                step=1,
+                label="Passages",
+                info="Found at most. Those much worse than the best one are left out.",
+            )
             prompt_passages = gr.Slider(0, 20, PROMPT_PASSAGES, step=1, label="Passages also shown to the decoder")
             length = gr.Slider(16, 1024, 256, step=16, label="Maximum answer length (tokens)")
             temperature = gr.Slider(0, 2, 0, step=0.1, label="Temperature", info="0 takes the most likely token.")
