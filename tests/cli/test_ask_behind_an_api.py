@@ -28,7 +28,7 @@ def test_an_answer_is_printed_with_its_sources(ragx: RunCommand, index: Path, ap
     api.script = ["Fresh snow reflects ", "up to 90 percent.", FINISHED]
     done = ask(ragx, index, api.url)
     assert done.code == 0, done.err
-    assert done.out.startswith("Fresh snow reflects up to 90 percent.\n\nSources:\n[1] Snow")
+    assert done.out.startswith("Fresh snow reflects up to 90 percent. [1]\n\nSources:\n[1] Snow")
     assert "sk-secret" not in done.out + done.err
 
 

@@ -41,7 +41,7 @@ def test_an_answer_from_a_whole_document(ragx: RunCommand, book: Path, reciting:
     run = ragx("ask", "--document", book, QUESTION, "--model", reciting)
     assert run.code == 0, run.err
     answer, sources = run.out.split("\n\nSources:\n")
-    assert answer == SENTENCE.strip()
+    assert answer == f"{SENTENCE.strip()} [1]"
     assert f"{book}, characters 8-" in sources
     assert f"“{SENTENCE.strip()}”" in " ".join(sources.split())
 
@@ -72,7 +72,7 @@ def test_several_documents_are_read_together(ragx: RunCommand, book: Path, notes
 def test_a_summary_of_documents(ragx: RunCommand, book: Path, notes: Path, reciting: Path, command: str) -> None:
     run = ragx(command, book, notes / "soil.txt", "--model", reciting)
     assert run.code == 0, run.err
-    assert run.out.startswith(f"{SENTENCE.strip()}\n\nSources:\n[1] Book")
+    assert run.out.startswith(f"{SENTENCE.strip()} [1]\n\nSources:\n[1] Book")
 
 
 def test_examples_alone(ragx: RunCommand, examples: Path, reciting: Path) -> None:
