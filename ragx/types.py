@@ -199,11 +199,15 @@ class Answer:
     """Whether the text says that no passage holds the answer, because `likelihood` is below `refuse_below`."""
 
     @property
+    def marks(self) -> list[tuple[int, int]]:
+        """Offsets in the text, ascending, and the citations whose numbers belong there."""
+        return sorted((at, citation.number) for citation in self.citations for at in citation.marks)
+
+    @property
     def marked_text(self) -> str:
         """The text with `[1]` after each sentence that the first citation supports, and so on."""
-        marks = sorted((at, citation.number) for citation in self.citations for at in citation.marks)
         pieces, start = [], 0
-        for at, number in marks:
+        for at, number in self.marks:
             pieces += [self.text[start:at], f" [{number}]"]
             start = at
         return "".join([*pieces, self.text[start:]])

@@ -64,11 +64,14 @@ def chat(
         import gradio  # noqa: F401
     except ImportError:
         raise ConfigError("`ragx chat` needs more packages: pip install 'ragx[chat]'") from None
+    from ragx_apps.chat.feedback import check_feedback
     from ragx_apps.chat.serving import check_address, check_root_path, launch
 
     return_freed_memory()
     visitors = check_address(host, auth)
     root = None if root_path is None else check_root_path(root_path)
+    if feedback is not None:
+        check_feedback(feedback)
     from ragx.index.names import index_folder
     from ragx.indexing.watch import watching
     from ragx_apps.chat.indexes import Indexes

@@ -89,7 +89,7 @@ def whole_reply(reader: ReaderName, answer: Answer) -> Reply:
     return Reply(
         reader=reader,
         text=answer.text,
-        marks=sorted((at, citation.number) for citation in answer.citations for at in citation.marks),
+        marks=answer.marks,
         finished=True,
         stopped=answer.finish == "cancelled",
         cut=answer.finish == "length",

@@ -8,11 +8,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ragx.errors import RagxError
+from ragx.errors import ConfigError, RagxError
 
 MAX_BYTES = 100_000_000
 """A file of this size takes no more."""
 _writing = threading.Lock()
+
+
+def check_feedback(file: Path) -> None:
+    """Raise a `ConfigError` where ratings cannot be written to a file; it exists afterwards."""
+    try:
+        file.open("a").close()
+    except OSError as error:
+        raise ConfigError(f"--feedback: cannot write {file}: {error.strerror}") from None
 
 
 def write_feedback(file: Path, **values: Any) -> None:

@@ -97,7 +97,8 @@ class Handlers:
         except RagxError:  # asking it says why
             questions = []
         shown = [gr.Button(each, visible=True) for each in questions]
-        return [markup.head(index, self.indexes.model, self.indexes.notes), *_filled(shown, gr.Button(visible=False))]
+        hidden = [gr.Button(visible=False)] * (SHOWN - len(shown))
+        return [markup.head(index, self.indexes.model, self.indexes.notes), *shown, *hidden]
 
     def ask(self, request: gr.Request, question: str, kept: Any, *controls: Any) -> Iterator[View]:
         """Stream an answer."""
@@ -307,10 +308,6 @@ class Handlers:
 def _choice(chats: Chats) -> Any:
     choices = [(chat.name, chat.id) for chat in chats.chats]
     return gr.Radio(choices, value=chats.open or None, visible=bool(choices))
-
-
-def _filled(shown: list[Any], other: Any) -> list[Any]:
-    return [*shown, *[other] * (SHOWN - len(shown))]
 
 
 def _with_reply(turn: Turn, place: int, reply: Reply) -> Turn:

@@ -14,13 +14,14 @@ import gradio as gr
 import pytest
 from ragx_apps.chat.chats import Chats, dump_chats, load_chats
 from ragx_apps.chat.examples import example_questions
+from ragx_apps.chat.feedback import check_feedback
 from ragx_apps.chat.handlers import Handlers, View
 from ragx_apps.chat.indexes import Indexes
 from ragx_apps.chat.settings import BOTH
 from ragx_apps.queue import QuestionQueue
 
 from ragx.config import IndexSettings
-from ragx.errors import RagxError
+from ragx.errors import ConfigError, RagxError
 from ragx.indexing.build import build
 from ragx.rag import RAG
 from ragx.retrieval import open_index
@@ -120,6 +121,12 @@ def test_a_rating_that_cannot_be_written_is_said(handlers: Handlers, chat_index:
     kept = last([*handlers.ask(A_PAGE, QUESTION, {}, *controls(chat_index))])
     with pytest.raises(gr.Error, match="cannot write"):
         handlers.rate(A_PAGE, "0.0", "good", kept)
+
+
+def test_a_file_that_cannot_take_ratings_is_refused_at_once(tmp_path: Path) -> None:
+    check_feedback(tmp_path / "ratings.jsonl")
+    with pytest.raises(ConfigError, match="cannot write"):
+        check_feedback(tmp_path / "missing" / "ratings.jsonl")
 
 
 @pytest.fixture
