@@ -44,6 +44,7 @@ from ragx.util.tracing import span
 if TYPE_CHECKING:
     import torch
 
+    from ragx.cepe.store import OnEncoded
     from ragx.reader.base import Reader
 
 DEFAULT_MODEL = ModelOptions().model
@@ -198,6 +199,7 @@ class RAG:
         refuse_below: float | None = None,
         sampling: SamplingParams | None = None,
         on_hits: Callable[[Sequence[Hit]], object] | None = None,
+        on_encoded: OnEncoded | None = None,
         on_text: Callable[[str], object] | None = None,
         cancel: threading.Event | None = None,
         task: Task | None = None,
@@ -227,6 +229,7 @@ class RAG:
                 None: the default.
             sampling: how the answer is decoded; None: greedy decoding.
             on_hits: called with the passages, best first, before they are read.
+            on_encoded: called as passages are encoded, with the number of those done and of all that have to be.
             on_text: called with each piece of the answer as it is decoded.
             cancel: set it, in another thread, to end the answer early.
             task: how the prompt is worded: `ask(SUMMARISE, documents=…, task=SUMMARY)`, with both from
@@ -265,6 +268,7 @@ class RAG:
             history=history,
             options=options,
             sampling=sampling,
+            on_encoded=on_encoded,
             on_text=on_text,
             cancel=cancel,
             task=replace(task, examples=tuple(examples)),
@@ -321,6 +325,7 @@ class RAG:
         history: Sequence[Message] = (),
         options: ReaderOptions | None = None,
         sampling: SamplingParams | None = None,
+        on_encoded: OnEncoded | None = None,
         on_text: Callable[[str], object] | None = None,
         cancel: threading.Event | None = None,
         task: Task = ANSWER,
@@ -336,6 +341,7 @@ class RAG:
             history=history,
             cancel=cancel,
             task=task,
+            on_encoded=on_encoded,
         )
         with closing(pieces):
             while True:

@@ -22,7 +22,7 @@ from ragx.cepe.context import Context, Contexts, pad
 from ragx.cepe.cross_attention import CrossAttention
 from ragx.cepe.encoder import PassageEncoder
 from ragx.cepe.encodings import pack_rows, stored_context
-from ragx.cepe.store import Passages, PassageStore, Rows
+from ragx.cepe.store import OnEncoded, Passages, PassageStore, Rows
 from ragx.types import AttentionStrategy, CrossAttend, EncodingFormat
 from ragx.util.device import free_memory
 
@@ -191,14 +191,16 @@ class CepeModel(PreTrainedModel, GenerationMixin):
         keys_values = 2 * self.config.hidden_size  # of one layer: those of all are kept only where there is memory
         return free_memory(weight.device) // 2 // int((phi + keys_values) * weight.element_size())
 
-    def encode_passages(self, passages: Passages, store: PassageStore | None = None) -> Context:
+    def encode_passages(
+        self, passages: Passages, store: PassageStore | None = None, on_encoded: OnEncoded | None = None
+    ) -> Context:
         """Encode one question's passages, token ids of any length, without padding: Φ (1, M, E).
 
         With a store, passages that it misses are stored, and all are used in the stored format, so that answers do not
         depend on whether a passage was stored before: Φ is in the model's number format, or int8 from an int8 store.
         """
         if store is not None:
-            rows = store.encode(passages, lambda missing: self.encode_rows(missing, store.format))
+            rows = store.encode(passages, lambda batch: self.encode_rows(batch, store.format), on_encoded)
             return self.ready(stored_context(rows, [len(passage) for passage in passages], self.encoder.norm.weight))
         lengths = [len(passage) for passage in passages]
         device = self.model.embed_tokens.weight.device

@@ -19,7 +19,7 @@ from ragx.util.terminal import notice, plain, waiting
 if TYPE_CHECKING:
     from ragx.corpus import Skipped
     from ragx.rag import RAG
-    from ragx.types import Answer, Message, Passage
+    from ragx.types import Answer, Hit, Message, Passage
 
 Question = Annotated[
     str | None,
@@ -142,12 +142,22 @@ def _answer(
                 sys.stdout.write(plain(text))
                 sys.stdout.flush()
 
+        found: list[Hit] = []
+
+        def show_hits(hits: Sequence[Hit]) -> None:
+            found[:] = hits
+            wait_with(render.reading(hits))
+
+        def show_progress(done: int, total: int) -> None:
+            wait_with(f"encoding passages: {done} of {total}" if done < total else render.reading(found))
+
         options = {**reader_options.model_dump(), "marks": True}
         answer = rag.ask(
             question,
             **options,
             sampling=sampling,
-            on_hits=lambda hits: wait_with(render.reading(hits)),
+            on_hits=show_hits,
+            on_encoded=show_progress,
             on_text=show,
             **settings,
         )
@@ -161,6 +171,8 @@ def _answer(
     for note in answer.notes:
         notice(note)
     notice(render.timings(answer))
+    if faster := render.faster(answer):
+        notice(faster)
     return answer
 
 

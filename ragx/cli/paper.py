@@ -153,7 +153,8 @@ def table2(
 
     retriever, run = (None, {}) if index is None else _retriever(index, method, options)
     contest = _contest("table2", model, options, **run)
-    _print(evaluate(contest, documents, excerpts, retriever, method, _embedder(options)), options, as_json)
+    weigher = _embedder(options) if retriever is None else retriever.embedder
+    _print(evaluate(contest, documents, excerpts, retriever, method, weigher), options, as_json)
 
 
 @app.command()

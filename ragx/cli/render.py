@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ragx.retrieval import SearchResults
 
 _WIDTH = 100
+_LONG_WAIT = 15
+"""Seconds to the first token after which a faster setting is named."""
 
 
 def _no_fields(_: Passage) -> Mapping[str, object]:
@@ -86,6 +88,17 @@ def timings(answer: Answer) -> str:
         f" encoded in {times.encode:.2f} s; first token after {times.first_token:.2f} s, all after {times.total:.2f} s"
         f" ({times.tokens_per_second:.1f} tokens/s)"
     )
+
+
+def faster(answer: Answer) -> str:
+    """The option that would shorten a long wait for the first token; empty after a short one."""
+    times = answer.timings
+    took, part = max(
+        (times.retrieve, "the search: --rerank none, or a smaller -k, shortens it"),
+        (times.encode, "encoding, which the next question about the same passages is spared; a smaller -k shortens it"),
+        (times.first_token - times.retrieve - times.encode, "reading the prompt: fewer --prompt-passages shorten it"),
+    )
+    return f"{took:.0f} s of the wait were {part}" if times.first_token > _LONG_WAIT else ""
 
 
 def answer_json(question: str, answer: Answer) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ragx.cepe.store import Passages, PassageStore, Rows
+from ragx.cepe.store import OnEncoded, Passages, PassageStore, Rows
 from ragx.types import CrossAttend, EncodingFormat
 
 
@@ -105,8 +105,13 @@ class ReaderModel(Protocol):
     def cross_attend(self) -> CrossAttend:
         """Which tokens of a prompt attend to the passages: `all`, or those of the `question` and what follows it."""
 
-    def encode_passages(self, passages: Passages, store: PassageStore | None = None) -> ContextLike:
-        """Encode one question's passages, which `store` keeps on disk; each has at most `encoder_window` tokens."""
+    def encode_passages(
+        self, passages: Passages, store: PassageStore | None = None, on_encoded: OnEncoded | None = None
+    ) -> ContextLike:
+        """Encode one question's passages, which `store` keeps on disk; each has at most `encoder_window` tokens.
+
+        With a store, `on_encoded` is called between batches; an error that it raises ends encoding.
+        """
 
     def encode_rows(self, passages: Passages, format: EncodingFormat) -> Rows:
         """Encode passages in one batch: their concatenated rows (M, E) in a stored format."""

@@ -47,7 +47,7 @@ from ragx.util.terminal import notice
 
 RERANK_SCORE = "rerank_score"
 """Where the metadata of a document has it."""
-SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
+SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "stop_loops")
 PER_CALL = ("model", "k", "rerank", "effort", "prompt_passages", "within", "reader", "max_tokens", *SAMPLING)
 """Settings that a call, or `.bind`, may override."""
 IGNORED = ("api_key", "max_retries")
@@ -101,6 +101,8 @@ class Answering(BaseModel):
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     seed: int | None = None
+    stop_loops: bool = True
+    """End an answer that repeats itself."""
     max_tokens: int = 256
     """Maximum number of new tokens; -1, or more than the decoder's window holds: as many as fit."""
     stop: list[str] = []

@@ -21,6 +21,7 @@ from ragx.reader.task import ANSWER, Task
 from ragx.types import Finish, Message, Passage, ReaderName, TokenLogprob
 
 if TYPE_CHECKING:
+    from ragx.cepe.store import OnEncoded
     from ragx.engine.attention_sinks import AttentionSinks
     from ragx.engine.backend import ContextLike, ReaderModel
     from ragx.engine.mixture import Mixture
@@ -111,10 +112,12 @@ class Reader(ABC):
         history: Sequence[Message] = (),
         scores: Sequence[float] | None = None,
         task: Task = ANSWER,
+        on_encoded: OnEncoded | None = None,
     ) -> PreparedPrompt:
         """Build the prompt and encode the passages to attend to. `passages` come best first.
 
         `scores` are those of the search, one a passage; None: the passages are equally good. `task` says what to do.
+        `on_encoded` is called as passages are encoded; an error that it raises ends the work.
 
         Raises:
             ConfigError: the question does not fit into the decoder's window.

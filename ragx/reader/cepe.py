@@ -21,7 +21,7 @@ from ragx.types import Message, Passage
 if TYPE_CHECKING:
     import numpy as np
 
-    from ragx.cepe.store import EncodeBatches, FillResult, PassageStore
+    from ragx.cepe.store import EncodeBatches, FillResult, OnEncoded, PassageStore
     from ragx.engine.backend import ReaderModel
     from ragx.engine.batching import BatchDecoder
     from ragx.retrieval.rerankers.late import Projection
@@ -64,6 +64,7 @@ class CepeReader(DecoderReader):
         history: Sequence[Message] = (),
         scores: Sequence[float] | None = None,
         task: Task = ANSWER,
+        on_encoded: OnEncoded | None = None,
     ) -> PreparedPrompt:
         shown = replace(task, examples=task.examples[-PROMPT_EXAMPLES:])
         prompt, notes = self._prompt(question, passages[:prompt_passages], sampling, history, shown)
@@ -80,7 +81,7 @@ class CepeReader(DecoderReader):
         said = [*as_turns(task.examples), *turns(history)]
         ids += self._turn_ids(said[: len(said) - prompt.turns])
         with self._encoding:
-            context = self.model.encode_passages(ids, self.store)
+            context = self.model.encode_passages(ids, self.store, on_encoded)
         if prompt.passages:
             context.gain = self.model.prompted_gain
         if self.model.cross_attend == "question":

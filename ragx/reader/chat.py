@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ragx.config import NO_LIMIT, LoadOptions, SamplingParams
 from ragx.engine.chat import ChatLoop, ChatModel, ChatStream
@@ -12,6 +13,9 @@ from ragx.reader.base import PreparedPrompt, Reader, answer_room, window_notes
 from ragx.reader.prompt import build_messages, estimate_tokens, question_messages
 from ragx.reader.task import ANSWER, Task
 from ragx.types import Message, Passage
+
+if TYPE_CHECKING:
+    from ragx.cepe.store import OnEncoded
 
 ASSUMED_WINDOW = 32_768
 """Tokens of a model that does not tell its window: hosted models have at least as many."""
@@ -51,8 +55,9 @@ class ChatReader(Reader):
         history: Sequence[Message] = (),
         scores: Sequence[float] | None = None,
         task: Task = ANSWER,
+        on_encoded: OnEncoded | None = None,
     ) -> PreparedPrompt:
-        del scores  # the best passages come first
+        del scores, on_encoded  # the best passages come first
         window, wanted = self.decoder_window, sampling.max_new_tokens
         answer = answer_room(window, estimate_tokens(question_messages(question, history, task)), wanted)
         passages = passages if task.is_document else passages[:prompt_passages]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ragx.cepe.model import CepeModel
-    from ragx.cepe.store import Passages, PassageStore, Rows
+    from ragx.cepe.store import OnEncoded, Passages, PassageStore, Rows
     from ragx.engine.batching import BatchDecoder
     from ragx.util.tokenization import Tokenizer
 
@@ -66,6 +66,7 @@ class ExtensibleReader(DecoderReader):
         history: Sequence[Message] = (),
         scores: Sequence[float] | None = None,
         task: Task = ANSWER,
+        on_encoded: OnEncoded | None = None,
     ) -> PreparedPrompt:
         from ragx.engine.prefix import Prefix
 
@@ -81,10 +82,10 @@ class ExtensibleReader(DecoderReader):
                 f" {len(others)} passages"
             )
         ordered = [chunk for passage in reversed(chunks) for chunk in passage]  # the best one comes last
-        prefix = Prefix(self.embed(ordered), sum(map(len, ordered))) if ordered else None
+        prefix = Prefix(self.embed(ordered, on_encoded), sum(map(len, ordered))) if ordered else None
         return PreparedPrompt(prompt, None, notes, prefix, first_encoded=len(passages) - len(others))
 
-    def embed(self, chunks: Passages) -> Tensor:
+    def embed(self, chunks: Passages, on_encoded: OnEncoded | None = None) -> Tensor:
         """The embeddings (S, W) of chunks, read from disk or computed and kept; in the stored format either way."""
         import torch
 
@@ -99,7 +100,7 @@ class ExtensibleReader(DecoderReader):
             return pack_rows(embeddings, "bfloat16" if store is None else store.format)
 
         with self._embedding:
-            stored = rows(chunks) if store is None else store.encode(chunks, rows)
+            stored = rows(chunks) if store is None else store.encode(chunks, rows, on_encoded)
         weight = self._model.model.embed_tokens.weight
         return torch.from_numpy(stored.to_float32()).to(weight.device, weight.dtype)
 

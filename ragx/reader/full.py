@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ragx.config import SamplingParams
 from ragx.reader.base import DecoderReader, PreparedPrompt
 from ragx.reader.task import ANSWER, Task
 from ragx.types import Message, Passage
+
+if TYPE_CHECKING:
+    from ragx.cepe.store import OnEncoded
 
 
 class FullReader(DecoderReader):
@@ -23,8 +27,9 @@ class FullReader(DecoderReader):
         history: Sequence[Message] = (),
         scores: Sequence[float] | None = None,
         task: Task = ANSWER,
+        on_encoded: OnEncoded | None = None,
     ) -> PreparedPrompt:
-        del prompt_passages, scores  # every passage goes into the prompt
+        del prompt_passages, scores, on_encoded  # every passage goes into the prompt
         prompt, notes = self._prompt(question, passages, sampling, history, task)
         return PreparedPrompt(prompt, None, notes)
 

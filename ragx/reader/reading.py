@@ -6,7 +6,8 @@ import contextlib
 import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
-from typing import TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
 from ragx.config import ReaderOptions, SamplingParams
 from ragx.reader.base import PreparedPrompt, Reader
@@ -18,6 +19,9 @@ from ragx.retrieval import SearchResults
 from ragx.retrieval.rerankers import close_to_best
 from ragx.types import Answer, Hit, Message, Timings
 from ragx.util.tracing import record
+
+if TYPE_CHECKING:
+    from ragx.cepe.store import OnEncoded
 
 NO_HITS = "no passage of the index matches the question; the answer comes from the decoder alone"
 
@@ -31,6 +35,10 @@ LOOPED = "the answer began to repeat itself and was ended: --no-stop-loops lets 
 T = TypeVar("T")
 
 
+class _Cancelled(Exception):
+    """The answer was cancelled while passages were encoded."""
+
+
 def read(
     reader: Reader,
     question: str,
@@ -41,11 +49,12 @@ def read(
     history: Sequence[Message] = (),
     cancel: threading.Event | None = None,
     task: Task = ANSWER,
+    on_encoded: OnEncoded | None = None,
 ) -> Generator[str, None, Answer]:
     """Yield the pieces of the answer as they are decoded and return the answer; joined, the pieces are its text.
 
     With `options.marks`, they are its `marked_text`. Closing the generator, or setting `cancel`, ends decoding before
-    the next token.
+    the next token; `cancel` also ends encoding, after a second's work for two CPU cores.
 
     If the hits are unlikely to hold the answer (`options.refuse_below`), the answer says so. Follow-up questions, for
     which the likelihood is unreliable, and answers that must match `sampling.json_schema` are never refused.
@@ -59,6 +68,7 @@ def read(
         history: the conversation before the question.
         cancel: set it, in another thread, to end the answer early.
         task: what to do with the passages.
+        on_encoded: called as passages are encoded, with the number of those done and of all that have to be.
 
     Raises:
         ConfigError: the question does not fit into the decoder's window.
@@ -67,18 +77,29 @@ def read(
     likelihood = hits.likelihood
     if likelihood is not None and likelihood < options.refuse_below and not history and not sampling.json_schema:
         yield REFUSAL
-        return _refusal(hits, likelihood, sampling)
+        return replace(_unread(REFUSAL, hits, sampling), notes=[REFUSED.format(likelihood)], refused=True)
     start = time.perf_counter()
     passages = [hit.passage for hit in hits]
-    prepared = reader.prepare(
-        question,
-        passages,
-        prompt_passages=options.prompt_passages,
-        sampling=sampling,
-        history=history,
-        scores=[hit.score for hit in hits],
-        task=task,
-    )
+
+    def report(done: int, total: int) -> None:
+        if cancel is not None and cancel.is_set():
+            raise _Cancelled
+        if on_encoded:
+            on_encoded(done, total)
+
+    try:
+        prepared = reader.prepare(
+            question,
+            passages,
+            prompt_passages=options.prompt_passages,
+            sampling=sampling,
+            history=history,
+            scores=[hit.score for hit in hits],
+            task=task,
+            on_encoded=report,
+        )
+    except _Cancelled:
+        return replace(_unread("", hits, sampling), finish="cancelled")
     encoded = time.perf_counter()
     if prepared.context is not None:
         prepared.context.record_attention = options.attention_shares
@@ -166,17 +187,15 @@ def trimmed(pieces: Iterator[str]) -> Iterator[str]:
         space = text[len(ready) :]
 
 
-def _refusal(hits: list[Hit], likelihood: float, sampling: SamplingParams) -> Answer:
-    """The answer that no passage holds the answer; nothing is decoded."""
+def _unread(text: str, hits: SearchResults[Hit], sampling: SamplingParams) -> Answer:
+    """An answer for which nothing is decoded."""
     return Answer(
-        REFUSAL,
+        text,
         [],
         hits,
         Timings(retrieve=0.0, encode=0.0, first_token=0.0, total=0.0, tokens_per_second=0.0),
-        notes=[REFUSED.format(likelihood)],
         logprobs=None if sampling.top_logprobs is None else [],
-        likelihood=likelihood,
-        refused=True,
+        likelihood=hits.likelihood,
     )
 
 

@@ -13,6 +13,7 @@ from ragx.reader.task import ANSWER, Task
 from ragx.types import Message, Passage
 
 if TYPE_CHECKING:
+    from ragx.cepe.store import OnEncoded
     from ragx.engine.backend import ReaderModel
     from ragx.engine.batching import BatchDecoder
     from ragx.util.tokenization import Tokenizer
@@ -43,8 +44,9 @@ class ReplugReader(DecoderReader):
         history: Sequence[Message] = (),
         scores: Sequence[float] | None = None,
         task: Task = ANSWER,
+        on_encoded: OnEncoded | None = None,
     ) -> PreparedPrompt:
-        del prompt_passages  # every passage has a prompt of its own
+        del prompt_passages, on_encoded  # every passage has a prompt of its own
         rows = [self._prompt(question, [passage], sampling, history, task) for passage in passages]
         rows = rows or [self._prompt(question, [], sampling, history, task)]
         prompts = [prompt for prompt, _ in rows]

@@ -12,6 +12,7 @@ from ragx.reader.task import ANSWER, Task
 from ragx.types import Message, Passage
 
 if TYPE_CHECKING:
+    from ragx.cepe.store import OnEncoded
     from ragx.engine.backend import ReaderModel
     from ragx.engine.batching import BatchDecoder
     from ragx.util.tokenization import Tokenizer
@@ -62,8 +63,9 @@ class StreamingReader(DecoderReader):
         history: Sequence[Message] = (),
         scores: Sequence[float] | None = None,
         task: Task = ANSWER,
+        on_encoded: OnEncoded | None = None,
     ) -> PreparedPrompt:
-        del prompt_passages, scores  # every passage goes into the prompt
+        del prompt_passages, scores, on_encoded  # every passage goes into the prompt
         prompt = build_prompt(self.tokenizer, question, passages, max_tokens=ANY_LENGTH, history=history, task=task)
         return PreparedPrompt(prompt, None, [], self.layout)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +19,8 @@ from ragx.cepe.fresh import fresh
 from ragx.cepe.model import CepeModel
 from ragx.cepe.placement import Placement
 from ragx.cepe.store import FillResult, PassageStore, Rows, each_batch
+from ragx.cepe.store.passages import ENCODE_TOKENS
+from ragx.cepe.store.rows import concatenate
 from ragx.types import EncodingFormat
 from tests.helpers import store_data
 from tests.helpers.store_data import WIDTH, is_stored, open_store, put, repeated, rows_of
@@ -89,6 +91,10 @@ def fill(store: PassageStore, encoder: Encoder, passages: Iterable[list[int]], *
     return store.fill(
         passages, each_batch(lambda batch: encoder.model.encode_rows(batch, store.format)), *args, **kwargs
     )
+
+
+def rows_of_all(batch: Sequence[Sequence[int]]) -> Rows:
+    return concatenate([rows_of([*tokens]) for tokens in batch], WIDTH, "bfloat16")
 
 
 # encoding
@@ -178,6 +184,33 @@ def test_a_cache_of_0_bytes_writes_nothing(
     encoder.model.encode_passages(PASSAGES, store)
     assert not (tmp_path / "none").exists()
     assert capsys.readouterr().err == ""
+
+
+def test_missing_passages_are_encoded_and_stored_in_batches(tmp_path: Path) -> None:
+    store, passages = open_store(tmp_path), [repeated(token, 1000) for token in range(20)]
+    put(store, passages[:1])
+    seen: list[tuple[int, int]] = []
+    sizes: list[int] = []
+
+    def encode(batch: Sequence[Sequence[int]]) -> Rows:
+        sizes.append(sum(map(len, batch)))
+        return rows_of_all(batch)
+
+    rows = store.encode([*passages, passages[3]], encode, lambda done, total: seen.append((done, total)))
+    np.testing.assert_array_equal(rows.values, rows_of_all([*passages, passages[3]]).values)
+    assert seen == [(8, 19), (16, 19), (19, 19)]
+    assert max(sizes) <= ENCODE_TOKENS
+
+
+def test_an_interrupted_encoding_keeps_the_batches_before(tmp_path: Path) -> None:
+    store, passages = open_store(tmp_path), [repeated(token, 1000) for token in range(20)]
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.encode(passages, rows_of_all, interrupt)
+    assert is_stored(store, passages) == [True] * 8 + [False] * 12
 
 
 def test_rows_of_another_shape_or_format_are_refused(tmp_path: Path) -> None:

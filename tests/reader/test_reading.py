@@ -11,13 +11,14 @@ import torch
 
 from ragx import cepe
 from ragx.cepe.store import PassageStore
-from ragx.config import SamplingParams
+from ragx.config import ReaderOptions, SamplingParams
 from ragx.errors import ConfigError
 from ragx.reader.base import Reader
 from ragx.reader.cepe import CepeReader
 from ragx.reader.full import FullReader
 from ragx.reader.prompt import build_prompt, count_question_tokens
-from ragx.types import EncodingFormat, Passage
+from ragx.reader.reading import read, returned
+from ragx.types import Answer, EncodingFormat, Hit, Passage
 from ragx.util.settings import checked
 from ragx.util.tokenization import load_tokenizer
 from tests.helpers.tiny import activate, with_config
@@ -279,3 +280,35 @@ def test_the_reader_says_which_tokens_attend_to_passages(cepe_reader: CepeReader
     assert prepared.context is not None
     assert prepared.context.attend_from == (prepared.prompt.question_start if cross_attend == "question" else 0)
     assert len(reader.decode(prepared, SAMPLING)) > 0
+
+
+def test_an_answer_is_cancelled_while_passages_are_encoded(cepe_reader: CepeReader, tmp_path: Path) -> None:
+    store = PassageStore(tmp_path, "reader", 32, max_bytes=1 << 30)
+    reader = CepeReader(cepe_reader.model, cepe_reader.tokenizer, store)
+    hits = [Hit(passage(number, f"snow {number} " + "light " * 100), 1.0) for number in range(200)]
+    cancel = threading.Event()
+    seen: list[tuple[int, int]] = []
+
+    def cancel_at_once(done: int, total: int) -> None:
+        seen.append((done, total))
+        cancel.set()
+
+    def answered() -> Answer:
+        pieces = read(
+            reader,
+            "Why?",
+            hits,
+            options=ReaderOptions(),
+            sampling=SAMPLING,
+            cancel=cancel,
+            on_encoded=cancel_at_once,
+        )
+        return returned(pieces)
+
+    answer = answered()
+    assert (answer.finish, answer.text, answer.answer_tokens) == ("cancelled", "", 0)
+    ((done, total),) = seen  # the second batch was not reported: the answer had been cancelled
+    assert 0 < done < total == 200
+    cancel.clear()
+    answered()
+    assert seen[1][1] < 200  # what was encoded before stays on disk

@@ -16,8 +16,7 @@ import gradio as gr
 from ragx.errors import ConfigError, RagxError
 from ragx.rag import RAG
 from ragx.reader.citations import without_marks
-from ragx.types import Answer, Hit, Passage, ReaderName
-from ragx.util.text import counted
+from ragx.types import Answer, Passage, ReaderName
 from ragx_apps.chat import markup
 from ragx_apps.chat.chats import Chats, dump_chats, load_chats
 from ragx_apps.chat.conversation import Reply, Turn, messages, source, whole_reply
@@ -25,6 +24,7 @@ from ragx_apps.chat.examples import SHOWN, example_questions
 from ragx_apps.chat.feedback import write_feedback
 from ragx_apps.chat.indexes import Indexes
 from ragx_apps.chat.pdf_page import draw_page
+from ragx_apps.chat.progress import Progress
 from ragx_apps.chat.settings import Settings
 from ragx_apps.chat.uploads import Visitor
 from ragx_apps.queue import QuestionQueue, Waiting
@@ -131,38 +131,40 @@ class Handlers:
         visitor.cancel = threading.Event()  # a stopped answer may still be ending
         options = {**settings.options, "history": messages(turns, settings.index)}
         turn = Turn(question=question, index=settings.index, replies=[Reply(reader=each) for each in settings.readers])
-        shown = partial(markup.turn_html, len(turns), waiting=f"Searching “{settings.index}” …")
+        progress = Progress(settings.index)
         past = self._conversation(turns) if turns else ""
-        yield View(past, shown(turn), question=gr.Textbox(value="", submit_btn=False, stop_btn="Stop"))
-        found: list[Hit] = []
-        has_shown = False
+        line = progress.line
+        shown = markup.turn_html(len(turns), turn, waiting=line)
+        yield View(past, shown, question=gr.Textbox(value="", submit_btn=False, stop_btn="Stop"))
+        has_found = False
         for place, each in enumerate(settings.readers):
-            for reply in self._replies(visitor, turn, each, options, found):
-                grown = _with_reply(turn, place, reply)
-                changed = SAME if grown == turn else shown(grown)
-                turn = grown
-                if found and not has_shown:
-                    has_shown = True
-                    reading = f"Reading {counted(len(found), 'passage')} …"
-                    shown = partial(markup.turn_html, len(turns), waiting=reading)
-                    yield View(current=shown(turn), found=markup.found([source(hit) for hit in found], len(found)))
-                else:
-                    yield View(current=changed)
+            for reply in self._replies(visitor, turn, each, options, progress):
+                before = turn, line
+                turn, line = _with_reply(turn, place, reply), progress.line
+                current = SAME if before == (turn, line) else markup.turn_html(len(turns), turn, waiting=line)
+                found = SAME
+                if progress.hits and not has_found:
+                    has_found = True
+                    found = markup.found([source(hit) for hit in progress.hits], len(progress.hits))
+                yield View(current=current, found=found)
         yield self._view(chats.with_turns([*turns, turn]))
 
     def _replies(
-        self, visitor: Visitor, turn: Turn, reader: ReaderName, options: dict[str, Any], found: list[Hit]
+        self, visitor: Visitor, turn: Turn, reader: ReaderName, options: dict[str, Any], progress: Progress
     ) -> Iterator[Reply]:
-        """The reply as it grows; `found` gets the passages before they are read."""
+        """The reply as it grows."""
         text = ""
-
-        def take(hits: Sequence[Hit]) -> None:
-            found[:] = hits
-
         try:
             rag = self._rag(turn.index, visitor)
             ask = partial(
-                rag.ask, turn.question, reader=reader, attention_shares=True, marks=True, on_hits=take, **options
+                rag.ask,
+                turn.question,
+                reader=reader,
+                attention_shares=True,
+                marks=True,
+                on_hits=progress.found,
+                on_encoded=progress.encoded,
+                **options,
             )
             for event in self.queue.stream(ask, visitor.cancel):
                 if isinstance(event, Answer):

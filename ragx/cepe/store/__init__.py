@@ -4,7 +4,26 @@
 loads neither torch nor a model.
 """
 
-from ragx.cepe.store.passages import Encode, EncodeBatches, FillResult, Passages, PassageStore, Stats, each_batch
+from ragx.cepe.store.passages import (
+    Encode,
+    EncodeBatches,
+    FillResult,
+    OnEncoded,
+    Passages,
+    PassageStore,
+    Stats,
+    each_batch,
+)
 from ragx.cepe.store.rows import Rows
 
-__all__ = ["Encode", "EncodeBatches", "FillResult", "PassageStore", "Passages", "Rows", "Stats", "each_batch"]
+__all__ = [
+    "Encode",
+    "EncodeBatches",
+    "FillResult",
+    "OnEncoded",
+    "PassageStore",
+    "Passages",
+    "Rows",
+    "Stats",
+    "each_batch",
+]

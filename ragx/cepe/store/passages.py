@@ -15,11 +15,15 @@ from ragx.types import EncodingFormat
 
 FILL_TOKENS = 16_384
 """Tokens per batch in `fill`."""
+ENCODE_TOKENS = 8192
+"""Tokens per batch in `encode`: about a second's work for two CPU cores."""
 
 Passages = Sequence[Sequence[int]]
 """Token ids of each passage."""
 Encode = Callable[[Passages], Rows]
 """Encodes passages in one batch: their concatenated rows (M, E) in the store's format."""
+OnEncoded = Callable[[int, int], object]
+"""Called with the number of passages encoded so far, and of all that have to be."""
 EncodeBatches = Callable[[Iterable[Passages]], Iterable[tuple[Passages, Rows]]]
 """Takes batches of passages and yields each with its rows, as `Encode` gives them, in any order."""
 
@@ -111,14 +115,21 @@ class PassageStore:
                 raise ValueError(f"rows must be {expected}, got {row.values.shape} in {row.format}")
         self._records.write((self._key(passage), row.tobytes()) for passage, row in zip(passages, rows, strict=True))
 
-    def encode(self, passages: Passages, encode: Encode) -> Rows:
-        """The concatenated rows (M, E) of all passages; those that are missing are encoded in one batch and stored."""
+    def encode(self, passages: Passages, encode: Encode, on_encoded: OnEncoded | None = None) -> Rows:
+        """The concatenated rows (M, E) of all passages; those that are missing are encoded in batches and stored.
+
+        An error of `encode` or `on_encoded` loses no batch that was encoded before.
+        """
         rows = {tuple(passage): stored for passage, stored in zip(passages, self.get(passages), strict=True)}
         missing = [passage for passage, stored in rows.items() if stored is None]
-        if missing:
-            new = encode(missing).split([self._rows(passage) for passage in missing])
-            self.put(missing, new)
-            rows.update(zip(missing, new, strict=True))
+        done = 0
+        for batch in _batches(missing, ENCODE_TOKENS):
+            new = encode(batch).split([self._rows(passage) for passage in batch])
+            self.put(batch, new)
+            rows.update(zip(map(tuple, batch), new, strict=True))
+            done += len(batch)
+            if on_encoded:
+                on_encoded(done, len(missing))
         pieces = [piece for passage in passages if (piece := rows[tuple(passage)]) is not None]  # none is missing now
         return concatenate(pieces, self.width, self.format)
 

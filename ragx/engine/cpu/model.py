@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ragx.cepe.store import Passages, PassageStore, Rows
+from ragx.cepe.store import OnEncoded, Passages, PassageStore, Rows
 from ragx.engine.cpu.batch import CpuBatch
 from ragx.engine.cpu.passages import CpuContext, CpuSequence
 from ragx.engine.cpu.settings import EMBEDDINGS, ENCODER_EMBEDDINGS, read_settings
@@ -96,7 +96,9 @@ class CpuModel:
 
     # --- passages ---
 
-    def encode_passages(self, passages: Passages, store: PassageStore | None = None) -> CpuContext:
+    def encode_passages(
+        self, passages: Passages, store: PassageStore | None = None, on_encoded: OnEncoded | None = None
+    ) -> CpuContext:
         """Encode one question's passages of at most `encoder_window` tokens.
 
         With a store, passages that it misses are stored, and all are used in the stored format, so that answers do not
@@ -105,7 +107,8 @@ class CpuModel:
         if store is None:
             phi = self._encode(passages)
         else:
-            phi = store.encode(passages, lambda missing: self.encode_rows(missing, store.format)).to_float32()
+            rows = store.encode(passages, lambda batch: self.encode_rows(batch, store.format), on_encoded)
+            phi = rows.to_float32()
         offsets = [0, *accumulate(len(passage) for passage in passages)]
         return CpuContext(phi, offsets, self.sharpen_beyond)
 

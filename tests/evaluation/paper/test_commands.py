@@ -61,6 +61,17 @@ def test_each_table(
         assert all(str(reader_folder) in row["setting"] for row in raw)
 
 
+def test_replug_needs_no_other_embedder_than_the_indexs(
+    run_command: RunCommand, reader_folder: Path, index: Path, tmp_path: Path
+) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [{"text": text(0, 120)}])
+    arguments = ("--documents", rows, "--tokens", "150", "--query", "30", "-k", "2", "--reader", "replug")
+    searching = ("--index", index, "--method", "bm25", "--device", "cpu", "--embedder", "not-a-model")
+    run = run_command("eval", "paper", "table2", "--model", reader_folder, *arguments, *searching)
+    assert run.code == 0, run.err
+    assert "replug" in run.out
+
+
 def test_mistakes(run_command: RunCommand, reader_folder: Path, qa: Path) -> None:
     start = ("eval", "paper", "table7", "--model", reader_folder, "--questions", qa)
     for arguments, message in (

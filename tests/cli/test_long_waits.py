@@ -1,0 +1,27 @@
+"""After a long wait for the first token, the command line names what would shorten it."""
+
+from __future__ import annotations
+
+import pytest
+
+from ragx.cli import render
+from ragx.types import Answer, Timings
+
+
+@pytest.mark.parametrize(
+    ("retrieve", "encode", "first_token", "named"),
+    [
+        (20.0, 1.0, 22.0, "--rerank none"),
+        (1.0, 30.0, 40.0, "-k"),
+        (1.0, 2.0, 40.0, "--prompt-passages"),
+    ],
+)
+def test_the_option_of_the_slowest_part_is_named(
+    retrieve: float, encode: float, first_token: float, named: str
+) -> None:
+    times = Timings(retrieve, encode, first_token, total=first_token + 1, tokens_per_second=9.0)
+    assert named in render.faster(Answer("Snow is white.", [], [], times))
+
+
+def test_nothing_is_said_after_a_short_wait() -> None:
+    assert render.faster(Answer("Snow is white.", [], [], Timings(0.5, 0.1, 2.0, 3.0, 20.0))) == ""
