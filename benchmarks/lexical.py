@@ -1,9 +1,9 @@
 """The lexical index compared with tantivy's bare binding: build, size, update of 1 %, search.
 
-    python -m benchmarks.lexical [--passages 100000] [--questions 200]
+    python -m benchmarks.lexical [--passages 100000] [--questions 200] [--alone]
 
-Prints one JSON object. Passages are synthetic: 100 words drawn by Zipf's law from 100,000; questions are 6 words of a
-passage. Times of builds and updates do not include embedding.
+Prints one JSON object; `--alone` leaves out the comparison. Passages are synthetic: 100 words drawn by Zipf's law from
+100,000; questions are 6 words of a passage. Times of builds and updates do not include embedding.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import argparse
 import json
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,11 +20,14 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import tantivy
 
+from benchmarks.index import peak
 from ragx.index.lexical import HEAP, Lexical, write_lexical
 
 VOCABULARY = np.array([f"w{number}x" for number in range(100_000)])
 WORDS = 100
 """Per passage."""
+IN_MEMORY = 1_000_000
+"""Passages up to which all are made before the clock starts; of more, making them counts too."""
 
 
 def texts(number: int, seed: int) -> Iterator[str]:
@@ -42,7 +45,15 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def build_bare(folder: Path, documents: list[tuple[int, str]]) -> tantivy.Index:
+def sampled(passages: int, number: int) -> list[str]:
+    """Questions of six words of a passage."""
+    generator = np.random.default_rng(2)
+    rows = set(generator.choice(passages, number, replace=False).tolist())
+    drawn = (text for row, text in enumerate(texts(passages, 0)) if row in rows)
+    return [" ".join(generator.choice(text.split(), 6)) for text in drawn]
+
+
+def build_bare(folder: Path, documents: Iterable[tuple[int, str]]) -> tantivy.Index:
     """Build an index as in tantivy-py's documentation, with the default analyzer."""
     folder.mkdir()
     schema = tantivy.SchemaBuilder().add_unsigned_field("row", fast=True).add_text_field("text").build()
@@ -69,30 +80,31 @@ def size(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.iterdir()) / 1e6
 
 
-def measure(passages: int, number: int, work: Path) -> dict[str, object]:
-    documents = [*enumerate(texts(passages, 0))]
-    more = [*enumerate(texts(passages // 100, 1), start=passages)]
-    generator = np.random.default_rng(2)
-    questions = [
-        " ".join(generator.choice(documents[row][1].split(), 6)) for row in generator.integers(passages, size=number)
-    ]
+def measure(passages: int, number: int, work: Path, *, alone: bool) -> dict[str, object]:
+    questions = sampled(passages, number)
     ours, theirs = work / "ours", work / "theirs"
-    build = timed(lambda: write_lexical(ours, "english", documents))
+    documents = [*enumerate(texts(passages, 0))] if passages <= IN_MEMORY else None
+    build = timed(lambda: write_lexical(ours, "english", documents or enumerate(texts(passages, 0))))
+    built_mb = peak()
     opening = timed(lambda: Lexical.open(ours, "english"))
     lexical = Lexical.open(ours, "english")
     figures: dict[str, object] = {
         "build_s": round(build, 1),
+        "build_peak_mb": round(built_mb),
         "megabytes": round(size(ours), 1),
         "open_ms": round(opening * 1e3, 1),
         **percentiles(lambda question: lexical.best(question, 10), questions),
         "one_common_word": percentiles(lambda question: lexical.best(question, 10), ["w0x", "w1x", "w2x"] * 5),
     }
-    deleted = generator.choice(passages, passages // 100, replace=False).tolist()
+    more = [*enumerate(texts(passages // 100, 1), start=passages)]
+    deleted = np.random.default_rng(3).choice(passages, passages // 100, replace=False).tolist()
     update = timed(lambda: write_lexical(ours, "english", more, first=passages, deleted=deleted))
     one = [(passages + len(more), "a passage more")]
     figures["update_1_percent_s"] = round(update, 2)
     figures["update_one_passage_s"] = round(timed(lambda: write_lexical(ours, "english", one, first=one[0][0])), 3)
-    build = timed(lambda: build_bare(theirs, documents))
+    if alone:
+        return figures
+    build = timed(lambda: build_bare(theirs, documents or enumerate(texts(passages, 0))))
     index = tantivy.Index.open(str(theirs))
     searcher = index.searcher()
     figures["bare"] = {
@@ -107,9 +119,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--passages", type=int, default=100_000)
     parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--alone", action="store_true", help="do not compare with the bare binding")
     options = parser.parse_args()
     with TemporaryDirectory() as work:
-        figures = measure(options.passages, options.questions, Path(work))
+        figures = measure(options.passages, options.questions, Path(work), alone=options.alone)
     machine = {"machine": platform.processor() or platform.machine(), "tantivy": version("tantivy")}
     print(json.dumps({"passages": options.passages, **machine, **figures}, indent=2))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 
 from benchmarks.tables import markdown
 
@@ -57,30 +56,15 @@ def embedding(rate: float, cards: int) -> str:
     return markdown(("cards", "hours", "text read", "vectors written (d = 384, float16)"), rows)
 
 
-def latency(milliseconds: float, vectors: int, cores: int) -> str:
-    """Latency of one dense search, which searches all shards, one per core at a time."""
-    rows = []
-    for machines in (1, 8, 32, 128):
-        shards = math.ceil(PASSAGES / SHARD / machines)
-        rounds = math.ceil(shards / cores)
-        rows.append((machines, shards, rounds, f"{rounds * milliseconds * SHARD / vectors:,.1f}"))
-    return markdown(("machines", "shards per machine", "rounds of its cores", "ms"), rows)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--rate", type=float, default=5000, help="passages of 256 tokens that one card embeds per second"
     )
     parser.add_argument("--cards", type=int, default=8)
-    parser.add_argument("--milliseconds", type=float, default=32.3, help="p50 of searching one shard with one core")
-    parser.add_argument("--vectors", type=int, default=SHARD, help="vectors in that shard")
-    parser.add_argument("--cores", type=int, default=16)
     options = parser.parse_args()
     print(f"## Disk\n\n{disk()}\n\n## Embedding at {options.rate:,.0f} passages/s per card\n")
     print(embedding(options.rate, options.cards))
-    print(f"\n## Dense search, {options.milliseconds} ms for {options.vectors:,} vectors, {options.cores} cores\n")
-    print(latency(options.milliseconds, options.vectors, options.cores))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import numpy as np
 import ray
 
 from ragx.distributed.cluster import node, raise_worker_errors, workers
+from ragx.distributed.replicas import Replicas
 from ragx.errors import IndexFolderError, RagxError
 from ragx.index import Index
 from ragx.retrieval import Retriever
@@ -31,8 +32,8 @@ class RayRetriever(Retriever):
     This process searches the lexical index and reads the passages of hits. All nodes need access to the index folder.
 
     While an actor is lost, its shards are not searched; `SearchResults.unsearched` gives their share. Ray restarts an
-    actor that died, and later searches use it again. With replicas, another actor with the same shards is asked as well
-    if one is lost or slow (hedged requests; Dean and Barroso, The Tail at Scale, 2013).
+    actor that died, and later searches use it again. With replicas, the one with the fewest unanswered searches is
+    asked, and another as well if it is lost or slow (`Replicas`).
     """
 
     def __init__(
@@ -60,7 +61,6 @@ class RayRetriever(Retriever):
         """
         super().__init__(index, embedder)
         self.timeout, self.hedge_after = timeout, hedge_after
-        self._searches = 0
         number = min(len(index.shards), actors or workers("cpu"))
         self._actor_shards = [range(first, len(index.shards), number) for first in range(number)]
         folder = str(index.folder.absolute())
@@ -68,6 +68,7 @@ class RayRetriever(Retriever):
             [_ACTOR.remote(folder, index.generation, list(shards)) for shards in self._actor_shards]
             for _ in range(replicas)
         ]
+        self._replicas = [Replicas(replicas) for _ in self._actor_shards]
         try:
             with raise_worker_errors():
                 manifests = ray.get([actor.manifest.remote() for actors in self._actors for actor in actors])
@@ -93,18 +94,30 @@ class RayRetriever(Retriever):
         self, vector: np.ndarray, k: int, rerank: int | None = None, selected: np.ndarray | None = None
     ) -> SearchResults[tuple[int, float]]:
         """As `Retriever.nearest`, for the shards whose actors answer."""
-        self._searches += 1  # searches begin with the replicas in turn
         parts = [[part_of(self.index.shards[number], selected) for number in shards] for shards in self._actor_shards]
         calls: dict[Any, int] = {}
+        asked: list[list[int]] = [[] for _ in parts]
         found: dict[int, Ranking] = {}
+
+        def ask(place: int, replica: int) -> None:
+            call = self._actors[replica][place].nearest.remote(vector, k, self.rerank(rerank), parts[place])
+            call.future().add_done_callback(lambda _: self._replicas[place].answered(replica))
+            calls[call] = place
+            asked[place].append(replica)
+
+        for place, replicas in enumerate(self._replicas):
+            ask(place, replicas.first())
         deadline = time.monotonic() + self.timeout
-        for attempt in range(1, len(self._actors) + 1):
-            actors = self._actors[(self._searches + attempt) % len(self._actors)]
-            for place in range(len(actors)):
+        while len(found) < len(parts) and time.monotonic() < deadline:
+            _collect(calls, found, min(deadline, time.monotonic() + self.hedge_after))
+            pending = {*calls.values()}
+            for place, replicas in enumerate(self._replicas):
                 if place not in found:
-                    calls[actors[place].nearest.remote(vector, k, self.rerank(rerank), parts[place])] = place
-            is_last = attempt == len(self._actors)
-            _collect(calls, found, deadline if is_last else min(deadline, time.monotonic() + self.hedge_after))
+                    replica = replicas.another(asked[place], has_failed=place not in pending)
+                    if replica is not None:
+                        ask(place, replica)
+            if found.keys() >= {*calls.values()}:
+                break
         lost = [number for place, shards in enumerate(self._actor_shards) if place not in found for number in shards]
         missing = sum(len(self.index.shards[number]) for number in lost)
         ranking = sorted(chain.from_iterable(found.values()), key=lambda hit: (-hit[1], hit[0]))
