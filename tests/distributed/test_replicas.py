@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("ray")
 
-from ragx.distributed.replicas import HEDGED_AT_ONCE, HEDGED_SHARE, Replicas  # noqa: E402
+from ragx.distributed.replicas import HEDGED_AT_ONCE, HEDGED_SHARE, Replicas
 
 
 def test_actors_that_answer_are_asked_in_turn() -> None:
