@@ -61,10 +61,12 @@ def mcp(
         raise ConfigError("`ragx mcp` needs one more package: pip install 'ragx[mcp]'") from None
     from ragx.index import read_manifest
     from ragx.index.names import index_folder
+    from ragx.index.remote import following
 
     checked(SearchOptions, {"method": method, "rerank": rerank, "effort": effort, "where": where})
-    read_manifest(index_folder(index))  # report a bad index now
-    with ExitStack() as stack:
+    folder = index_folder(index)
+    read_manifest(folder)  # report a bad index now
+    with ExitStack() as stack, following([folder]):
         loading = threading.RLock()
 
         @once(loading)

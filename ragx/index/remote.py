@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
 _OF_ARROW = {"s3", "gs", "abfs", "abfss", "hdfs"}
 """Stores that pyarrow reads without further packages."""
 _BLOCK = 8 << 20
+FOLLOWED_EVERY = 60.0
+"""Seconds after which the origin of a copy is looked at again."""
+_fetched: dict[Path, str] = {}
+"""The URLs of the copies that this process reads."""
 
 
 def fetch_index(url: str) -> Path:
@@ -52,10 +58,52 @@ def fetch_index(url: str) -> Path:
             if not (folder / "CURRENT").exists():
                 raise
             notice(f"{error}; the copy of {load_manifest(current_generation(folder)).created} is read")
+    if not offline():
+        _fetched[folder] = url
     return folder
 
 
-def _update(folder: Path, url: str, shown: str) -> None:
+@contextmanager
+def following(folders: Iterable[Path], seconds: float = FOLLOWED_EVERY) -> Iterator[None]:
+    """Copy new generations of those of these indexes that `fetch_index` has copied, in a thread, until the block ends.
+
+    A failure is reported once and tried again.
+    """
+    urls = {folder: _fetched[folder] for folder in folders if folder in _fetched}
+    if not urls:
+        yield
+        return
+    stop = threading.Event()
+    thread = threading.Thread(target=_follow, args=(urls, seconds, stop), name="ragx-follow", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=2)  # a copy in progress continues next time
+
+
+def _follow(urls: Mapping[Path, str], seconds: float, stop: threading.Event) -> None:
+    reported: dict[Path, str] = {}
+    while not stop.wait(seconds):
+        for folder, url in urls.items():
+            shown = _without_secrets(url)
+            before = current_generation(folder).name
+            try:
+                with FileLock(folder.with_name(f"{folder.name}.lock")):
+                    _update(folder, url, shown, quiet=True)
+                problem = ""
+            except IndexFolderError as error:
+                problem = f"{error}; {before} is read meanwhile"
+            if problem and problem != reported.get(folder):
+                notice(problem)
+            reported[folder] = problem
+            newest = current_generation(folder).name
+            if newest != before:
+                notice(f"{newest} of {shown} is read now")
+
+
+def _update(folder: Path, url: str, shown: str, *, quiet: bool = False) -> None:
     """Copy the generation that the origin's CURRENT names, unless it is here."""
     store, root = _opened(url, shown)
 
@@ -90,7 +138,10 @@ def _update(folder: Path, url: str, shown: str) -> None:
     for generation in generations(folder)[-1:]:
         here = {entry.sha256: generation / name for name, entry in load_manifest(generation).files.items()}
     total = sum(entry.size for entry in manifest.files.values())
-    with tqdm(total=total, desc=f"copying {shown}", unit="B", unit_scale=True) as progress, writing(folder):
+    with (
+        tqdm(total=total, desc=f"copying {shown}", unit="B", unit_scale=True, disable=quiet) as progress,
+        writing(folder),
+    ):
         for name, entry in manifest.files.items():
             path = draft / name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,8 @@ class Bucket:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.asked: list[str] = []
+        """Objects of which size and time were asked, whether they exist or not."""
         self.reads: list[str] = []
         self.url = ""
         """Without the name of an object."""
@@ -29,6 +31,7 @@ def s3_bucket(folder: Path) -> Iterator[Bucket]:
         protocol_version = "HTTP/1.1"
 
         def do_HEAD(self) -> None:
+            bucket.asked.append(unquote(urlsplit(self.path).path).removeprefix("/b/"))
             self._answer(body=False)
 
         def do_GET(self) -> None:

@@ -11,11 +11,14 @@ import pytest
 from ragx.errors import IndexFolderError
 from ragx.index import Index, read_manifest, update_index, verify
 from ragx.index.names import index_folder, is_url
+from ragx.index.remote import following
+from ragx.retrieval import CurrentIndex, Retriever
 from tests.helpers import small_indexes
 from tests.helpers.command import RunCommand
 from tests.helpers.s3_server import Bucket, s3_bucket
 from tests.helpers.small_indexes import SNOW, SOIL, texts_of
 from tests.helpers.toy_embedders import WordEmbedder, passage
+from tests.helpers.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +74,28 @@ def test_only_a_new_generation_is_copied(origin: Path, url: str, bucket: Bucket)
     assert any("shard-00002" in name for name in bucket.reads)
     assert not any("shard-00000" in name for name in bucket.reads), "which did not change"
     assert [path.name for path in copy.glob("gen-*")] == ["gen-0002"]
+
+
+def test_a_new_generation_is_copied_while_the_index_is_followed(origin: Path, url: str) -> None:
+    current = CurrentIndex(index_folder(url), Retriever)
+    assert texts_of(current.retriever.index) == SNOW
+    with following([current.folder], seconds=0.05):
+        update_index(origin, WordEmbedder(), add=[passage(n + 100, text) for n, text in enumerate(SOIL)], quiet=True)
+        assert eventually(lambda: texts_of(current.retriever.index) == SNOW + SOIL)
+
+
+def test_a_followed_store_that_fails_is_reported_once(
+    origin: Path, url: str, bucket: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = index_folder(url)
+    (origin / "CURRENT").rename(origin / "away")
+    bucket.asked.clear()
+    capsys.readouterr()  # the progress of the copy
+    with following([copy], seconds=0.05):
+        assert eventually(lambda: bucket.asked.count("papers/CURRENT") > 3)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "there is no such file; gen-0001 is read meanwhile" in line
+    assert texts_of(Index.open(copy)) == SNOW
 
 
 def test_an_index_built_anew_replaces_its_copy(origin: Path, url: str) -> None:

@@ -73,6 +73,7 @@ def chat(
     if feedback is not None:
         check_feedback(feedback)
     from ragx.index.names import index_folder
+    from ragx.index.remote import following
     from ragx.indexing.watch import watching
     from ragx_apps.chat.indexes import Indexes
     from ragx_apps.chat.page import build_page
@@ -85,7 +86,7 @@ def chat(
     ):
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploaded")
         follow = watching([index_folder(index)], device=models.device) if watch else contextlib.nullcontext()
-        with contextlib.closing(QuestionQueue(rag)) as queue, follow:
+        with contextlib.closing(QuestionQueue(rag)) as queue, follow, following([index_folder(index)]):
             blocks = build_page(Indexes(rag, index, models.model), queue, Path(folder) / "visitors", feedback)
             address = launch(blocks, host, port, visitors, root)
             notice(f"the page is at {address}; Ctrl-C stops")

@@ -96,6 +96,7 @@ def serve(
     origins = [check_origin(origin) for origin in allow_origin or ()]
     folders = _by_name(index or [default_index()])
     with opened_rags([*folders.values()], models, search, engine=engine, address=address, replicas=replicas) as rags:
+        from ragx.index.remote import following
         from ragx.indexing.watch import watching
         from ragx_apps.server.app import create_app
         from ragx_apps.server.logs import log_as_json
@@ -126,7 +127,7 @@ def serve(
                 host=host,
                 origins=origins,
             )
-            with follow, _reloading(partial(_reload, service, models, search)):
+            with follow, following(folders.values()), _reloading(partial(_reload, service, models, search)):
                 listen(app, host, port, time_limit)
         finally:
             service.close()
