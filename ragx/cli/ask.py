@@ -171,7 +171,7 @@ def _answer(
     for note in answer.notes:
         notice(note)
     notice(render.timings(answer))
-    if faster := render.faster(answer):
+    if faster := render.faster(answer, searched=fields is not None):
         notice(faster)
     return answer
 

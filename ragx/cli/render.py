@@ -90,12 +90,16 @@ def timings(answer: Answer) -> str:
     )
 
 
-def faster(answer: Answer) -> str:
-    """The option that would shorten a long wait for the first token; empty after a short one."""
+def faster(answer: Answer, *, searched: bool) -> str:
+    """What would shorten a long wait for the first token; empty after a short one."""
     times = answer.timings
+    smaller = ", or a smaller -k," if searched else ""
     took, part = max(
-        (times.retrieve, "the search: --rerank none, or a smaller -k, shortens it"),
-        (times.encode, "encoding, which the next question about the same passages is spared; a smaller -k shortens it"),
+        (
+            times.retrieve,
+            "the search: --rerank none, or a smaller -k, shortens it" if searched else "reading the files",
+        ),
+        (times.encode, f"encoding: the next question about these passages{smaller} is faster"),
         (times.first_token - times.retrieve - times.encode, "reading the prompt: fewer --prompt-passages shorten it"),
     )
     return f"{took:.0f} s of the wait were {part}" if times.first_token > _LONG_WAIT else ""
