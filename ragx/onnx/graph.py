@@ -113,13 +113,10 @@ class Graph:
         y = self.op("MatMul", x, self.weight(f"{name}.transposed", weight.T))
         return y if bias is None else self.op("Add", y, self.weight(f"{name}.bias", bias))
 
-    def linear8(
-        self, x: str, name: str, weight: np.ndarray, bias: np.ndarray | None = None, *, quantize_input: bool
-    ) -> str:
+    def linear8(self, x: str, name: str, weight: np.ndarray, bias: np.ndarray | None = None) -> str:
         """x · weightᵀ + bias with 8-bit weights and one scale for 32 of them; `weight` is (outputs, inputs).
 
-        `quantize_input` rounds x to int8 in the same blocks, which is faster for a few rows; otherwise weights are
-        expanded to float32 and multiplied as such, which is faster for many.
+        x is rounded to int8 in the same blocks.
         """
         if name not in self._weights:
             values, scales = quantize_blocks(weight)
@@ -136,7 +133,7 @@ class Graph:
             N=weight.shape[0],
             bits=8,
             block_size=BLOCK,
-            accuracy_level=4 if quantize_input else 1,
+            accuracy_level=4,
         )
         return y if bias is None else self.op("Add", y, self.weight(f"{name}.bias", bias))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 
@@ -41,8 +40,7 @@ def build_decoder(
         logits: (B, V), of each row's last token.
         query.i: (B, H·D), the last token's scaled query to the passages.
     """
-    linear = partial(graph.linear8, quantize_input=not prompt)
-    layers = StackGraph(graph, stack, weights, "model.", linear)
+    layers = StackGraph(graph, stack, weights, "model.", graph.linear8)
     x = graph.input("embeddings", np.float32, ["B", "N", layers.width])
     last, total = graph.input("last", np.int32, ["B"]), graph.input("total", np.int32, [])
     cos, sin = graph.weight("model.cos", rotary[0]), graph.weight("model.sin", rotary[1])
@@ -60,7 +58,7 @@ def build_decoder(
         x = graph.op("Add", x, layers.feed_forward(layers.norm(x, f"{name}.post_attention_layernorm"), layer))
     final = layers.norm(graph.op("Gather", x, graph.constant([-1], np.int64), axis=1), "norm")
     head = weights.get("lm_head.weight", weights["model.embed_tokens.weight"])
-    logits = graph.linear8(final, "lm_head", head, quantize_input=True)
+    logits = graph.linear8(final, "lm_head", head)
     graph.output(graph.op("Squeeze", logits, graph.constant([1], np.int64)), "logits", np.float32, ["B", len(head)])
 
 
