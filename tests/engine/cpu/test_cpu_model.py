@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -38,9 +39,9 @@ def torch_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
                 rounded = (values.astype(np.float32) - 128) * scales[:, :, None]
                 parameter.copy_(torch.from_numpy(rounded).flatten(1)[:, : parameter.shape[1]])
     for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear) and name.startswith(("model.layers", "lm_head")):
-            if not name.endswith(("cross_attn.k_proj", "cross_attn.v_proj")):
-                module.register_forward_pre_hook(_round_input)
+        is_rounded = name.startswith(("model.layers", "lm_head")) and not re.search(r"cross_attn\.[kv]_proj", name)
+        if is_rounded and isinstance(module, torch.nn.Linear):
+            module.register_forward_pre_hook(_round_input)
     return model
 
 
