@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ragx.types import Hit, Passage
 from ragx_apps.chat.progress import Progress
+
+from ragx.types import Hit, Passage
 
 
 def test_the_line_follows_search_encoding_and_reading() -> None:
