@@ -113,10 +113,12 @@ class Graph:
         y = self.op("MatMul", x, self.weight(f"{name}.transposed", weight.T))
         return y if bias is None else self.op("Add", y, self.weight(f"{name}.bias", bias))
 
-    def linear8(self, x: str, name: str, weight: np.ndarray, bias: np.ndarray | None = None) -> str:
+    def linear8(
+        self, x: str, name: str, weight: np.ndarray, bias: np.ndarray | None = None, *, round_input: bool = True
+    ) -> str:
         """x · weightᵀ + bias with 8-bit weights and one scale for 32 of them; `weight` is (outputs, inputs).
 
-        x is rounded to int8 in the same blocks.
+        `round_input` rounds x to int8 in the same blocks; otherwise weights are expanded to float32, which is slower.
         """
         if name not in self._weights:
             values, scales = quantize_blocks(weight)
@@ -133,7 +135,7 @@ class Graph:
             N=weight.shape[0],
             bits=8,
             block_size=BLOCK,
-            accuracy_level=4,
+            accuracy_level=4 if round_input else 1,
         )
         return y if bias is None else self.op("Add", y, self.weight(f"{name}.bias", bias))
 

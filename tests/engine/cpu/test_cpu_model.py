@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,15 +42,18 @@ def torch_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     for name, module in model.named_modules():
         is_rounded = name.startswith(("model.layers", "lm_head")) and not re.search(r"cross_attn\.[kv]_proj", name)
         if is_rounded and isinstance(module, torch.nn.Linear):
-            module.register_forward_pre_hook(_round_input)
+            first = len(PROMPT) if name.endswith("down_proj") else 0
+            module.register_forward_pre_hook(partial(_round_input, first=first))
     return model
 
 
-def _round_input(_: torch.nn.Module, inputs: tuple[torch.Tensor]) -> torch.Tensor:
-    """Round to 8 bits with one scale for 32 numbers."""
-    blocks = torch.nn.functional.pad(inputs[0], (0, -inputs[0].shape[-1] % 32)).unflatten(-1, (-1, 32))
+def _round_input(_: torch.nn.Module, inputs: tuple[torch.Tensor], first: int) -> torch.Tensor:
+    """Round those of the tokens from `first` on to 8 bits, with one scale for 32 numbers."""
+    exact, x = inputs[0][:, :first], inputs[0][:, first:]
+    blocks = torch.nn.functional.pad(x, (0, -x.shape[-1] % 32)).unflatten(-1, (-1, 32))
     scales = blocks.abs().amax(-1, keepdim=True).clamp(min=1e-30) / 127
-    return ((blocks / scales).round() * scales).flatten(-2)[..., : inputs[0].shape[-1]]
+    rounded = ((blocks / scales).round() * scales).flatten(-2)[..., : x.shape[-1]]
+    return torch.cat([exact, rounded], dim=1)
 
 
 @pytest.fixture(scope="module")

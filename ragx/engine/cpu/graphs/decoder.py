@@ -40,7 +40,12 @@ def build_decoder(
         logits: (B, V), of each row's last token.
         query.i: (B, H·D), the last token's scaled query to the passages.
     """
-    layers = StackGraph(graph, stack, weights, "model.", graph.linear8)
+
+    def linear(x: str, name: str, weight: np.ndarray, bias: np.ndarray | None = None) -> str:
+        """In prompts, rounding the input of `down_proj` would cost more accuracy than that of all other matrices."""
+        return graph.linear8(x, name, weight, bias, round_input=not (prompt and name.endswith("down_proj")))
+
+    layers = StackGraph(graph, stack, weights, "model.", linear)
     x = graph.input("embeddings", np.float32, ["B", "N", layers.width])
     last, total = graph.input("last", np.int32, ["B"]), graph.input("total", np.int32, [])
     cos, sin = graph.weight("model.cos", rotary[0]), graph.weight("model.sin", rotary[1])

@@ -12,7 +12,7 @@ from ragx.onnx.graph import Graph
 Weights = Mapping[str, np.ndarray]
 """Weights in float32 by state-dict key."""
 Linear = Callable[..., str]
-"""`Graph.linear` or `Graph.linear8`."""
+"""`Graph.linear`, or `Graph.linear8` with its mode chosen."""
 
 
 @dataclass(frozen=True)
