@@ -114,11 +114,12 @@ class Graph:
         return y if bias is None else self.op("Add", y, self.weight(f"{name}.bias", bias))
 
     def linear8(
-        self, x: str, name: str, weight: np.ndarray, bias: np.ndarray | None = None, *, round_input: bool = True
+        self, x: str, name: str, weight: np.ndarray, bias: np.ndarray | None = None, *, quantize_input: bool
     ) -> str:
         """x · weightᵀ + bias with 8-bit weights and one scale for 32 of them; `weight` is (outputs, inputs).
 
-        `round_input` rounds x to int8 in the same blocks; otherwise weights are expanded to float32, which is slower.
+        `quantize_input` rounds x to int8 in the same blocks, which is faster for a few rows; otherwise weights are
+        expanded to float32 and multiplied as such, which is faster for many.
         """
         if name not in self._weights:
             values, scales = quantize_blocks(weight)
@@ -135,7 +136,7 @@ class Graph:
             N=weight.shape[0],
             bits=8,
             block_size=BLOCK,
-            accuracy_level=4 if round_input else 1,
+            accuracy_level=4 if quantize_input else 1,
         )
         return y if bias is None else self.op("Add", y, self.weight(f"{name}.bias", bias))
 

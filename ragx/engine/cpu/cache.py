@@ -14,7 +14,7 @@ from pathlib import Path
 from ragx import models
 from ragx.models.compiled import find_compiled, store_compiled
 
-VERSION = 4
+VERSION = 2
 """Of graphs and settings: another version is compiled anew."""
 
 

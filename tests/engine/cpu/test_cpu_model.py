@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,7 @@ PROMPT = list(range(20, 60))
 
 @pytest.fixture(scope="module", params=["llama", "mistral", "qwen2", "qwen3", "smollm3"])
 def torch_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A tiny reader of each family, with the weights that the CPU backend rounds to, and inputs rounded as it does."""
+    """A tiny reader of each family, with the weights that the CPU backend rounds to."""
     folder = tmp_path_factory.mktemp(request.param)
     sizes = {
         "hidden_size": 64,
@@ -39,21 +37,7 @@ def torch_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
                 values, scales = quantize_blocks(parameter.numpy())
                 rounded = (values.astype(np.float32) - 128) * scales[:, :, None]
                 parameter.copy_(torch.from_numpy(rounded).flatten(1)[:, : parameter.shape[1]])
-    for name, module in model.named_modules():
-        is_rounded = name.startswith(("model.layers", "lm_head")) and not re.search(r"cross_attn\.[kv]_proj", name)
-        if is_rounded and isinstance(module, torch.nn.Linear):
-            first = len(PROMPT) if name.endswith("down_proj") else 0
-            module.register_forward_pre_hook(partial(_round_input, first=first))
     return model
-
-
-def _round_input(_: torch.nn.Module, inputs: tuple[torch.Tensor], first: int) -> torch.Tensor:
-    """Round those of the tokens from `first` on to 8 bits, with one scale for 32 numbers."""
-    exact, x = inputs[0][:, :first], inputs[0][:, first:]
-    blocks = torch.nn.functional.pad(x, (0, -x.shape[-1] % 32)).unflatten(-1, (-1, 32))
-    scales = blocks.abs().amax(-1, keepdim=True).clamp(min=1e-30) / 127
-    rounded = ((blocks / scales).round() * scales).flatten(-2)[..., : x.shape[-1]]
-    return torch.cat([exact, rounded], dim=1)
 
 
 @pytest.fixture(scope="module")
@@ -97,5 +81,5 @@ def test_logits_are_those_of_torch(torch_model: Any, model: CpuModel, piece: int
     batch.join(sequence)
     logits += [batch.step([token])[0].copy() for token in answer]
     errors = np.abs(np.array(logits) - expected).mean(axis=1) / expected.std()
-    assert errors[0] < 0.02  # inputs halfway between two numbers of 8 bits may be rounded to either
-    assert errors.max() < 0.08  # steps also round the passages
+    assert errors[0] < 0.01  # the input of the head is rounded
+    assert errors.max() < 0.05  # so are those of all matrices, and the passages

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -40,11 +41,7 @@ def build_decoder(
         logits: (B, V), of each row's last token.
         query.i: (B, H·D), the last token's scaled query to the passages.
     """
-
-    def linear(x: str, name: str, weight: np.ndarray, bias: np.ndarray | None = None) -> str:
-        """In prompts, rounding the input of `down_proj` would cost more accuracy than that of all other matrices."""
-        return graph.linear8(x, name, weight, bias, round_input=not (prompt and name.endswith("down_proj")))
-
+    linear = partial(graph.linear8, quantize_input=not prompt)
     layers = StackGraph(graph, stack, weights, "model.", linear)
     x = graph.input("embeddings", np.float32, ["B", "N", layers.width])
     last, total = graph.input("last", np.int32, ["B"]), graph.input("total", np.int32, [])
@@ -63,7 +60,7 @@ def build_decoder(
         x = graph.op("Add", x, layers.feed_forward(layers.norm(x, f"{name}.post_attention_layernorm"), layer))
     final = layers.norm(graph.op("Gather", x, graph.constant([-1], np.int64), axis=1), "norm")
     head = weights.get("lm_head.weight", weights["model.embed_tokens.weight"])
-    logits = graph.linear8(final, "lm_head", head)
+    logits = graph.linear8(final, "lm_head", head, quantize_input=True)
     graph.output(graph.op("Squeeze", logits, graph.constant([1], np.int64)), "logits", np.float32, ["B", len(head)])
 
 
