@@ -87,20 +87,18 @@ def _follow(urls: Mapping[Path, str], seconds: float, stop: threading.Event) -> 
     reported: dict[Path, str] = {}
     while not stop.wait(seconds):
         for folder, url in urls.items():
-            shown = _without_secrets(url)
-            before = current_generation(folder).name
+            shown, problem = _without_secrets(url), ""
             try:
-                with FileLock(folder.with_name(f"{folder.name}.lock")):
+                before = current_generation(folder)
+                with writing(folder), FileLock(folder.with_name(f"{folder.name}.lock")):
                     _update(folder, url, shown, quiet=True)
-                problem = ""
+                if current_generation(folder) != before:
+                    notice(f"{current_generation(folder).name} of {shown} is read now")
             except IndexFolderError as error:
-                problem = f"{error}; {before} is read meanwhile"
+                problem = f"{error}; the earlier copy is read meanwhile"
             if problem and problem != reported.get(folder):
                 notice(problem)
             reported[folder] = problem
-            newest = current_generation(folder).name
-            if newest != before:
-                notice(f"{newest} of {shown} is read now")
 
 
 def _update(folder: Path, url: str, shown: str, *, quiet: bool = False) -> None:
