@@ -4,7 +4,7 @@
 
 Questions arrive at random (a Poisson process). Each is searched on every machine, whose cores take the searches of its
 shards in order of arrival; it is answered when the last machine is. The time of a shard is log-normal around the
-measured one, and once in `--slow-every` shards ten times as long. With replicas, ragx's own policy chooses machines
+measured one; one search in `--slow-every` takes ten times as long. With replicas, ragx's own policy chooses machines
 (`ragx.distributed.replicas`): after `--hedge` ms, another may be asked too. Network and merging take no time.
 """
 
@@ -123,7 +123,9 @@ def main() -> None:
     parser.add_argument("--passages", type=int, default=PASSAGES)
     parser.add_argument("--milliseconds", type=float, default=32.3, help="median time of a million vectors on a core")
     parser.add_argument("--p95", type=float, default=1.44, help="95th percentile of it, as a multiple")
-    parser.add_argument("--slow-every", type=int, default=1000, help="shards of which one takes ten times as long")
+    parser.add_argument(
+        "--slow-every", type=int, default=1000, help="one search of a shard in this many takes ten times as long"
+    )
     parser.add_argument("--hedge", type=float, default=200.0, help="ms after which the next replica is asked")
     options = parser.parse_args()
     given = {name: getattr(options, name) for name in ("milliseconds", "p95", "slow_every", "hedge")}

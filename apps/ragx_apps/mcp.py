@@ -71,7 +71,7 @@ def mcp(
 
         @once(loading)
         def current() -> CurrentIndex:
-            return open_search(index, models.device, models.dtype, method=method, engine="local")
+            return open_search(folder, models.device, models.dtype, method=method, engine="local")
 
         @once(loading)
         def readers() -> tuple[dict[ReaderName, Reader], list[str]]:

@@ -93,16 +93,18 @@ def timings(answer: Answer) -> str:
 def faster(answer: Answer, *, searched: bool) -> str:
     """What would shorten a long wait for the first token; empty after a short one."""
     times = answer.timings
-    smaller = ", or a smaller -k," if searched else ""
-    took, part = max(
-        (
-            times.retrieve,
-            "the search: --rerank none, or a smaller -k, shortens it" if searched else "reading the files",
-        ),
-        (times.encode, f"encoding: the next question about these passages{smaller} is faster"),
-        (times.first_token - times.retrieve - times.encode, "reading the prompt: fewer --prompt-passages shorten it"),
-    )
-    return f"{took:.0f} s of the wait were {part}" if times.first_token > _LONG_WAIT else ""
+    if times.first_token <= _LONG_WAIT:
+        return ""
+    if searched:
+        retrieve = "searching took {:.0f} s of the wait; --rerank none or a smaller -k is faster"
+        encode = "encoding took {:.0f} s of the wait; a smaller -k is faster, as are passages read before"
+    else:
+        retrieve = "reading the files took {:.0f} s of the wait"
+        encode = "encoding took {:.0f} s of the wait; the next question about these passages skips it"
+    prompt = "reading the prompt took {:.0f} s of the wait; lower --prompt-passages to shorten it"
+    prompt_seconds = times.first_token - times.retrieve - times.encode
+    seconds, line = max((times.retrieve, retrieve), (times.encode, encode), (prompt_seconds, prompt))
+    return line.format(seconds)
 
 
 def answer_json(question: str, answer: Answer) -> str:

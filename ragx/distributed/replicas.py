@@ -6,10 +6,10 @@ import threading
 from collections.abc import Collection
 
 HEDGED_SHARE = 0.05
-"""Share of the searches for which another actor is asked too because the first is slow (Dean and Barroso, The Tail at
-Scale, 2013). Without a limit, the searches of busy actors double, and they get busier."""
+"""Maximum share of searches that are hedged: sent to another actor too because the first is slow (Dean and Barroso, The
+Tail at Scale, 2013). Without a limit, hedging doubles the load of actors that are busy already."""
 HEDGED_AT_ONCE = 10
-"""Searches that may be hedged one after another, before the share counts."""
+"""Searches that may be hedged in a burst."""
 
 
 class Replicas:
@@ -22,14 +22,17 @@ class Replicas:
         self._hedges = float(HEDGED_AT_ONCE)
 
     def first(self) -> int:
-        """The actor to ask: the one with the fewest unanswered searches, which a stopped one never is; ties in turn."""
+        """The actor to ask: the one with the fewest unanswered searches; ties are broken in rotation.
+
+        An actor that hangs is soon passed over.
+        """
         with self._lock:
             self._searches += 1
             self._hedges = min(HEDGED_AT_ONCE, self._hedges + HEDGED_SHARE)
             return self._ask(range(len(self._unanswered)))
 
     def another(self, asked: Collection[int], *, has_failed: bool) -> int | None:
-        """The actor to ask after those that were asked and have failed, or are slow; None: no other, or not now."""
+        """Another actor to ask because those `asked` failed or are slow; None: none is left, or hedging must wait."""
         with self._lock:
             others = [each for each in range(len(self._unanswered)) if each not in asked]
             if not others or (not has_failed and self._hedges < 1):
@@ -39,7 +42,7 @@ class Replicas:
             return self._ask(others)
 
     def answered(self, actor: int) -> None:
-        """A search that this actor was asked has ended."""
+        """Record that a search by this actor has ended."""
         with self._lock:
             self._unanswered[actor] -= 1
 

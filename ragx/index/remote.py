@@ -32,7 +32,7 @@ _OF_ARROW = {"s3", "gs", "abfs", "abfss", "hdfs"}
 """Stores that pyarrow reads without further packages."""
 _BLOCK = 8 << 20
 FOLLOWED_EVERY = 60.0
-"""Seconds after which the origin of a copy is looked at again."""
+"""Seconds between checks of the origin of a copy."""
 _fetched: dict[Path, str] = {}
 """The URLs of the copies that this process reads."""
 
@@ -65,9 +65,9 @@ def fetch_index(url: str) -> Path:
 
 @contextmanager
 def following(folders: Iterable[Path], seconds: float = FOLLOWED_EVERY) -> Iterator[None]:
-    """Copy new generations of those of these indexes that `fetch_index` has copied, in a thread, until the block ends.
+    """Keep copies made by `fetch_index` up to date, in a thread, until the block ends; other folders are ignored.
 
-    A failure is reported once and tried again.
+    A failure is reported once and retried.
     """
     urls = {folder: _fetched[folder] for folder in folders if folder in _fetched}
     if not urls:
@@ -93,9 +93,9 @@ def _follow(urls: Mapping[Path, str], seconds: float, stop: threading.Event) -> 
                 with writing(folder), FileLock(folder.with_name(f"{folder.name}.lock")):
                     _update(folder, url, shown, quiet=True)
                 if current_generation(folder) != before:
-                    notice(f"{current_generation(folder).name} of {shown} is read now")
+                    notice(f"{current_generation(folder).name} of {shown} is in use now")
             except IndexFolderError as error:
-                problem = f"{error}; the earlier copy is read meanwhile"
+                problem = f"{error}; still using the earlier copy"
             if problem and problem != reported.get(folder):
                 notice(problem)
             reported[folder] = problem

@@ -98,7 +98,7 @@ def test_a_slow_actor_costs_little_with_a_replica(index: Index, kill_worker: Cal
         pid = ray.get(opened._actors[1][0].__ray_call__.remote(lambda self: os.getpid()))
         os.kill(pid, signal.SIGSTOP)
         began = time.monotonic()
-        for _ in range(4):  # of which at most one begins with the stopped actor
+        for _ in range(4):  # at most one starts with the stopped actor
             hits = opened.search("red fox", 100, "dense")
             assert_same_hits(hits, expected)
             assert hits.unsearched == 0

@@ -16,7 +16,7 @@ class Bucket:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.asked: list[str] = []
-        """Objects of which size and time were asked, whether they exist or not."""
+        """Names of the objects requested with HEAD, including missing ones."""
         self.reads: list[str] = []
         self.url = ""
         """Without the name of an object."""

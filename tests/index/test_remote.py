@@ -94,7 +94,7 @@ def test_a_followed_store_that_fails_is_reported_once(
     with following([copy], seconds=0.05):
         assert eventually(lambda: bucket.asked.count("papers/CURRENT") > 3)
     (line,) = capsys.readouterr().err.splitlines()
-    assert "there is no such file; the earlier copy is read meanwhile" in line
+    assert "there is no such file; still using the earlier copy" in line
     assert texts_of(Index.open(copy)) == SNOW
 
 

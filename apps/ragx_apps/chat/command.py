@@ -72,7 +72,6 @@ def chat(
     root = None if root_path is None else check_root_path(root_path)
     if feedback is not None:
         check_feedback(feedback)
-    from ragx.index.names import index_folder
     from ragx.index.remote import following
     from ragx.indexing.watch import watching
     from ragx_apps.chat.indexes import Indexes
@@ -85,8 +84,9 @@ def chat(
         tempfile.TemporaryDirectory(prefix="ragx-chat-") as folder,
     ):
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploaded")
-        follow = watching([index_folder(index)], device=models.device) if watch else contextlib.nullcontext()
-        with contextlib.closing(QuestionQueue(rag)) as queue, follow, following([index_folder(index)]):
+        opened = [rag.retriever.index.folder]
+        follow = watching(opened, device=models.device) if watch else contextlib.nullcontext()
+        with contextlib.closing(QuestionQueue(rag)) as queue, follow, following(opened):
             blocks = build_page(Indexes(rag, index, models.model), queue, Path(folder) / "visitors", feedback)
             address = launch(blocks, host, port, visitors, root)
             notice(f"the page is at {address}; Ctrl-C stops")

@@ -11,7 +11,7 @@ from ragx.util.text import counted
 
 @dataclass
 class Progress:
-    """Filled by the thread that answers."""
+    """Updated by the answering thread."""
 
     index: str
     hits: list[Hit] = field(default_factory=list)
@@ -21,11 +21,11 @@ class Progress:
     """Passages that have to be encoded."""
 
     def found(self, hits: Sequence[Hit]) -> None:
-        """Passages are found, and now read."""
+        """Record the passages found; they are read next."""
         self.hits, self.done, self.total = [*hits], 0, 0
 
     def encoded(self, done: int, total: int) -> None:
-        """So many passages are encoded."""
+        """Record how many passages are encoded."""
         self.done, self.total = done, total
 
     @property
