@@ -13,6 +13,7 @@ from tests.helpers.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
+KEPT = "localStorage.getItem('ragx-chat')"
 QUESTION = "How much of the sunlight does fresh snow reflect?"
 
 
@@ -170,9 +171,11 @@ def test_an_answer_is_rated(page: Page, ratings: Path) -> None:
     ask(page)
     answered(page)
     good = page.get_by_role("button", name="Good answer")
+    kept = page.evaluate(KEPT)
     good.click()
     expect(good).to_have_attribute("aria-pressed", "true")
     assert eventually(ratings.exists)
+    page.wait_for_function(f"before => {KEPT} !== before", arg=kept)  # the browser has it too
     page.reload()
     expect(good).to_have_attribute("aria-pressed", "true")
     expect(page.get_by_role("button", name="Bad answer")).to_have_attribute("aria-pressed", "false")
