@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import tantivy
 
@@ -23,7 +24,7 @@ from benchmarks.sentences import SENTENCES
 from benchmarks.tables import markdown
 from ragx.corpus import Document, read_documents
 from ragx.corpus.language import judge
-from ragx.index.lexical import Lexical
+from ragx.index.lexical import Lexical, write_lexical
 
 STEMMED = ("german", "arabic")
 """Languages of the questions that have a setting of their own."""
@@ -65,7 +66,9 @@ def main() -> None:
 
 
 def ragx(sentences: Sequence[str], language: str) -> Search:
-    lexical = Lexical.in_memory(enumerate(sentences), language)
+    with TemporaryDirectory() as folder:
+        write_lexical(Path(folder), language, enumerate(sentences))
+        lexical = Lexical.open(Path(folder), language)
     return lambda question, k: lexical.best(question, k)[0].tolist()
 
 

@@ -30,11 +30,10 @@ def disk() -> str:
     each: dict[str, float] = {"passages: text, title, ids, offsets": TEXT_BYTES, "lexical index": LEXICAL_BYTES}
     for d in DIMENSIONS:
         each |= {
-            f"vectors d = {d}, float32": 4 * d,
             f"vectors d = {d}, float16": 2 * d,
             f"vectors d = {d}, int8": d + 4,
-            f"FAISS flat d = {d}, float32": 4 * d,
-            f"FAISS hnsw d = {d}, float32": 4 * d + 4 * HNSW_LINKS,
+            f"FAISS flat d = {d}, float16": 2 * d,
+            f"FAISS hnsw d = {d}, float16": 2 * d + 4 * HNSW_LINKS,
             f"FAISS ivfpq d = {d}": d / 8 + 8,
         }
     for width in WIDTHS:

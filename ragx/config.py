@@ -91,8 +91,8 @@ class IndexSettings(Settings):
     chunking: Chunking = Chunking()
     embedder: str = "all-minilm-l6-v2"
     faiss: str = "Flat"
-    """One index a shard: `flat`, `hnsw`, `ivfpq`, or any FAISS factory string."""
-    vectors: Literal["float32", "float16", "int8"] = "float32"
+    """One index a shard: `flat`, `binary`, `hnsw`, `ivfpq`, or any FAISS factory string."""
+    vectors: Literal["float32", "float16", "int8"] = "float16"
     """How vectors are stored."""
     search: Search = Search()
     language: Language = "english"

@@ -57,10 +57,12 @@ def index_build(
         str | None,
         _indexing_option(help="Language of the texts, for stems and stop words of lexical search, or none."),
     ] = None,
-    faiss: Annotated[str | None, _indexing_option(help="flat, hnsw, ivfpq, or any FAISS factory string.")] = None,
+    faiss: Annotated[
+        str | None, _indexing_option(help="flat, binary, hnsw, ivfpq, or any FAISS factory string.")
+    ] = None,
     vectors: Annotated[
         str | None,
-        _indexing_option(help="Number format of stored vectors: float32, float16 or int8."),
+        _indexing_option(help="Number format of stored vectors: float16, float32 or int8."),
     ] = None,
     shard_size: Annotated[int | None, _indexing_option(min=1, help="Passages per shard.")] = None,
     include: Annotated[list[str] | None, _file_option(help="Glob of files to read in folders; repeatable.")] = None,

@@ -11,6 +11,7 @@ import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ from ragx.util.files import durable_file
 if TYPE_CHECKING:
     import faiss
 
+BINARY = "RaBitQfs"
+"""The factory string of `binary`: one bit per number and two factors per vector (RaBitQ, SIGMOD 2024)."""
 IVF_PROBE_SHARE = 1 / 16
 """Default share of an IVF index's lists that a search visits; at least 16 lists."""
 IVF_PQ_TABLE = 256
@@ -44,7 +47,7 @@ def factory(kind: str, vectors: VectorFormat, number: int, dimension: int) -> st
     """The FAISS factory string of a shard.
 
     Args:
-        kind: `flat`, `hnsw`, `ivfpq`, or a factory string, which is returned unchanged.
+        kind: `flat`, `binary`, `hnsw`, `ivfpq`, or a factory string, which is returned unchanged.
         vectors: number format of the stored vectors; `flat` and `hnsw` use a similar one.
         number: vectors in the shard.
         dimension: d.
@@ -53,6 +56,8 @@ def factory(kind: str, vectors: VectorFormat, number: int, dimension: int) -> st
     match kind:
         case "flat" | "Flat":
             return storage
+        case "binary":
+            return BINARY
         case "hnsw":
             return "HNSW32" if storage == "Flat" else f"HNSW32_{storage}"
         case "ivfpq":
@@ -76,7 +81,7 @@ def new_index(factory: str, dimension: int) -> faiss.Index:
         reason = str(error).rpartition(": ")[2].replace("\n", " ")
         raise ConfigError(
             f"faiss: {factory!r} is not an inner-product index of {dimension} dimensions ({reason}); "
-            "use flat, hnsw, ivfpq or IVF256,PQ32"
+            "use flat, binary, hnsw, ivfpq or IVF256,PQ32"
         ) from None
 
 
@@ -149,7 +154,7 @@ def write_faiss(index: faiss.Index, path: Path) -> None:
 def open_faiss(path: Path, search: Search) -> faiss.Index:
     """Memory-map an index and set how thoroughly it searches.
 
-    Inverted lists are mapped too; block lists (`PQ…x4fs`) are read into memory.
+    Inverted lists are mapped too; block lists (`PQ…x4fs`, `RaBitQfs`) are read into memory.
 
     Raises:
         OSError, RuntimeError: it cannot be read.
@@ -161,8 +166,28 @@ def open_faiss(path: Path, search: Search) -> faiss.Index:
     has_lists = _has_inverted_lists(path)
     with _limits(vector_bytes=max(size, min(IVF_PQ_TABLE * size, 2 << 30)) if has_lists else size, loops=size):
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP if has_lists else faiss.IO_FLAG_MMAP_IFC)
+    if isinstance(index, faiss.IndexRaBitQFastScan):
+        _check_binary(index)
     set_search(index, search)
     return index
+
+
+def _check_binary(index: Any) -> None:
+    """FAISS does not check these numbers, and would read beyond its memory.
+
+    Raises:
+        RuntimeError: the index is not one that `factory` would make.
+    """
+    fresh: Any = new_index(BINARY, index.d)
+    blocks = -(-index.ntotal // fresh.bbs) * fresh.bbs
+    scan = attrgetter("M2", "bbs", "code_size", "metric_type", "qb", "centered")
+    code = attrgetter("d", "code_size", "metric_type", "nb_bits")
+    if not (
+        scan(index) == scan(fresh)
+        and code(index.rabitq) == code(fresh.rabitq)
+        and (index.ntotal2, index.codes.size(), index.center.size()) == (blocks, blocks * fresh.code_size, index.d)
+    ):
+        raise RuntimeError("not a binary index of its dimension")
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -15,11 +14,10 @@ from ragx.errors import REPAIR_ADVICE, IndexFolderError
 from ragx.index.dense import open_faiss
 from ragx.index.integrity import problems
 from ragx.index.lexical import Lexical, LexicalError
-from ragx.index.manifest import DELETED, LEXICAL, Manifest, lexical_files, load_manifest, read_current, shard_folder
+from ragx.index.manifest import DELETED, LEXICAL, Manifest, load_manifest, read_current, shard_folder
 from ragx.index.passages import all_passages, column, open_passages, passage_at, passages_at
 from ragx.index.vectors import as_float32, dimension, open_vectors
-from ragx.types import Embedder, Passage, embedded_text
-from ragx.util.terminal import notice
+from ragx.types import Embedder, Passage
 from ragx.util.text import without_surrogates
 
 if TYPE_CHECKING:
@@ -73,7 +71,6 @@ class Index:
         self.manifest = manifest
         self.shards = shards
         self._lexical = lexical
-        self._lexical_lock = Lock()
         self.deleted = deleted
         """Rows of deleted passages, int64, ascending."""
         self.total = sum(len(shard.vectors) for shard in shards)
@@ -165,14 +162,14 @@ class Index:
 
     @property
     def lexical(self) -> Lexical:
-        """The lexical index; indexes of formats before 4 have none and build one in memory on first use."""
-        with self._lexical_lock:
-            if self._lexical is None:
-                notice(f"{self.folder} has no lexical index: building one in memory; `ragx index repair` stores one")
-                texts = map(embedded_text, self.live_passages())
-                documents = zip(self.rows().tolist(), texts, strict=True)
-                self._lexical = Lexical.in_memory(documents, self.manifest.settings.language)
-            return self._lexical
+        """The lexical index.
+
+        Raises:
+            LookupError: the index is not on disk yet.
+        """
+        if self._lexical is None:
+            raise LookupError("an index that is not on disk yet has no lexical index")
+        return self._lexical
 
     def rows(self) -> np.ndarray:
         """Rows of all passages that are not deleted, ascending."""
@@ -243,14 +240,12 @@ class Index:
         return self.shards[bisect_right(self._offsets, row) - 1]
 
 
-def open_lexical(generation: Path, manifest: Manifest) -> Lexical | None:
-    """A generation's lexical index; None if it has none, as in formats before 4.
+def open_lexical(generation: Path, manifest: Manifest) -> Lexical:
+    """A generation's lexical index.
 
     Raises:
-        IndexFolderError: it is damaged.
+        IndexFolderError: it is missing or damaged.
     """
-    if not lexical_files(manifest):
-        return None
     folder = generation / LEXICAL
     try:
         lexical = Lexical.open(folder, manifest.settings.language)

@@ -110,7 +110,7 @@ class Lexical:
     """A lexical index opened for search. Thread-safe."""
 
     def __init__(self, index: tantivy.Index, language: str) -> None:
-        """Use `open` or `in_memory`."""
+        """Use `open`."""
         self._schema = index.schema
         self._searcher = index.searcher()
         self._language = language
@@ -126,17 +126,6 @@ class Lexical:
 
         with _tantivy(), _links(folder) as links:
             return cls(tantivy.Index.open(str(links)), language)
-
-    @classmethod
-    def in_memory(cls, documents: Iterable[tuple[int, str]], language: str) -> Lexical:
-        """An index of these documents, rows and texts, in memory only."""
-        import tantivy
-
-        index = tantivy.Index(_schema())
-        index.register_tokenizer("words", _analyzer(language))
-        _add(index.writer(HEAP, num_threads=1), documents)
-        index.reload()
-        return cls(index, language)
 
     def __len__(self) -> int:
         """Number of documents that are not deleted."""

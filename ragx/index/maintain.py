@@ -24,7 +24,6 @@ from ragx.index.manifest import (
     current_generation,
     generations,
     is_index_folder,
-    lexical_files,
     load_manifest,
     read_current,
 )
@@ -52,11 +51,11 @@ def verify(folder: Path) -> None:
 def repair_index(folder: Path, *, quiet: bool = False) -> list[str]:
     """Rebuild damaged FAISS and lexical indexes from passages and vectors, and publish them as a new generation.
 
-    An index of an older format gets the lexical index that it lacks. A damaged `sources.jsonl` is emptied, so that the
+    A damaged `sources.jsonl` is emptied, so that the
     next update reads all files. A damaged `CURRENT` is set to the newest intact generation.
 
     Returns:
-        The names of the damaged files, or `lexical` for a lexical index that was missing or could not be opened. If
+        The names of the damaged files, or `lexical` for a lexical index that could not be opened. If
         nothing was damaged, nothing is published.
 
     Raises:
@@ -82,7 +81,8 @@ def repair_index(folder: Path, *, quiet: bool = False) -> list[str]:
         staging = Staging(folder, manifest.embedder, manifest.settings)
         staging.forget("")
         staging.shards = list(manifest.shards)
-        staging.adopt([name for name in _kept_files(manifest, lexical=not rebuild_lexical) if name not in damaged])
+        kept = [name for name in manifest.files if not (rebuild_lexical and _is_lexical(name))]
+        staging.adopt([name for name in kept if name not in damaged])
         embed_shards(staging, None, quiet=quiet)
         if rebuild_lexical:
             build_lexical(staging, _deleted_rows(generation, manifest), quiet=quiet)
@@ -94,7 +94,7 @@ def repair_index(folder: Path, *, quiet: bool = False) -> list[str]:
 
 
 def _has_lexical(generation: Path, manifest: Manifest, damaged: Collection[str]) -> bool:
-    if not lexical_files(manifest) or any(map(_is_lexical, damaged)):
+    if any(map(_is_lexical, damaged)):
         return False
     try:
         open_lexical(generation, manifest)
@@ -103,18 +103,12 @@ def _has_lexical(generation: Path, manifest: Manifest, damaged: Collection[str])
     return True
 
 
-def _kept_files(manifest: Manifest, *, lexical: bool = True) -> list[str]:
-    """The files that the next generation adopts, with or without the lexical index."""
-    others = [name for name in manifest.files if not _is_lexical(name)]
-    return [*others, *lexical_files(manifest)] if lexical else others
-
-
 def _deleted_rows(generation: Path, manifest: Manifest) -> np.ndarray:
     return open_vectors(generation / DELETED) if DELETED in manifest.files else NO_ROWS
 
 
 def _is_lexical(name: str) -> bool:
-    return name.startswith((f"{LEXICAL}/", "bm25/"))  # bm25: formats 1 to 3
+    return name.startswith(f"{LEXICAL}/")
 
 
 def _is_derived(name: str) -> bool:
@@ -134,9 +128,7 @@ def publish_search(folder: Path, search: Search) -> Manifest:
         staging = Staging(folder, manifest.embedder, manifest.settings.model_copy(update={"search": search}))
         staging.forget("")
         staging.shards = list(manifest.shards)
-        staging.adopt(_kept_files(manifest))
-        if not lexical_files(manifest):
-            build_lexical(staging, _deleted_rows(generation, manifest), quiet=True)
+        staging.adopt([*manifest.files])
         return staging.publish(manifest.counts)
 
 
@@ -169,7 +161,7 @@ def _compact(folder: Path, quiet: bool) -> Manifest:
 
 
 def _has_deleted_words(index: Index) -> bool:
-    return bool(lexical_files(index.manifest)) and has_deleted(index.folder / index.generation / LEXICAL)
+    return has_deleted(index.folder / index.generation / LEXICAL)
 
 
 def collect_garbage(folder: Path, *, quiet: bool = False) -> int:

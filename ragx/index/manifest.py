@@ -20,15 +20,13 @@ if TYPE_CHECKING:
     from ragx.types import Embedder
 
 FORMAT = 5
-"""Version of the on-disk format that this code writes."""
-READABLE = range(1, FORMAT + 1)
-"""Versions that this code reads."""
+"""Version of the on-disk format."""
 STAGING = "gen-building"
 """Folder of the generation being built."""
 DELETED = "deleted.npy"
 """File with a generation's deleted rows, if there are any."""
 LEXICAL = "lexical"
-"""Folder of a generation's lexical index; formats before 4 have none."""
+"""Folder of a generation's lexical index."""
 SOURCES = "sources.jsonl"
 """File with a record of every source file; only updates need it."""
 ORIGIN = "ORIGIN"
@@ -133,15 +131,10 @@ def load_manifest(folder: Path) -> Manifest:
     try:
         values = json.loads(read_regular(path, _MANIFEST_BYTES))
         version = values["format"]
-        if version not in READABLE:
-            raise IndexFolderError(
-                f"{path} has format version {version}; this ragx reads {READABLE[0]} to {FORMAT}: rebuild the index"
-            )
+        if version != FORMAT:
+            raise IndexFolderError(f"{path} has format version {version}; this ragx reads {FORMAT}: rebuild the index")
         if values.pop("checksum") != _checksum(values):
             raise ValueError("its checksum does not match")
-        if version < 4:  # called the embedder "encoder"
-            values["embedder"] = values.pop("encoder")
-            values["settings"]["embedder"] = values["settings"].pop("encoder")
         return Manifest.model_validate(values)
     except OSError as error:
         raise IndexFolderError(f"cannot read {path}: {error.strerror}") from None
@@ -150,7 +143,7 @@ def load_manifest(folder: Path) -> Manifest:
 
 
 def lexical_files(manifest: Manifest) -> list[str]:
-    """The files of the lexical index; none in formats before 4."""
+    """The files of the lexical index."""
     return [name for name in manifest.files if name.startswith(f"{LEXICAL}/")]
 
 

@@ -84,9 +84,7 @@ def open_passages(path: Path) -> pa.Table:
     import pyarrow as pa
 
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    columns = [*_schema()]
-    # formats 2 to 4 have neither headings nor page, and format 1 has no metadata either
-    if [*table.schema] not in (columns, columns[:-2], columns[:-3]):
+    if table.schema != _schema():
         raise ValueError(f"{path} holds no passages")
     return table.replace_schema_metadata({_PATH: str(path)})
 
@@ -126,10 +124,7 @@ def numbered(tables: Sequence[pa.Table], name: str) -> tuple[list[Any], np.ndarr
     kind = _schema().field(name).type
     chunks: list[pa.Array] = [pa.array([], kind)]
     for table in tables:
-        if name in table.schema.names:
-            chunks += column(table, name).chunks
-        else:  # of an old format
-            chunks.append(pa.repeat(pa.scalar(0 if kind == pa.int64() else "", kind), len(table)))
+        chunks += column(table, name).chunks
     encoded = pa.chunked_array(chunks, kind).dictionary_encode().unify_dictionaries()
     return encoded.chunk(0).dictionary.to_pylist(), np.concatenate(
         [chunk.indices.to_numpy() for chunk in encoded.chunks]

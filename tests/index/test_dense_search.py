@@ -16,11 +16,16 @@ from ragx.index import Index, build_index
 from ragx.retrieval import Retriever
 from tests.helpers.toy_embedders import NumberEmbedder, passages
 
-APPROXIMATE = ["HNSW32", "IVF16,Flat", "IVF16,PQ8x4", "PCA12,IVF16,Flat", "SQ8", "IVF16,SQ8,RFlat"]
+APPROXIMATE = ["binary", "HNSW32", "IVF16,Flat", "IVF16,PQ8x4", "PCA12,IVF16,Flat", "SQ8", "IVF16,SQ8,RFlat"]
 
 
 def as_text(vector: np.ndarray) -> str:
     return " ".join(repr(float(number)) for number in vector)
+
+
+def in_float16(numbers: np.ndarray) -> np.ndarray:
+    """As they are stored by default, so that brute force has the numbers that are searched."""
+    return numbers.astype(np.float16).astype(np.float32)
 
 
 def build(folder: Path, vectors: np.ndarray, **values: object) -> Retriever:
@@ -67,7 +72,7 @@ def test_hundreds_of_ties_are_in_passage_order(tmp_path: Path, k: int) -> None:
 
 def test_scores_do_not_depend_on_the_sharding(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    vectors, questions = (random.standard_normal((n, 384)).astype(np.float32) for n in (300, 5))
+    vectors, questions = (in_float16(random.standard_normal((n, 384))) for n in (300, 5))
     retrievers = [build(tmp_path / str(size), vectors, shard_size=size) for size in (37, 100, 299, 300)]
     for question in questions:
         expected = brute_force(vectors, question, 50)
@@ -86,7 +91,7 @@ def test_k_beyond_the_corpus_returns_all_passages(tmp_path: Path) -> None:
 def test_approximate_indexes_find_most_neighbours_with_exact_scores(tmp_path: Path, factory: str) -> None:
     random = np.random.default_rng(0)
     centres = random.standard_normal((20, 16))
-    vectors = (centres[random.integers(0, 20, 1000)] + 0.3 * random.standard_normal((1000, 16))).astype(np.float32)
+    vectors = in_float16(centres[random.integers(0, 20, 1000)] + 0.3 * random.standard_normal((1000, 16)))
     retriever = build(tmp_path, vectors, faiss=factory, shard_size=500)
     recalls = []
     for row in range(0, 1000, 50):
@@ -123,7 +128,7 @@ def test_too_few_passages_for_training_are_refused_before_embedding(tmp_path: Pa
 
 
 def test_a_last_shard_too_small_for_training_is_searched_exactly(tmp_path: Path) -> None:
-    vectors = np.random.default_rng(0).standard_normal((105, 8)).astype(np.float32)
+    vectors = in_float16(np.random.default_rng(0).standard_normal((105, 8)))
     retriever = build(tmp_path, vectors, faiss="IVF32,Flat", shard_size=100)
     assert search(retriever, vectors[103], 1) == brute_force(vectors, vectors[103], 1)
 

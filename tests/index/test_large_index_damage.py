@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ragx.config import Search
 from ragx.errors import IndexFolderError
 from ragx.index import Index, compact_index, update_index, verify
-from ragx.index.dense import new_index, write_faiss
+from ragx.index.dense import new_index, open_faiss, write_faiss
 from ragx.retrieval import Retriever
 from tests.helpers.small_indexes import SNOW, build
 from tests.helpers.toy_embedders import WordEmbedder, passage
@@ -40,7 +41,9 @@ def check_refusal(folder: Path, path: Path, write: Callable[[], object]) -> None
 def damaged(folder: Path, name: str, row: int) -> Path:
     """Damage a row in a file of its shard, which has three passages, and return the file."""
     path = folder / Index.open(folder).generation / f"shard-{row // 3:05d}" / name
-    flip(path, SNOW[row].encode() if name == "passages.arrow" else Index.open(folder).vector(row).tobytes())
+    flip(
+        path, SNOW[row].encode() if name == "passages.arrow" else Index.open(folder).vector(row).astype("<f2").tobytes()
+    )
     return path
 
 
@@ -105,3 +108,14 @@ def test_rows_out_of_range_from_faiss_are_refused(tmp_path: Path) -> None:
     write_faiss(index, path)
     with pytest.raises(IndexFolderError, match=f"{path} is damaged"):
         Retriever(Index.open(tmp_path), WordEmbedder()).search("snow 1", 3, "dense")
+
+
+@pytest.mark.parametrize(("number", "value"), [("M2", 64), ("bbs", 64), ("qb", 0), ("ntotal2", 1 << 20)])
+def test_numbers_that_faiss_would_believe_are_refused(tmp_path: Path, number: str, value: int) -> None:
+    build(tmp_path, SNOW, faiss="binary", shard_size=100)
+    path = tmp_path / "gen-0001" / "shard-00000" / "faiss.index"
+    index = open_faiss(path, Search())
+    setattr(index, number, value)
+    write_faiss(index, path)
+    with pytest.raises(IndexFolderError, match=f"{path} is damaged"):
+        Index.open(tmp_path)

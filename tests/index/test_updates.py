@@ -94,7 +94,7 @@ def test_only_new_passages_are_embedded(folder: Path) -> None:
     index = Index.open(folder)
     vectors = np.array([index.vector(row) for row in index.rows().tolist()])
     expected = WordEmbedder().encode_passages([index.passage(row) for row in index.rows().tolist()], lambda _: None)
-    np.testing.assert_allclose(vectors, expected, rtol=1e-6)
+    np.testing.assert_allclose(vectors, expected, rtol=2**-11)
 
 
 def test_deleting_needs_no_embedder_and_writes_no_shard(folder: Path) -> None:
@@ -219,7 +219,7 @@ def test_texts_that_move_to_another_document_are_not_embedded_again(folder: Path
     index = Index.open(folder)
     for row in index.rows().tolist():
         expected = WordEmbedder().encode_question(index.passage(row).text)
-        np.testing.assert_allclose(index.vector(row), expected, rtol=1e-6)
+        np.testing.assert_allclose(index.vector(row), expected, rtol=2**-11)
 
 
 def test_invalid_updates_change_nothing(folder: Path, tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_compacting_removes_deleted_passages_without_embedding(folder: Path) -> 
     assert passages_of(folder) == {id: each for id, each in before.items() if id != "doc4#0"}
     vectors = np.array([index.vector(row) for row in range(6)])
     expected = WordEmbedder().encode_passages([*passages_of(folder).values()], lambda _: None)
-    np.testing.assert_allclose(vectors, expected, rtol=1e-6)
+    np.testing.assert_allclose(vectors, expected, rtol=2**-11)
     assert compact_index(folder, quiet=True) == read_manifest(folder)
     assert (folder / "CURRENT").read_text() == "gen-0003\n"
 

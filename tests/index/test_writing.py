@@ -61,7 +61,7 @@ except IndexFolderError as error:
 
 
 def build_large(folder: Path) -> WordEmbedder:
-    return build(folder, LARGE, WordEmbedder(dimension=256), faiss="HNSW32", shard_size=100)
+    return build(folder, LARGE, WordEmbedder(dimension=512), faiss="HNSW32", shard_size=100)
 
 
 @pytest.mark.parametrize("name", ["shard-00000/passages.arrow", "shard-00000/vectors.npy", "shard-00000/faiss.index"])

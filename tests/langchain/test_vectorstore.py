@@ -70,7 +70,7 @@ def test_scores_are_inner_products_best_first(store: RagxVectorStore) -> None:
         for id, text in {"a": "foo", "b": "bar", "c": "baz"}.items()
     }
     found = {document.id: score for document, score in store.similarity_search_with_score("foo", k=3)}
-    assert found == pytest.approx(expected, rel=1e-5)
+    assert found == pytest.approx(expected, rel=1e-3)  # stored as float16
     assert list(found.values()) == sorted(found.values(), reverse=True)
     by_vector = store.similarity_search_by_vector(question.tolist(), k=3)
     assert by_vector == store.similarity_search("foo", k=3)

@@ -110,7 +110,7 @@ def test_deleted_passages_stay_deleted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "faiss", ["hnsw", "IVF8,Flat", "PCA8,IVF4,Flat", "SQ8", "IVF4,PQ4x4fs", "PQ4x4", "IVF4,Flat,Refine(Flat)"]
+    "faiss", ["binary", "hnsw", "IVF8,Flat", "PCA8,IVF4,Flat", "SQ8", "IVF4,PQ4x4fs", "PQ4x4", "IVF4,Flat,Refine(Flat)"]
 )
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.8])
 def test_approximate_indexes_find_k_passing_passages(faiss: str, share: float, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_approximate_indexes_find_k_passing_passages(faiss: str, share: float, t
     several = [with_fields(number, passage) for number, passage in enumerate(passages(texts))]
     build_index(several, tmp_path, WordEmbedder(), IndexSettings(faiss=faiss), quiet=True)
     retriever = Retriever(Index.open(tmp_path), WordEmbedder())
-    exact = np.array([WordEmbedder().encode_question(text) for text in texts])
+    exact = np.array([WordEmbedder().encode_question(text) for text in texts], np.float16).astype(np.float32)
     passing = np.arange(1000) < 1000 * share
     selected = retriever.select(f"number < {1000 * share:g}")
     recall = []

@@ -43,7 +43,9 @@ def recall_of(folder: Path, vectors: np.ndarray, k: int) -> float:
     return float(np.mean(shares))
 
 
-@pytest.mark.parametrize("faiss", ["hnsw", pytest.param("ivfpq", marks=pytest.mark.slow), "IVF16,Flat", "SQ4"])
+@pytest.mark.parametrize(
+    "faiss", ["hnsw", pytest.param("ivfpq", marks=pytest.mark.slow), "IVF16,Flat", "SQ4", "binary"]
+)
 def test_the_fastest_setting_that_reaches_the_recall_is_chosen(tmp_path: Path, faiss: str) -> None:
     vectors = clustered(1200)
     folder = build(tmp_path, vectors, faiss=faiss, shard_size=700)
