@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import shutil
+import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 import torch
+import typer
 from transformers import AutoModelForCausalLM
+
+from tests.helpers import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -24,3 +29,13 @@ def decoder(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         model.lm_head.weight.mul_(20)
     model.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    """The commands as the entry point of ragx adds them."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["ragx.commands"]["train"]
+    app = typer.Typer()
+    app.command("other")(lambda: None)
+    EntryPoint("train", declared, "ragx.commands").load()(app)
+    return app

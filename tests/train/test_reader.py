@@ -65,6 +65,13 @@ def test_a_run_is_not_overwritten(decoder: Path, tmp_path: Path) -> None:
         run(tiny(decoder, tmp_path), Run(tmp_path / "out"))
 
 
+def test_a_run_whose_data_are_missing_leaves_nothing_behind(decoder: Path, tmp_path: Path) -> None:
+    for setting in ("texts.sources=[absent.jsonl]", "questions.files=[{path: absent.jsonl}]"):
+        with pytest.raises(ConfigError, match=r"absent\.jsonl does not exist"):
+            run(tiny(decoder, tmp_path, f"data.{setting}"), Run(tmp_path / "out"))
+        assert not (tmp_path / "out").exists()
+
+
 def logs(out: Path) -> list[dict[str, Any]]:
     return [each for stage in sorted((out / "stages").iterdir()) for each in record.read(stage)]
 

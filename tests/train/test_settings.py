@@ -7,8 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tomllib
-from importlib.metadata import EntryPoint
 from itertools import pairwise
 from pathlib import Path
 
@@ -129,16 +127,6 @@ def test_durations(text: str, seconds: float) -> None:
 def test_invalid_durations(text: str) -> None:
     with pytest.raises(ConfigError, match="not a duration"):
         parse_duration(text)
-
-
-@pytest.fixture
-def app() -> typer.Typer:
-    """The commands as the entry point of ragx adds them."""
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["ragx.commands"]["train"]
-    app = typer.Typer()
-    app.command("other")(lambda: None)
-    EntryPoint("train", declared, "ragx.commands").load()(app)
-    return app
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS)))

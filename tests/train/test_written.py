@@ -10,13 +10,15 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+import typer
 from ragx_train.cli import load_recipe
 from ragx_train.data.written import Row, journal_seconds, write_journalled
 from ragx_train.engine.loop import Run
 from ragx_train.errors import Interrupted
-from ragx_train.recipes.reader import ReaderSettings, run
+from ragx_train.recipes.reader import ReaderSettings
 from ragx_train.recipes.reader.files import documents
 from ragx_train.recipes.reader.writing import write_own
+from typer.testing import CliRunner
 
 from ragx.index import Index
 from tests.helpers import small_indexes
@@ -95,9 +97,13 @@ def test_questions_about_an_index_are_kept_if_the_passage_supports_their_answer(
     assert [Path(file.path).name for file in data.questions.files] == ["index.jsonl"]
 
 
-def test_a_reader_is_fitted_to_an_index_without_any_file(index: Path, tiny_decoder: Path, tmp_path: Path) -> None:
+def test_a_reader_is_fitted_to_an_index_without_any_file(
+    index: Path, tiny_decoder: Path, tmp_path: Path, app: typer.Typer
+) -> None:
     save_reciting_decoder(tiny_decoder, tmp_path / "decoder", " snow? light", ends=True)
-    run(settings(tmp_path / "decoder", index, "loop.steps=4"), Run(tmp_path / "out"))
+    given = ["--decoder", str(tmp_path / "decoder"), "--index", str(index), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, ["train", "reader", "--config", "tiny", *given, "--loop.steps=4"])
+    assert result.exit_code == 0, result.output
     card = (tmp_path / "out" / "reader" / "README.md").read_text()
     assert "documents.jsonl" in card
     assert "index.jsonl, 60 questions" in card

@@ -139,6 +139,8 @@ def reader(
         raise ConfigError("--decoder is missing: the name, folder or Hub id of a Llama-family decoder")
     options = {"model.decoder": decoder, "data.folder": data, "data.index": index, "time_limit": time_limit}
     given = [f"{key}={json.dumps(str(value))}" for key, value in options.items() if value is not None]
+    if index and not data and config and config != _settings_file("reader", config):
+        given += ["data.texts=null", "data.questions=null"]  # shipped settings name the files of --data
     settings: Any = load_recipe("reader", config, [*given, *(overrides or [])])
     from ragx_train.engine.loop import Run
     from ragx_train.recipes.reader import run

@@ -25,7 +25,7 @@ from ragx_train.engine.step import seconds_a_step
 from ragx_train.errors import OutputError
 from ragx_train.recipes.qa import answer_loss
 from ragx_train.recipes.reader.card import write_card
-from ragx_train.recipes.reader.files import find_files
+from ragx_train.recipes.reader.files import check_files, find_files
 from ragx_train.recipes.reader.layers import choose_model
 from ragx_train.recipes.reader.mixture import streams
 from ragx_train.recipes.reader.options import ReaderData, ReaderSettings, Stage, StageSettings
@@ -48,6 +48,7 @@ def run(settings: ReaderSettings, run: Run) -> None:
     """Train a reader through all stages, and write it in int8 with a model card."""
     if not run.resume and (run.out / "settings.yaml").exists():
         raise ConfigError(f"{run.out} has a run: continue it with --resume, or give another --out")
+    check_files(settings.data)
     with writer_lock(run.out, OutputError):
         data = find_files(settings.data, run.out)
         model = choose_model(settings.model, data, settings.loop.seed)

@@ -13,8 +13,8 @@ from ragx.index import Index
 from ragx.reader.prompt import passage_text
 from ragx.util.files import durable_file
 from ragx.util.jsonlines import load_objects
-from ragx_train.data.questions import QuestionFile, QuestionSettings
-from ragx_train.data.sources import READABLE, ROWS
+from ragx_train.data.questions import QuestionFile, QuestionSettings, existing
+from ragx_train.data.sources import READABLE, ROWS, expand
 from ragx_train.errors import OutputError
 from ragx_train.recipes.reader.options import QUESTIONS, ReaderData
 from ragx_train.settings import DocumentSettings, Mixture
@@ -47,6 +47,20 @@ def find_files(data: ReaderData, out: Path) -> ReaderData:
         path = _write_documents(Path(data.index).expanduser(), out / "questions" / "documents.jsonl")
         texts = DocumentSettings(sources=[str(path.absolute())], **SHORT)
     return data.model_copy(update={"texts": texts, "questions": questions})
+
+
+def check_files(data: ReaderData) -> None:
+    """Check that the files with texts and questions exist.
+
+    Raises:
+        ConfigError: one of them does not.
+    """
+    texts, questions = data.texts, data.questions
+    if texts is not None:
+        for source in texts.sources:
+            expand(data.folder or texts.folder, source)
+    if questions is not None:
+        existing(data.folder or questions.folder, [file.path for file in questions.files])
 
 
 def _files(folder: Path) -> tuple[list[str], list[str]]:
