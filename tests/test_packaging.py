@@ -31,6 +31,7 @@ def test_a_wheel_holds_our_packages_and_nothing_else(wheel: Path) -> None:
         "ragx",
         "ragx_kernels",
         "ragx_apps",
+        "ragx_vllm",
         "ragx_train",
         "ragx_weights",
     }
@@ -75,6 +76,7 @@ def test_public_names() -> None:
     [
         "README.md",
         "CONTRIBUTING.md",
+        "apps/ragx_vllm/README.md",
         "docs/adapters.md",
         "docs/benchmarks.md",
         "docs/life-of-a-question.md",

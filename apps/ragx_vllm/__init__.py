@@ -4,7 +4,7 @@ from __future__ import annotations
 
 ARCHITECTURES = {
     "llama": "RagxCepeLlamaForCausalLM",
-    "mistral": "RagxCepeMistralForCausalLM",
+    "mistral": "RagxCepeLlamaForCausalLM",
     "qwen2": "RagxCepeQwen2ForCausalLM",
     "qwen3": "RagxCepeQwen3ForCausalLM",
 }
@@ -16,6 +16,6 @@ def register() -> None:
     from vllm import ModelRegistry
 
     known = ModelRegistry.get_supported_archs()
-    for name in ARCHITECTURES.values():
+    for name in sorted(set(ARCHITECTURES.values())):
         if name not in known:
             ModelRegistry.register_model(name, f"ragx_vllm.model:{name}")

@@ -1,8 +1,8 @@
 """CEPE readers as vLLM models: vLLM's own decoders, with a passage encoder and cross-attention.
 
 vLLM treats a reader as an encoder-decoder model: in the step that reads a prompt, the model gets Φ of its passages, and
-each cross-attention layer writes their keys and values into vLLM's cache; later steps read them from there. vLLM neither
-splits such prompts into chunks nor reuses their prefixes, so a prompt's first token always opens a step.
+each cross-attention layer writes their keys and values into vLLM's cache, from which later steps read them. vLLM reads
+such a prompt whole, in one step, and does not reuse its beginning.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from vllm.model_executor.layers.linear import ColumnParallelLinear, RowParallelL
 from vllm.model_executor.model_loader.weight_utils import default_weight_loader
 from vllm.model_executor.models.interfaces import SupportsMultiModal
 from vllm.model_executor.models.llama import LlamaForCausalLM
-from vllm.model_executor.models.mistral import MistralForCausalLM
 from vllm.model_executor.models.qwen2 import Qwen2ForCausalLM
 from vllm.model_executor.models.qwen3 import Qwen3ForCausalLM
 from vllm.multimodal import MULTIMODAL_REGISTRY
@@ -149,6 +148,8 @@ class CepeForCausalLM(nn.Module, SupportsMultiModal):
         super().__init__(vllm_config=vllm_config, prefix=prefix)
         if vllm_config.parallel_config.pipeline_parallel_size > 1:
             raise ValueError("a CEPE reader needs pipeline_parallel_size 1: its encoder's output is not sent on")
+        if vllm_config.cache_config.sliding_window is not None:
+            raise ValueError("a CEPE reader attends to all passages: set disable_sliding_window for this decoder")
         self.reader = ReaderSettings.of(self.config)
         self._step = Step()
         self._dtype = vllm_config.model_config.dtype
@@ -191,7 +192,7 @@ class CepeForCausalLM(nn.Module, SupportsMultiModal):
     def _encode(self, ids: Tensor, lengths: list[int]) -> Tensor:
         """Token ids (M,) of concatenated passages -> Φ (M, E)."""
         positions = torch.cat([torch.arange(length, device=ids.device) for length in lengths])
-        embed = self.model.embed_tokens if self.config.shared_embeddings else self.encoder.embed_tokens
+        embed: Any = self.model.embed_tokens if self.config.shared_embeddings else self.encoder.embed_tokens
         phi: Tensor = self.encoder(embed(ids)[None], positions[None], lengths)[0]
         return phi
 
@@ -263,12 +264,7 @@ _reads_passages = MULTIMODAL_REGISTRY.register_processor(
 
 @_reads_passages
 class RagxCepeLlamaForCausalLM(CepeForCausalLM, LlamaForCausalLM):
-    """Around Llama and decoders like it, such as SmolLM2."""
-
-
-@_reads_passages
-class RagxCepeMistralForCausalLM(CepeForCausalLM, MistralForCausalLM):
-    """Around Mistral."""
+    """Around Llama, and decoders of its layout: SmolLM2 and Mistral."""
 
 
 @_reads_passages

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -49,8 +49,8 @@ class ReaderSettings:
         if encoder is None or limit is None:
             raise ValueError("this folder holds no CEPE reader for vLLM; write one with python -m ragx_vllm.export")
         encoder = encoder if isinstance(encoder, dict) else encoder.to_dict()
-        cross_attend = getattr(config, "cross_attend", "all")
-        if cross_attend not in ("all", "question"):
+        cross_attend: CrossAttend = getattr(config, "cross_attend", "all")
+        if cross_attend not in get_args(CrossAttend):
             raise ValueError(f"config.json: cross_attend is {cross_attend!r}, not all or question")
         return cls(
             encoder_width=int(encoder["hidden_size"]),
@@ -83,8 +83,9 @@ def read_passages(data: object, reader: ReaderSettings, tokenize: Tokenize) -> d
 
     Args:
         data: texts; or encodings, Φ of all passages (M, E) or a list with one (L, E) for each; or a mapping with one of
-            the keys `texts`, `token_ids` (a list for each passage) and `encodings`. It may also have `prompted`: whether
-            some passages also stand in the prompt, and `question_start`: the first token of the question in the prompt.
+            the keys `texts`, `token_ids` (a list for each passage) and `encodings`. It may have `prompted`, whether
+            some passages also stand in the prompt, and `question_start`, the question's first token in the prompt. A
+            reader that attends from the question on needs it.
         reader: the reader that attends to them.
         tokenize: token ids of texts, in which no text becomes a control token.
 
@@ -95,7 +96,7 @@ def read_passages(data: object, reader: ReaderSettings, tokenize: Tokenize) -> d
     Raises:
         ValueError: the data have another form, or the passages are too long together.
     """
-    values = data if isinstance(data, Mapping) else {_form(data): data}
+    values: Mapping[str, Any] = data if isinstance(data, Mapping) else {_form(data): data}
     if unknown := sorted(set(values) - {*FORMS, *OPTIONS}):
         raise ValueError(f"passages: {unknown[0]!r} is unknown; use {', '.join((*FORMS, *OPTIONS))}")
     given = [form for form in FORMS if values.get(form) is not None]
@@ -155,7 +156,7 @@ def _factors(values: Mapping[str, Any], reader: ReaderSettings, tokens: int) -> 
         raise ValueError(f"passages: prompted must be true or false, got {prompted!r}")
     if isinstance(start, bool) or not isinstance(start, int) or start < 0:
         raise ValueError(f"passages: question_start must be a number of tokens, at least 0, got {start!r}")
-    if reader.cross_attend == "question" and prompted and "question_start" not in values:
-        raise ValueError("passages: this reader attends from the question on; send question_start with prompted")
+    if reader.cross_attend == "question" and tokens and "question_start" not in values:
+        raise ValueError("passages: this reader attends from the question on; send its first token as question_start")
     gain = reader.prompted_gain if prompted else 1.0
     return Factors(reader.sharpening(tokens), gain, start if reader.cross_attend == "question" else 0)

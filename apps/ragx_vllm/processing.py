@@ -99,7 +99,7 @@ class DummyPassages(BaseDummyInputsBuilder):
         size = min(DUMMY_TOKENS, self.info.reader.encoder_window)
         whole, rest = divmod(self.info.reader.max_tokens, size)
         ids = [[PLACEHOLDER] * length for length in [size] * whole + [rest]]
-        return {MODALITY: {"token_ids": ids}} if mm_counts.get(MODALITY) else {}
+        return {MODALITY: {"token_ids": ids, "question_start": 0}} if mm_counts.get(MODALITY) else {}
 
 
 class PassagesProcessor(EncDecMultiModalProcessor):
