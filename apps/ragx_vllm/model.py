@@ -225,17 +225,27 @@ class CepeForCausalLM(nn.Module, SupportsMultiModal):
         width = self.reader.encoder_width
         phi, keys, values, _ = torch.cat(list(encoder_outputs)).split([width, 1, 1, 1], dim=1)
         attending = None
-        metadata: Any = get_forward_context().attn_metadata
-        if metadata is not None:
-            layer = metadata[self._layer_names[0]]
-            starts = layer.query_start_loc[:-1][layer.seq_lens[: len(layer.query_start_loc) - 1] > 0]
-            starts = starts[positions[starts] == 0].tolist()
-            first = [int(Factors(*output[0, width:].tolist()).attend_from) for output in encoder_outputs]
-            if any(first):
-                attending = torch.ones(len(positions), 1, dtype=self._dtype, device=positions.device)
-                for start, skipped in zip(starts, first, strict=True):
-                    attending[start : start + skipped] = 0
+        skipped = [int(Factors(*output[0, width:].tolist()).attend_from) for output in encoder_outputs]
+        starts = self._prompt_starts([len(output) for output in encoder_outputs], positions)
+        if any(skipped):
+            attending = torch.ones(len(positions), 1, dtype=self._dtype, device=positions.device)
+            for start, count in zip(starts, skipped, strict=False):
+                attending[start : start + count] = 0
         return Prefill(phi.to(self._dtype), keys.to(self._dtype), values.to(self._dtype), attending)
+
+    def _prompt_starts(self, rows: list[int], positions: Tensor) -> list[int]:
+        """The first token, within the step, of each prompt with passages; `rows` of Φ come in the same order."""
+        metadata: Any = get_forward_context().attn_metadata
+        if metadata is None:  # vLLM measures memory
+            return []
+        layer = metadata[self._layer_names[0]]
+        begins, lengths = layer.query_start_loc[:-1], layer.seq_lens[: len(layer.query_start_loc) - 1]
+        begins, lengths = begins[lengths > 0], lengths[lengths > 0]
+        is_prompt = positions[begins] == 0
+        if lengths[is_prompt].tolist() != rows:
+            raise RuntimeError("vLLM gave the passages in another order than their prompts")
+        starts: list[int] = begins[is_prompt].tolist()
+        return starts
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
         """Load a checkpoint's weights: those that the reader adds here, the decoder's as vLLM does."""

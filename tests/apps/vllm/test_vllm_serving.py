@@ -27,8 +27,8 @@ pytestmark = [
         find_spec("vllm") is None, reason="apps/ragx_vllm/README.md says how to install vLLM for the CPU"
     ),
 ]
-TOLERANCE = 1e-4
-"""Of logprobs in float32."""
+TOLERANCE = 5e-4
+"""Of logprobs in float32, of a decoder whose random weights make large ones."""
 END = 2
 STEPS = 12
 OVERRIDES = {"cross_attend": "question", "prompted_gain": 0.5, "sharpen_beyond": 20}
