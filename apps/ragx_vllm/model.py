@@ -124,7 +124,7 @@ class _CrossAttentionLayer(nn.Module):
     mlp: nn.Module
 
     def forward(self, positions: Tensor, hidden_states: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Vllm's convention: the layer's output is the sum of what it returns."""
+        """As the layers of vLLM do: the residual stream is the sum of the two results, each (N, W)."""
         if residual is None:
             residual = hidden_states
             hidden_states = self.input_layernorm(hidden_states)

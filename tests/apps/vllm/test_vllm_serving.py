@@ -37,7 +37,7 @@ SETS: list[list[str] | None] = [["fresh snow reflects"], ["dark soil", "absorbs"
 
 
 @dataclass(frozen=True)
-class Asked:
+class Case:
     """A prompt and its passages, with the torch reader's answer."""
 
     request: dict[str, Any]
@@ -46,7 +46,9 @@ class Asked:
 
 
 @torch.inference_mode()
-def asked(model: CepeModel, tokenizer: Tokenizer, number: int, passages: list[str] | None, **options: Any) -> Asked:
+def torch_answer(
+    model: CepeModel, tokenizer: Tokenizer, number: int, passages: list[str] | None, **options: Any
+) -> Case:
     """The torch reader's greedy answer to one of several prompts."""
     ids = tokenizer.chat_ids(["what does snow do?", "soil?", "what is dark?", "light", "and then"][number])
     context = None
@@ -62,16 +64,16 @@ def asked(model: CepeModel, tokenizer: Tokenizer, number: int, passages: list[st
         step = [int(logprobs[-1].argmax())]
         tokens += step
     sent = {} if passages is None else {"passages": {"texts": passages, "question_start": 0, **options}}
-    return Asked({"ids": ids, **sent}, tokens, logprobs)
+    return Case({"ids": ids, **sent}, tokens, logprobs)
 
 
-def with_encodings(model: CepeModel, tokenizer: Tokenizer, case: Asked) -> Asked:
+def with_encodings(model: CepeModel, tokenizer: Tokenizer, case: Case) -> Case:
     phi = model.encode_passages(tokenizer.plain_ids(case.request["passages"]["texts"])).phi[0]
     request = {**case.request, "passages": {"encodings": phi.detach().tolist(), "question_start": 0}}
-    return Asked(request, case.tokens, case.logprobs)
+    return Case(request, case.tokens, case.logprobs)
 
 
-def vllm_answers(folder: Path, batches: list[list[Asked]], requests: Path) -> list[list[dict[str, Any]]]:
+def vllm_answers(folder: Path, batches: list[list[Case]], requests: Path) -> list[list[dict[str, Any]]]:
     requests.write_text(json.dumps([[case.request for case in batch] for batch in batches]))
     script = Path(__file__).with_name("answers.py")
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
@@ -92,9 +94,9 @@ def test_answers_are_those_of_the_torch_reader(
     reader = save_vllm_reader(family)
     export(str(reader), tmp_path / "vllm", dtype="float32")
     model, tokenizer = cepe.load(str(reader), dtype="float32", device="cpu"), load_tokenizer(tmp_path / "vllm")
-    alone = [asked(model, tokenizer, number, passages) for number, passages in enumerate(SETS)]
+    alone = [torch_answer(model, tokenizer, number, passages) for number, passages in enumerate(SETS)]
     options = {"prompted": True, "question_start": 5}
-    prompted = [asked(model, tokenizer, number, SETS[number], **options) for number in (0, 1, 4)]
+    prompted = [torch_answer(model, tokenizer, number, SETS[number], **options) for number in (0, 1, 4)]
     encoded = [with_encodings(model, tokenizer, alone[number]) for number in (0, 1, 4)]
     together = [*prompted[:2], alone[3], encoded[1], prompted[2]]
     batches = [*([case] for case in alone), alone, encoded, together]
