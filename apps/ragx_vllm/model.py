@@ -28,7 +28,7 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 from ragx.cepe.encoder import PassageEncoder
 from ragx.cepe.fresh import is_added
 from ragx.cepe.loading import decoder_config
-from ragx_vllm.passages import Factors, ReaderSettings
+from ragx_vllm.passages import ReaderSettings, fingerprint, order_of
 from ragx_vllm.processing import DummyPassages, PassagesInfo, PassagesProcessor
 
 
@@ -171,23 +171,26 @@ class CepeForCausalLM(nn.Module, SupportsMultiModal):
         return embeddings
 
     def embed_multimodal(self, **kwargs: Any) -> list[Tensor]:
-        """Φ of each request's passages, (M, E), with the request's `Factors` beside every row: (M, E + 3) float32.
+        """Φ of each request's passages, (M, E), with five numbers beside every row: (M, E + 5) float32.
 
-        The factors travel with Φ, because it is all that vLLM brings from here to the forward pass.
+        They are the request's `Factors`, and its prompt's length and fingerprint. They travel with Φ, because it is all
+        that vLLM brings from here to the forward pass.
         """
-        names = ("token_ids", "lengths", "encodings", "factors")
+        names = ("token_ids", "lengths", "encodings", "factors", "prompt")
         if kwargs.get("factors") is None:
             return []
         return [self._encoded(*item) for item in zip(*(kwargs[name] for name in names), strict=True)]
 
-    def _encoded(self, ids: Tensor, lengths: Tensor, encodings: Tensor, factors: Tensor) -> Tensor:
+    def _encoded(self, ids: Tensor, lengths: Tensor, encodings: Tensor, factors: Tensor, prompt: Tensor) -> Tensor:
         if len(encodings):
             phi = encodings.to(self._dtype)
         elif len(ids):
             phi = self._encode(ids, lengths.tolist())
         else:  # no passages: a row of zeros has values of zero
             phi = torch.zeros(1, self.reader.encoder_width, device=factors.device)
-        return torch.cat([phi.float(), factors.expand(len(phi), -1)], dim=1)
+        tokens = prompt.tolist()
+        place = torch.tensor([len(tokens), fingerprint(tokens)], device=factors.device)
+        return torch.cat([phi.float(), torch.cat([factors, place]).expand(len(phi), -1)], dim=1)
 
     def _encode(self, ids: Tensor, lengths: list[int]) -> Tensor:
         """Token ids (M,) of concatenated passages -> Φ (M, E)."""
@@ -214,38 +217,44 @@ class CepeForCausalLM(nn.Module, SupportsMultiModal):
             inputs_embeds: (N, W), instead of `input_ids`.
             encoder_outputs: results of `embed_multimodal` of the requests whose prompt is read in this step.
         """
-        self._step.prefill = self._prefill(encoder_outputs, positions) if encoder_outputs else None
+        self._step.prefill = self._prefill(encoder_outputs, input_ids, positions) if encoder_outputs else None
         try:
             hidden: Tensor = self.model(input_ids, positions, intermediate_tensors, inputs_embeds)
         finally:
             self._step.prefill = None
         return hidden
 
-    def _prefill(self, encoder_outputs: Sequence[Tensor], positions: Tensor) -> Prefill:
+    def _prefill(self, encoder_outputs: Sequence[Tensor], input_ids: Tensor | None, positions: Tensor) -> Prefill:
         width = self.reader.encoder_width
-        phi, keys, values, _ = torch.cat(list(encoder_outputs)).split([width, 1, 1, 1], dim=1)
+        outputs = list(encoder_outputs)
+        starts: list[int] = []
+        if (metadata := get_forward_context().attn_metadata) is not None and input_ids is not None:
+            outputs, starts = self._in_order(outputs, metadata, input_ids, positions)
+        phi, keys, values, _ = torch.cat(outputs).split([width, 1, 1, outputs[0].shape[1] - width - 2], dim=1)
+        skipped = [int(output[0, width + 2]) for output in outputs]
         attending = None
-        skipped = [int(Factors(*output[0, width:].tolist()).attend_from) for output in encoder_outputs]
-        starts = self._prompt_starts([len(output) for output in encoder_outputs], positions)
         if any(skipped):
             attending = torch.ones(len(positions), 1, dtype=self._dtype, device=positions.device)
             for start, count in zip(starts, skipped, strict=False):
                 attending[start : start + count] = 0
         return Prefill(phi.to(self._dtype), keys.to(self._dtype), values.to(self._dtype), attending)
 
-    def _prompt_starts(self, rows: list[int], positions: Tensor) -> list[int]:
-        """The first token, within the step, of each prompt with passages; `rows` of Φ come in the same order."""
-        metadata: Any = get_forward_context().attn_metadata
-        if metadata is None:  # vLLM measures memory
-            return []
+    def _in_order(
+        self, outputs: list[Tensor], metadata: Any, input_ids: Tensor, positions: Tensor
+    ) -> tuple[list[Tensor], list[int]]:
+        """Encoder outputs in the order of their prompts in the step, and each prompt's first token.
+
+        vLLM's V1 runner encodes in the order of scheduling, where a preempted request comes before new ones.
+        """
         layer = metadata[self._layer_names[0]]
-        begins, lengths = layer.query_start_loc[:-1], layer.seq_lens[: len(layer.query_start_loc) - 1]
-        begins, lengths = begins[lengths > 0], lengths[lengths > 0]
-        is_prompt = positions[begins] == 0
-        if lengths[is_prompt].tolist() != rows:
-            raise RuntimeError("vLLM gave the passages in another order than their prompts")
-        starts: list[int] = begins[is_prompt].tolist()
-        return starts
+        begins, lengths = layer.query_start_loc, layer.seq_lens[: len(layer.query_start_loc) - 1]
+        bounds = torch.stack([begins[:-1], begins[1:]], dim=1)[lengths > 0]  # (R, 2)
+        is_prompt = positions[bounds[:, 0]] == 0
+        ids, tail = input_ids.tolist(), [output[0, -2:].tolist() for output in outputs]
+        pairs = bounds[is_prompt].tolist()
+        items = [(len(output), int(length), int(sum_)) for output, (length, sum_) in zip(outputs, tail, strict=True)]
+        order = order_of([ids[start:end] for start, end in pairs], lengths[lengths > 0][is_prompt].tolist(), items)
+        return [outputs[index] for index in order], [start for start, _ in pairs]
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
         """Load a checkpoint's weights: those that the reader adds here, the decoder's as vLLM does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, get_args
@@ -122,6 +123,36 @@ def read_passages(data: object, reader: ReaderSettings, tokenize: Tokenize) -> d
         "encodings": phi,
         "factors": torch.tensor(_factors(values, reader, tokens), dtype=torch.float32),
     }
+
+
+def fingerprint(prompt: Sequence[int]) -> int:
+    """A checksum of token ids that a float32 holds exactly."""
+    return zlib.crc32(b"".join(token.to_bytes(4, "little") for token in prompt)) & 0xFFFFFF
+
+
+def order_of(prompts: Sequence[Sequence[int]], rows: Sequence[int], items: Sequence[tuple[int, int, int]]) -> list[int]:
+    """Which item belongs to each prompt of a step.
+
+    Args:
+        prompts: the tokens that the step reads of each prompt, and perhaps of its answer, if vLLM reads both again.
+        rows: rows of Φ that vLLM expects for each.
+        items: rows of Φ, prompt tokens and `fingerprint` of each item, in the order in which vLLM encoded them.
+
+    Raises:
+        RuntimeError: a prompt has no item.
+    """
+    rest = list(range(len(items)))
+    order = []
+    for tokens, expected in zip(prompts, rows, strict=True):
+        for index in rest:
+            count, length, checksum = items[index]
+            if count == expected and length <= len(tokens) and fingerprint(tokens[:length]) == checksum:
+                break
+        else:
+            raise RuntimeError("vLLM gave a prompt without its passages")
+        rest.remove(index)
+        order.append(index)
+    return order
 
 
 def context_rows(passages: Mapping[str, Tensor]) -> int:

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from vllm.multimodal.inputs import MultiModalFieldConfig
 from vllm.multimodal.parse import ModalityDataItems, MultiModalDataParser
@@ -107,6 +108,12 @@ class PassagesProcessor(EncDecMultiModalProcessor):
 
     skip_decoder_start_token = True
     """The prompt is the decoder's as it is."""
+
+    def apply(self, inputs: Any, timing_ctx: Any) -> Any:
+        """Add the prompt to the item, by which the model finds the item's place in the batch."""
+        for index in range(len(inputs.mm_data_items.get(MODALITY, ()))):
+            inputs.mm_data_items[MODALITY].get(index)["prompt"] = torch.tensor(inputs.prompt, dtype=torch.long)
+        return super().apply(inputs, timing_ctx)
 
     def create_encoder_prompt(self, prompt: list[int], mm_items: object) -> list[int]:
         """A prompt that the replacement below makes as long as Φ."""

@@ -15,7 +15,7 @@ import pytest
 import torch
 from ragx_vllm import ARCHITECTURES
 from ragx_vllm.export import export
-from ragx_vllm.passages import Factors, ReaderSettings, context_rows, read_passages
+from ragx_vllm.passages import Factors, ReaderSettings, context_rows, fingerprint, order_of, read_passages
 from ragx_vllm.prompt import question_prompt
 
 from ragx import cepe
@@ -115,6 +115,14 @@ def test_a_wrong_request_is_refused(data: Any, message: str) -> None:
 def test_a_folder_of_another_kind_is_refused() -> None:
     with pytest.raises(ValueError, match=r"ragx_vllm\.export"):
         ReaderSettings.of(SimpleNamespace(hidden_size=4))
+
+
+def test_passages_find_their_prompts_in_any_order() -> None:
+    prompts = [[5, 6, 7], [5, 6], [5, 6, 8, 9]]  # the last with a token of its answer
+    items = [(4, 3, fingerprint([5, 6, 8])), (4, 3, fingerprint([5, 6, 7])), (2, 2, fingerprint([5, 6]))]
+    assert order_of(prompts, [4, 2, 4], items) == [1, 2, 0]
+    with pytest.raises(RuntimeError, match="without its passages"):
+        order_of(prompts, [4, 2, 3], items)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
