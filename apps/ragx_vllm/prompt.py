@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ragx.config import PROMPT_PASSAGES
 from ragx.reader.prompt import build_prompt, passage_text
 from ragx.types import Passage
 
@@ -13,7 +14,12 @@ if TYPE_CHECKING:
 
 
 def question_prompt(
-    tokenizer: Tokenizer, question: str, passages: Sequence[Passage], *, prompt_passages: int = 10, max_tokens: int
+    tokenizer: Tokenizer,
+    question: str,
+    passages: Sequence[Passage],
+    *,
+    prompt_passages: int = PROMPT_PASSAGES,
+    max_tokens: int,
 ) -> dict[str, Any]:
     """A prompt for `LLM.generate` or `AsyncLLM.generate`.
 

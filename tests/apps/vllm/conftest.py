@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from tests.helpers.tiny import save_decoder
 
 
 @pytest.fixture(scope="session")
-def save_vllm_reader(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory):
+def save_vllm_reader(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Save a reader around a decoder of a family, with a tokenizer and heads as wide as vLLM's CPU kernels need."""
 
     def save(family: str) -> Path:
