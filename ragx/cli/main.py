@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 from contextlib import ExitStack
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any
 
@@ -192,16 +192,22 @@ def _add(command: EntryPoint) -> None:
             raise ConfigError(message)
 
 
-def main() -> None:
-    """Run the CLI; a user's mistake is one line on stderr and an exit code, never a traceback."""
+@cache
+def _commands() -> Any:
+    """All commands, with those of entry points."""
     for command in entry_points(group="ragx.commands"):
         _add(command)
+    return typer.main.get_command(app)
+
+
+def main() -> None:
+    """Run the CLI; a user's mistake is one line on stderr and an exit code, never a traceback."""
     for stream in (sys.stdin, sys.stdout):
         # Python's own choices; "surrogateescape" in the C locale
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="replace")  # unencodable characters become ?; stderr escapes them already
     try:
-        code = app(standalone_mode=False)
+        code = _commands()(standalone_mode=False)
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except typer.BadParameter as error:
