@@ -166,7 +166,7 @@ def open_faiss(path: Path, search: Search) -> faiss.Index:
     has_lists = _has_inverted_lists(path)
     with _limits(vector_bytes=max(size, min(IVF_PQ_TABLE * size, 2 << 30)) if has_lists else size, loops=size):
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP if has_lists else faiss.IO_FLAG_MMAP_IFC)
-    if isinstance(index, faiss.IndexRaBitQFastScan):
+    if type(index).__name__ == "IndexRaBitQFastScan":  # older FAISS for GPUs has none
         _check_binary(index)
     set_search(index, search)
     return index
