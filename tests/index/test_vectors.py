@@ -145,6 +145,7 @@ def test_numbers_too_large_for_float16_are_refused(tmp_path: Path) -> None:
     [
         ("Flat", "float32", 10, 8, "Flat"),
         ("flat", "int8", 10, 8, "SQ8"),
+        ("binary", "float16", 10, 8, "RaBitQfs"),
         ("hnsw", "float16", 10, 8, "HNSW32_SQfp16"),
         ("ivfpq", "float32", 100_000, 384, "IVF1024,PQ48"),
         ("ivfpq", "int8", 1, 7, "IVF1,PQ1"),
