@@ -141,13 +141,20 @@ def test_no_stage_takes_all_the_time_if_steps_take_longer_than_measured(decoder:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "budget", "steps", "validate_every", "checkpoint_every"),
-    [(1.0, 1000.0, 900, 112, 300), (200.0, 100.0, 1, 1, 1), (0.5, 240.0, 432, 54, 160), (0.5, 36.0, 64, 30, 120)],
+    ("seconds", "budget", "validation", "steps", "validate_every", "checkpoint_every"),
+    [
+        (1.0, 1000.0, 1.0, 892, 111, 300),
+        (1.0, 1000.0, 50.0, 800, 400, 300),
+        (40.0, 500.0, 60.0, 9, 9, 4),
+        (200.0, 100.0, 100.0, 1, 1, 1),
+        (0.5, 36.0, 0.25, 60, 30, 120),
+    ],
 )
-def test_a_tenth_of_the_time_is_kept_for_validation(
-    seconds: float, budget: float, steps: int, validate_every: int, checkpoint_every: int
+def test_a_tenth_of_the_time_is_for_validation_and_a_tenth_in_reserve(
+    seconds: float, budget: float, validation: float, steps: int, validate_every: int, checkpoint_every: int
 ) -> None:
-    loop = plan(LoopSettings(steps=1, batch_size=1, micro_batch=1, learning_rate=1), seconds, budget)
+    loop = LoopSettings(steps=1, batch_size=1, micro_batch=1, learning_rate=1)
+    loop = plan(loop, seconds, budget, validation=validation)
     assert (loop.steps, loop.validate_every, loop.checkpoint_every) == (steps, validate_every, checkpoint_every)
 
 

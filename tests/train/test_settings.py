@@ -38,7 +38,7 @@ def test_every_yaml_loads(path: Path) -> None:
 def test_every_recipe_of_a_reader_has_its_yaml_files() -> None:
     shipped = {str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml")}
     sizes = {f"{recipe}/{size}.yaml" for recipe in READERS for size in ("tiny", "smollm2-135m", "paper")}
-    of_readers = {f"reader/{name}.yaml" for name in ("qwen3-0.6b", "llama-3.2-1b", "gpu")}
+    of_readers = {f"reader/{name}.yaml" for name in ("qwen3-0.6b", "llama-3.2-1b", "gpu", "own")}
     last = "qa/smollm2-135m-own.yaml"  # the last stage of the default reader
     others = {last, "reranker/tiny.yaml", "reranker/minilm-l6.yaml", "late/tiny.yaml", "late/smollm2-135m.yaml"}
     none = {"reader/paper.yaml", "extensible/paper.yaml"}  # the latter's paper gives neither chunk nor learning rate

@@ -35,13 +35,16 @@ from ragx_train.settings import LoopSettings, ModelSettings
 PROBE = 4
 """Steps that are run to measure a step, the first of them untimed."""
 RESERVE = 0.1
-"""Share of a stage's time for validation, checkpoints and slower steps."""
+"""Share of a stage's time for checkpoints and slower steps."""
 SLACK = 2.0
 """How much of its time a stage may use if steps take longer than measured, so that its learning rate reaches 0."""
 CHECKPOINT_SECONDS = 60, 300
 """Least and most between two checkpoints, if time limits a stage: a third of the stage."""
-VALIDATIONS, VALIDATION_SECONDS = 8, 15
-"""In each stage, if time limits it, and least seconds between two, because a better reader is also saved."""
+VALIDATIONS, VALIDATION_SHARE, VALIDATION_SECONDS = 8, 0.1, 15
+"""Of a stage that time limits: the most validations, the most of its time that they take (one is always done), and the
+least seconds between two, because a better reader is also saved."""
+FORWARD = 1 / 3
+"""Time of an example in validation, as a share of its time in a step, which also computes gradients."""
 
 
 def run(settings: ReaderSettings, run: Run) -> None:
@@ -119,7 +122,9 @@ def _train(settings: StageSettings, folder: Path, budget: _Budget, run: Run) -> 
         probe = settings.model_copy(update={"loop": settings.loop.model_copy(update={"steps": PROBE})})
         given = streams(probe, tokenizer)
         one = seconds_a_step(model, loss, given.example, probe.loop, run.clock)
-        settings = settings.model_copy(update={"loop": plan(settings.loop, one, seconds)})
+        validated = settings.loop.validation_examples * len(given.validation) / settings.loop.batch_size
+        loop = plan(settings.loop, one, seconds, validation=FORWARD * validated * one)
+        settings = settings.model_copy(update={"loop": loop})
         notice(f"stage {settings.stage.name}: {settings.loop.steps} steps of {one:.2f} s")
     if given is None or settings.stage.curriculum:  # which depends on the number of steps
         given = streams(settings, tokenizer)
@@ -134,14 +139,15 @@ def _train(settings: StageSettings, folder: Path, budget: _Budget, run: Run) -> 
     )
 
 
-def plan(loop: LoopSettings, seconds: float, budget: float) -> LoopSettings:
-    """The loop with as many steps as fit into `budget`, if one takes `seconds`."""
-    steps = max(1, int(budget * (1 - RESERVE) / seconds))
+def plan(loop: LoopSettings, seconds: float, budget: float, *, validation: float) -> LoopSettings:
+    """The loop with as many steps as fit into `budget`, if one takes `seconds` and each validation `validation`."""
+    validations = min(VALIDATIONS, max(1, int(VALIDATION_SHARE * budget / validation)))
+    steps = max(1, int((budget * (1 - RESERVE) - validations * validation) / seconds))
     least, most = CHECKPOINT_SECONDS
     return loop.model_copy(
         update={
             "steps": steps,
-            "validate_every": max(1, steps // VALIDATIONS, int(VALIDATION_SECONDS / seconds)),
+            "validate_every": max(1, steps // validations, int(VALIDATION_SECONDS / seconds)),
             "checkpoint_every": max(1, int(min(most, max(least, budget / 3)) / seconds)),
         }
     )

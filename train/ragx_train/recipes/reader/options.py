@@ -142,7 +142,7 @@ class ReaderSettings(Settings):
     """Of text to continue."""
     attention: float = Field(default=0.3, ge=0)
     """Coefficient of the loss on attention outside the gold passages; see attention.py."""
-    prompted_gain: float = Field(default=1.0, ge=0)
+    prompted_gain: float = Field(default=0.5, ge=0)
     """Of the finished reader: factor of cross-attention if passages are also in the prompt."""
     within: float | None = Field(default=None, ge=0)
     """Of the finished reader: it reads only passages that a reranker scores at most this much below the best one; null:
