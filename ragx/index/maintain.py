@@ -51,12 +51,12 @@ def verify(folder: Path) -> None:
 def repair_index(folder: Path, *, quiet: bool = False) -> list[str]:
     """Rebuild damaged FAISS and lexical indexes from passages and vectors, and publish them as a new generation.
 
-    A damaged `sources.jsonl` is emptied, so that the
-    next update reads all files. A damaged `CURRENT` is set to the newest intact generation.
+    A damaged `sources.jsonl` is emptied, so that the next update reads all files. A damaged `CURRENT` is set to the
+    newest intact generation.
 
     Returns:
-        The names of the damaged files, or `lexical` for a lexical index that could not be opened. If
-        nothing was damaged, nothing is published.
+        The names of the damaged files, or `lexical` for a lexical index that could not be opened. If nothing was
+        damaged, nothing is published.
 
     Raises:
         IndexFolderError: there is no index in `folder`; its manifest, passages, vectors or deletions are damaged and

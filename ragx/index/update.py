@@ -244,7 +244,7 @@ def _update_lexical(staging: Staging, index: Index, start: int, deleted: list[in
     """Adopt the lexical index, delete `deleted` rows and those from `start`, and add the shards from there.
 
     Returns:
-        False if the index is damaged or the first one, and must be built.
+        False if it is damaged or there is none yet: it must be built.
     """
     files = lexical_files(index.manifest)
     if not files:
