@@ -21,8 +21,10 @@ def export(reader: str, folder: Path, *, dtype: str = "bfloat16", max_passage_to
         max_passage_tokens: the most tokens of a request's passages; None: the decoder's window.
 
     Raises:
-        ModelError: the reader cannot be loaded, has no cross-attention, or vLLM has no decoder of its kind.
+        ModelError: the reader cannot be loaded, has no cross-attention, or vLLM has no decoder of its kind; or
+            the folder cannot be written.
     """
+    from safetensors import SafetensorError
     from transformers import AutoTokenizer
 
     from ragx import cepe
@@ -33,14 +35,19 @@ def export(reader: str, folder: Path, *, dtype: str = "bfloat16", max_passage_to
         raise ModelError(f"{reader} has no CEPE reader; vLLM serves it as it is")
     if kind not in ARCHITECTURES:
         raise ModelError(f"{reader}: model type {kind!r} is not one of {', '.join(ARCHITECTURES)}")
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(model.name_or_path, local_files_only=True).save_pretrained(folder)
-    path = folder / "config.json"
-    values = json.loads(path.read_text(encoding="utf-8"))
-    values["architectures"] = [ARCHITECTURES[kind]]
-    values["is_encoder_decoder"] = True  # so that vLLM keeps a cache for cross-attention
-    values["max_source_positions"] = max_passage_tokens or model.window
-    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    tokenizer = AutoTokenizer.from_pretrained(model.name_or_path, local_files_only=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)  # save_pretrained only logs that it is a file
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        path = folder / "config.json"
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values["architectures"] = [ARCHITECTURES[kind]]
+        values["is_encoder_decoder"] = True  # so that vLLM keeps a cache for cross-attention
+        values["max_source_positions"] = max_passage_tokens or model.window
+        path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"cannot write {folder}: {error}") from None
 
 
 def main() -> None:

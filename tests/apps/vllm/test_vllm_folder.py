@@ -149,6 +149,13 @@ def test_an_exported_folder_has_all_weights_and_settings(
     assert load_tokenizer(tmp_path).chat_ids("a") == load_tokenizer(Path(model.name_or_path)).chat_ids("a")
 
 
+def test_a_file_in_the_way_is_one_error(save_vllm_reader: Callable[[str], Path], tmp_path: Path) -> None:
+    (tmp_path / "served").write_text("mine")
+    with pytest.raises(ModelError, match="cannot write"):
+        export(str(save_vllm_reader("llama")), tmp_path / "served")
+    assert (tmp_path / "served").read_text() == "mine"
+
+
 def test_a_plain_decoder_is_not_exported(tiny_decoder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no CEPE reader"):
         export(str(tiny_decoder), tmp_path)
