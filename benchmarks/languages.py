@@ -24,7 +24,8 @@ from benchmarks.sentences import SENTENCES
 from benchmarks.tables import markdown
 from ragx.corpus import Document, read_documents
 from ragx.corpus.language import judge
-from ragx.index.lexical import Lexical, write_lexical
+from ragx.index.lexical_shard import LexicalShard, write_lexical_shard
+from ragx.index.words import question_words
 
 STEMMED = ("german", "arabic")
 """Languages of the questions that have a setting of their own."""
@@ -67,9 +68,9 @@ def main() -> None:
 
 def ragx(sentences: Sequence[str], language: str) -> Search:
     with TemporaryDirectory() as folder:
-        write_lexical(Path(folder), language, enumerate(sentences))
-        lexical = Lexical.open(Path(folder), language)
-    return lambda question, k: lexical.best(question, k)[0].tolist()
+        write_lexical_shard(Path(folder), language, enumerate(sentences))
+        shard = LexicalShard.open(Path(folder))
+    return lambda question, k: shard.best(question_words(question, language), k)[0].tolist()
 
 
 def by_tantivy(sentences: Sequence[str]) -> Search:

@@ -1,8 +1,9 @@
 """The lexical index compared with tantivy's bare binding: build, size, update of 1 %, search.
 
-    python -m benchmarks.lexical [--passages 100000] [--questions 200] [--alone]
+    python -m benchmarks.lexical [--passages 100000] [--questions 200] [--shards 1] [--threads 1] [--alone]
 
-Prints one JSON object; `--alone` leaves out the comparison. Passages are synthetic: 100 words drawn by Zipf's law from
+Prints one JSON object; `--alone` leaves out the comparison. Shards are built one after another and searched by as many
+threads. Passages are synthetic: 100 words drawn by Zipf's law from
 100,000; questions are 6 words of a passage. Times of builds and updates do not include embedding.
 """
 
@@ -13,7 +14,10 @@ import json
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from importlib.metadata import version
+from itertools import islice
+from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,8 +25,11 @@ import numpy as np
 import tantivy
 
 from benchmarks.index import peak
-from ragx.index.lexical import HEAP, Lexical, write_lexical
+from ragx.index.lexical import Lexical, lexical_shard_folder
+from ragx.index.lexical_shard import HEAP, LexicalShard, write_lexical_shard
+from ragx.retrieval.retriever import best_of
 
+LANGUAGE = "english"
 VOCABULARY = np.array([f"w{number}x" for number in range(100_000)])
 WORDS = 100
 """Per passage."""
@@ -77,38 +84,73 @@ def percentiles(answer: Callable[[str], object], questions: list[str]) -> dict[s
 
 
 def size(folder: Path) -> float:
-    return sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
-def measure(passages: int, number: int, work: Path, *, alone: bool) -> dict[str, object]:
+def build(
+    folder: Path, documents: Iterator[tuple[int, str]], passages: int, shards: int, threads: int
+) -> Callable[[], Lexical]:
+    """Build shards of equal size; returns what opens them."""
+    rows = ceil(passages / shards)
+    for number in range(shards):
+        of_shard = ((row % rows, text) for row, text in islice(documents, rows))
+        write_lexical_shard(lexical_shard_folder(folder, number), LANGUAGE, of_shard, threads=threads)
+
+    def open_shards() -> Lexical:
+        opened = [LexicalShard.open(lexical_shard_folder(folder, number)) for number in range(shards)]
+        return Lexical(opened, rows, LANGUAGE)
+
+    return open_shards
+
+
+def searching(lexical: Lexical, threads: Executor) -> Callable[[str], object]:
+    """What searches all shards for ten passages, as `Retriever` does."""
+
+    def search(question: str) -> object:
+        weights = lexical.weights(question)
+        found = threads.map(lambda number, words: lexical.search(number, words, 10), range(len(weights)), weights)
+        return best_of(found, 10)
+
+    return search
+
+
+def measure(
+    passages: int, number: int, work: Path, *, shards: int = 1, threads: int = 1, alone: bool
+) -> dict[str, object]:
     questions = sampled(passages, number)
     ours, theirs = work / "ours", work / "theirs"
     documents = [*enumerate(texts(passages, 0))] if passages <= IN_MEMORY else None
-    build = timed(lambda: write_lexical(ours, "english", documents or enumerate(texts(passages, 0))))
+    opened: list[Callable[[], Lexical]] = []
+    seconds = timed(
+        lambda: opened.append(build(ours, iter(documents or enumerate(texts(passages, 0))), passages, shards, threads))
+    )
     built_mb = peak()
-    opening = timed(lambda: Lexical.open(ours, "english"))
-    lexical = Lexical.open(ours, "english")
-    figures: dict[str, object] = {
-        "build_s": round(build, 1),
-        "build_peak_mb": round(built_mb),
-        "megabytes": round(size(ours), 1),
-        "open_ms": round(opening * 1e3, 1),
-        **percentiles(lambda question: lexical.best(question, 10), questions),
-        "one_common_word": percentiles(lambda question: lexical.best(question, 10), ["w0x", "w1x", "w2x"] * 5),
-    }
-    more = [*enumerate(texts(passages // 100, 1), start=passages)]
-    deleted = np.random.default_rng(3).choice(passages, passages // 100, replace=False).tolist()
-    update = timed(lambda: write_lexical(ours, "english", more, first=passages, deleted=deleted))
-    one = [(passages + len(more), "a passage more")]
+    opening = timed(opened[0])
+    with ThreadPoolExecutor(shards) as pool:
+        search = searching(opened[0](), pool)
+        figures: dict[str, object] = {
+            "build_s": round(seconds, 1),
+            "build_peak_mb": round(built_mb),
+            "megabytes": round(size(ours), 1),
+            "open_ms": round(opening * 1e3, 1),
+            **percentiles(search, questions),
+            "one_common_word": percentiles(search, ["w0x", "w1x", "w2x"] * 5),
+        }
+    last = lexical_shard_folder(ours, shards - 1)
+    rows = passages - (shards - 1) * ceil(passages / shards)
+    more = [*enumerate(texts(passages // 100, 1), start=rows)]
+    deleted = np.random.default_rng(3).choice(rows, len(more), replace=False).tolist()
+    update = timed(lambda: write_lexical_shard(last, LANGUAGE, more, first=rows, deleted=deleted))
+    one = [(rows + len(more), "a passage more")]
     figures["update_1_percent_s"] = round(update, 2)
-    figures["update_one_passage_s"] = round(timed(lambda: write_lexical(ours, "english", one, first=one[0][0])), 3)
+    figures["update_one_passage_s"] = round(timed(lambda: write_lexical_shard(last, LANGUAGE, one, first=one[0][0])), 3)
     if alone:
         return figures
-    build = timed(lambda: build_bare(theirs, documents or enumerate(texts(passages, 0))))
+    seconds = timed(lambda: build_bare(theirs, documents or enumerate(texts(passages, 0))))
     index = tantivy.Index.open(str(theirs))
     searcher = index.searcher()
     figures["bare"] = {
-        "build_s": round(build, 1),
+        "build_s": round(seconds, 1),
         "megabytes": round(size(theirs), 1),
         **percentiles(lambda question: searcher.search(index.parse_query(question, ["text"]), 10), questions),
     }
@@ -119,10 +161,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--passages", type=int, default=100_000)
     parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--shards", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="that write a shard")
     parser.add_argument("--alone", action="store_true", help="do not compare with the bare binding")
     options = parser.parse_args()
     with TemporaryDirectory() as work:
-        figures = measure(options.passages, options.questions, Path(work), alone=options.alone)
+        figures = measure(
+            options.passages,
+            options.questions,
+            Path(work),
+            shards=options.shards,
+            threads=options.threads,
+            alone=options.alone,
+        )
     machine = {"machine": platform.processor() or platform.machine(), "tantivy": version("tantivy")}
     print(json.dumps({"passages": options.passages, **machine, **figures}, indent=2))
 

@@ -99,6 +99,8 @@ class IndexSettings(Settings):
     """Whose stop words and stemmer lexical search uses; `none`: words as they are."""
     shard_size: int = Field(default=100_000, ge=1)
     """Passages in a shard."""
+    lexical_shard_size: int = Field(default=5_000_000, ge=1)
+    """Passages in a shard of the lexical index."""
 
 
 RERANK = "auto"

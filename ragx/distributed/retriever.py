@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -16,6 +17,7 @@ from ragx.distributed.cluster import node, raise_worker_errors, workers
 from ragx.distributed.replicas import Replicas
 from ragx.errors import IndexFolderError, RagxError
 from ragx.index import Index
+from ragx.index.lexical import Lexical
 from ragx.retrieval import Retriever
 from ragx.retrieval.retriever import Ranking, SearchResults, best_of, part_of, search_shard
 from ragx.types import Embedder
@@ -25,11 +27,15 @@ TIMEOUT = 30.0
 HEDGE_AFTER = 0.2
 """Seconds after which another actor with the same shards is asked too."""
 
+WordSearch = tuple[int, Mapping[str, float], np.ndarray | None]
+"""A lexical shard's number, the weights of words in it, and its rows to search, (rows,) bool; None: all."""
+
 
 class RayRetriever(Retriever):
     """A `Retriever` whose vectors are searched by actors of the connected cluster, with the same hits.
 
-    This process searches the lexical index and reads the passages of hits. All nodes need access to the index folder.
+    The actors also search the lexical index if it has several shards; otherwise this process does. This process reads
+    the passages of hits. All nodes need access to the index folder.
 
     While an actor is lost, its shards are not searched; `SearchResults.unsearched` gives their share. Ray restarts an
     actor that died, and later searches use it again. With replicas, the one with the fewest unanswered searches is
@@ -95,33 +101,61 @@ class RayRetriever(Retriever):
     ) -> SearchResults[tuple[int, float]]:
         """As `Retriever.nearest`, for the shards whose actors answer."""
         parts = [[part_of(self.index.shards[number], selected) for number in shards] for shards in self._actor_shards]
+        found = self._ask(
+            range(len(parts)), lambda actor, place: actor.nearest.remote(vector, k, self.rerank(rerank), parts[place])
+        )
+        lost = [number for place, shards in enumerate(self._actor_shards) if place not in found for number in shards]
+        missing = sum(len(self.index.shards[number]) for number in lost)
+        return SearchResults(_merged(found.values(), k), missing / len(self.index) if missing else 0.0)
+
+    def _search_words(self, weights: Sequence[Mapping[str, float]], k: int, selected: np.ndarray | None) -> Ranking:
+        """As `Retriever._search_words`; this process searches shards whose actors do not answer."""
+        if len(weights) == 1:
+            return super()._search_words(weights, k, selected)
+        lexical, actors = self.index.lexical, len(self._actor_shards)
+        places = {place: range(place, len(weights), actors) for place in range(min(actors, len(weights)))}
+
+        def parts(numbers: Iterable[int]) -> list[WordSearch]:
+            return [(number, weights[number], lexical.part(number, selected)) for number in numbers]
+
+        found = self._ask(places, lambda actor, place: actor.words.remote(k, parts(places[place])))
+        lost = [number for place, numbers in places.items() if place not in found for number in numbers]
+        return _merged([*found.values(), _search_words(lexical, k, parts(lost))], k)
+
+    def _ask(self, places: Collection[int], call_actor: Callable[[Any, int], Any]) -> dict[int, Ranking]:
+        """The rows and scores that one of the actors at each of these places finds, by place; without those lost."""
         calls: dict[Any, int] = {}
-        asked: list[list[int]] = [[] for _ in parts]
+        asked: dict[int, list[int]] = {place: [] for place in places}
         found: dict[int, Ranking] = {}
 
         def ask(place: int, replica: int) -> None:
-            call = self._actors[replica][place].nearest.remote(vector, k, self.rerank(rerank), parts[place])
+            call = call_actor(self._actors[replica][place], place)
             call.future().add_done_callback(lambda _: self._replicas[place].answered(replica))
             calls[call] = place
             asked[place].append(replica)
 
-        for place, replicas in enumerate(self._replicas):
-            ask(place, replicas.first())
+        for place in places:
+            ask(place, self._replicas[place].first())
         deadline = time.monotonic() + self.timeout
-        while len(found) < len(parts) and time.monotonic() < deadline:
+        while len(found) < len(places) and time.monotonic() < deadline:
             _collect(calls, found, min(deadline, time.monotonic() + self.hedge_after))
             pending = {*calls.values()}
-            for place, replicas in enumerate(self._replicas):
+            for place in places:
                 if place not in found:
-                    replica = replicas.another(asked[place], has_failed=place not in pending)
+                    replica = self._replicas[place].another(asked[place], has_failed=place not in pending)
                     if replica is not None:
                         ask(place, replica)
             if found.keys() >= {*calls.values()}:
                 break
-        lost = [number for place, shards in enumerate(self._actor_shards) if place not in found for number in shards]
-        missing = sum(len(self.index.shards[number]) for number in lost)
-        ranking = sorted(chain.from_iterable(found.values()), key=lambda hit: (-hit[1], hit[0]))
-        return SearchResults(ranking[:k], missing / len(self.index) if missing else 0.0)
+        return found
+
+
+def _search_words(lexical: Lexical, k: int, parts: list[WordSearch]) -> Ranking:
+    return best_of([lexical.search(number, weights, k, wanted) for number, weights, wanted in parts], k)
+
+
+def _merged(rankings: Iterable[Ranking], k: int) -> Ranking:
+    return sorted(chain.from_iterable(rankings), key=lambda hit: (-hit[1], hit[0]))[:k]
 
 
 def _collect(calls: dict[Any, int], found: dict[int, Ranking], deadline: float) -> None:
@@ -160,6 +194,9 @@ class _ShardActor:
         shards = [self.index.shards[number] for number in self.numbers]
         parts = zip(shards, selected, strict=True)
         return best_of([search_shard(shard, vector, k, rerank, selected=part) for shard, part in parts], k)
+
+    def words(self, k: int, parts: list[WordSearch]) -> Ranking:
+        return _search_words(self.index.lexical, k, parts)
 
 
 _ACTOR: Any = ray.remote(max_restarts=-1, scheduling_strategy="SPREAD")(_ShardActor)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import accumulate, chain, islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
 
@@ -23,17 +23,16 @@ import numpy as np
 from ragx.config import IndexSettings
 from ragx.errors import EmptyCorpusError, IndexFolderError, ModelError
 from ragx.index.dense import build_faiss, check_trainable, factory, new_index, write_faiss
-from ragx.index.lexical import LexicalError, write_lexical
+from ragx.index.lexical_build import build_lexical
 from ragx.index.lock import index_lock
-from ragx.index.manifest import LEXICAL, Counts, EmbedderEntry, Manifest, ShardEntry, is_index_folder, shard_folder
+from ragx.index.manifest import Counts, EmbedderEntry, Manifest, ShardEntry, is_index_folder, shard_folder
 from ragx.index.passages import all_passages, open_passages, write_passages
 from ragx.index.staging import Staging
 from ragx.index.vectors import VectorFormat, open_vectors, to_format
-from ragx.types import Embedder, Passage, embedded_text
+from ragx.types import Embedder, Passage
 from ragx.util.files import durable_file, sync_folder, writing
 from ragx.util.progress import progress
 
-NO_ROWS: np.ndarray = np.empty(0, np.int64)
 EMBEDDING_BATCH = 8192
 """Passages passed to the embedder at a time."""
 
@@ -86,9 +85,7 @@ def build_index(
     with index_lock(out):
         staging = Staging(out, EmbedderEntry.of(embedder), settings)
         write_shards(staging, progress(passages, desc="reading", unit=" passages", quiet=quiet))
-        total = Counts(
-            **{**counts(), "passages": sum(shard.passages for shard in staging.shards), "shards": len(staging.shards)}
-        )
+        total = Counts(**{**counts(), "passages": staging.total, "shards": len(staging.shards)})
         if not total.passages:
             staging.discard()
             raise EmptyCorpusError("there are no passages to index")
@@ -194,7 +191,7 @@ def embedding(
         for number, shard in enumerate(staging.shards)
         if staging.has(f"{shard_folder(staging.folder, number).name}/vectors.npy")
     )
-    total = sum(shard.passages for shard in staging.shards)
+    total = staging.total
     with progress(total=total, initial=done, desc="embedding", unit=" passages", quiet=quiet) as bar:
 
         def report(number: int) -> None:
@@ -225,35 +222,3 @@ def write_vectors(vectors: np.ndarray, path: Path, embedder: str, format: Vector
 def make_faiss(vectors: Path, settings: IndexSettings, path: Path) -> None:
     """Build and durably write the FAISS index of a shard's vectors file; errors as `build_faiss` and `write_faiss`."""
     write_faiss(build_faiss(open_vectors(vectors), settings), path)
-
-
-def build_lexical(staging: Staging, deleted: np.ndarray = NO_ROWS, *, quiet: bool = False) -> None:
-    """Build the lexical index over all shards, without `deleted` rows.
-
-    Raises:
-        IndexFolderError: it cannot be written.
-    """
-    staging.forget(f"{LEXICAL}/")
-    folder = staging.folder / LEXICAL
-    with writing(folder):
-        if folder.is_dir():
-            shutil.rmtree(folder)
-    try:
-        names = write_lexical(folder, staging.settings.language, lexical_documents(staging, 0, deleted, quiet=quiet))
-    except LexicalError as error:
-        raise IndexFolderError(f"cannot write {folder}: {error}") from error
-    staging.record(*(f"{LEXICAL}/{name}" for name in names))
-
-
-def lexical_documents(staging: Staging, start: int, deleted: np.ndarray, *, quiet: bool) -> Iterator[tuple[int, str]]:
-    """Rows and texts to index lexically: those of shards from row `start`, without `deleted` rows."""
-    deleted_rows = set(deleted.tolist())
-    *starts, total = accumulate((shard.passages for shard in staging.shards), initial=0)
-    with progress(total=total - start, desc="indexing words", unit=" passages", quiet=quiet) as bar:
-        for number, offset in enumerate(starts):
-            if offset >= start:
-                table = open_passages(shard_folder(staging.folder, number) / "passages.arrow")
-                for row, passage in enumerate(all_passages(table), start=offset):
-                    bar.update()
-                    if row not in deleted_rows:
-                        yield row, embedded_text(passage)

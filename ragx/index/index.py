@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,7 +14,8 @@ import numpy as np
 from ragx.errors import REPAIR_ADVICE, IndexFolderError
 from ragx.index.dense import open_faiss
 from ragx.index.integrity import problems
-from ragx.index.lexical import Lexical, LexicalError
+from ragx.index.lexical import Lexical, lexical_shard_folder
+from ragx.index.lexical_shard import LexicalError, LexicalShard
 from ragx.index.manifest import DELETED, LEXICAL, Manifest, load_manifest, read_current, shard_folder
 from ragx.index.passages import all_passages, column, open_passages, passage_at, passages_at
 from ragx.index.vectors import as_float32, dimension, open_vectors
@@ -246,11 +248,13 @@ def open_lexical(generation: Path, manifest: Manifest) -> Lexical:
     Raises:
         IndexFolderError: it is missing or damaged.
     """
-    folder = generation / LEXICAL
+    folder, size = generation / LEXICAL, manifest.settings.lexical_shard_size
+    number = ceil(sum(shard.passages for shard in manifest.shards) / size)
     try:
-        lexical = Lexical.open(folder, manifest.settings.language)
+        shards = [LexicalShard.open(lexical_shard_folder(folder, each)) for each in range(number)]
     except LexicalError as error:
         raise IndexFolderError(f"{folder} is damaged: {REPAIR_ADVICE}") from error
+    lexical = Lexical(shards, size, manifest.settings.language)
     if len(lexical) != manifest.counts.passages:
         raise IndexFolderError(f"the files of {folder} do not belong to its shards: {REPAIR_ADVICE}")
     return lexical

@@ -10,10 +10,12 @@ import numpy as np
 
 from ragx.config import Search
 from ragx.errors import REPAIR_ADVICE, IndexFolderError
-from ragx.index.build import NO_ROWS, build_lexical, embed_shards
+from ragx.index.build import embed_shards
 from ragx.index.index import Index, open_lexical
 from ragx.index.integrity import problems
-from ragx.index.lexical import has_deleted
+from ragx.index.lexical import lexical_shard_folder
+from ragx.index.lexical_build import NO_ROWS, build_lexical
+from ragx.index.lexical_shard import has_deleted
 from ragx.index.lock import index_lock
 from ragx.index.manifest import (
     DELETED,
@@ -161,7 +163,8 @@ def _compact(folder: Path, quiet: bool) -> Manifest:
 
 
 def _has_deleted_words(index: Index) -> bool:
-    return has_deleted(index.folder / index.generation / LEXICAL)
+    lexical = index.folder / index.generation / LEXICAL
+    return any(has_deleted(lexical_shard_folder(lexical, number)) for number in range(len(index.lexical.shards)))
 
 
 def collect_garbage(folder: Path, *, quiet: bool = False) -> int:

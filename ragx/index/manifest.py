@@ -19,14 +19,14 @@ from ragx.util.settings import Settings
 if TYPE_CHECKING:
     from ragx.types import Embedder
 
-FORMAT = 5
+FORMAT = 6
 """Version of the on-disk format."""
 STAGING = "gen-building"
 """Folder of the generation being built."""
 DELETED = "deleted.npy"
 """File with a generation's deleted rows, if there are any."""
 LEXICAL = "lexical"
-"""Folder of a generation's lexical index."""
+"""Folder of the shards of a generation's lexical index."""
 SOURCES = "sources.jsonl"
 """File with a record of every source file; only updates need it."""
 ORIGIN = "ORIGIN"

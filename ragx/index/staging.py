@@ -102,6 +102,11 @@ class Staging:
         self._write(Counts())
 
     @property
+    def total(self) -> int:
+        """Number of passages in all shards."""
+        return sum(shard.passages for shard in self.shards)
+
+    @property
     def drafts(self) -> Path:
         """Where other processes write, each attempt in its own folder; `take_draft` moves its files into place."""
         return self.folder / "drafts"
@@ -138,7 +143,7 @@ class Staging:
         for name in missing:
             path = self.folder / name
             with writing(path):
-                path.parent.mkdir(exist_ok=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
                 path.unlink(missing_ok=True)
                 try:
                     os.link(generation / name, path)
@@ -146,13 +151,16 @@ class Staging:
                     shutil.copyfile(generation / name, path)
                     sync_file(path)
         with writing(self.folder):
-            for folder in {(self.folder / name).parent for name in missing} | {self.folder}:
+            files = {self.folder / name for name in missing}
+            for folder in {parent for file in files for parent in file.parents if parent.is_relative_to(self.folder)}:
                 sync_folder(folder)
         self.files |= {name: listed[name] for name in missing}
         self._write(Counts())
 
     def update_folder(self, folder: str, names: Iterable[str]) -> None:
         """Record the files of a folder: `names` are its files now; those recorded before are unchanged."""
+        with writing(self.folder):
+            sync_folder((self.folder / folder).parent)
         present = [f"{folder}/{name}" for name in names]
         known = {name: self.files[name] for name in present if name in self.files}
         self.forget(f"{folder}/")

@@ -18,21 +18,18 @@ from typing import NamedTuple
 import numpy as np
 
 from ragx.config import IndexSettings
-from ragx.errors import IndexFolderError
-from ragx.index.build import NO_ROWS, build_lexical, check_out, embed_shards, lexical_documents, write_shards
+from ragx.index.build import check_out, embed_shards, write_shards
 from ragx.index.by_id import ById
 from ragx.index.index import Index, Shard
-from ragx.index.lexical import META, LexicalError, write_lexical
+from ragx.index.lexical_build import NO_ROWS, build_lexical, update_lexical
 from ragx.index.lock import index_lock
 from ragx.index.manifest import (
-    LEXICAL,
     SOURCES,
     Counts,
     EmbedderEntry,
     Manifest,
     current_generation,
     generations,
-    lexical_files,
     shard_folder,
 )
 from ragx.index.passages import column
@@ -227,42 +224,17 @@ def publish_update(
         staging.write_sources(sources())
     else:
         staging.adopt([name for name in manifest.files if name == SOURCES])
-    deleted_from_kept = newly_deleted[newly_deleted < start].tolist()
-    if rebuild_lexical or not _update_lexical(staging, index, start, deleted_from_kept, quiet=quiet):
+    deleted_from_kept = newly_deleted[newly_deleted < start]
+    if rebuild_lexical or not update_lexical(staging, index, start, deleted_from_kept, quiet=quiet):
         build_lexical(staging, deleted, quiet=quiet)
     documents = {*_documents(kept, deleted), *(passage.document for passage in index.passages(moved))}
     documents |= {passage.document for passage in added}
     counts = {
         "documents": len(documents),
-        "passages": sum(shard.passages for shard in staging.shards) - len(deleted),
+        "passages": staging.total - len(deleted),
         "shards": len(staging.shards),
     }
     return staging.publish(manifest.counts.model_copy(update=counts))
-
-
-def _update_lexical(staging: Staging, index: Index, start: int, deleted: list[int], *, quiet: bool) -> bool:
-    """Adopt the lexical index, delete `deleted` rows and those from `start`, and add the shards from there.
-
-    Returns:
-        False if it is damaged or there is none yet: it must be built.
-    """
-    files = lexical_files(index.manifest)
-    if not files:
-        return False
-    staging.adopt(files)
-    total = sum(shard.passages for shard in staging.shards)
-    if not deleted and start == index.total == total:
-        return True
-    staging.forget(f"{LEXICAL}/{META}")
-    new = lexical_documents(staging, start, NO_ROWS, quiet=quiet)
-    try:
-        names = write_lexical(staging.folder / LEXICAL, staging.settings.language, new, first=start, deleted=deleted)
-        # merged segments have new checksums, which must not hide damage to the old ones
-        index.check_files(set(files) - {f"{LEXICAL}/{name}" for name in names})
-    except (LexicalError, IndexFolderError):
-        return False
-    staging.update_folder(LEXICAL, names)
-    return True
 
 
 def _rows_with_same_text(index: Index, added: list[Passage], deleted: list[int]) -> dict[str, int]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
-from ragx.index.lexical import spaced
+from ragx.index.words import spaced
 from ragx.reader.task import INSTRUCTION
 from ragx.types import Citation, Hit, embedded_text
 from ragx.util.sentences import sentence_spans

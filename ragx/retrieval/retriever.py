@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ from ragx.corpus.document import normalise
 from ragx.errors import REPAIR_ADVICE, IndexFolderError
 from ragx.index.faiss_gpu import GpuIndex, copy_to_gpus
 from ragx.index.index import Index, Shard
-from ragx.index.lexical import LexicalError
+from ragx.index.lexical_shard import LexicalError
 from ragx.index.manifest import LEXICAL
 from ragx.index.nearest import nearest
 from ragx.retrieval.filters.fields import Fields
@@ -147,12 +147,21 @@ class Retriever:
     def _bm25(self, question: str, k: int, selected: np.ndarray | None) -> Ranking:
         damaged = f"{self.index.folder / self.index.generation / LEXICAL} is damaged: {REPAIR_ADVICE}"
         try:
-            rows, scores = self.index.lexical.best(question, k, selected)
+            ranking = self._search_words(self.index.lexical.weights(question), k, selected)
         except LexicalError as error:
             raise IndexFolderError(damaged) from error
-        if np.any((rows < 0) | (rows >= self.index.total)):
+        if any(not 0 <= row < self.index.total for row, _ in ranking):
             raise IndexFolderError(damaged)
-        return list(zip(rows.tolist(), scores.tolist(), strict=True))
+        return ranking
+
+    def _search_words(self, weights: Sequence[Mapping[str, float]], k: int, selected: np.ndarray | None) -> Ranking:
+        """The k best passages by their words; `weights`: of the words, for each lexical shard."""
+        lexical = self.index.lexical
+
+        def search(number: int, words: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
+            return lexical.search(number, words, k, lexical.part(number, selected))
+
+        return best_of(self._threads.map(search, range(len(weights)), weights), k)
 
     def _checked_embedder(self) -> Embedder:
         if self.embedder is None:

@@ -94,14 +94,14 @@ def test_an_index_follows_its_files(ragx: RunCommand, tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_named_and_repaired(ragx: RunCommand, index: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(index, tmp_path / "index")
-    for name in ("shard-00000/faiss.index", "lexical/meta.json"):
+    for name in ("shard-00000/faiss.index", "lexical/00000/meta.json"):
         (path,) = folder.glob(f"gen-*/{name}")
         path.write_bytes(b"\0" * path.stat().st_size)
     run = ragx("search", "snow", "--index", folder)
     assert run.code == 2
     assert "is damaged: its SHA-256" in run.err
     run = ragx("index", "repair", "--index", folder, "--json")
-    assert json.loads(run.out)["repaired"] == ["lexical/meta.json", "shard-00000/faiss.index"]
+    assert json.loads(run.out)["repaired"] == ["lexical/00000/meta.json", "shard-00000/faiss.index"]
     before = json.loads(ragx("search", QUESTION, "--index", index, "--json").out)
     assert json.loads(ragx("search", QUESTION, "--index", folder, "--json").out) == before
     assert "nothing to repair" in ragx("index", "repair", "--index", folder).err

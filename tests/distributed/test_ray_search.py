@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import ray
 
@@ -40,6 +41,16 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
 
 
 @pytest.fixture(scope="module")
+def index_of_shards(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    """As `index`, with two lexical shards."""
+    folder = tmp_path_factory.mktemp("shards")
+    index_settings = IndexSettings(shard_size=3, lexical_shard_size=7)
+    build_index(passages(TEXTS), folder, WordEmbedder(), index_settings, quiet=True)
+    update_index(folder, delete=["doc4#0", "doc11#0"], quiet=True)
+    return Index.open(folder)
+
+
+@pytest.fixture(scope="module")
 def retriever(index: Index, cluster: None) -> Iterator[distributed.RayRetriever]:
     with distributed.RayRetriever(index, WordEmbedder(), actors=2) as opened:
         yield opened
@@ -54,6 +65,18 @@ def test_hits_are_those_of_local_search(retriever: distributed.RayRetriever, ind
         assert hits
         assert_same_hits(hits, local.search(question, k, method))
         assert (hits.unsearched, hits.notes) == (0, [])
+
+
+@pytest.mark.parametrize("actors", [1, 2, 4])
+def test_actors_search_lexical_shards(index_of_shards: Index, actors: int) -> None:
+    local = Retriever(index_of_shards, WordEmbedder())
+    selected = np.arange(12) % 3 != 1
+    with distributed.RayRetriever(index_of_shards, WordEmbedder(), actors=actors) as opened:
+        for question in QUESTIONS:
+            for rows in (None, selected):
+                expected = local.search(question, 6, "bm25", rows)
+                assert expected
+                assert_same_hits(opened.search(question, 6, "bm25", rows), expected)
 
 
 def assert_same_hits(hits: Sequence[Hit], expected: Sequence[Hit]) -> None:
@@ -107,7 +130,9 @@ def test_a_slow_actor_costs_little_with_a_replica(index: Index, kill_worker: Cal
         assert_same_hits(opened.search("red fox", 100, "dense"), expected)
 
 
-def test_without_actors_bm25_still_finds_passages(index: Index) -> None:
+@pytest.mark.parametrize("folder", ["index", "index_of_shards"])
+def test_without_actors_bm25_still_finds_passages(folder: str, request: pytest.FixtureRequest) -> None:
+    index: Index = request.getfixturevalue(folder)
     with distributed.RayRetriever(index, WordEmbedder(), actors=1) as opened:
         ray.kill(opened._actors[0][0])
         deadline = time.monotonic() + 60

@@ -23,7 +23,7 @@ import tantivy
 
 from ragx.config import IndexSettings
 from ragx.corpus import PassageCounts, unique_passages
-from ragx.index import build_index, lexical
+from ragx.index import build_index, lexical_shard
 from ragx.types import Passage
 
 WORDS = 100
@@ -67,9 +67,9 @@ def main() -> None:
     parser.add_argument("--dimension", type=int, default=384)
     parser.add_argument("--faiss", default="flat")
     parser.add_argument("--vectors", default="float32")
-    parser.add_argument("--heap", type=int, default=lexical.HEAP, help="bytes of words in memory")
+    parser.add_argument("--heap", type=int, default=lexical_shard.HEAP, help="bytes of words in memory")
     options = parser.parse_args()
-    lexical.HEAP = options.heap
+    lexical_shard.HEAP = options.heap
     settings = IndexSettings(faiss=options.faiss, vectors=options.vectors, shard_size=options.shard_size)
     before = peak()
     memory = Path("/dev/shm") if options.passages < 100_000 else None  # noqa: S108  (syncing a disk would take minutes)

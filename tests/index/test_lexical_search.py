@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +16,7 @@ from ragx.errors import IndexFolderError
 from ragx.index import Index, build_index, collect_garbage, compact_index, read_manifest, update_index, verify
 from ragx.retrieval import Retriever
 from ragx.types import Passage
+from tests.helpers.bm25 import formula
 from tests.helpers.toy_embedders import WordEmbedder, passage, passages
 
 WORDS = ["snow", "albedo", "soil", "cloud", "light"]  # unchanged by stemming
@@ -35,26 +34,6 @@ def search(index: Retriever | Path, question: str, k: int = 10) -> list[tuple[st
 
 def ids(index: Retriever | Path, question: str, k: int = 10) -> list[str]:
     return [id for id, _ in search(index, question, k)]
-
-
-def stored_length(length: int) -> int:
-    """tantivy stores a length in one byte: exactly up to 40, then in steps of an eighth to a sixteenth."""
-    beyond = length - 24
-    steps = max(0, beyond.bit_length() - 4)
-    return length if beyond < 0 else 24 + (beyond >> steps << steps)
-
-
-def formula(texts: list[str], question: str, k1: float = 1.2, b: float = 0.75) -> list[float]:
-    documents = [Counter(text.split()) for text in texts]
-    average = sum(document.total() for document in documents) / len(documents)
-    scores = [0.0] * len(texts)
-    for word in question.split():
-        frequency = sum(word in document for document in documents)
-        idf = math.log(1 + (len(texts) - frequency + 0.5) / (frequency + 0.5))
-        for row, document in enumerate(documents):
-            length = k1 * (1 - b + b * stored_length(document.total()) / average)
-            scores[row] += idf * (k1 + 1) * document[word] / (document[word] + length)
-    return scores
 
 
 words = st.lists(st.sampled_from(WORDS), min_size=1, max_size=8).map(" ".join)
@@ -138,7 +117,7 @@ def test_accents_widths_and_ligatures_are_ignored(tmp_path: Path, text: str, que
 
 
 def files(generation: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_ino for path in (generation / "lexical").iterdir()}
+    return {path.name: path.stat().st_ino for path in (generation / "lexical" / "00000").iterdir()}
 
 
 def test_an_update_writes_only_a_new_segment(tmp_path: Path) -> None:
@@ -164,7 +143,7 @@ def indexed_words(folder: Path, tmp_path: Path) -> list[str]:
     (generation,) = folder.glob("gen-*")
     links = tmp_path / "links"
     links.mkdir()
-    for path in (generation / "lexical").iterdir():
+    for path in (generation / "lexical" / "00000").iterdir():
         (links / path.name).symlink_to(path)
     return [word for word, _ in tantivy.Index.open(str(links)).searcher().terms_with_prefix("text", "")]
 
@@ -183,7 +162,7 @@ def test_collecting_garbage_removes_words_of_deleted_passages(tmp_path: Path, ro
 @pytest.mark.usefixtures("unread_when_opened")
 def test_merging_does_not_copy_damage(tmp_path: Path) -> None:
     build(tmp_path, passages(["snow soil", "snow cloud"]), shard_size=2)
-    (norms,) = (tmp_path / "gen-0001" / "lexical").glob("*.fieldnorm")
+    (norms,) = (tmp_path / "gen-0001" / "lexical" / "00000").glob("*.fieldnorm")
     damaged = bytearray(norms.read_bytes())
     assert damaged[:2] == b"\2\2"  # lengths
     damaged[0] = 127
@@ -203,7 +182,7 @@ def test_merging_does_not_copy_damage(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["idx", "term", "fast", "fieldnorm", "store", "json"])
 def test_a_malicious_segment_causes_an_error_but_no_crash(tmp_path: Path, kind: str) -> None:
     build(tmp_path, passages(["snow soil", "snow cloud"] * 50))
-    (path,) = (tmp_path / "gen-0001" / "lexical").glob(f"*.{kind}")
+    (path,) = (tmp_path / "gen-0001" / "lexical" / "00000").glob(f"*.{kind}")
     content = path.read_bytes()
     messages = set()
     for at in range(0, len(content), max(1, len(content) // 20)):

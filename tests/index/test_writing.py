@@ -99,11 +99,11 @@ except IndexFolderError as error:
 
 def test_a_full_disk_for_the_lexical_index_publishes_nothing(folder: Path) -> None:
     build_large(folder)
-    (folder / "gen-0002" / "lexical" / "meta.json").unlink()
+    (folder / "gen-0002" / "lexical" / "00000" / "meta.json").unlink()
     child = subprocess.run(
         [sys.executable, "-c", REPAIR, str(folder)], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert re.fullmatch(rf"cannot write {folder}/gen-building/lexical: .*File too large.*\n", child.stdout), child
+    assert re.fullmatch(rf"cannot write {folder}/gen-building/lexical/00000: .*File too large.*\n", child.stdout), child
     assert (folder / "CURRENT").read_text() == "gen-0002\n"
     repair_index(folder, quiet=True)
     assert texts_of(Index.open(folder)) == LARGE
