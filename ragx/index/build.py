@@ -135,7 +135,7 @@ def write_shards(staging: Staging, passages: Iterable[Passage], first: int = 0) 
 def embed_shards(
     staging: Staging,
     embedder: Embedder | None,
-    find_vector: Callable[[str], np.ndarray | None] = lambda _: None,
+    find_vector: Callable[[int, Passage], np.ndarray | None] = lambda row, passage: None,
     *,
     quiet: bool = False,
     on_progress: Callable[[int, int], object] = lambda done, total: None,
@@ -145,7 +145,7 @@ def embed_shards(
     Args:
         staging: the generation, with its passages.
         embedder: None if no passage needs it.
-        find_vector: returns the existing vector of a passage id, or None to embed the passage.
+        find_vector: returns the existing vector of the passage in a row, or None to embed the passage.
         quiet: show no progress bars.
         on_progress: called with the number of passages that have vectors, and the total.
 
@@ -154,7 +154,7 @@ def embed_shards(
         ValueError: there are passages to embed, but no embedder.
     """
     with embedding(staging, quiet=quiet, on_progress=on_progress) as report:
-        for number in range(len(staging.shards)):
+        for number, (start, _) in enumerate(staging.spans()):
             folder = shard_folder(staging.folder, number)
             if not staging.has(f"{folder.name}/vectors.npy"):
                 table = open_passages(folder / "passages.arrow")
@@ -163,7 +163,7 @@ def embed_shards(
                 while batch := list(islice(numbered, EMBEDDING_BATCH)):
                     new = []
                     for row, passage in batch:
-                        if (vector := find_vector(passage.id)) is None:
+                        if (vector := find_vector(start + row, passage)) is None:
                             new.append((row, passage))
                         else:
                             vectors[row] = vector

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from itertools import accumulate, pairwise
 from math import ceil
 from typing import Any
 
@@ -119,7 +118,7 @@ def _progress(total: int, quiet: bool) -> Any:
 def _documents(staging: Staging, rows: range, first: int, deleted: np.ndarray, bar: Any) -> Iterator[tuple[int, str]]:
     """Rows in a lexical shard and texts of its passages from row `first` of the index, without `deleted` rows."""
     without = set(deleted.tolist())
-    for number, (start, end) in enumerate(_spans(staging)):
+    for number, (start, end) in enumerate(staging.spans()):
         if start < rows.stop and end > first:
             table = open_passages(shard_folder(staging.folder, number) / "passages.arrow")
             begin = max(start, first)
@@ -127,8 +126,3 @@ def _documents(staging: Staging, rows: range, first: int, deleted: np.ndarray, b
                 bar.update()
                 if row not in without:
                     yield row - rows.start, embedded_text(passage)
-
-
-def _spans(staging: Staging) -> Iterator[tuple[int, int]]:
-    """First and last row, exclusive, of each shard."""
-    return pairwise(accumulate((shard.passages for shard in staging.shards), initial=0))

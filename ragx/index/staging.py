@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,10 @@ class Staging:
     def total(self) -> int:
         """Number of passages in all shards."""
         return sum(shard.passages for shard in self.shards)
+
+    def spans(self) -> Iterator[tuple[int, int]]:
+        """First and last row, exclusive, of each shard."""
+        return pairwise(accumulate((shard.passages for shard in self.shards), initial=0))
 
     @property
     def drafts(self) -> Path:

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from ragx.config import IndexSettings
 from ragx.index.build import check_out, embed_shards, write_shards
-from ragx.index.by_id import ById
+from ragx.index.by_id import ById, HashTable
+from ragx.index.changes import Changes
 from ragx.index.index import Index, Shard
 from ragx.index.lexical_build import NO_ROWS, build_lexical, update_lexical
 from ragx.index.lock import index_lock
@@ -32,10 +34,11 @@ from ragx.index.manifest import (
     generations,
     shard_folder,
 )
-from ragx.index.passages import column
+from ragx.index.passages import column, open_passages
 from ragx.index.staging import Staging, restore_current
 from ragx.types import Embedder, Passage, embedded_text
 
+T = TypeVar("T")
 MOVED_FILES = ("passages.arrow", "vectors.npy")
 """Files of a shard from which passages are moved."""
 LOOKUP_BATCH = 8192
@@ -66,7 +69,7 @@ def update_index(
 
     An added passage replaces the one with its id; an identical one is left unchanged. If nothing changes, including
     `sources`, nothing is published. A crash leaves the index unchanged, and the update can be repeated. Memory holds
-    the new passages.
+    about 40 bytes for each passage of the index and none of its texts; new passages are kept in a temporary file.
 
     Args:
         out: an index folder.
@@ -120,20 +123,19 @@ def apply_changes(
     """
     if embedder is not None:
         index.check_embedder(embedder)
-    added, same = _compare(index, add)
-    removed = [row for row in index.find({*delete, *added}).values() if not same[row]]
-    if not (added or removed or (sources is not None and not _has_sources(index.manifest, sources()))):
+    added, removed = _compare(index, add, delete)
+    number = len(added)
+    if not (number or len(removed) or (sources is not None and not _has_sources(index.manifest, sources()))):
         return Update(index.manifest, 0, 0)
     if sources is None and SOURCES in index.manifest.files:
         sources = tuple  # the passages of any file may have changed
-    deleted = np.union1d(index.deleted, np.array(removed, np.int64))
-    kept = _kept_shards(index.shards, len(added), deleted, index.manifest.settings.shard_size)
-    new = list(added.values())
+    deleted = np.union1d(index.deleted, removed)
+    kept = _kept_shards(index.shards, number, deleted, index.manifest.settings.shard_size)
     manifest = publish_update(
         out,
         index,
         kept,
-        new,
+        added,
         deleted,
         embedder,
         sources=sources,
@@ -141,27 +143,35 @@ def apply_changes(
         on_progress=on_progress,
         quiet=quiet,
     )
-    return Update(manifest, len(added), len(removed))
+    return Update(manifest, number, len(removed))
 
 
-def _compare(index: Index, passages: Iterable[Passage]) -> tuple[dict[str, Passage], np.ndarray]:
-    """New and changed passages by id, and a mask (n,) of the rows of identical ones."""
-    same = np.zeros(index.total, bool)
-    changed: dict[str, Passage] = {}
-    stream = iter(passages)
+def _compare(index: Index, add: Iterable[Passage], delete: Iterable[str]) -> tuple[Changes, np.ndarray]:
+    """New and changed passages, and the rows, ascending, of those that they replace and of passages to delete."""
+    named, same = np.zeros(index.total, bool), np.zeros(index.total, bool)
+    changes = Changes()
     by_id: ById | None = None
-    while chunk := list(islice(stream, LOOKUP_BATCH)):
+    for passages in _batches(add):
         by_id = by_id or ById(index)
-        present = by_id.find({passage.id for passage in chunk})
-        for passage in chunk:
+        present = by_id.find({passage.id for passage in passages})
+        for passage in passages:
             row, indexed = present.get(passage.id, (None, None))
             if indexed == passage:
-                changed.pop(passage.id, None)
+                changes.discard(passage.id)
             else:
-                changed[passage.id] = passage
+                changes.put(passage)
             if row is not None:
-                same[row] = indexed == passage
-    return changed, same
+                named[row], same[row] = True, indexed == passage
+    for ids in _batches(delete):
+        by_id = by_id or ById(index)
+        named[by_id.rows(ids)] = True
+    return changes, np.flatnonzero(named & ~same)
+
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    stream = iter(items)
+    while batch := list(islice(stream, LOOKUP_BATCH)):
+        yield batch
 
 
 def _has_sources(manifest: Manifest, lines: Iterable[bytes]) -> bool:
@@ -185,7 +195,7 @@ def publish_update(
     out: Path,
     index: Index,
     keep: int,
-    added: list[Passage],
+    added: Iterable[Passage],
     deleted: np.ndarray,
     embedder: Embedder | None,
     *,
@@ -204,20 +214,21 @@ def publish_update(
     kept = index.shards[:keep]
     start = kept[-1].offset + len(kept[-1].vectors) if kept else 0
     index.check_files([f"{shard.folder.name}/{name}" for shard in index.shards[keep:] for name in MOVED_FILES])
-    moved = np.setdiff1d(np.arange(start, index.total), deleted).tolist()
-    rows = {passage.id: row for row, passage in zip(moved, index.passages(moved), strict=True)}
+    moved = np.setdiff1d(np.arange(start, index.total), deleted)
     newly_deleted = np.setdiff1d(deleted, index.deleted)
-    rows |= _rows_with_same_text(index, added, newly_deleted.tolist())
+    same_text = _find_same_text(index, newly_deleted)
     deleted = deleted[deleted < start]
 
-    def find_vector(id: str) -> np.ndarray | None:
-        return index.vector(rows[id]) if id in rows else None
+    def find_vector(row: int, passage: Passage) -> np.ndarray | None:
+        place = row - start
+        earlier = moved[place] if place < len(moved) else same_text(passage)
+        return None if earlier is None else index.vector(int(earlier))
 
     staging = Staging(out, manifest.embedder, settings or manifest.settings)
     folders = tuple(f"{shard_folder(staging.folder, number).name}/" for number in range(len(kept)))
     staging.shards[: len(kept)] = manifest.shards[: len(kept)]
     staging.adopt([name for name in manifest.files if name.startswith(folders)])
-    write_shards(staging, chain(index.passages(moved), added), first=len(kept))
+    write_shards(staging, chain(index.passages(moved.tolist()), added), first=len(kept))
     embed_shards(staging, embedder, find_vector, quiet=quiet, on_progress=on_progress)
     staging.write_deleted(deleted)
     if sources is not None:
@@ -227,25 +238,35 @@ def publish_update(
     deleted_from_kept = newly_deleted[newly_deleted < start]
     if rebuild_lexical or not update_lexical(staging, index, start, deleted_from_kept, quiet=quiet):
         build_lexical(staging, deleted, quiet=quiet)
-    documents = {*_documents(kept, deleted), *(passage.document for passage in index.passages(moved))}
-    documents |= {passage.document for passage in added}
     counts = {
-        "documents": len(documents),
+        "documents": _count_documents(staging, deleted),
         "passages": staging.total - len(deleted),
         "shards": len(staging.shards),
     }
     return staging.publish(manifest.counts.model_copy(update=counts))
 
 
-def _rows_with_same_text(index: Index, added: list[Passage], deleted: list[int]) -> dict[str, int]:
-    """For added passages, by id, a deleted row with the same text: the text moved, or its file was renamed."""
-    texts = {embedded_text(passage) for passage in added}
-    if not texts:
-        return {}
-    passages = zip(deleted, index.passages(deleted), strict=True)
-    rows = {text: row for row, passage in passages if (text := embedded_text(passage)) in texts}
-    index.check_files({f"{index.shard_of(row).folder.name}/vectors.npy" for row in rows.values()})
-    return {passage.id: rows[text] for passage in added if (text := embedded_text(passage)) in rows}
+def _find_same_text(index: Index, deleted: np.ndarray) -> Callable[[Passage], int | None]:
+    """What finds a deleted row with the text of an added passage: the text moved, or its file was renamed."""
+    checked: set[str] = set()
+
+    @cache
+    def by_text() -> HashTable:
+        hashes = (hash(embedded_text(passage)) for passage in index.passages(deleted.tolist()))
+        return HashTable(np.fromiter(hashes, np.int64, len(deleted)), deleted)
+
+    def find(passage: Passage) -> int | None:
+        text = embedded_text(passage)
+        for row in by_text().rows([hash(text)]):
+            if embedded_text(index.passage(row)) == text:
+                vectors = f"{index.shard_of(row).folder.name}/vectors.npy"
+                if vectors not in checked:
+                    index.check_files({vectors})
+                    checked.add(vectors)
+                return row
+        return None
+
+    return find
 
 
 def _kept_shards(shards: list[Shard], added: int, deleted: np.ndarray, size: int) -> int:
@@ -262,7 +283,12 @@ def _kept_shards(shards: list[Shard], added: int, deleted: np.ndarray, size: int
     return len(kept)
 
 
-def _documents(shards: list[Shard], deleted: np.ndarray) -> Iterator[str]:
-    for shard in shards:
-        live = np.isin(np.arange(len(shard.vectors)) + shard.offset, deleted, invert=True)
-        yield from column(shard.passages, "document").filter(live).unique().to_pylist()
+def _count_documents(staging: Staging, deleted: np.ndarray) -> int:
+    """How many documents have passages that are not deleted, by 64-bit hashes of their ids."""
+    hashes = [np.empty(0, np.int64)]
+    for number, (start, end) in enumerate(staging.spans()):
+        documents = column(open_passages(shard_folder(staging.folder, number) / "passages.arrow"), "document")
+        live = np.isin(np.arange(start, end), deleted, invert=True)
+        names = documents.filter(live).unique().to_pylist()
+        hashes.append(np.fromiter(map(hash, names), np.int64, len(names)))
+    return len(np.unique(np.concatenate(hashes)))

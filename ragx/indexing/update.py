@@ -156,8 +156,8 @@ class _Update:
             indexed=BySource(index).passages if self._known.files else lambda source: iter(()),
             owners=owners,
         )
-        rows = zip(index.rows().tolist(), index.entries(), strict=True)
-        for passage in index.passages([row for row, (_, _, source) in rows if not self._is_read(source)]):
+        rows = zip(index.rows(), index.entries(), strict=True)
+        for passage in index.passages([int(row) for row, (_, _, source) in rows if not self._is_read(source)]):
             self.reading.texts.add(text_key(passage.text))
         self._incomplete: set[str] = set()
         """Sources whose passages in the index are no longer those of the file."""

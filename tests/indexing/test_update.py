@@ -238,3 +238,21 @@ def test_the_second_row_with_an_id_gets_another_and_the_third_is_skipped(tmp_pat
     report = build([tmp_path / "rows.jsonl"], tmp_path / "index", settings())
     assert [passage.text for passage in passages_in(tmp_path / "index").values()] == ["a", "b", "d"]
     assert ["'1'" in skipped.reason for skipped in report.skipped] == [True]
+
+
+def test_ten_changed_rows_of_a_file_are_embedded_and_written_as_one_shard(
+    tmp_path: Path, embedder: LengthEmbedder
+) -> None:
+    corpus, folder = tmp_path / "corpus", tmp_path / "index"
+    texts = {f"row{number}": f"Text of row {number}." for number in range(300)}
+    write(corpus, {"rows.jsonl": rows(*texts.items())})
+    build([corpus], folder, settings(shard_size=50))
+    before = {path.relative_to(folder / "gen-0001"): path.stat().st_ino for path in (folder / "gen-0001").rglob("*.*")}
+    embedder.embedded.clear()
+    changed = [f"row{number}" for number in range(5, 300, 30)]
+    write(corpus, {"rows.jsonl": rows(*(texts | {id: f"Other text of {id}." for id in changed}).items())})
+    update(folder)
+    assert embedder.embedded == [f"{id}#0" for id in changed]
+    after = {path.relative_to(folder / "gen-0002"): path.stat().st_ino for path in (folder / "gen-0002").rglob("*.*")}
+    written = {path.parts[0] for path, inode in after.items() if before.get(path) != inode}
+    assert {name for name in written if name.startswith("shard-")} == {"shard-00006"}
