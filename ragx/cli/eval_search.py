@@ -29,6 +29,9 @@ def compare_rerankers(
     questions: Annotated[Path, typer.Option(help="JSON lines with question and answers, compressed or not.")],
     index: Annotated[Path, typer.Option(help="Index to search.")],
     rerank: Annotated[list[str], typer.Option(help="A reranker, as in `ragx search`; can be repeated.")],
+    depth: Annotated[
+        int | None, typer.Option(min=1, help="First hits that are reranked. Default: the reranker's.")
+    ] = None,
     method: Method = "hybrid",
     limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of questions, spread over the file.")] = None,
     out: Out = None,
@@ -47,7 +50,10 @@ def compare_rerankers(
     names = [name for name in dict.fromkeys(rerank) if name != "none"]
     embedder = retriever.index.manifest.embedder.name
     rerankers = [each for name in names if (each := open_reranker(name, device, embedder)) is not None]
-    results = Results(out, {"task": "rerank", **run, "rerank": [weights(each.name) for each in rerankers]})
+    for each in rerankers:
+        each.depth = depth or each.depth
+    depths = {weights(each.name): each.depth for each in rerankers}
+    results = Results(out, {"task": "rerank", **run, "rerank": depths})
     show(evaluate(rows, lambda question, k: retriever.search(question, k, method), rerankers, results), as_json)
 
 

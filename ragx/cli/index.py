@@ -24,7 +24,7 @@ from ragx.cli.options import (
     on_command_line,
     with_settings,
 )
-from ragx.config import EncodingOptions
+from ragx.config import EncodingOptions, SearchOptions
 from ragx.errors import ConfigError, RagxError
 from ragx.util.terminal import notice, waiting
 from ragx.util.text import counted
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ragx.config import DatasetSource, WheelFile
     from ragx.indexing.report import BuildReport
     from ragx.reader.cepe import CepeReader
+    from ragx.types import Passage
 
 _file_option = partial(typer.Option, rich_help_panel="Files")
 _indexing_option = partial(typer.Option, rich_help_panel="Indexing")
@@ -52,7 +53,12 @@ def index_build(
     ] = None,
     index: IndexFolder = None,
     recipe: Annotated[Path | None, typer.Option(help="YAML file of settings and, optionally, sources.")] = None,
-    embedder: Annotated[str | None, _indexing_option(help="Embedder: a registered name, a folder or a Hub id.")] = None,
+    embedder: Annotated[
+        str | None,
+        _indexing_option(
+            help="Embedder: a registered name, a folder or a Hub id; NAME:256 keeps the first 256 dimensions."
+        ),
+    ] = None,
     language: Annotated[
         str | None,
         _indexing_option(help="Language of the texts, for stems and stop words of lexical search, or none."),
@@ -249,19 +255,31 @@ def _skipped(report: BuildReport) -> str:
 def index_encode(
     encoding: EncodingOptions,
     index: IndexFolder = None,
+    questions: Annotated[
+        Path | None,
+        typer.Option(help="JSON lines with questions: only what a search finds for them, most often found first."),
+    ] = None,
+    k: Annotated[int | None, typer.Option("-k", min=1, help="Passages to find for each question. Default: 60.")] = None,
     engine: Engine = "local",
     address: Address = None,
     offline: Offline = False,
 ) -> None:
-    """Encode all passages ahead of questions; resumes an interrupted run."""
+    """Encode passages ahead of questions; resumes an interrupted run."""
     from ragx.cli.setup import connected
     from ragx.index.names import default_index
     from ragx.indexing.build import check_engine
+    from ragx.indexing.encode import found_passages
 
     check_engine(engine, address)
+    if k is not None and questions is None:
+        raise ConfigError("-k requires --questions")
+    folder = index or default_index()
+    found = None
+    if questions is not None:
+        found = found_passages(folder, questions, k or SearchOptions().k, encoding.device, encoding.dtype)
     reader = _encoding_reader(encoding, engine)
     with connected(engine, address):
-        _encode(index or default_index(), reader, encoding, engine)
+        _encode(folder, reader, encoding, engine, found)
 
 
 def _encoding_reader(options: EncodingOptions, engine: str) -> CepeReader:
@@ -274,13 +292,19 @@ def _encoding_reader(options: EncodingOptions, engine: str) -> CepeReader:
         return open_encoding_reader(here)
 
 
-def _encode(folder: Path, reader: CepeReader, options: EncodingOptions, engine: str) -> None:
+def _encode(
+    folder: Path,
+    reader: CepeReader,
+    options: EncodingOptions,
+    engine: str,
+    passages: Sequence[Passage] | None = None,
+) -> None:
     from ragx.indexing.encode import cluster_encoding, encode_index
 
     encode = None
     if engine == "ray":
         encode = cluster_encoding(options.model, reader, device=options.device, bits=options.bits)
-    filled = encode_index(folder, reader, encode)
+    filled = encode_index(folder, reader, encode, passages)
     notice(f"{counted(filled.encoded, 'passage')} encoded, {filled.present} already on disk")
     if not filled.complete:
         notice("not all encodings fit on disk: `ask` computes the rest when needed; increase --cache-size")

@@ -39,6 +39,26 @@ def test_build_can_encode_too(ragx: RunCommand, notes: Path, trained_reader: Pat
     assert "4 passages encoded, 0 already on disk" in done.err
 
 
+def test_only_what_questions_find_is_encoded(
+    ragx: RunCommand, index: Path, trained_reader: Path, tmp_path: Path
+) -> None:
+    questions = tmp_path / "asked.jsonl"
+    questions.write_text(f'{{"question": "{QUESTION}"}}\n' * 2)
+    options = ("--index", index, "--model", trained_reader, "--questions", questions)
+    assert "1 passage encoded, 0 already on disk" in ragx("index", "encode", *options, "-k", "1").err
+    assert "1 passage encoded, 1 already on disk" in ragx("index", "encode", *options, "-k", "2").err
+
+
+def test_a_line_without_a_question_is_named(
+    ragx: RunCommand, index: Path, trained_reader: Path, tmp_path: Path
+) -> None:
+    questions = tmp_path / "asked.jsonl"
+    questions.write_text('{"question": "Why?"}\n{"text": "Why?"}\n')
+    done = ragx("index", "encode", "--index", index, "--model", trained_reader, "--questions", questions)
+    assert (done.code, done.out) == (2, "")
+    assert f"{questions}:2 has no `question`" in done.err
+
+
 def test_encodings_that_do_not_fit_are_reported(ragx: RunCommand, index: Path, trained_reader: Path) -> None:
     done = ragx("index", "encode", "--index", index, "--model", trained_reader, "--cache-size", "0.00003")
     assert done.code == 0
@@ -52,6 +72,7 @@ def test_encodings_that_do_not_fit_are_reported(ragx: RunCommand, index: Path, t
         (("--encodings", "int3"), "encodings: 'int3' is not one of"),
         (("--bits", "5"), "bits: '5' is not one of"),
         (("--index", "/nowhere"), "no index at /nowhere"),
+        (("-k", "5"), "-k requires --questions"),
     ],
 )
 def test_a_mistake_is_one_line(
