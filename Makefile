@@ -78,7 +78,7 @@ gpu: $(INSTALLED) ## Pack what a machine with a GPU and no downloads needs to tr
 	$(BIN)/python -m benchmarks.gpu pack --wheels .cache/wheels \
 	  --data.texts.folder="$(DATA)" --data.questions.folder="$(DATA)"
 
-memory: $(INSTALLED) ## Measure the memory that a build of 1M passages takes.
+memory: $(INSTALLED) ## Measure the memory that a build of 1M passages and an update take.
 	$(BIN)/python -m tests.helpers.build_memory
 
 bench-ray: $(INSTALLED) ## Measure an index build on Ray against the local engine.

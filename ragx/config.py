@@ -90,6 +90,7 @@ class IndexSettings(Settings):
     """Scanned pages of a PDF file to recognise, with `ragx[ocr]`."""
     chunking: Chunking = Chunking()
     embedder: str = "all-minilm-l6-v2"
+    """A registered name, a folder or a Hub id; `NAME:256` keeps the first 256 dimensions of its vectors."""
     faiss: str = "Flat"
     """One index a shard: `flat`, `binary`, `hnsw`, `ivfpq`, or any FAISS factory string."""
     vectors: Literal["float32", "float16", "int8"] = "float16"
@@ -101,6 +102,12 @@ class IndexSettings(Settings):
     """Passages in a shard."""
     lexical_shard_size: int = Field(default=5_000_000, ge=1)
     """Passages in a shard of the lexical index."""
+
+
+def embedder_model(name: str) -> tuple[str, int | None]:
+    """The model that an embedder's name begins with, and the number of dimensions after its colon, if any."""
+    model, colon, dimensions = name.rpartition(":")
+    return (model, int(dimensions)) if model and colon and dimensions.isdecimal() else (name, None)
 
 
 RERANK = "auto"

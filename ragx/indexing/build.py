@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ragx import models
-from ragx.config import DatasetSource, IndexSettings, WheelFile
+from ragx.config import DatasetSource, IndexSettings, WheelFile, embedder_model
 from ragx.corpus.reading import FileReader
 from ragx.corpus.sources import find_files
 from ragx.errors import ConfigError
@@ -118,7 +118,7 @@ def build(
             make_shards=make_shards,
             sources=lambda: Records(version, reading.records, {}, report.skipped).lines(),
         )
-    if reading.language.is_foreign and models.only_language(settings.embedder) == "english":
+    if reading.language.is_foreign and models.only_language(embedder_model(settings.embedder)[0]) == "english":
         report.notes.append(
             f"most texts are not in English, the only language that {settings.embedder} knows: add"
             " --embedder multilingual-minilm, and --language if lexical search has a stemmer for theirs"

@@ -4,6 +4,7 @@ embedder.py              TextEmbedder: passages and questions to vectors
 sentence_transformer.py  any sentence-transformers model, computed by torch
 compiled_embedder.py     BERT-like models compiled for the CPU, computed by ONNX Runtime
 compiling.py, bert.py    how they are compiled, and their graph
+truncated.py             the first dimensions of an embedder's vectors
 loading.py               open_embedder: which of the two computes a model
 tokenizer.py             read control strings in a text as plain text
 retriever.py             Retriever: dense, BM25 or both, fused

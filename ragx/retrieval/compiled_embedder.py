@@ -69,7 +69,7 @@ class CompiledEmbedder(TextEmbedder):
         vector: np.ndarray = self._vectors(self._tokenize([self._settings.question_prompt + question]))[0]
         return vector
 
-    def _encode(self, texts: Sequence[str]) -> np.ndarray:
+    def encode_whole(self, texts: Sequence[str]) -> np.ndarray:
         tokens = self._tokenize([self._settings.passage_prompt + text for text in texts])
         vectors = np.empty((len(texts), self.dimension), np.float32)
 

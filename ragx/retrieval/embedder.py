@@ -40,7 +40,7 @@ class TextEmbedder(ABC):
         """Encode a question: (d,) float32."""
 
     @abstractmethod
-    def _encode(self, texts: Sequence[str]) -> np.ndarray:
+    def encode_whole(self, texts: Sequence[str]) -> np.ndarray:
         """Encode texts that the model reads whole, as passages: (n, d) float32."""
 
     def encode_passages(
@@ -59,7 +59,7 @@ class TextEmbedder(ABC):
         for start in range(0, len(texts), PASSAGES_PER_CALL):
             part = texts[start : start + PASSAGES_PER_CALL]
             pieces = [self._pieces(text) for text in part]
-            encoded = self._encode(list(chain.from_iterable(pieces)))
+            encoded = self.encode_whole(list(chain.from_iterable(pieces)))
             ends = np.cumsum([len(each) for each in pieces])
             for row, of_text in enumerate(np.split(encoded, ends[:-1]), start=start):
                 lengths = list(map(len, pieces[row - start]))

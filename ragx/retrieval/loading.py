@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragx import models
+from ragx.config import embedder_model
 from ragx.errors import ModelError
 from ragx.retrieval.compiling import open_compiled
 from ragx.retrieval.embedder import TextEmbedder
 from ragx.retrieval.sentence_transformer import SentenceTransformerEmbedder, load_sentence_transformer
+from ragx.retrieval.truncated import TruncatedEmbedder
 from ragx.util.device import parse_dtype, usable_device
 
 if TYPE_CHECKING:
@@ -17,15 +19,18 @@ if TYPE_CHECKING:
 
 
 def open_embedder(name: str, device: str | None = None, dtype: str | torch.dtype | None = None) -> TextEmbedder:
-    """The embedder of this name: a registered name, a folder or a Hub id.
+    """The embedder of this name: a registered name, a folder or a Hub id, and perhaps a colon and fewer dimensions.
 
     Raises:
         ModelError: it is missing or unusable.
         ConfigError: there is no such device or number format.
     """
     device = usable_device(device)
-    folder = models.resolve(name, "embedder")
-    return load_embedder(folder, name=name, fingerprint=models.fingerprint(folder), device=device, dtype=dtype)
+    model, dimension = embedder_model(name)
+    folder = models.resolve(model, "embedder")
+    fingerprint = models.fingerprint(folder)
+    embedder = load_embedder(folder, name=model, fingerprint=fingerprint, device=device, dtype=dtype)
+    return embedder if dimension is None else TruncatedEmbedder(embedder, dimension)
 
 
 def load_embedder(

@@ -54,7 +54,7 @@ class SentenceTransformerEmbedder(TextEmbedder):
             vector: np.ndarray = self._model.encode_query(question, show_progress_bar=False)
         return vector
 
-    def _encode(self, texts: Sequence[str]) -> np.ndarray:
+    def encode_whole(self, texts: Sequence[str]) -> np.ndarray:
         with self._lock:
             vectors: np.ndarray = self._model.encode_document(list(texts), batch_size=BATCH, show_progress_bar=False)
         return vectors

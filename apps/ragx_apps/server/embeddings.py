@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from tokenizers import Tokenizer
 
 from ragx.retrieval import TextEmbedder
+from ragx.retrieval.truncated import TruncatedEmbedder
 from ragx.util.text import without_surrogates
 from ragx_apps.server.errors import ApiError
 from ragx_apps.server.models import ServedModels
@@ -25,12 +26,10 @@ def embeddings_router(service: Service, models: ServedModels) -> APIRouter:
     @router.post("/v1/embeddings")
     async def embeddings(body: EmbeddingRequest) -> EmbeddingList:
         """Embed texts, or arrays of token ids of the embedder's own tokenizer."""
-        embedder = models.embedder(body.model)
+        embedder = _with_dimensions(models.embedder(body.model), body.dimensions)
         tokenizer = embedder.tokenizer
         if tokenizer is None:
             raise ApiError(400, f"{embedder.name} has no fast tokenizer, which this route needs")
-        if body.dimensions not in (None, embedder.dimension):
-            raise ApiError(400, f"{embedder.name} has {embedder.dimension} dimensions", param="dimensions")
 
         def embed() -> tuple[np.ndarray, int]:
             texts = [
@@ -49,6 +48,14 @@ def embeddings_router(service: Service, models: ServedModels) -> APIRouter:
         return EmbeddingList(data=data, model=embedder.name, usage=usage)
 
     return router
+
+
+def _with_dimensions(embedder: TextEmbedder, dimensions: int | None) -> TextEmbedder:
+    if dimensions is None or dimensions == embedder.dimension:
+        return embedder
+    if dimensions > embedder.dimension:
+        raise ApiError(400, f"{embedder.name} has {embedder.dimension} dimensions: ask for fewer", param="dimensions")
+    return TruncatedEmbedder(embedder, dimensions)
 
 
 def _text_of(number: int, ids: Sequence[int], tokenizer: Tokenizer, embedder: TextEmbedder) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from functools import lru_cache
 
+from ragx.config import embedder_model
 from ragx.errors import ModelError
 from ragx.retrieval.rerankers.base import Reranker
 from ragx.util.device import usable_device
@@ -30,7 +31,7 @@ def open_reranker(name: str, device: str | None = None, embedder: str | None = N
     """
     if name == "auto":
         try:
-            return open_reranker(BUNDLED.get(embedder or "", "none"), device)
+            return open_reranker(BUNDLED.get(embedder_model(embedder or "")[0], "none"), device)
         except ModelError as error:
             notice(f"hits are not reranked: {error}")
             return None

@@ -178,6 +178,16 @@ def test_models_and_embeddings(client: openai.OpenAI, rag: RAG) -> None:
     assert len(base64.b64decode(body["data"][0]["embedding"])) == 4 * embedder.dimension
 
 
+def test_fewer_dimensions_can_be_asked_for(client: openai.OpenAI, rag: RAG) -> None:
+    embedder = rag.retriever.embedder
+    assert embedder is not None
+    whole = np.array(client.embeddings.create(model=embedder.name, input="snow").data[0].embedding)
+    cut = client.embeddings.create(model=embedder.name, input="snow", dimensions=64).data[0].embedding
+    np.testing.assert_allclose(cut, whole[:64] / np.linalg.norm(whole[:64]), atol=1e-5)
+    with pytest.raises(openai.BadRequestError, match="384 dimensions"):
+        client.embeddings.create(model=embedder.name, input="snow", dimensions=385)
+
+
 def test_a_text_is_embedded_whole_or_not_at_all(client: openai.OpenAI, rag: RAG) -> None:
     embedder = rag.retriever.embedder
     assert isinstance(embedder, TextEmbedder)
