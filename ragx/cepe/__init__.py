@@ -20,6 +20,7 @@ def load(
     dtype: str | torch.dtype | None = None,
     device: str | None = None,
     bits: int | None = None,
+    tensor_parallel: bool = False,
     plain: bool = False,
     rope_scaling: str | None = None,
     decoder: str | None = None,
@@ -34,6 +35,8 @@ def load(
         dtype: a torch dtype or its name; None: the fastest on the device.
         device: a torch device, or `auto` for all GPUs; None: a GPU if there is one.
         bits: 8 or 4 quantize the decoder's matrices (bitsandbytes); the weights that the reader adds keep `dtype`.
+        tensor_parallel: divide the decoder's matrices over the processes of torchrun instead (`device` is ignored);
+            encoder and cross-attention are whole in each. All processes must make the same calls.
         plain: give a plain decoder neither an encoder nor cross-attention, which would take memory for nothing.
         rope_scaling: `yarn:FACTOR` or `linear:FACTOR` stretches the decoder's positions over a longer window.
         decoder: a fine-tuned derivative of the decoder of a reader saved without it, to take its place.
@@ -44,8 +47,8 @@ def load(
 
     Raises:
         ModelError: the model is missing, damaged, unsupported or too large for the memory.
-        ConfigError: the device, number format or `bits` is not available here, or the decoder's positions are already
-            stretched.
+        ConfigError: the device, number format, `bits` or `tensor_parallel` is not available here, or the decoder's
+            positions are already stretched.
     """
     from ragx.cepe.added_weights import load_reader
     from ragx.cepe.fresh import fresh
@@ -54,7 +57,7 @@ def load(
     from ragx.cepe.rope import stretch
     from ragx.models import read_config, resolve
 
-    placement = Placement.of(dtype, device, bits)
+    placement = Placement.of(dtype, device, bits, tensor_parallel=tensor_parallel)
     folder = resolve(name_or_folder)
     try:
         values = read_config(folder)

@@ -89,6 +89,7 @@ def from_pretrained(
     """
     _check_sizes(shapes, config)
     placement.check_memory(shapes)
+    placement.check_heads(config.num_key_value_heads)
     config.encoder_config.dtype = placement.dtype
     decoder_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     with quiet_transformers(), warnings.catch_warnings():

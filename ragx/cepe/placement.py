@@ -31,14 +31,26 @@ class Placement:
     """A torch device, or `auto`: layers are spread over all GPUs."""
     bits: Bits | None = None
     """The decoder's matrices in 8 or 4 bits (nf4), by bitsandbytes; None: in `dtype`."""
+    processes: int = 1
+    """How many share the decoder's matrices (tensor parallelism)."""
 
     @classmethod
-    def of(cls, dtype: str | torch.dtype | None, device: str | None, bits: int | None) -> Placement:
+    def of(
+        cls,
+        dtype: str | torch.dtype | None,
+        device: str | None,
+        bits: int | None,
+        *,
+        tensor_parallel: bool = False,
+    ) -> Placement:
         """A placement from a user's choices; None: the best on this machine.
 
         Raises:
-            ConfigError: the device is not available, the format is unknown, or bitsandbytes is not installed.
+            ConfigError: the device is not available, the format is unknown, bitsandbytes is not installed, or there is
+                no process group to share the decoder.
         """
+        if tensor_parallel:
+            return cls._shared(dtype, bits)
         usable = usable_device(device)
         if bits is not None and bits not in get_args(Bits):
             raise ConfigError(f"bits must be 4 or 8, got {bits}")
@@ -47,10 +59,26 @@ class Placement:
         spread = device == "auto" and torch.cuda.device_count() > 1
         return cls(parse_dtype(dtype, usable), "auto" if spread else usable, bits)  # type: ignore[arg-type]  # checked
 
+    @classmethod
+    def _shared(cls, dtype: str | torch.dtype | None, bits: int | None) -> Placement:
+        """Among the processes that torchrun started, each with its own GPU, if there are any."""
+        if bits is not None:
+            raise ConfigError("a decoder in 4 or 8 bits cannot be divided over processes")
+        if not torch.distributed.is_initialized():
+            raise ConfigError(
+                "tensor_parallel needs torchrun, and torch.distributed.init_process_group() before the model is loaded"
+            )
+        device = f"cuda:{torch.distributed.get_node_local_rank()}" if torch.cuda.is_available() else "cpu"
+        return cls(parse_dtype(dtype, device), device, processes=torch.distributed.get_world_size())
+
     def arguments(self) -> dict[str, Any]:
         """Arguments of transformers' `from_pretrained`."""
         arguments: dict[str, Any] = {"dtype": self.dtype}
-        if self.bits or self.device != "cpu":
+        if self.processes > 1:
+            from transformers.distributed.configuration_utils import DistributedConfig
+
+            arguments["distributed_config"] = DistributedConfig(tp_size=self.processes)
+        elif self.bits or self.device != "cpu":
             arguments["device_map"] = "auto" if self.device == "auto" else {"": self.device}
         if self.bits:
             logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns at every 8-bit product
@@ -85,7 +113,16 @@ class Placement:
                 f" {advice} or another device"
             )
 
+    def check_heads(self, kv_heads: int) -> None:
+        """Check that the processes get equally many heads.
+
+        Raises:
+            ModelError: they cannot.
+        """
+        if kv_heads % self.processes:
+            raise ModelError(f"{self.processes} processes cannot share {kv_heads} key/value heads equally")
+
     def _bytes_per_weight(self, key: str, shape: Sequence[int]) -> float:
-        if self.bits and len(shape) == 2 and key.startswith("model.layers.") and ".cross_attn." not in key:
-            return BYTES_PER_WEIGHT[self.bits]
+        if len(shape) == 2 and key.startswith("model.layers.") and ".cross_attn." not in key:
+            return BYTES_PER_WEIGHT[self.bits] if self.bits else self.dtype.itemsize / self.processes
         return self.dtype.itemsize

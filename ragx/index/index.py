@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -207,11 +207,12 @@ class Index:
                 if shard.live is None or shard.live[row]:
                     yield passage
 
-    def passages(self, rows: Sequence[int]) -> Iterator[Passage]:
+    def passages(self, rows: Sequence[int] | np.ndarray) -> Iterator[Passage]:
         """The passages in these rows, in ascending order."""
+        rows = np.asarray(rows, np.int64)
         for shard in self.shards:
-            first, last = (bisect_left(rows, row) for row in (shard.offset, shard.offset + len(shard.vectors)))
-            yield from passages_at(shard.passages, [row - shard.offset for row in rows[first:last]])
+            first, last = np.searchsorted(rows, (shard.offset, shard.offset + len(shard.vectors)))
+            yield from passages_at(shard.passages, (rows[first:last] - shard.offset).tolist())
 
     def passage(self, row: int) -> Passage:
         """The passage in a row.

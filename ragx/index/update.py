@@ -228,7 +228,7 @@ def publish_update(
     folders = tuple(f"{shard_folder(staging.folder, number).name}/" for number in range(len(kept)))
     staging.shards[: len(kept)] = manifest.shards[: len(kept)]
     staging.adopt([name for name in manifest.files if name.startswith(folders)])
-    write_shards(staging, chain(index.passages(moved.tolist()), added), first=len(kept))
+    write_shards(staging, chain(index.passages(moved), added), first=len(kept))
     embed_shards(staging, embedder, find_vector, quiet=quiet, on_progress=on_progress)
     staging.write_deleted(deleted)
     if sources is not None:
@@ -252,7 +252,7 @@ def _find_same_text(index: Index, deleted: np.ndarray) -> Callable[[Passage], in
 
     @cache
     def by_text() -> HashTable:
-        hashes = (hash(embedded_text(passage)) for passage in index.passages(deleted.tolist()))
+        hashes = (hash(embedded_text(passage)) for passage in index.passages(deleted))
         return HashTable(np.fromiter(hashes, np.int64, len(deleted)), deleted)
 
     def find(passage: Passage) -> int | None:
