@@ -170,11 +170,14 @@ def test_an_open_rag_finds_a_file_soon_after_it_is_saved(index: Path, notes: Pat
 def test_ctrl_c_ends_the_command_cleanly(tmp_path: Path, notes: Path) -> None:
     command = [sys.executable, "-m", "ragx", "watch", notes, "--index", tmp_path / "followed"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
-        assert process.stderr is not None
-        assert "watching: 2 files" in process.stderr.readline()
-        (notes / "sea.txt").write_text("Blue sea.")
-        assert str(notes / "sea.txt") in process.stderr.readline()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
-        assert process.stderr.read().split()[1:] == ["stopped"]
+        try:
+            assert process.stderr is not None
+            assert "watching: 2 files" in process.stderr.readline()
+            (notes / "sea.txt").write_text("Blue sea.")
+            assert str(notes / "sea.txt") in process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+            assert process.stderr.read().split()[1:] == ["stopped"]
+        finally:
+            process.kill()  # if it does not end, leaving the block would wait for it
     assert len(documents(tmp_path / "followed")) == 3
