@@ -168,3 +168,14 @@ def test_rerankers_are_compared(
     assert header.startswith("| reranker | answer in 1 |")
     assert none.startswith("| none | ")
     assert reranked.startswith(f"| {reranker} | ")
+
+
+def test_a_reranker_moves_no_passage_below_its_depth(
+    run_command: Callable[..., tuple[int, str, str]], questions: Path, index: Path, tmp_path: Path
+) -> None:
+    reranker = save_cross_encoder(tmp_path / "reranker")
+    command = ("eval", "rerank", "--questions", questions, "--index", index, "--method", "bm25", "--device", "cpu")
+    done = Run(*run_command(*command, "--rerank", reranker, "--depth", 1))
+    assert done.code == 0, done.err
+    _, _, none, reranked, *_ = (line.split(" | ")[1:-1] for line in done.out.splitlines())
+    assert reranked == none
