@@ -2,9 +2,9 @@
 
     python -m benchmarks.lexical [--passages 100000] [--questions 200] [--shards 1] [--threads 1] [--alone]
 
-Prints one JSON object; `--alone` leaves out the comparison. Shards are built one after another and searched by as many
-threads. Passages are synthetic: 100 words drawn by Zipf's law from
-100,000; questions are 6 words of a passage. Times of builds and updates do not include embedding.
+Prints one JSON object; `--alone` leaves out the comparison. Shards are built one after another and searched in
+parallel. Passages are synthetic: 100 words drawn by Zipf's law from 100,000; questions are 6 words of a passage. Times
+of builds and updates do not include embedding.
 """
 
 from __future__ import annotations
@@ -83,24 +83,20 @@ def percentiles(answer: Callable[[str], object], questions: list[str]) -> dict[s
     return {f"p{p}_ms": round(float(np.percentile(seconds, p)) * 1e3, 2) for p in (50, 95)}
 
 
-def size(folder: Path) -> float:
+def megabytes(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
-def build(
-    folder: Path, documents: Iterator[tuple[int, str]], passages: int, shards: int, threads: int
-) -> Callable[[], Lexical]:
-    """Build shards of equal size; returns what opens them."""
-    rows = ceil(passages / shards)
+def build(folder: Path, documents: Iterator[tuple[int, str]], rows: int, shards: int, threads: int) -> None:
+    """Build shards of at most `rows` documents."""
     for number in range(shards):
         of_shard = ((row % rows, text) for row, text in islice(documents, rows))
         write_lexical_shard(lexical_shard_folder(folder, number), LANGUAGE, of_shard, threads=threads)
 
-    def open_shards() -> Lexical:
-        opened = [LexicalShard.open(lexical_shard_folder(folder, number)) for number in range(shards)]
-        return Lexical(opened, rows, LANGUAGE)
 
-    return open_shards
+def open_all(folder: Path, rows: int, shards: int) -> Lexical:
+    opened = [LexicalShard.open(lexical_shard_folder(folder, number)) for number in range(shards)]
+    return Lexical(opened, rows, LANGUAGE)
 
 
 def searching(lexical: Lexical, threads: Executor) -> Callable[[str], object]:
@@ -120,24 +116,22 @@ def measure(
     questions = sampled(passages, number)
     ours, theirs = work / "ours", work / "theirs"
     documents = [*enumerate(texts(passages, 0))] if passages <= IN_MEMORY else None
-    opened: list[Callable[[], Lexical]] = []
-    seconds = timed(
-        lambda: opened.append(build(ours, iter(documents or enumerate(texts(passages, 0))), passages, shards, threads))
-    )
+    size = ceil(passages / shards)
+    seconds = timed(lambda: build(ours, iter(documents or enumerate(texts(passages, 0))), size, shards, threads))
     built_mb = peak()
-    opening = timed(opened[0])
+    opening = timed(lambda: open_all(ours, size, shards))
     with ThreadPoolExecutor(shards) as pool:
-        search = searching(opened[0](), pool)
+        search = searching(open_all(ours, size, shards), pool)
         figures: dict[str, object] = {
             "build_s": round(seconds, 1),
             "build_peak_mb": round(built_mb),
-            "megabytes": round(size(ours), 1),
+            "megabytes": round(megabytes(ours), 1),
             "open_ms": round(opening * 1e3, 1),
             **percentiles(search, questions),
             "one_common_word": percentiles(search, ["w0x", "w1x", "w2x"] * 5),
         }
     last = lexical_shard_folder(ours, shards - 1)
-    rows = passages - (shards - 1) * ceil(passages / shards)
+    rows = passages - (shards - 1) * size
     more = [*enumerate(texts(passages // 100, 1), start=rows)]
     deleted = np.random.default_rng(3).choice(rows, len(more), replace=False).tolist()
     update = timed(lambda: write_lexical_shard(last, LANGUAGE, more, first=rows, deleted=deleted))
@@ -151,7 +145,7 @@ def measure(
     searcher = index.searcher()
     figures["bare"] = {
         "build_s": round(seconds, 1),
-        "megabytes": round(size(theirs), 1),
+        "megabytes": round(megabytes(theirs), 1),
         **percentiles(lambda question: searcher.search(index.parse_query(question, ["text"]), 10), questions),
     }
     return figures

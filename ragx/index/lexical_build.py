@@ -25,7 +25,7 @@ NO_ROWS: np.ndarray = np.empty(0, np.int64)
 MAX_THREADS = 8
 """tantivy needs 15 MB of `HEAP` for each."""
 PASSAGES_PER_THREAD = 50_000
-"""Passages from which another thread is worth its segment."""
+"""Another thread writes for each of these; with fewer, its extra segment costs more than it saves."""
 
 
 def build_lexical(staging: Staging, deleted: np.ndarray = NO_ROWS, *, quiet: bool = False) -> None:
@@ -73,6 +73,7 @@ def update_lexical(staging: Staging, index: Index, start: int, deleted: np.ndarr
             name = f"{LEXICAL}/{folder.name}"
             if number >= len(shards):
                 staging.forget(f"{name}/")
+                shutil.rmtree(folder, ignore_errors=True)
                 continue
             rows, earlier = shards[number], index.lexical.rows(number)
             gone = deleted[(deleted >= rows.start) & (deleted < rows.stop)] - rows.start

@@ -60,7 +60,7 @@ def write_lexical_shard(
         documents: rows in the shard and texts, read once.
         first: existing documents from this row on are deleted first; None: the shard is new.
         deleted: other rows to delete.
-        threads: how many write segments, of which each makes its own; so only for many documents.
+        threads: number of writing threads. Each writes its own segments, so use several only for many documents.
 
     Returns:
         The names of the shard's files; the folder may contain others.

@@ -18,8 +18,6 @@ _UNSPACED = re.compile(
     "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff]+"
 )
 """A run of Thai, Lao, Burmese, Khmer, Chinese, Japanese or Korean, in which spaces do not separate all words."""
-
-
 _IGNORED = re.compile("[\u00ad\u0591-\u05bd\u05bf\u05c1-\u05c7\u0640\u064b-\u0652\u2060\ufeff]")
 """Soft hyphens, other characters without a width, and Hebrew and Arabic vowel signs."""
 _GREEK = re.compile("[\u0370-\u03ff\u1f00-\u1fff]+")

@@ -2,7 +2,7 @@
 
     python -m tests.helpers.build_memory [--passages 1000000] [--built 1000000] [--shard-size 100000] [--faiss flat]
 
-Builds an index of the first `--built` passages, then updates it with all of them, ten of which have changed. Prints a
+Builds an index of the first `--built` passages, then updates it with all `--passages`, ten of them changed. Prints a
 JSON object. `added_mb` is the growth of the process's peak resident set, including mapped files, since its imports.
 Vectors are random; every passage has a unique word.
 """
@@ -54,7 +54,7 @@ class RandomEmbedder:
 
 
 def synthetic(number: int, changed: int = 0) -> Iterator[Passage]:
-    """The first `changed` ones differ from those of 0."""
+    """Passages with random words; `changed`: how many of the first have another text."""
     generator = random.Random(0)
     for row in range(number):
         text = f"{row}{'other' if row < changed else 'only'} " + " ".join(generator.choices(VOCABULARY, k=WORDS - 1))
@@ -70,7 +70,7 @@ def peak() -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--passages", type=int, default=1_000_000)
-    parser.add_argument("--built", type=int, help="of all passages")
+    parser.add_argument("--built", type=int, help="passages of the first build; default: all")
     parser.add_argument("--shard-size", type=int, default=IndexSettings().shard_size)
     parser.add_argument("--dimension", type=int, default=384)
     parser.add_argument("--faiss", default="flat")

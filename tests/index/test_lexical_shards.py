@@ -111,6 +111,7 @@ def test_after_updates_and_compaction_scores_are_those_of_a_new_index(
 def test_an_index_that_shrinks_has_fewer_shards(tmp_path: Path) -> None:
     build(tmp_path, passages(["snow soil"] * 10), shard_size=2)
     update_index(tmp_path, delete=[f"doc{n}#0" for n in range(1, 10)], quiet=True)
+    assert [path.name for path in (tmp_path / "gen-0002" / "lexical").iterdir()] == ["00000"]
     compact_index(tmp_path, quiet=True)
     collect_garbage(tmp_path, quiet=True)
     assert {name.split("/")[0] for name in inodes(tmp_path)} == {"00000"}
